@@ -1,0 +1,40 @@
+# `make demo` and `make test` each do all set-up themselves: they create .venv, install what they need, and run.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    train a network on real digits, attack it, write runs/demo/report.html"
+	@echo "make test    the tests"
+	@echo "make lint    ruff (format and lint) and pyright"
+	@echo "make bench   what a step of the attack costs over the bare model gradient"
+
+# One stamp an extra: installed anew only when pyproject.toml changes.
+$(VENV)/installed-%: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
+	@touch $@
+
+demo: $(VENV)/installed-demo
+	$(BIN)/cwjax demo
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benchmarks.step_cost
+
+clean:
+	rm -rf $(VENV) runs

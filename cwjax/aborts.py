@@ -1,0 +1,32 @@
+"""When a descent stops before its steps run out. Each example decides for itself."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cwjax.base import Abort
+
+
+def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Array, ""] = 1e-4) -> Abort:
+    """Stop when the loss has not fallen by the fraction `tolerance` since the last check; `checks` of them in a full
+    descent.
+
+    The released code's ABORT_EARLY: every tenth of the steps, unless `loss <= 0.9999·previous`. It sums the loss over
+    the batch, so that an example's result depends on its neighbours; here the loss is the example's own.
+    """
+
+    def update(previous, *, step, steps, loss, met):
+        due = step % jnp.maximum(steps // checks, 1) == 0
+        stuck = loss > previous - tolerance * jnp.abs(previous)
+        return jnp.where(due, loss, previous), due & jnp.isfinite(previous) & stuck
+
+    return Abort(init=lambda: jnp.full((), jnp.inf), update=update)
+
+
+def first_success() -> Abort:
+    """Stop at the first iterate that meets the goal."""
+    return Abort(init=lambda: (), update=lambda state, *, step, steps, loss, met: (state, met))
+
+
+def never() -> Abort:
+    """Use every step."""
+    return Abort(init=lambda: (), update=lambda state, *, step, steps, loss, met: (state, jnp.array(False)))

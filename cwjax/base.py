@@ -1,0 +1,165 @@
+"""The types that everything else is made of. Every array here belongs to ONE example; runners make the batch.
+
+`*S` is the shape of an input, `K` the number of classes, `[]` a scalar.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+
+Model: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
+"""From one input to its K logits. It is also a pytree (`cwjax.bind` makes one), so new weights never recompile."""
+
+State: TypeAlias = Any
+"""What an attack carries from step to step: a NamedTuple with a field `progress`."""
+
+Knob: TypeAlias = Any
+"""What a search carries from round to round."""
+
+
+class Goal(NamedTuple):
+    """What counts as fooled. Data, not a Python flag: one program serves targeted and untargeted, and may mix them."""
+
+    label: Int[Array, "..."]  # int32 []
+    sign: Float[Array, "..."]  # float32 []: +1 reach `label`, -1 leave it
+
+
+class Problem(NamedTuple):
+    """One example's optimisation problem: minimise `D(x' - x) + c·f(x')`. A transform turns one knob of it."""
+
+    x: Float[Array, "*S"]  # the clean input
+    goal: Goal
+    start: Float[Array, "*S"]  # where the descent starts
+    mask: Bool[Array, "*S"]  # which elements may move
+    tau: Float[Array, ""]  # L-infinity: change below it is free
+    c: Float[Array, ""]  # the weight of the objective f
+    scale: Float[Array, ""]  # the length unit of a step; 1 for the paper's attacks
+
+
+class Candidate(NamedTuple):
+    """An input that meets the goal, or the clean input at distance inf while none has been found."""
+
+    x: Float[Array, "*S"]
+    distance: Float[Array, ""]  # in the attack's own norm; inf: none found
+    c: Float[Array, ""]  # the weight of f under which it was found; inf: none found
+
+
+class Progress(NamedTuple):
+    """What every attack reports after every step."""
+
+    best: Candidate
+    forwards: Int[Array, ""]  # int32: forward passes spent
+    backwards: Int[Array, ""]  # int32: backward passes spent
+    finite: Bool[Array, ""]  # False: the model gave a NaN or an infinity, and the example was given up
+    done: Bool[Array, ""]
+
+
+class Attack(NamedTuple):
+    """An attack on one example. `step` costs one forward and one backward pass of the model; `init` costs none."""
+
+    init: Callable[[PRNGKeyArray, Problem], State]
+    step: Callable[[Model, Problem, State], State]
+
+
+class Objective(NamedTuple):
+    """The f of the paper, from the logits of one example."""
+
+    loss: Callable[[Float[Array, "K"], Goal], Float[Array, ""]]
+    met: Callable[[Float[Array, "K"], Goal], Bool[Array, ""]]
+
+
+class Distance(NamedTuple):
+    """How far a perturbation goes: what the descent minimises and what is reported."""
+
+    penalty: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, ""]]  # (delta, tau), differentiable
+    measure: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # (delta): the norm itself
+
+
+class Decoded(NamedTuple):
+    """The two images behind one variable w. They differ in clipped descent only."""
+
+    inside: Float[Array, "*S"]  # what the model sees and the attack returns: within the box
+    penalised: Float[Array, "*S"]  # where the distance is penalised
+
+
+class Box(NamedTuple):
+    """How a perturbed input is kept within its bounds."""
+
+    encode: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # image -> the variable w that the optimiser moves
+    decode: Callable[[Float[Array, "*S"]], Decoded]  # w -> images
+    project: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # w -> w, after every update
+
+
+class Abort(NamedTuple):
+    """When a descent stops before its steps run out."""
+
+    init: Callable[[], Any]
+    update: Callable[..., tuple[Any, Bool[Array, ""]]]  # (state, *, step, steps, loss, met) -> (state, stop)
+
+
+class Search(NamedTuple):
+    """How one knob of the problem is turned from round to round."""
+
+    init: Callable[[Problem], Knob]
+    ask: Callable[[Problem, Knob], Problem]
+    tell: Callable[[Problem, Knob, Progress], Knob]  # given the progress of the round that ended
+    done: Callable[[Knob], Bool[Array, ""]]
+
+
+class Result(NamedTuple):
+    """What a runner returns; every field has the batch as its leading axis B."""
+
+    x: Float[Array, "B *S"]  # adversarial where `success`, else the clean input
+    success: Bool[Array, "B"]
+    distance: Float[Array, "B"]  # in the attack's own norm, of the returned x; inf where it failed
+    c: Float[Array, "B"]  # the weight of f that found it; inf where it failed
+    forwards: Int[Array, "B"]
+    backwards: Int[Array, "B"]
+    finite: Bool[Array, "B"]  # False: the model gave a NaN or an infinity for this example
+    finished: Bool[Array, "B"]  # the attack came to its own end (`traced` may stop it before)
+
+
+Runner: TypeAlias = Callable[..., Result]
+"""`(model, keys, x, goal) -> Result`: keys [B], x [B, *S], goal with fields [B]."""
+
+
+def problem(x: Float[Array, "*S"], goal: Goal) -> Problem:
+    """The plain problem of input x: start at x, move every element, weight 1."""
+    one = jnp.ones((), wide(x))
+    return Problem(x=x, goal=goal, start=x, mask=jnp.ones(x.shape, bool), tau=jnp.zeros_like(one), c=one, scale=one)
+
+
+def untouched(problem: Problem) -> Progress:
+    """The progress of an attack that has not yet called the model."""
+    none = jnp.full((), jnp.inf, wide(problem.x))
+    zero = jnp.zeros((), jnp.int32)
+    return Progress(
+        best=Candidate(x=problem.x, distance=none, c=none),
+        forwards=zero,
+        backwards=zero,
+        finite=jnp.array(True),
+        done=jnp.array(False),
+    )
+
+
+def found(candidate: Candidate) -> Bool[Array, ""]:
+    """Whether the candidate is an adversarial example at all."""
+    return jnp.isfinite(candidate.distance)
+
+
+def closer(first: Candidate, second: Candidate) -> Candidate:
+    """The candidate at the smaller distance; the first on a tie."""
+    return select(second.distance < first.distance, second, first)
+
+
+def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
+    """`yes` where the flag holds, else `no`, leaf by leaf."""
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+
+def wide(x: Float[Array, "..."]) -> jnp.dtype:
+    """The dtype to compute with: x's own, but at least float32. Steps of 1e-2 are lost in bfloat16."""
+    return jnp.promote_types(x.dtype, jnp.float32)

@@ -1,0 +1,77 @@
+"""Three ways to stay within the bounds of a valid input (Carlini & Wagner 2017, section V-B).
+
+Bounds are finite; a scalar, or an array that broadcasts to one input, such as one number a channel. They may be
+traced.
+"""
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cwjax.base import Box, Decoded, wide
+
+Bound = float | np.ndarray | Float[Array, "..."]
+
+_SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exactly on a bound
+
+
+def change_of_variables(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
+    """`x' = middle + half·tanh(w)`: every w is a valid image, and the optimiser never meets an edge (the paper's
+    choice).
+
+    A pixel exactly on a bound starts a millionth of `half` inside it, so the first iterate is not quite x.
+    """
+    check_bounds(lower, upper)
+
+    def encode(x):
+        low, high = _bounds(x, lower, upper)
+        middle, half = (low + high) / 2, (high - low) / 2
+        return jnp.arctanh(jnp.clip((x.astype(low.dtype) - middle) / half, -1, 1) * _SHRINK)
+
+    def decode(w):
+        low, high = _bounds(w, lower, upper)
+        inside = jnp.clip((low + high) / 2 + (high - low) / 2 * jnp.tanh(w), low, high)
+        return Decoded(inside=inside, penalised=inside)
+
+    return Box(encode=encode, decode=decode, project=lambda w: w)
+
+
+def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
+    """Projected gradient descent: w is the image, clipped to the box after every update.
+
+    The paper warns (section V-B) that an optimiser with momentum then carries a state that knows nothing of the
+    clipping.
+    """
+    check_bounds(lower, upper)
+    return Box(
+        encode=lambda x: jnp.clip(x.astype(wide(x)), *_bounds(x, lower, upper)),
+        decode=lambda w: Decoded(inside=w, penalised=w),
+        project=lambda w: jnp.clip(w, *_bounds(w, lower, upper)),
+    )
+
+
+def clipped(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
+    """Clipped gradient descent: w roams freely, f sees `clip(w)`, D sees w itself; `f(min(max(x + delta, 0), 1))` in
+    the paper.
+    """
+    check_bounds(lower, upper)
+    return Box(
+        encode=lambda x: x.astype(wide(x)),
+        decode=lambda w: Decoded(inside=jnp.clip(w, *_bounds(w, lower, upper)), penalised=w),
+        project=lambda w: w,
+    )
+
+
+def check_bounds(lower: Bound, upper: Bound) -> None:
+    """Raises ValueError unless both bounds are finite and lower < upper everywhere. Traced bounds pass."""
+    if isinstance(lower, jax.core.Tracer) or isinstance(upper, jax.core.Tracer):
+        return
+    low, high = np.asarray(lower, np.float64), np.asarray(upper, np.float64)
+    if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ValueError(f"a box needs finite bounds with lower < upper, got lower={lower} and upper={upper}")
+
+
+def _bounds(x, lower, upper):
+    return tuple(jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (lower, upper))

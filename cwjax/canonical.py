@@ -1,0 +1,199 @@
+"""The rewrite that makes convolutions and max-pools fast inside loops on CPU.
+
+XLA's CPU compiler brings convolutions into the layout of its fast kernel only in a program's outermost computation
+(jax#12868). Inside `while_loop`, `scan` or `fori_loop`, where every attack and every training epoch lives, the
+gradient of a convolution therefore falls to a naive loop: five times slower in its input, a hundred times in its
+kernel. The gradient of max-pooling is a slow scatter everywhere. Both are cured by saying the same thing in the layout
+the fast kernel takes.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+from jaxtyping import Array
+
+Arguments = ParamSpec("Arguments")
+Output = TypeVar("Output")
+
+_LARGEST_WINDOW = 16  # a pool over more elements than this stays as it is
+
+
+def canonical(function: Callable[Arguments, Output]) -> Callable[Arguments, Output]:
+    """The same function of the same arrays, written so that XLA's CPU compiler runs it fast inside a loop.
+
+    Apply it to what a loop's body does (a gradient, an attack's step, a training step), not to the model before it is
+    differentiated: the slow operations are those of the gradient. Runners and the trainer apply it by themselves. A
+    program lowered for any other platform is the one it would have been, and a function without convolutions or
+    max-pools is called as it is.
+
+    Args:
+      function: from pytrees of arrays to a pytree of arrays, positional arguments only.
+    """
+
+    @functools.wraps(function)
+    def rewritten(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Output:
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
+        if not _concerns(closed.jaxpr):
+            return function(*args, **kwargs)
+        leaves = _evaluate(closed.jaxpr, closed.consts, *jax.tree.leaves((args, kwargs)))
+        return jax.tree.unflatten(jax.tree.structure(shape), leaves)
+
+    return rewritten
+
+
+def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]:
+    """Runs a jaxpr equation by equation, as jax.core.eval_jaxpr does, with the rules below in place of their
+    primitives.
+    """
+    values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
+    for equation in jaxpr.eqns:
+        inputs = [v.val if isinstance(v, core.Literal) else values[v] for v in equation.invars]
+        params = {name: _rewritten(value) for name, value in equation.params.items()}
+        plain = functools.partial(equation.primitive.bind, **equation.primitive.get_bind_params(params))
+        rule = _RULES.get(equation.primitive.name)
+        fast = rule(**params) if rule else None
+        outputs = lax.platform_dependent(*inputs, cpu=fast, default=plain) if fast else plain(*inputs)
+        outputs = outputs if equation.primitive.multiple_results else [outputs]
+        values.update(zip(equation.outvars, outputs, strict=True))
+    return [v.val if isinstance(v, core.Literal) else values[v] for v in jaxpr.outvars]
+
+
+def _rewritten(param: Any) -> Any:
+    """A parameter of an equation, with any program in it (the body of a pjit, scan, cond…) rewritten too."""
+    if isinstance(param, tuple | list):
+        return type(param)(map(_rewritten, param)) if _concerns(param) else param
+    if not _concerns(param):
+        return param
+    if isinstance(param, core.ClosedJaxpr):
+        return jax.make_jaxpr(functools.partial(_evaluate, param.jaxpr, param.consts))(*param.in_avals)
+    closed = jax.make_jaxpr(functools.partial(_evaluate, param, ()))(*(v.aval for v in param.invars))
+    return closed.jaxpr if not closed.consts else param
+
+
+def _concerns(param: Any) -> bool:
+    """Whether a rule's primitive occurs in a program, however deep."""
+    if isinstance(param, core.ClosedJaxpr):
+        return _concerns(param.jaxpr)
+    if isinstance(param, core.Jaxpr):
+        return any(e.primitive.name in _RULES or _concerns(tuple(e.params.values())) for e in param.eqns)
+    return isinstance(param, tuple | list) and any(map(_concerns, param))
+
+
+def _convolution(*, dimension_numbers: Any, feature_group_count: int, batch_group_count: int, **params: Any):
+    """A convolution with images as NHWC and kernels as HWIO, which is what the fast kernel takes.
+
+    The barriers keep the compiler from folding the transposes, and the reversal of a kernel before them, back into the
+    convolution.
+    """
+    if feature_group_count != 1 or batch_group_count != 1:
+        return None
+    images, kernels, results = dimension_numbers
+    rank = len(images) - 2
+    spatial = "".join(map(str, range(rank)))
+    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+
+    def channels_last(spec):
+        return (spec[0], *spec[2:], spec[1])
+
+    def apply(image, kernel):
+        image = lax.optimization_barrier(image.transpose(channels_last(images)))
+        kernel = lax.optimization_barrier(kernel.transpose((*kernels[2:], kernels[1], kernels[0])))
+        result = lax.conv_general_dilated(image, kernel, dimension_numbers=layout, **params)
+        return result.transpose(np.argsort(channels_last(results)))
+
+    return apply
+
+
+def _max_pool(
+    *,
+    window_dimensions: Sequence[int],
+    window_strides: Sequence[int],
+    padding: Any,
+    base_dilation: Sequence[int],
+    window_dilation: Sequence[int],
+):
+    """Max-pooling as the maximum of shifted copies."""
+    if {*base_dilation, *window_dilation} != {1} or np.prod(window_dimensions) > _LARGEST_WINDOW:
+        return None
+
+    def apply(x):
+        return functools.reduce(
+            jnp.maximum, (part for _, part in _shifted(x, window_dimensions, window_strides, padding))
+        )
+
+    return apply
+
+
+def _max_pool_gradient(
+    *, select_prim: Any, window_dimensions: Sequence[int], window_strides: Sequence[int], padding: Any
+):
+    """The gradient of max-pooling: each window hands its slope to the first of its largest elements, as XLA's scatter
+    does.
+    """
+    if select_prim is not lax.ge_p or np.prod(window_dimensions) > _LARGEST_WINDOW:
+        return None
+
+    def apply(slope, x):
+        padded = [n + low + high for n, (low, high) in zip(x.shape, padding, strict=True)]
+        offsets, parts = zip(*_shifted(x, window_dimensions, window_strides, padding), strict=True)
+        largest = functools.reduce(jnp.maximum, parts)
+        taken = jnp.zeros(largest.shape, bool)
+        shares = []
+        for part in parts:
+            first = (part == largest) & ~taken
+            taken |= first
+            shares.append(jnp.where(first, slope, jnp.zeros((), slope.dtype)))
+        if tuple(window_strides) == tuple(window_dimensions):
+            total = _interleaved(shares, window_dimensions, padded)
+        else:
+            total = sum(
+                _placed(share, offset, window_strides, padded) for share, offset in zip(shares, offsets, strict=True)
+            )
+        starts = [low for low, _ in padding]
+        return lax.slice(total, starts, [low + n for low, n in zip(starts, x.shape, strict=True)])
+
+    return apply
+
+
+def _placed(part: Array, offset: Sequence[int], strides: Sequence[int], shape: Sequence[int]) -> Array:
+    """The part's elements back where `_shifted` took them, in zeros of the given shape."""
+    gaps = [
+        (low, n - low - (m - 1) * stride - 1, stride - 1)
+        for low, n, m, stride in zip(offset, shape, part.shape, strides, strict=True)
+    ]
+    return lax.pad(part, jnp.zeros((), part.dtype), gaps)
+
+
+def _interleaved(parts: list[Array], window: Sequence[int], shape: Sequence[int]) -> Array:
+    """The sum of all parts placed, where windows do not overlap: nothing to add, only to interleave (10 % of a whole
+    step).
+    """
+    for axis, width in reversed(list(enumerate(window))):
+        if width > 1:
+            stacks = [jnp.stack(parts[i : i + width], axis + 1) for i in range(0, len(parts), width)]
+            parts = [stack.reshape(*s[:axis], -1, *s[axis + 2 :]) for stack in stacks for s in [stack.shape]]
+    return _placed(parts[0], [0] * len(shape), [1] * len(shape), shape)
+
+
+def _shifted(x: Array, window: Sequence[int], strides: Sequence[int], padding: Any):
+    """For each place in the window, its offset and the elements found there, over all windows."""
+    lowest = jnp.array(-jnp.inf, x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    x = lax.pad(x, lowest, [(low, high, 0) for low, high in padding])
+    windows = [(n - w) // stride + 1 for n, w, stride in zip(x.shape, window, strides, strict=True)]
+    for offset in itertools.product(*map(range, window)):
+        ends = [o + (m - 1) * stride + 1 for o, m, stride in zip(offset, windows, strides, strict=True)]
+        yield offset, lax.slice(x, offset, ends, strides)
+
+
+_RULES = {
+    "conv_general_dilated": _convolution,
+    "reduce_window_max": _max_pool,
+    "select_and_scatter_add": _max_pool_gradient,
+}

@@ -1,0 +1,114 @@
+"""Input checks at the public boundary: one error that says what came and what to do.
+
+What shapes and dtypes tell is checked by the runners, also under jit. What only values tell (`validate`) has to be
+asked for outside jit, where there are values.
+"""
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
+
+from cwjax.base import Goal
+from cwjax.models import Model
+
+
+def check_labels(name: str, labels: ArrayLike) -> ArrayLike:
+    """Raises ValueError unless `labels` are integers of shape [B]; returns them as an array."""
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise ValueError(f"{name} must be integers, got {labels.dtype}: pass class numbers 0…K-1")
+    if labels.ndim != 1:
+        hint = ", not one-hot rows: labels.argmax(-1)" if labels.ndim == 2 else ""
+        raise ValueError(f"{name} must have shape [B], got {list(labels.shape)}: pass class numbers{hint}")
+    return labels
+
+
+def check_targets(labels: ArrayLike, targets: ArrayLike) -> None:
+    """Raises ValueError if a target equals its label. Traced values pass."""
+    if np.shape(labels) != np.shape(targets):
+        raise ValueError(f"labels {list(np.shape(labels))} and targets {list(np.shape(targets))} differ in shape")
+    if isinstance(labels, jax.core.Tracer) or isinstance(targets, jax.core.Tracer):
+        return
+    same = np.flatnonzero(np.asarray(labels) == np.asarray(targets))
+    if same.size:
+        raise ValueError(
+            f"the target equals the label in {same.size} of {np.size(labels)} examples, first in example {same[0]}: "
+            "target another class, or use untargeted(labels)"
+        )
+
+
+def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None:
+    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together. Needs no values:
+    runners call it.
+    """
+    if not isinstance(model, Model):
+        raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
+    if not isinstance(goal, Goal):
+        raise TypeError(f"the goal must come from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f"x must be floating-point, got {x.dtype}: for 8-bit images pass x / 255")
+    if x.ndim == 0 or x.shape[0] == 0:
+        raise ValueError(f"x must hold at least one example along its first axis, got shape {list(x.shape)}")
+    sizes = {"keys": keys.shape[:1], "goal.label": goal.label.shape, "goal.sign": goal.sign.shape}
+    for name, shape in sizes.items():
+        if shape != x.shape[:1]:
+            raise ValueError(f"{name} must have one entry an example, {x.shape[0]} of them, got shape {list(shape)}")
+    check_logits(model, x)
+
+
+def check_logits(model: Model, x: jax.Array) -> int:
+    """Raises ValueError unless the model gives at least two logits for an input of x's shape; returns how many."""
+    try:
+        logits = jax.eval_shape(model, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"the model refused an input of shape {list(x.shape[1:])} and dtype {x.dtype}: {reason}"
+        ) from error
+    if logits.ndim != 1 or logits.shape[0] < 2 or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise ValueError(
+            f"the model must map [B, *S] to floating-point logits [B, K] with K >= 2, got {logits.dtype} of shape "
+            f"{[x.shape[0], *logits.shape]} for inputs of shape {list(x.shape)}"
+        )
+    return logits.shape[0]
+
+
+def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, upper: ArrayLike = 1.0) -> None:
+    """Checks what only values tell, before an attack. Runs the model once over x.
+
+    Args:
+      model: from `bind`.
+      x: clean inputs [B, *S] within [lower, upper].
+      goal: from `targeted` or `untargeted`.
+      lower: of the attack's box.
+      upper: of the attack's box.
+
+    Raises:
+      TypeError, ValueError: NaN or infinite pixels; pixels outside the box; labels out of range; a model that returns
+        probabilities, or NaN; and all that the runners check.
+    """
+    values = np.asarray(x)
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+        raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
+    x = jnp.asarray(x)
+    check_batch(model, jax.ShapeDtypeStruct(x.shape[:1], jnp.uint32), x, goal)  # pyright: ignore[reportArgumentType]
+    low, high = float(values.min()), float(values.max())
+    if (values < np.asarray(lower)).any() or (values > np.asarray(upper)).any():
+        scale = ": 8-bit images must be divided by 255" if high > 2 and np.max(upper) <= 2 else ""
+        raise ValueError(f"x spans [{low:g}, {high:g}], outside the box [{lower}, {upper}]{scale}")
+    classes, labels = check_logits(model, x), np.asarray(goal.label)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
+    logits = np.concatenate(
+        [np.asarray(model.apply(model.params, x[i : i + 256]), np.float32) for i in range(0, len(x), 256)]
+    )
+    if not np.isfinite(logits).all():
+        bad = np.flatnonzero(~np.isfinite(logits).all(1))
+        raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
+    if (logits >= -1e-4).all() and np.allclose(logits.sum(1), 1, atol=1e-3):
+        raise ValueError(
+            "the model returns probabilities (each row is >= 0 and sums to 1): return logits, without the softmax"
+        )

@@ -1,0 +1,101 @@
+"""The one gradient loop of the library: minimise `D(x' - x) + c·f(x')` within a box, by any Optax optimiser."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from cwjax.base import Abort, Attack, Box, Candidate, Distance, Objective, Progress, closer, untouched, wide
+
+
+class DescentState(NamedTuple):
+    w: Float[Array, "*S"]  # at least float32: what the optimiser moves; the box decodes it to an image
+    optimizer: Any
+    abort: Any
+    taken: Int[Array, ""]  # int32: steps
+    progress: Progress
+
+
+def descend(
+    *,
+    objective: Objective,
+    distance: Distance,
+    box: Box,
+    optimizer: optax.GradientTransformation,
+    steps: int | Int[Array, ""],
+    abort: Abort,
+) -> Attack:
+    """Gradient descent on one problem, with its best iterate kept.
+
+    A step evaluates the current point, keeps it if it meets the goal closer than any before, and moves on; so `steps`
+    steps evaluate `steps` points, the first of them `problem.start`. The random key is not used.
+
+    Args:
+      objective: f.
+      distance: D.
+      box: how the iterate stays valid.
+      optimizer: any Optax transformation; it sees gradients in the box's variable w.
+      steps: how many points to evaluate, at the most; may be traced.
+      abort: when to stop sooner.
+    """
+
+    def init(key, problem):
+        del key
+        w = box.encode(problem.start)
+        return DescentState(
+            w=w,
+            optimizer=optimizer.init(w),
+            abort=abort.init(),
+            taken=jnp.zeros((), jnp.int32),
+            progress=untouched(problem),
+        )
+
+    def step(model, problem, state):
+        clean = problem.x.astype(wide(problem.x))
+
+        def images(w):
+            """The image x' as the model sees it, in the input's own dtype, and delta as D sees it."""
+            decoded = box.decode(w)
+            inside = jnp.where(problem.mask, decoded.inside, clean).astype(problem.x.dtype)
+            return inside, jnp.where(problem.mask, decoded.penalised - clean, 0)
+
+        def value(x):
+            logits = model(x)
+            return objective.loss(logits, problem.goal), logits
+
+        # The chain rule, written out: the model is asked for f and its slope in the image, and for nothing else.
+        (x, delta), pull = jax.vjp(images, state.w)
+        (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
+        penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
+        (gradient,) = pull((problem.c.astype(slope.dtype) * slope, away))
+        loss = penalty + problem.c * f
+
+        met = objective.met(logits, problem.goal)
+        finite = jnp.isfinite(loss) & jnp.isfinite(gradient).all()
+        candidate = Candidate(
+            x=x,
+            distance=jnp.where(met & finite, distance.measure(x.astype(clean.dtype) - clean), jnp.inf),
+            c=problem.c,
+        )
+        abort_state, stop = abort.update(state.abort, step=state.taken, steps=steps, loss=loss, met=met)
+
+        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.w)
+        moved = jnp.asarray(optax.apply_updates(state.w, updates))
+        taken = state.taken + 1
+        return DescentState(
+            w=box.project(moved),
+            optimizer=optimizer_state,
+            abort=abort_state,
+            taken=taken,
+            progress=Progress(
+                best=closer(state.progress.best, candidate),
+                forwards=state.progress.forwards + 1,
+                backwards=state.progress.backwards + 1,
+                finite=state.progress.finite & finite,
+                done=stop | ~finite | (taken >= steps),
+            ),
+        )
+
+    return Attack(init=init, step=step)

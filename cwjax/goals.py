@@ -1,0 +1,34 @@
+"""What an attack is to reach: goals for a batch, from labels."""
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
+
+from cwjax.base import Goal
+from cwjax.checks import check_labels, check_targets
+
+
+def targeted(targets: ArrayLike, *, labels: ArrayLike | None = None) -> Goal:
+    """Make the model answer `targets`, an integer array [B] of classes in 0…K-1.
+
+    Args:
+      targets: the classes to reach.
+      labels: the true classes [B], if they are to be checked to differ from the targets.
+
+    Raises:
+      ValueError: not integers, not of rank 1 (one-hot, for instance), or a target that equals its label.
+    """
+    targets = check_labels("targets", targets)
+    if labels is not None:
+        check_targets(check_labels("labels", labels), targets)
+    return Goal(label=jnp.asarray(targets, jnp.int32), sign=jnp.ones(np.shape(targets), jnp.float32))
+
+
+def untargeted(labels: ArrayLike) -> Goal:
+    """Make the model answer anything but `labels`, an integer array [B] of classes in 0…K-1.
+
+    Raises:
+      ValueError: not integers, or not of rank 1 (one-hot, for instance).
+    """
+    labels = check_labels("labels", labels)
+    return Goal(label=jnp.asarray(labels, jnp.int32), sign=-jnp.ones(np.shape(labels), jnp.float32))

@@ -1,0 +1,85 @@
+"""What is reported about a batch of adversarial examples: norms, margins, success, and the curve of success against
+distance.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from cwjax.base import Goal
+from cwjax.distances import DISTANCES
+from cwjax.models import Model
+from cwjax.objectives import margin
+
+
+class Summary(NamedTuple):
+    """One row of a results table. Distances are over the successes alone, as in the paper; nan if there are none."""
+
+    examples: int  # attacked
+    success_rate: float  # in [0, 1]
+    mean: dict[str, float]  # norm -> mean distance
+    median: dict[str, float]  # norm -> median distance
+
+
+def norms(x: Float[Array, "B *S"], adversarial: Float[Array, "B *S"]) -> dict[str, Float[Array, "B"]]:
+    """The size of each perturbation in every norm: "l0" (pixels; see `distances.l0`), "l1", "l2" (not squared) and
+    "linf".
+    """
+    delta = adversarial.astype(jnp.float32) - x.astype(jnp.float32)
+    return {name: jax.vmap(distance.measure)(delta) for name, distance in DISTANCES.items()}
+
+
+def margins(model: Model, x: Float[Array, "B *S"], goal: Goal) -> Float[Array, "B"]:
+    """By how many logits each goal is met (negative: not met), evaluated on x as it is; see `objectives.margin`."""
+    return jax.vmap(lambda x, goal: margin(model(x), goal))(x, goal)
+
+
+def successes(model: Model, x: Float[Array, "B *S"], goal: Goal, *, confidence: float = 0.0) -> Bool[Array, "B"]:
+    """Which inputs meet their goal with a margin of at least `confidence` logits, and more than nothing.
+
+    This is the test for a saved array: no slack for rounding is asked here, because attacks that report success left
+    it.
+    """
+    lead = margins(model, x, goal)
+    return (lead > 0) & (lead >= confidence)
+
+
+def summarise(
+    success: Bool[Array, "B"],
+    distances: dict[str, Float[Array, "B"]],
+    *,
+    among: Bool[Array, "B"] | None = None,
+) -> Summary:
+    """Success rate, and mean and median distance over the successes.
+
+    Args:
+      success: from a result or from `successes`.
+      distances: norm -> distance of each example, from `norms`.
+      among: the examples that count; all of them by default.
+    """
+    keep = np.ones(len(success), bool) if among is None else np.asarray(among)
+    hit = np.asarray(success) & keep
+    values = {name: np.asarray(value)[hit] for name, value in distances.items()}
+    return Summary(
+        examples=int(keep.sum()),
+        success_rate=float(hit.sum() / max(keep.sum(), 1)),
+        mean={name: float(value.mean()) if hit.any() else float("nan") for name, value in values.items()},
+        median={name: float(np.median(value)) if hit.any() else float("nan") for name, value in values.items()},
+    )
+
+
+def success_curve(
+    distance: Float[Array, "B"], thresholds: Float[Array, "T"], *, success: Bool[Array, "B"] | None = None
+) -> Float[Array, "T"]:
+    """The security evaluation curve: the fraction of examples fooled within each distance. It never falls.
+
+    Args:
+      distance: of each example; inf where the attack failed.
+      thresholds: distances to read the curve at.
+      success: if given, failures count as never fooled whatever their distance.
+    """
+    reached = jnp.where(True if success is None else success, distance, jnp.inf)
+    return jnp.mean(reached[None, :] <= thresholds[:, None], axis=1)

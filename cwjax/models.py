@@ -1,0 +1,55 @@
+"""Models as arguments: a pytree of weights and a pure function of them, so that new weights never recompile."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A classifier. Called with one input [*S] it returns its logits [K]; make it with `bind`."""
+
+    apply: Callable[..., Array] = dataclasses.field(metadata={"static": True})  # (params, [B, *S]) -> [B, K]
+    params: PyTree
+
+    def __call__(self, x: Float[Array, "*S"]) -> Float[Array, "K"]:
+        return self.apply(self.params, x[None])[0]
+
+
+def bind(apply: Callable[..., Array], params: PyTree = ()) -> Model:
+    """The model of a function and its weights.
+
+    Args:
+      apply: `(params, x) -> logits`, from a batch [B, *S] to [B, K]; logits, not probabilities. It is part of the
+        compiled program's identity: bind the same function object again, not a new lambda, or the attack compiles
+        again.
+      params: any pytree of arrays; traced.
+    """
+    if not callable(apply):
+        raise TypeError(f"bind takes a function (params, x) -> logits first, got {type(apply).__name__}")
+    return Model(apply=apply, params=params)
+
+
+def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:
+    """The model on inputs of another scale: `model((x - mean) / std)`, so that the box stays that of the images.
+
+    Args:
+      model: takes normalised inputs.
+      mean: a scalar, or an array that broadcasts to one input, such as one number a channel.
+      std: likewise, > 0.
+    """
+    return Model(apply=_Normalised(model.apply), params=(model.params, jnp.asarray(mean), jnp.asarray(std)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Normalised:  # a class and not a closure: equal when the inner function is, so that it compiles once
+    apply: Callable[..., Array]
+
+    def __call__(self, params: PyTree, x: Array) -> Array:
+        inner, mean, std = params
+        mean, std = (jnp.broadcast_to(value, x.shape).astype(x.dtype) for value in (mean, std))
+        return self.apply(inner, (x - mean) / std)

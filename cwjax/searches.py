@@ -1,0 +1,94 @@
+"""Searches turn one knob of the problem and let the descent run again."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from cwjax.base import Attack, Knob, Progress, Search, State, closer, found, select, untouched
+
+
+class SearchedState(NamedTuple):
+    key: PRNGKeyArray  # []: every round starts from the same one
+    knob: Knob
+    inner: State  # of the attack that runs in this round
+    progress: Progress  # of all rounds together
+
+
+def searched(attack: Attack, search: Search) -> Attack:
+    """Run the attack in rounds: `search` asks a problem, the attack runs until it is done, the search is told, and so
+    on.
+
+    Rounds are flattened: one step is one step of the attack, and the step that ends a round also begins the next. So
+    in a batch every example searches at its own pace, and none waits for another's round to end.
+    """
+
+    def init(key, problem):
+        knob = search.init(problem)
+        inner = attack.init(key, search.ask(problem, knob))
+        return SearchedState(key=key, knob=knob, inner=inner, progress=untouched(problem))
+
+    def step(model, problem, state):
+        inner = attack.step(model, search.ask(problem, state.knob), state.inner)
+        before, after = state.inner.progress, inner.progress
+
+        knob = select(after.done, search.tell(problem, state.knob, after), state.knob)
+        restarted = attack.init(state.key, search.ask(problem, knob))
+        return SearchedState(
+            key=state.key,
+            knob=knob,
+            inner=select(after.done, restarted, inner),
+            progress=Progress(
+                best=closer(state.progress.best, after.best),
+                forwards=state.progress.forwards + after.forwards - before.forwards,
+                backwards=state.progress.backwards + after.backwards - before.backwards,
+                finite=after.finite,
+                done=search.done(knob) | ~after.finite,
+            ),
+        )
+
+    return Attack(init=init, step=step)
+
+
+class Bracket(NamedTuple):
+    c: Float[Array, ""]  # the weight to try in this round
+    lower: Float[Array, ""]  # the largest weight that failed; 0 before any did
+    upper: Float[Array, ""]  # the smallest weight that succeeded; inf before any did
+    rounds: Int[Array, ""]  # int32: rounds that have ended
+
+
+def binary_search(
+    steps: int | Int[Array, ""] = 9,
+    *,
+    initial_c: float | Float[Array, ""] = 1e-3,
+    factor: float | Float[Array, ""] = 10.0,
+) -> Search:
+    """Search for the smallest weight c that succeeds: times `factor` until one does, then bisect (section VI-A).
+
+    With the released code's defaults the largest weight it can try is 1e-3·10^8 = 1e5. Its last round at the bracket's
+    upper end, when there are ten rounds or more, is left out: the descent starts afresh each round, so that round
+    would repeat one already run.
+
+    Args:
+      steps: the number of rounds, >= 1.
+      initial_c: the first weight to try, > 0.
+      factor: growth of c until the first success, > 1.
+    """
+
+    def init(problem):
+        c = jnp.asarray(initial_c, problem.c.dtype)
+        return Bracket(c=c, lower=jnp.zeros_like(c), upper=jnp.full_like(c, jnp.inf), rounds=jnp.zeros((), jnp.int32))
+
+    def tell(problem, knob, outcome):
+        success = found(outcome.best)
+        lower = jnp.where(success, knob.lower, jnp.maximum(knob.lower, knob.c))
+        upper = jnp.where(success, jnp.minimum(knob.upper, knob.c), knob.upper)
+        c = jnp.where(jnp.isfinite(upper), (lower + upper) / 2, knob.c * factor)
+        return Bracket(c=c, lower=lower, upper=upper, rounds=knob.rounds + 1)
+
+    return Search(
+        init=init,
+        ask=lambda problem, knob: problem._replace(c=knob.c),
+        tell=tell,
+        done=lambda knob: knob.rounds >= steps,
+    )
