@@ -32,7 +32,7 @@ from cwjax.descent import descend
 from cwjax.goals import targeted, untargeted
 from cwjax.models import Model, bind, normalised
 from cwjax.objectives import logit_margin, margin
-from cwjax.runners import Trace, batched, chunked, traced
+from cwjax.runners import Lanes, Trace, batched, chunked, lanes, traced
 from cwjax.searches import binary_search, searched
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ __all__ = [
     "Decoded",
     "Distance",
     "Goal",
+    "Lanes",
     "Model",
     "Objective",
     "Problem",
@@ -65,6 +66,7 @@ __all__ = [
     "distances",
     "first_success",
     "l2",
+    "lanes",
     "logit_margin",
     "margin",
     "metrics",

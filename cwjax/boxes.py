@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from cwjax.base import Box, Decoded, wide
 
-Bound = float | np.ndarray | Float[Array, "..."]
+Bound = float | int | np.ndarray | Float[Array, "..."]
 
 _SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exactly on a bound
 

@@ -4,6 +4,8 @@ What shapes and dtypes tell is checked by the runners, also under jit. What only
 asked for outside jit, where there are values.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from cwjax.base import Goal
 from cwjax.models import Model
 
 
-def check_labels(name: str, labels: ArrayLike) -> ArrayLike:
+def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:
     """Raises ValueError unless `labels` are integers of shape [B]; returns them as an array."""
     labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
@@ -25,7 +27,7 @@ def check_labels(name: str, labels: ArrayLike) -> ArrayLike:
     return labels
 
 
-def check_targets(labels: ArrayLike, targets: ArrayLike) -> None:
+def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarray) -> None:
     """Raises ValueError if a target equals its label. Traced values pass."""
     if np.shape(labels) != np.shape(targets):
         raise ValueError(f"labels {list(np.shape(labels))} and targets {list(np.shape(targets))} differ in shape")
@@ -47,11 +49,19 @@ def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None
         raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
     if not isinstance(goal, Goal):
         raise TypeError(f"the goal must come from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
+    for name, value in (("keys", keys), ("x", x)):
+        if not isinstance(value, np.ndarray | jax.Array):
+            raise TypeError(f"{name} must be an array, got {type(value).__name__}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating-point, got {x.dtype}: for 8-bit images pass x / 255")
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"x must hold at least one example along its first axis, got shape {list(x.shape)}")
-    sizes = {"keys": keys.shape[:1], "goal.label": goal.label.shape, "goal.sign": goal.sign.shape}
+    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    sizes = {
+        "keys": keys.shape if typed else keys.shape[:-1],
+        "goal.label": goal.label.shape,
+        "goal.sign": goal.sign.shape,
+    }
     for name, shape in sizes.items():
         if shape != x.shape[:1]:
             raise ValueError(f"{name} must have one entry an example, {x.shape[0]} of them, got shape {list(shape)}")
@@ -90,25 +100,24 @@ def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, 
         probabilities, or NaN; and all that the runners check.
     """
     values = np.asarray(x)
-    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+    if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
         raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
     x = jnp.asarray(x)
-    check_batch(model, jax.ShapeDtypeStruct(x.shape[:1], jnp.uint32), x, goal)  # pyright: ignore[reportArgumentType]
+    check_batch(model, jax.random.split(jax.random.key(0), x.shape[0] if x.ndim else 0), x, goal)
     low, high = float(values.min()), float(values.max())
-    if (values < np.asarray(lower)).any() or (values > np.asarray(upper)).any():
+    if (values < np.asarray(lower, values.dtype)).any() or (values > np.asarray(upper, values.dtype)).any():
         scale = ": 8-bit images must be divided by 255" if high > 2 and np.max(upper) <= 2 else ""
         raise ValueError(f"x spans [{low:g}, {high:g}], outside the box [{lower}, {upper}]{scale}")
     classes, labels = check_logits(model, x), np.asarray(goal.label)
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
-    logits = np.concatenate(
-        [np.asarray(model.apply(model.params, x[i : i + 256]), np.float32) for i in range(0, len(x), 256)]
-    )
+    answers = [model.apply(model.params, x[i : i + 256]) for i in range(0, len(x), 256)]
+    logits, precision = np.concatenate([np.asarray(part, np.float32) for part in answers]), answers[0].dtype
     if not np.isfinite(logits).all():
         bad = np.flatnonzero(~np.isfinite(logits).all(1))
         raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
-    if (logits >= -1e-4).all() and np.allclose(logits.sum(1), 1, atol=1e-3):
+    if (logits >= -1e-4).all() and np.allclose(logits.sum(1), 1, atol=max(1e-3, 4 * float(jnp.finfo(precision).eps))):
         raise ValueError(
             "the model returns probabilities (each row is >= 0 and sums to 1): return logits, without the softmax"
         )

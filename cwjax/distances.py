@@ -25,7 +25,7 @@ def l0(*, per_pixel: bool = True) -> Distance:
 
 def l1() -> Distance:
     """The sum of the absolute changes."""
-    return Distance(penalty=lambda delta, tau: jnp.sum(jnp.abs(delta)), measure=lambda delta: jnp.sum(jnp.abs(delta)))
+    return Distance(penalty=lambda delta, tau: jnp.sum(_absolute(delta)), measure=lambda delta: jnp.sum(jnp.abs(delta)))
 
 
 def l2() -> Distance:
@@ -38,9 +38,14 @@ def linf() -> Distance:
     that the printed formula lacks and the released code has).
     """
     return Distance(
-        penalty=lambda delta, tau: jnp.sum(jnp.maximum(jnp.abs(delta) - tau, 0)),
+        penalty=lambda delta, tau: jnp.sum(jnp.where(_absolute(delta) > tau, _absolute(delta) - tau, 0)),
         measure=lambda delta: jnp.max(jnp.abs(delta)),
     )
+
+
+def _absolute(delta):
+    """The absolute value with slope 0 at 0: `jnp.abs` has slope 1 there, which would push every clean pixel down."""
+    return delta * jnp.sign(delta)
 
 
 DISTANCES = {"l0": l0(), "l1": l1(), "l2": l2(), "linf": linf()}

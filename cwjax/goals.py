@@ -1,14 +1,15 @@
 """What an attack is to reach: goals for a batch, from labels."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import ArrayLike
 
 from cwjax.base import Goal
 from cwjax.checks import check_labels, check_targets
 
 
-def targeted(targets: ArrayLike, *, labels: ArrayLike | None = None) -> Goal:
+def targeted(targets: ArrayLike | Sequence[int], *, labels: ArrayLike | Sequence[int] | None = None) -> Goal:
     """Make the model answer `targets`, an integer array [B] of classes in 0…K-1.
 
     Args:
@@ -18,17 +19,17 @@ def targeted(targets: ArrayLike, *, labels: ArrayLike | None = None) -> Goal:
     Raises:
       ValueError: not integers, not of rank 1 (one-hot, for instance), or a target that equals its label.
     """
-    targets = check_labels("targets", targets)
+    classes = check_labels("targets", targets)
     if labels is not None:
-        check_targets(check_labels("labels", labels), targets)
-    return Goal(label=jnp.asarray(targets, jnp.int32), sign=jnp.ones(np.shape(targets), jnp.float32))
+        check_targets(check_labels("labels", labels), classes)
+    return Goal(label=jnp.asarray(classes, jnp.int32), sign=jnp.ones(classes.shape, jnp.float32))
 
 
-def untargeted(labels: ArrayLike) -> Goal:
+def untargeted(labels: ArrayLike | Sequence[int]) -> Goal:
     """Make the model answer anything but `labels`, an integer array [B] of classes in 0…K-1.
 
     Raises:
       ValueError: not integers, or not of rank 1 (one-hot, for instance).
     """
-    labels = check_labels("labels", labels)
-    return Goal(label=jnp.asarray(labels, jnp.int32), sign=-jnp.ones(np.shape(labels), jnp.float32))
+    classes = check_labels("labels", labels)
+    return Goal(label=jnp.asarray(classes, jnp.int32), sign=-jnp.ones(classes.shape, jnp.float32))

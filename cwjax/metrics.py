@@ -81,5 +81,5 @@ def success_curve(
       thresholds: distances to read the curve at.
       success: if given, failures count as never fooled whatever their distance.
     """
-    reached = jnp.where(True if success is None else success, distance, jnp.inf)
-    return jnp.mean(reached[None, :] <= thresholds[:, None], axis=1)
+    fooled = jnp.isfinite(distance) if success is None else success & jnp.isfinite(distance)
+    return jnp.mean(fooled[None, :] & (distance[None, :] <= thresholds[:, None]), axis=1)

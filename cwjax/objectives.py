@@ -28,6 +28,9 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     The same image gives logits that differ by a few units in the last place when it goes through the model alone, in
     another batch or in another program. An example that leads by less than this at confidence 0 may be no example at
     all when the saved array is evaluated again (carlini/nn_robust_attacks#7 and #22, foolbox#674).
+
+    Logits of less than float32 precision are taken for float32: for a model that computes in bfloat16, ask for a
+    confidence above its own rounding.
     """
     # Any positive lead is an answer for a model whose logits are all zero; hence tiny.
     info = jnp.finfo(logits.dtype)

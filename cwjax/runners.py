@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from cwjax.base import Attack, Goal, Progress, Result, Runner, found, problem, select
+from cwjax.base import Attack, Goal, Progress, Result, Runner, State, found, problem
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch
 from cwjax.models import Model
@@ -23,6 +23,44 @@ class Trace(NamedTuple):
 
     distance: Float[Array, "B T"]  # the best distance after each step; inf before the first success
     c: Float[Array, "B T"]  # the weight of f that the best was found under; inf before the first success
+
+
+class Lanes(NamedTuple):
+    """An attack on a batch, in pieces: for whoever wants to watch it, or to stop and go on. `batched` is made of them.
+
+    Lane i holds the attack on example i. States are pytrees whose arrays have the leading axis B.
+    """
+
+    begin: Callable[[Array, Array, Goal], State]  # (keys, x, goal) -> states
+    advance: Callable[..., State]  # (model, x, goal, states, steps) -> states, up to `steps` steps on in every lane
+    result: Callable[[State], Result]  # (states) -> what has been found so far
+
+
+def lanes(attack: Attack) -> Lanes:
+    """The attack on a batch as three functions to jit: begin it, advance it by some steps, read off its result.
+
+    begin, advance, result = map(jax.jit, cw.lanes(attack)) states = begin(keys, x, goal) while not
+    result(states).finished.all():
+        states = advance(model, x, goal, states, 100)
+    """
+    step = canonical(attack.step)
+
+    def begin(keys, x, goal):
+        return jax.vmap(lambda key, x, goal: attack.init(key, problem(x, goal)))(keys, x, goal)
+
+    def advance(model, x, goal, states, steps):
+        def one(x, goal, state):
+            given = problem(x, goal)
+            _, state = lax.while_loop(
+                lambda carry: (carry[0] < steps) & ~carry[1].progress.done,
+                lambda carry: (carry[0] + 1, step(model, given, carry[1])),
+                (jnp.zeros((), jnp.int32), state),
+            )
+            return state
+
+        return jax.vmap(one)(x, goal, states)
+
+    return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: _result(state.progress)))
 
 
 def batched(attack: Attack) -> Runner:
@@ -36,21 +74,11 @@ def batched(attack: Attack) -> Runner:
       floating-point [B, *S], within the attack's box; goal from `targeted` or `untargeted`. It raises TypeError or
       ValueError where their shapes or dtypes do not fit; what only values can tell, `validate` tells.
     """
-    advance = canonical(attack.step)
+    begin, advance, result = lanes(attack)
 
-    def run(model: Model, keys: PRNGKeyArray, x: Float[Array, "B *S"], goal: Goal) -> Result:
+    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Result:
         check_batch(model, keys, x, goal)
-
-        def one(key, x, goal):
-            given = problem(x, goal)
-            state = lax.while_loop(
-                lambda state: ~state.progress.done,
-                lambda state: advance(model, given, state),
-                attack.init(key, given),
-            )
-            return _result(state.progress)
-
-        return jax.vmap(one)(keys, x, goal)
+        return result(advance(model, x, goal, begin(keys, x, goal), jnp.iinfo(jnp.int32).max))
 
     return run
 
@@ -62,23 +90,18 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
       A function `(model, keys, x, goal) -> (Result, Trace)`, with arguments and errors as for `batched`.
       `Result.finished` tells which examples were done in time; those that were spend nothing in the steps that remain.
     """
-    advance = canonical(attack.step)
+    begin, advance, result = lanes(attack)
 
-    def run(model: Model, keys: PRNGKeyArray, x: Float[Array, "B *S"], goal: Goal) -> tuple[Result, Trace]:
+    def run(model: Model, keys: Array, x: Array, goal: Goal) -> tuple[Result, Trace]:
         check_batch(model, keys, x, goal)
 
-        def one(key, x, goal):
-            given = problem(x, goal)
+        def step(states, _):
+            states = advance(model, x, goal, states, 1)
+            best = states.progress.best
+            return states, Trace(distance=best.distance, c=best.c)
 
-            def step(state, _):
-                state = select(state.progress.done, state, advance(model, given, state))
-                best = state.progress.best
-                return state, Trace(distance=best.distance, c=best.c)
-
-            state, trace = lax.scan(step, attack.init(key, given), length=num_steps)
-            return _result(state.progress), trace
-
-        return jax.vmap(one)(keys, x, goal)
+        states, trace = lax.scan(step, begin(keys, x, goal), length=num_steps)
+        return result(states), jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
 
     return run
 
@@ -96,7 +119,7 @@ def chunked(runner: Runner, size: int) -> Runner:
     if size < 1:
         raise ValueError(f"a chunk holds at least one example, got size={size}")
 
-    def run(model: Model, keys: PRNGKeyArray, x: Float[Array, "B *S"], goal: Goal) -> Result:
+    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Result:
         count = x.shape[0] if x.ndim else 0
         if count <= size:
             return runner(model, keys, x, goal)

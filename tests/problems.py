@@ -1,0 +1,53 @@
+"""Small problems that several test modules share."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+import cwjax as cw
+
+SHAPE, CLASSES, HIDDEN = (3, 4), 5, 16
+
+
+def mlp_params(seed: int = 0, dtype: type = np.float32) -> dict[str, np.ndarray]:
+    """Weights of a two-layer network on inputs of shape SHAPE."""
+    rng = np.random.default_rng(seed)
+    size = int(np.prod(SHAPE))
+    return {
+        "w1": rng.normal(size=(size, HIDDEN)).astype(dtype),
+        "b1": rng.normal(size=HIDDEN).astype(dtype),
+        "w2": rng.normal(size=(HIDDEN, CLASSES)).astype(dtype),
+        "b2": rng.normal(size=CLASSES).astype(dtype),
+    }
+
+
+def mlp(params: dict[str, Array], x: Array) -> Array:
+    """Logits [B, CLASSES] of x [B, *SHAPE]."""
+    hidden = jnp.tanh(x.reshape(x.shape[0], -1) @ params["w1"] + params["b1"][None])
+    return hidden @ params["w2"] + params["b2"][None]
+
+
+def inputs(count: int, seed: int = 1) -> np.ndarray:
+    """Inputs in [0, 1], some of their elements exactly on a bound."""
+    x = np.random.default_rng(seed).uniform(-0.2, 1.2, size=(count, *SHAPE))
+    return np.clip(x, 0, 1).astype(np.float32)
+
+
+def goals(model: cw.Model, x: np.ndarray) -> cw.Goal:
+    """Leave the class the model answers, for even examples; reach another, for odd ones."""
+    answers = np.asarray(model.apply(model.params, jnp.asarray(x))).argmax(1)
+    odd = np.arange(len(x)) % 2 == 1
+    label = np.where(odd, (answers + 1 + np.arange(len(x)) % (CLASSES - 1)) % CLASSES, answers)
+    return cw.Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.where(odd, 1.0, -1.0))
+
+
+def keys(count: int) -> Array:
+    return jax.random.split(jax.random.key(7), count)
+
+
+def small_l2(**changes) -> cw.Attack:
+    """The L2 attack at a size for tests."""
+    settings = {"optimizer": optax.adam(5e-2), "steps": 40, "search": cw.binary_search(4, initial_c=0.3)} | changes
+    return cw.l2(**settings)

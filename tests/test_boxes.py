@@ -1,0 +1,174 @@
+"""Every box keeps every image within its bounds, and brings a clean one back from its variable w."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cwjax import boxes
+
+PROPERTY = settings(deadline=None, max_examples=50, derandomize=True, database=None)
+
+BOXES = {"change_of_variables": boxes.change_of_variables, "projected": boxes.projected, "clipped": boxes.clipped}
+BOUNDS = {
+    "unit": (0.0, 1.0),
+    "centred": (-0.5, 0.5),
+    "wide": (-3.0, 7.0),
+    "per channel": (np.array([0.0, -1.0, -2.0]), np.array([1.0, 1.0, 6.0])),
+    "jax arrays": (jnp.array([0.0, -1.0, -2.0]), jnp.array([1.0, 1.0, 6.0])),
+    "one of each": (-0.25, np.array([0.25, 1.0, 2.0])),
+}
+SHAPE = (2, 3, 3)  # [H, W, C]
+
+every_box = pytest.mark.parametrize("name", BOXES)
+every_bound = pytest.mark.parametrize("bounds", BOUNDS.values(), ids=BOUNDS.keys())
+both_dtypes = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+
+
+def full(bound) -> np.ndarray:
+    """The bound of every pixel, in float64."""
+    return np.broadcast_to(np.asarray(bound, np.float64), SHAPE)
+
+
+def image(bounds, dtype, seed=0) -> jax.Array:
+    """Random pixels strictly inside, but for one pixel on the lower bound and one on the upper."""
+    low, high = full(bounds[0]), full(bounds[1])
+    share = np.random.default_rng(seed).uniform(0.01, 0.99, SHAPE)
+    share[0, 0], share[1, 2] = 0, 1
+    return jnp.asarray(low + share * (high - low), dtype)
+
+
+def apart(x) -> np.ndarray:
+    return np.asarray(jnp.asarray(x).astype(jnp.float32), np.float64)
+
+
+@every_box
+@every_bound
+@both_dtypes
+def test_decode_brings_back_what_was_encoded(name, bounds, dtype):
+    box, x = BOXES[name](*bounds), image(bounds, dtype)
+    w = box.encode(x)
+    assert np.isfinite(w).all()
+    assert w.shape == SHAPE
+    assert w.dtype == jnp.float32  # steps of 1e-2 are lost in bfloat16
+    decoded = box.decode(w)
+    # Two millionths of the range for the pixels on the bounds, and some rounding of numbers as large as the bounds.
+    span = full(bounds[1]) - full(bounds[0])
+    tolerance = 2e-6 * span + 4e-7 * np.maximum(np.abs(full(bounds[0])), np.abs(full(bounds[1])))
+    if name != "change_of_variables":
+        tolerance = np.zeros(SHAPE)
+    for part in decoded:
+        assert (np.abs(apart(part) - apart(x)) <= tolerance).all()
+        assert (np.abs(apart(part.astype(dtype)) - apart(x)) <= tolerance + float(jnp.finfo(dtype).eps) * span).all()
+
+
+@every_box
+@every_bound
+@both_dtypes
+def test_the_slope_of_decode_at_an_encoded_image(name, bounds, dtype):
+    box, x = BOXES[name](*bounds), image(bounds, dtype)
+    w, low, high = box.encode(x), full(bounds[0]), full(bounds[1])
+    inside, penalised = (pull(jnp.ones(SHAPE))[0] for pull in pulls(box, w))
+    assert np.isfinite(inside).all()
+    assert np.isfinite(penalised).all()
+    strictly = (apart(x) > low + 0.005 * (high - low)) & (apart(x) < high - 0.005 * (high - low))
+    if name == "change_of_variables":
+        # x' = middle + half·tanh(w) has the slope half·(1 - tanh(w)²) = (x' - lower)·(upper - x') / half.
+        slope = 2 * (apart(x) - low) * (high - apart(x)) / (high - low)
+        assert (np.asarray(inside)[strictly] > 0).all()
+        np.testing.assert_allclose(np.asarray(inside)[strictly], slope[strictly], rtol=1e-3)
+    else:
+        np.testing.assert_array_equal(np.asarray(inside)[strictly], 1)
+        np.testing.assert_array_equal(penalised, 1)
+
+
+def pulls(box, w):
+    """Of what the model sees, and of what the distance sees."""
+    return jax.vjp(lambda w: box.decode(w).inside, w)[1], jax.vjp(lambda w: box.decode(w).penalised, w)[1]
+
+
+WILD = st.sampled_from([1e9, -1e9, 3e38, -3e38, 0.0, 1e-30]) | st.floats(-50, 50, width=32)
+
+
+@functools.cache
+def seen(name, which):
+    box = BOXES[name](*BOUNDS[which])
+    return jax.jit(lambda w: box.decode(box.project(w)).inside)
+
+
+@every_box
+@pytest.mark.parametrize("which", BOUNDS)
+@settings(PROPERTY, max_examples=25)
+@given(hnp.arrays(np.float32, SHAPE, elements=WILD))
+def test_what_the_model_sees_is_within_the_bounds(name, which, w):
+    inside = apart(seen(name, which)(w))
+    assert (inside >= apart(BOUNDS[which][0])).all()
+    assert (inside <= apart(BOUNDS[which][1])).all()
+
+
+@pytest.mark.parametrize("name", ["change_of_variables", "clipped"])
+def test_these_boxes_need_no_projection(name):
+    box, w = BOXES[name](), jnp.array([-1e9, 1e9, 0.3, 5.0])
+    np.testing.assert_array_equal(box.project(w), w)
+    assert apart(box.decode(w).inside).min() >= 0
+    assert apart(box.decode(w).inside).max() <= 1
+
+
+def test_projected_clips_after_an_update():
+    box = boxes.projected(-0.5, 0.5)
+    np.testing.assert_array_equal(box.project(jnp.array([-9.0, -0.25, 0.0, 9.0])), [-0.5, -0.25, 0.0, 0.5])
+
+
+def test_clipped_descent_penalises_the_unclipped_image():
+    w = jnp.array([-2.0, 0.25, 3.0])
+    decoded = boxes.clipped().decode(w)
+    np.testing.assert_array_equal(decoded.penalised, w)
+    np.testing.assert_array_equal(decoded.inside, [0.0, 0.25, 1.0])
+
+
+@pytest.mark.parametrize("name", ["change_of_variables", "projected"])
+def test_the_other_boxes_penalise_what_the_model_sees(name):
+    decoded = BOXES[name](-1.0, 1.0).decode(jnp.array([-0.75, 0.25, 0.5]))
+    np.testing.assert_array_equal(decoded.penalised, decoded.inside)
+
+
+@every_box
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [
+        (1.0, 0.0),
+        (0.5, 0.5),
+        (float("nan"), 1.0),
+        (0.0, float("nan")),
+        (float("-inf"), 1.0),
+        (0.0, float("inf")),
+        (np.array([0.0, 0.0, 2.0]), np.array([1.0, 1.0, 1.0])),
+        (np.zeros(3), np.array([1.0, np.inf, 1.0])),
+        (jnp.zeros(3), jnp.array([1.0, 0.0, 1.0])),
+    ],
+)
+def test_bad_bounds_are_named(name, lower, upper):
+    with pytest.raises(ValueError, match="finite bounds with lower < upper") as error:
+        BOXES[name](lower, upper)
+    assert f"lower={lower}" in str(error.value)
+    assert f"upper={upper}" in str(error.value)
+
+
+@every_box
+def test_bounds_may_be_traced_and_compile_once(name):
+    chex.clear_trace_counter()  # chex counts by source line, whatever the parameter
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def inside(lower, upper, w):
+        return BOXES[name](lower, upper).decode(BOXES[name](lower, upper).project(w)).inside
+
+    w = jnp.array([-1e9, 1e9])
+    for lower, upper in [(0.0, 1.0), (-3.0, 7.0)]:
+        np.testing.assert_array_equal(inside(jnp.asarray(lower), jnp.asarray(upper), w), [lower, upper])

@@ -1,0 +1,290 @@
+"""Every mistake that a user can make in calling an attack gives one line that says what came and what to do."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.checks import check_batch
+
+B, SHAPE, CLASSES = 4, (3, 3, 1), 5
+WEIGHTS = np.random.default_rng(0).normal(size=(9, CLASSES)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it(monkeypatch):
+    """Without the checks of annotations that tests add, which would refuse some arguments first."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def logits(params, x):
+    return x.reshape(len(x), 9) @ params.astype(x.dtype)  # refuses any other shape
+
+
+def refuses(params, x):
+    raise RuntimeError("no such layer\nand much more")
+
+
+def model(apply=logits):
+    return cw.bind(apply, jnp.asarray(WEIGHTS))
+
+
+def images(count=B, dtype=jnp.float32):
+    return jnp.asarray(np.random.default_rng(1).uniform(size=(count, *SHAPE)), dtype)
+
+
+def keys(count=B):
+    return jax.random.split(jax.random.key(0), count)
+
+
+def goal(count=B):
+    return cw.untargeted(jnp.arange(count) % CLASSES)
+
+
+def runners():
+    attack = cw.l2(search=cw.binary_search(1), steps=2)
+    return {
+        "batched": cw.batched(attack),
+        "chunked": cw.chunked(cw.batched(attack), 3),
+        "one chunk": cw.chunked(cw.batched(attack), 64),
+        "traced": cw.traced(attack, 2),
+    }
+
+
+every_runner = pytest.mark.parametrize("name", runners())
+
+
+def refusal(error, words, function, *args, **kwargs):
+    with pytest.raises(error, match=words) as caught:
+        function(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    # Not an error of JAX or NumPy that happens to be of the same class.
+    assert str(caught.traceback[-1].path).endswith("checks.py")
+
+
+# What shapes and dtypes tell: error, words, and the arguments that are wrong.
+WRONG = {
+    "a plain function": (
+        TypeError,
+        r"must come from cwjax.bind\(apply, params\), got function",
+        {"model": lambda x: x},
+    ),
+    "labels for a goal": (TypeError, "goal must come from cwjax.targeted or cwjax.untargeted", {"goal": jnp.arange(B)}),
+    "a tuple for a goal": (TypeError, "goal must come from .*, got tuple", {"goal": tuple(goal())}),
+    "8-bit images": (ValueError, "floating-point, got uint8: .* x / 255", {"x": images().astype(jnp.uint8)}),
+    "an empty batch": (
+        ValueError,
+        r"at least one example along its first axis, got shape \[0, 3, 3, 1\]",
+        {"x": images(0), "keys": keys()[:0], "goal": jax.tree.map(lambda leaf: leaf[:0], goal())},
+    ),
+    "a scalar": (ValueError, r"at least one example along its first axis, got shape \[\]", {"x": jnp.float32(0.5)}),
+    "too few keys": (ValueError, r"keys must have one entry an example, 4 of them, got shape \[3\]", {"keys": keys(3)}),
+    "one key": (ValueError, r"keys must .*, 4 of them, got shape \[\]", {"keys": jax.random.key(0)}),
+    "too many labels": (ValueError, r"goal.label must have one entry an example, 4 of them, got", {"goal": goal(5)}),
+    "a column of labels": (
+        ValueError,
+        r"goal.label must have one entry an example, 4 of them, got shape \[4, 1\]",
+        {"goal": goal()._replace(label=jnp.zeros((B, 1), jnp.int32))},
+    ),
+    "one label": (
+        ValueError,
+        r"goal.label must have one entry an example, 4 of them, got shape \[\]",
+        {"goal": cw.Goal(label=jnp.int32(0), sign=jnp.float32(1))},
+    ),
+    "one sign": (
+        ValueError,
+        r"goal.sign must have one entry an example, 4 of them, got shape \[\]",
+        {"goal": goal()._replace(sign=jnp.float32(1))},
+    ),
+    "inputs of another size": (
+        ValueError,
+        r"model refused an input of shape \[4, 4, 1\] and dtype float32: .*reshape",
+        {"x": jnp.zeros((B, 4, 4, 1))},
+    ),
+    "one image": (ValueError, r"model refused an input of shape \[\] and dtype", {"x": jnp.zeros(B)}),
+    "logits of rank 1": (
+        ValueError,
+        r"must map \[B, \*S\] to floating-point logits \[B, K\].* got float32 of shape \[4\]",
+        {"model": model(lambda params, x: logits(params, x)[:, 0])},
+    ),
+    "logits of rank 3": (
+        ValueError,
+        r"logits \[B, K\].* got float32 of shape \[4, 1, 5\]",
+        {"model": model(lambda params, x: logits(params, x)[:, None])},
+    ),
+    "a single class": (
+        ValueError,
+        r"K >= 2, got float32 of shape \[4, 1\]",
+        {"model": model(lambda params, x: logits(params, x)[:, :1])},
+    ),
+    "class numbers for logits": (
+        ValueError,
+        r"floating-point logits .* got int32 of shape \[4, 5\]",
+        {"model": model(lambda params, x: logits(params, x).astype(jnp.int32))},
+    ),
+    "a model that is broken": (
+        ValueError,
+        r"model refused an input of shape \[3, 3, 1\] and dtype float32: no such layer",
+        {"model": model(refuses)},
+    ),
+}
+
+
+def arguments(wrong):
+    return tuple({"model": model(), "keys": keys(), "x": images(), "goal": goal(), **wrong}.values())
+
+
+@pytest.mark.parametrize("mistake", WRONG)
+def test_a_batch_that_does_not_fit_is_refused(mistake):
+    error, words, wrong = WRONG[mistake]
+    refusal(error, words, check_batch, *arguments(wrong))
+
+
+@every_runner
+@pytest.mark.parametrize("mistake", WRONG)
+def test_every_runner_refuses_it(name, mistake):
+    error, words, wrong = WRONG[mistake]
+    refusal(error, words, runners()[name], *arguments(wrong))
+
+
+@pytest.mark.parametrize("mistake", [mistake for mistake in WRONG if mistake != "a plain function"])
+def test_a_runner_refuses_it_under_jit(mistake):
+    error, words, wrong = WRONG[mistake]
+    refusal(error, words, jax.jit(runners()["batched"]), *arguments(wrong))
+
+
+@pytest.mark.parametrize(
+    "mistake", [mistake for mistake in WRONG if "keys" not in WRONG[mistake][2] or "x" in WRONG[mistake][2]]
+)
+def test_validate_refuses_it_too(mistake):
+    error, words, wrong = WRONG[mistake]
+    model, _, x, goal = arguments(wrong)
+    refusal(error, words, cw.validate, model, x, goal)
+
+
+def changed(x, index, value):
+    return x.at[index].set(value)
+
+
+# What only values tell: words, and the arguments that are wrong.
+WRONG_VALUES = {
+    "NaN": (
+        r"NaN or infinite values in 2 examples, first in example 1",
+        {"x": changed(images(), (slice(1, 3), 0), jnp.nan)},
+    ),
+    "infinite": (
+        r"NaN or infinite values in 1 examples, first in example 3",
+        {"x": changed(images(), (3, 2, 2, 0), jnp.inf)},
+    ),
+    "NaN in bfloat16": (
+        r"x holds NaN or infinite values in 1 examples, first in example 2",
+        {
+            "x": changed(images(dtype=jnp.bfloat16), (2, 0, 0, 0), jnp.nan),
+            "model": model(lambda w, x: logits(w, jnp.nan_to_num(x))),
+        },
+    ),
+    "below the box": (
+        r"x spans \[-0.25, .*\], outside the box \[0.0, 1.0\]$",
+        {"x": changed(images(), (0, 0, 0, 0), -0.25)},
+    ),
+    "above the box": (
+        r"x spans \[.*, 1.5\], outside the box \[0.0, 1.0\]$",
+        {"x": changed(images(), (3, 0, 0, 0), 1.5)},
+    ),
+    "0 to 255": (r"x spans \[.*\], outside the box .*: 8-bit images must be divided by 255", {"x": images() * 255}),
+    "another box": (r"outside the box \[-0.5, 0.5\]$", {"lower": -0.5, "upper": 0.5}),
+    "one channel's box": (r"outside the box", {"upper": np.array([0.125])}),
+    "a label too large": (
+        r"labels span 0…5, but the model has classes 0…4",
+        {"goal": cw.untargeted(np.array([0, 5, 1, 2]))},
+    ),
+    "a target too large": (
+        r"labels span 0…7, but the model has classes 0…4",
+        {"goal": cw.targeted(np.array([0, 7, 1, 2]))},
+    ),
+    "a negative label": (
+        r"labels span -1…3, but the model has classes 0…4",
+        {"goal": cw.untargeted(np.array([3, -1, 1, 2]))},
+    ),
+    "probabilities": (
+        r"model returns probabilities .*: return logits, without the softmax",
+        {"model": model(lambda params, x: jax.nn.softmax(logits(params, x)))},
+    ),
+    "sharp probabilities": (
+        r"model returns probabilities .*: return logits, without the softmax",
+        {"model": model(lambda params, x: jax.nn.softmax(1e4 * logits(params, x)))},
+    ),
+    "bfloat16 probabilities": (
+        r"model returns probabilities .*: return logits, without the softmax",
+        {"model": model(lambda params, x: jax.nn.softmax(logits(params, x)).astype(jnp.bfloat16))},
+    ),
+    "a model that gives NaN": (
+        r"model gives NaN or infinite logits for 4 clean examples, first 0",
+        {"model": model(lambda params, x: logits(params, x) * jnp.nan)},
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", WRONG_VALUES)
+def test_validate_sees_what_only_values_tell(mistake):
+    words, wrong = WRONG_VALUES[mistake]
+    refusal(ValueError, words, cw.validate, **{"model": model(), "x": images(), "goal": goal(), **wrong})
+
+
+@pytest.mark.parametrize("count", [1, 4, 300])
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, lambda x: jnp.asarray(x, jnp.bfloat16)])
+def test_validate_says_nothing_of_what_is_right(kind, count):
+    assert cw.validate(model(), kind(images(count)), goal(count)) is None
+
+
+# float32(0.1) is more than 0.1 and float32(-0.3) less than -0.3.
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [
+        (-0.3, 0.1),
+        (np.array([-0.3]), np.array([0.1])),
+        (0.0, 1.0),
+        (-3.0, 7.0),
+        (np.array([0.0]), np.array([1.0])),
+        (jnp.zeros(1), 1.0),
+        (0, 255),
+    ],
+)
+def test_validate_takes_any_box_and_pixels_on_its_bounds(lower, upper):
+    low, high = np.min(lower), np.max(upper)
+    x = jnp.asarray(low + (high - low) * np.random.default_rng(0).integers(0, 2, (B, *SHAPE)), jnp.float32)
+    assert cw.validate(model(), x, goal(), lower=lower, upper=upper) is None
+
+
+def test_logits_that_are_positive_are_not_probabilities():
+    assert cw.validate(model(lambda params, x: jnp.abs(logits(params, x)) + 1), images(), goal()) is None
+    assert cw.validate(model(lambda params, x: jax.nn.log_softmax(logits(params, x))), images(), goal()) is None
+
+
+def test_validate_finds_the_one_bad_example_of_a_large_batch():
+    x = changed(images(300), (299, 0, 0, 0), 1.0) * 0.5
+
+    def breaks(params, x):
+        return jnp.where(x[:, 0, 0, :] == 0.5, jnp.nan, logits(params, x))
+
+    refusal(ValueError, "logits for 1 clean examples, first 299", cw.validate, model(breaks), x, goal(300))
+
+
+def test_a_batch_of_one_runs():
+    result = jax.jit(runners()["batched"])(model(), keys(1), images(1), goal(1))
+    assert result.x.shape == (1, *SHAPE)
+    assert int(result.forwards[0]) == 2
+    assert bool(result.finite[0])
+
+
+def test_keys_of_the_old_kind_are_counted_by_their_rows():
+    assert check_batch(model(), jax.random.split(jax.random.PRNGKey(0), B), images(), goal()) is None
+    # A single old key has two numbers: with two images it must not pass for two keys.
+    refusal(ValueError, "keys must", check_batch, model(), jax.random.PRNGKey(0), images(2), goal(2))
+
+
+def test_a_chunk_of_none_is_refused():
+    with pytest.raises(ValueError, match="at least one example, got size=0"):
+        cw.chunked(runners()["batched"], 0)

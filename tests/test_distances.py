@@ -1,0 +1,96 @@
+"""The four norms and their penalties against NumPy float64, and the penalties' gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from cwjax import distances
+
+PROPERTY = settings(deadline=None, max_examples=50, derandomize=True, database=None)
+
+ELEMENTS = st.floats(-8, 8, width=32, allow_subnormal=False) | st.just(0.0)
+DELTAS = st.sampled_from([(2, 3, 3), (7,)]).flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=ELEMENTS))
+TAUS = st.floats(0, 4, width=32)
+
+NAMES = ["l0", "l1", "l2", "linf"]
+MEASURES = {name: jax.jit(getattr(distances, name)().measure) for name in NAMES}
+PENALTIES = {name: jax.jit(jax.value_and_grad(getattr(distances, name)().penalty)) for name in NAMES}
+
+
+def norm(name: str, delta: np.ndarray) -> float:
+    exact = np.asarray(delta, np.float64)
+    if name == "l0":
+        pixels = exact.reshape(-1, exact.shape[-1]) if exact.ndim == 3 else exact
+        return float(sum(np.any(pixel != 0) for pixel in pixels))
+    order = {"l1": 1, "l2": 2, "linf": np.inf}[name]
+    return float(np.linalg.norm(exact.ravel(), order))
+
+
+def penalty(name: str, delta: np.ndarray, tau: float) -> tuple[float, np.ndarray]:
+    """The value that a descent minimises, and its gradient."""
+    exact = np.asarray(delta, np.float64)
+    if name in ("l0", "l2"):
+        return (exact**2).sum(), 2 * exact
+    free = tau if name == "linf" else 0.0
+    over = np.abs(exact) - free
+    return over[over > 0].sum(), np.where(over > 0, np.sign(exact), 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@PROPERTY
+@given(DELTAS)
+def test_measure_is_the_norm(name, delta):
+    measured = MEASURES[name](delta)
+    assert measured.shape == ()
+    assert measured.dtype == jnp.float32
+    np.testing.assert_allclose(measured, norm(name, delta), rtol=1e-6, atol=1e-18)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@PROPERTY
+@given(DELTAS, TAUS)
+def test_penalty_and_its_gradient(name, delta, tau):
+    value, gradient = PENALTIES[name](delta, jnp.float32(tau))
+    expected, slope = penalty(name, delta, tau)
+    np.testing.assert_allclose(value, expected, rtol=2e-6, atol=1e-5)
+    # In a corner any subgradient will do, but not a NaN; the corner at zero has its own test.
+    corner = {"l1": delta == 0, "linf": np.abs(delta) == tau}.get(name, np.zeros(delta.shape, bool))
+    np.testing.assert_allclose(np.where(corner, slope, gradient), slope, rtol=1e-6)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_at_the_clean_input_nothing_is_paid_and_the_gradient_is_zero(name, tau):
+    value, gradient = PENALTIES[name](jnp.zeros((2, 3, 3)), jnp.float32(tau))
+    assert float(value) == 0
+    np.testing.assert_array_equal(gradient, 0)
+    assert float(MEASURES[name](jnp.zeros((2, 3, 3)))) == 0
+
+
+def test_l0_counts_pixels_or_elements():
+    delta = jnp.zeros((4, 4, 3)).at[0, 0, :].set(0.5).at[1, 2, 1].set(-1e-6).at[3, 3, 0].set(1.0).at[3, 3, 2].set(-1.0)
+    assert float(distances.l0().measure(delta)) == 3
+    assert float(distances.l0(per_pixel=False).measure(delta)) == 6
+    # Opposite changes of two channels are still a change.
+    assert float(distances.l0().measure(jnp.zeros((2, 2, 2)).at[0, 0].set(jnp.array([1.0, -1.0])))) == 1
+    # Without channels there is nothing to gather.
+    assert float(distances.l0().measure(delta.reshape(4, 12))) == 6
+    assert float(distances.l0().measure(delta.ravel())) == 6
+
+
+def test_linf_penalty_frees_what_is_below_tau_on_either_side():
+    delta = jnp.array([0.25, -0.25, 0.75, -1.0, 0.0])
+    value, gradient = PENALTIES["linf"](delta, jnp.float32(0.5))
+    assert float(value) == 0.25 + 0.5
+    np.testing.assert_array_equal(gradient, [0, 0, 1, -1, 0])
+
+
+def test_the_table_of_the_report_holds_the_four_norms():
+    delta = jnp.array([3.0, 0.0, -4.0])
+    values = {name: float(distance.measure(delta)) for name, distance in distances.DISTANCES.items()}
+    assert values == {"l0": 2.0, "l1": 7.0, "l2": 5.0, "linf": 4.0}
