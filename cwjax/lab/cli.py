@@ -23,8 +23,8 @@ from cwjax.models import Model
 
 MODELS = Path("runs/models")
 
-DEMO_TRAINING = training.Training(data="mnist5k", net="mnist_cnn", recipe="report", epochs=24)
-DEMO_ATTACK = attacking.Settings(attack="l2", steps=600, search_steps=6, initial_c=1e-1)
+DEMO_TRAINING = training.Training(data="mnist5k", net="mnist_cnn", recipe="report")
+DEMO_ATTACK = attacking.Settings(attack="l2", steps=500)
 
 
 def train(

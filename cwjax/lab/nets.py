@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from cwjax.models import Model, bind
 
@@ -85,8 +85,8 @@ def as_model(net: nnx.Module) -> Model:
 class _Forward:  # a class and not a closure: equal for equal networks, so that new weights do not compile again
     graph: nnx.GraphDef
 
-    def __call__(self, params: PyTree, x: Array) -> Array:
-        return nnx.merge(self.graph, nnx.State(params))(x)
+    def __call__(self, params: PyTree, x: ArrayLike) -> Array:
+        return nnx.merge(self.graph, nnx.State(params))(jnp.asarray(x))
 
 
 def _max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:

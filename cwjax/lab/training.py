@@ -163,6 +163,15 @@ def load(folder: Path) -> Trained:
     )
 
 
+def optimizer_of(recipe: Recipe, *, per_epoch: int) -> optax.GradientTransformation:
+    """The recipe's gradient descent, where an epoch has `per_epoch` updates."""
+    return optax.inject_hyperparams(optax.sgd, static_args=("nesterov",))(
+        learning_rate=lambda update: recipe.learning_rate(update, per_epoch),
+        momentum=lambda update: recipe.momentum(update, per_epoch),
+        nesterov=recipe.nesterov,
+    )
+
+
 class _Fitting(NamedTuple):
     """What an epoch changes, and a checkpoint holds."""
 
@@ -179,11 +188,7 @@ def _fit(net, recipe, epochs, seed, train_set, validation_set, place):
     per_epoch = len(train_set.images) // recipe.batch
     if not per_epoch:
         raise ValueError(f"{len(train_set.images)} training images do not fill one batch of {recipe.batch}")
-    optimizer = optax.inject_hyperparams(optax.sgd, static_args=("nesterov",))(
-        learning_rate=lambda update: recipe.learning_rate(update, per_epoch),
-        momentum=lambda update: recipe.momentum(update, per_epoch),
-        nesterov=recipe.nesterov,
-    )
+    optimizer = optimizer_of(recipe, per_epoch=per_epoch)
     params = nnx.state(net)
     fitting = _Fitting(
         params=params,
