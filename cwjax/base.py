@@ -8,10 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 Model: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
 """From one input to its K logits. It is also a pytree (`cwjax.bind` makes one), so new weights never recompile."""
+
+AnyArray: TypeAlias = Array | np.ndarray
 
 State: TypeAlias = Any
 """What an attack carries from step to step: a NamedTuple with a field `progress`."""

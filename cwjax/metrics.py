@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cwjax.base import Goal
+from cwjax.base import AnyArray, Goal
 from cwjax.distances import DISTANCES
 from cwjax.models import Model
 from cwjax.objectives import margin
@@ -24,20 +24,20 @@ class Summary(NamedTuple):
     median: dict[str, float]  # norm -> median distance
 
 
-def norms(x: Float[Array, "B *S"], adversarial: Float[Array, "B *S"]) -> dict[str, Float[Array, "B"]]:
+def norms(x: Float[AnyArray, "B *S"], adversarial: Float[AnyArray, "B *S"]) -> dict[str, Float[Array, "B"]]:
     """The size of each perturbation in every norm: "l0" (pixels; see `distances.l0`), "l1", "l2" (not squared) and
     "linf".
     """
-    delta = adversarial.astype(jnp.float32) - x.astype(jnp.float32)
+    delta = jnp.asarray(adversarial, jnp.float32) - jnp.asarray(x, jnp.float32)
     return {name: jax.vmap(distance.measure)(delta) for name, distance in DISTANCES.items()}
 
 
-def margins(model: Model, x: Float[Array, "B *S"], goal: Goal) -> Float[Array, "B"]:
+def margins(model: Model, x: Float[AnyArray, "B *S"], goal: Goal) -> Float[Array, "B"]:
     """By how many logits each goal is met (negative: not met), evaluated on x as it is; see `objectives.margin`."""
-    return jax.vmap(lambda x, goal: margin(model(x), goal))(x, goal)
+    return jax.vmap(lambda x, goal: margin(model(x), goal))(jnp.asarray(x), goal)
 
 
-def successes(model: Model, x: Float[Array, "B *S"], goal: Goal, *, confidence: float = 0.0) -> Bool[Array, "B"]:
+def successes(model: Model, x: Float[AnyArray, "B *S"], goal: Goal, *, confidence: float = 0.0) -> Bool[Array, "B"]:
     """Which inputs meet their goal with a margin of at least `confidence` logits, and more than nothing.
 
     This is the test for a saved array: no slack for rounding is asked here, because attacks that report success left
@@ -48,10 +48,10 @@ def successes(model: Model, x: Float[Array, "B *S"], goal: Goal, *, confidence: 
 
 
 def summarise(
-    success: Bool[Array, "B"],
-    distances: dict[str, Float[Array, "B"]],
+    success: Bool[AnyArray, "B"],
+    distances: dict[str, Float[AnyArray, "B"]],
     *,
-    among: Bool[Array, "B"] | None = None,
+    among: Bool[AnyArray, "B"] | None = None,
 ) -> Summary:
     """Success rate, and mean and median distance over the successes.
 
@@ -72,7 +72,7 @@ def summarise(
 
 
 def success_curve(
-    distance: Float[Array, "B"], thresholds: Float[Array, "T"], *, success: Bool[Array, "B"] | None = None
+    distance: Float[AnyArray, "B"], thresholds: Float[AnyArray, "T"], *, success: Bool[AnyArray, "B"] | None = None
 ) -> Float[Array, "T"]:
     """The security evaluation curve: the fraction of examples fooled within each distance. It never falls.
 
@@ -81,5 +81,6 @@ def success_curve(
       thresholds: distances to read the curve at.
       success: if given, failures count as never fooled whatever their distance.
     """
+    distance, thresholds = jnp.asarray(distance), jnp.asarray(thresholds)
     fooled = jnp.isfinite(distance) if success is None else success & jnp.isfinite(distance)
     return jnp.mean(fooled[None, :] & (distance[None, :] <= thresholds[:, None]), axis=1)

@@ -221,7 +221,7 @@ def _finish(
     rows = report.summary_rows(run)
     table = Table(*rows[0], title=run.title)
     for row in rows:
-        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*report.shown(row).values())
     console.print(table)
     say(f"Report: {path}")
 

@@ -1,0 +1,164 @@
+"""The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import cwjax as cw
+from cwjax.lab import attacking, cli, data, training
+
+QUICK = ["--steps", "60", "--search-steps", "2", "--initial-c", "1", "--learning-rate", "0.1"]
+
+
+def call(*arguments):
+    cli.main([str(argument) for argument in arguments])
+
+
+def fails(capsys, *arguments) -> str:
+    """The one line that a mistaken command prints."""
+    with pytest.raises(SystemExit) as stop:
+        call(*arguments)
+    assert stop.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("cwjax: error: ")
+    return lines[0]
+
+
+def probabilities():
+    """A model that forgot to leave the softmax out."""
+    return cw.bind(lambda params, x: jnp.ones((x.shape[0], 3)) / 3)
+
+
+def nothing():
+    return None
+
+
+def brightness():
+    """A user's own model: bright in one of three corners."""
+    corners = [(slice(2, 7), slice(2, 7)), (slice(2, 7), slice(9, 14)), (slice(9, 14), slice(2, 7))]
+    return cw.bind(lambda params, x: jnp.stack([10 * x[:, a, b, 0].mean((1, 2)) for a, b in corners], axis=1))
+
+
+def test_train_then_attack_then_read(tmp_path, capsys):
+    call("train", "--data", "blobs", "--recipe", "paper_mnist", "--epochs", 6, "--out", tmp_path / "models")
+    said = capsys.readouterr().out
+    assert "right on the blobs test images" in said
+    [folder] = (tmp_path / "models").iterdir()
+    assert str(folder) in said
+    out = tmp_path / "run"
+    call("attack", "--data", "blobs", "--model", folder, "--examples", 3, "--targets", "all", "--out", out, *QUICK)
+    said = capsys.readouterr().out
+    assert f"Report: {out / 'report.html'}" in said
+    names = {"report.html", "report.md", "results.parquet", "adversarial.npz"}
+    assert names <= {path.name for path in out.iterdir()}
+    assert pq.read_table(out / "results.parquet").num_rows == 6
+    assert "blobs" in (out / "report.html").read_text()
+
+
+def test_a_users_own_model_can_be_attacked(tmp_path):
+    call(
+        "attack",
+        "--data",
+        "blobs",
+        "--model",
+        "tests.lab.test_cli:brightness",
+        "--examples",
+        4,
+        "--out",
+        tmp_path,
+        *QUICK,
+    )
+    table = pq.read_table(tmp_path / "results.parquet").to_pandas()
+    assert table.success.all()
+    assert (table.target == -1).all()
+
+
+def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=3))
+    monkeypatch.setattr(
+        cli, "DEMO_ATTACK", attacking.Settings(steps=40, search_steps=2, initial_c=10.0, learning_rate=0.1)
+    )
+    call("demo", "--out", tmp_path / "demo", "--models", tmp_path / "models")
+    said = capsys.readouterr().out
+    assert "Report:" in said
+    table = pq.read_table(tmp_path / "demo" / "results.parquet").to_pandas()
+    assert sorted(zip(table.label, table.target, strict=True)) == [
+        (a, b) for a in range(10) for b in range(10) if a != b
+    ]
+    columns = ["index", "label", "target", "success", "l0", "l1", "l2", "linf", "margin", "c", "forwards", "backwards"]
+    assert set(columns) <= set(table.columns)
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["attack"], ["demo"]])
+def test_help_is_there_and_ends_well(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(*command, "--help")
+    assert not stop.value.code
+    assert "usage: cwjax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("attack", ["--model", "--out"]),
+        ("atack", ["atack"]),
+        ("train --epochs many", ["--epochs", "many"]),
+        ("train --epochs 0", ["epochs must be at least 1"]),
+        ("train --data mnist6k", ["mnist6k", "mnist5k, mnist"]),
+        ("train --data blobs --net vgg", ["vgg", "mnist_cnn, cifar_cnn"]),
+        ("train --recipe mine", ["mine", "report, paper_mnist"]),
+        ("train --lr 0.1", ["--lr"]),
+        ("attack --targets some --model x --out OUT", ["some", "untargeted"]),
+        ("attack --attack l3 --model x --out OUT", ["unknown attack 'l3'"]),
+        ("attack --confidence -3 --model x --out OUT", ["--confidence must be at least 0"]),
+        ("attack --examples 0 --model x --out OUT", ["--examples must be at least 1, got 0"]),
+        ("attack --examples 999 --data blobs --model TRAINED --out OUT", ["999", "30 test"]),
+        ("attack --width 0 --examples 2 --data blobs --model TRAINED --out OUT", ["--width"]),
+        ("attack --model nowhere --out OUT", ["no trained network in nowhere"]),
+        ("attack --model no.module:f --out OUT", ["--model no.module:f"]),
+        ("attack --model tests.lab.test_cli:nothing --out OUT", ["NoneType", "cwjax.bind"]),
+        ("attack --data mnist5k --model TRAINED --out OUT", ["refused an input of shape"]),
+        (
+            "attack --data blobs --examples 2 --model tests.lab.test_cli:probabilities --out OUT",
+            ["probabilities", "softmax"],
+        ),
+        ("attack --model TRAINED --out /proc/nowhere", ["/proc/nowhere"]),
+        ("demo --out /proc/nowhere", ["/proc/nowhere"]),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, trained):
+    out = tmp_path / "out"
+    names = {"OUT": out, "TRAINED": trained.folder}
+    line = fails(capsys, *(names.get(argument, argument) for argument in arguments.split()))
+    assert all(word in line for word in words)
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_missing_data_is_one_line(capsys, tmp_path, monkeypatch):
+    def gone(*_):
+        raise data.MissingData("cifar10 is not in here: put cifar-10-binary.tar.gz there")
+
+    monkeypatch.setattr(type(data.SOURCES["cifar10"]), "read", gone)
+    assert "cifar-10-binary.tar.gz" in fails(capsys, "train", "--data", "cifar10", "--out", tmp_path)
+
+
+def test_corrupted_weights_are_one_line(capsys, tmp_path):
+    training.train(training.Training(data="blobs", epochs=1), tmp_path)
+    [weights] = tmp_path.glob("*/weights.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-5])
+    line = fails(capsys, "attack", "--data", "blobs", "--model", weights.parent, "--out", tmp_path / "out")
+    assert "weights.safetensors is corrupted" in line
+
+
+def test_stopping_an_attack_leaves_nothing_half_written(tmp_path, trained, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cw.metrics, "norms", stop)
+    with pytest.raises(SystemExit) as stopped:
+        call("attack", "--data", "blobs", "--model", trained.folder, "--examples", 2, "--out", tmp_path, *QUICK)
+    assert stopped.value.code == 130
+    assert list(tmp_path.iterdir()) == []
+    assert np.char.find(capsys.readouterr().err, "stopped") >= 0

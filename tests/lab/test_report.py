@@ -1,0 +1,283 @@
+"""What a report of one run promises: true numbers, one file that needs no other, everything escaped."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from cwjax.lab import report
+
+INF = float("inf")
+HOSTILE = "<script>alert(1)</script> & `code` | *star* $\\bad$"
+
+
+def make_run(rows: list[tuple[int, int, int, float]], *, channels: int = 1, **changes) -> report.Run:
+    """A run with these rows: index, label, target (-1: untargeted), distance (inf: failed)."""
+    index, label, target, distance = (np.array(column) for column in zip(*rows, strict=True))
+    success, count = np.isfinite(distance), len(rows)
+    generator = np.random.default_rng(0)
+    clean = generator.random((count, 8, 6, channels), np.float32)
+    moved = np.clip(clean + generator.normal(0, 0.1, clean.shape), 0, 1).astype(np.float32)
+    length = np.where(success, distance, 0).astype(np.float32)
+    columns = {
+        "index": index.astype(np.int64),
+        "label": label.astype(np.int32),
+        "target": target.astype(np.int32),
+        "prediction": np.where(success, np.maximum(target, 0), label).astype(np.int32),
+        "success": success,
+        "distance": distance.astype(np.float32),
+        "l0": 10 * length,
+        "l1": 5 * length,
+        "l2": length,
+        "linf": length / 10,
+        "margin": np.where(success, 0.25, -1).astype(np.float32),
+        "c": np.where(success, 2.0, INF).astype(np.float32),
+        "forwards": np.arange(count, dtype=np.int32) + 1,
+        "backwards": np.arange(count, dtype=np.int32) + 101,
+        "finite": np.ones(count, bool),
+    }
+    run = report.Run(
+        title="Carlini-Wagner L2 on digits",
+        configuration={"attack": {"name": "l2", "rounds": {"most": 9}}, "targets": [1, 2]},
+        table=pa.table(columns),
+        clean=clean,
+        adversarial=np.where(success[:, None, None, None], moved, clean),
+        classes=tuple("0123456789"),
+        norm="l2",
+        seconds={"compile": 1.25, "attack": 61.5},
+        environment={"jax": "1.2.3"},
+        history={"loss": [2.0, 1.0], "accuracy": [0.5, 0.9], "validation_loss": [2.5, 1.5]},
+        model={"recipe": "paper"},
+    )
+    return run._replace(**changes)
+
+
+# Three examples, three targets each. Example 7 fails at one target, example 9 at all of them.
+TARGETED = [
+    (5, 0, 1, 3.0), (5, 0, 2, 1.0), (5, 0, 3, 2.0),
+    (9, 1, 0, INF), (9, 1, 2, INF), (9, 1, 3, INF),
+    (7, 2, 0, 6.0), (7, 2, 1, INF), (7, 2, 3, 5.0),
+]  # fmt: skip
+UNTARGETED = [(i, i % 4, -1, INF if i == 3 else 1.0 + i) for i in range(14)]
+
+
+class Tags(HTMLParser):
+    """Every start tag with its attributes, and whether all tags that need an end have theirs."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def written(run: report.Run, folder: Path) -> tuple[str, str]:
+    """The HTML and the Markdown."""
+    page = report.write(run, folder)
+    assert page == folder / "report.html"
+    return page.read_text("utf-8"), (folder / "report.md").read_text("utf-8")
+
+
+def test_the_three_cases_are_those_counted_by_hand():
+    best, average, worst = report.summary_rows(make_run(TARGETED))
+
+    assert [row["case"] for row in (best, average, worst)] == [
+        "best case",
+        "average case (all 3 targets)",
+        "worst case",
+    ]
+    assert [row["attacks"] for row in (best, average, worst)] == [3, 9, 3]
+    assert [row["success %"] for row in (best, average, worst)] == pytest.approx([200 / 3, 500 / 9, 100 / 3])
+    assert [row["mean L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.4, 3.0])  # 1 5; 1 2 3 5 6; 3
+    assert [row["median L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.0, 3.0])
+    assert [row["mean L0"] for row in (best, average, worst)] == pytest.approx([30, 34, 30])
+    assert average["mean L∞"] == pytest.approx(0.34)
+    assert (average["forwards"], average["backwards"]) == (5, 105)
+    assert best["seconds"] == 61.5
+    assert average["seconds"] is None
+    # The passes of the rows that were picked: 2, one of 4 to 6, and 9; then 1, one of 4 to 6, and 8.
+    assert (2 + 4 + 9) / 3 <= best["forwards"] <= (2 + 6 + 9) / 3
+    assert (1 + 4 + 8) / 3 <= worst["forwards"] <= (1 + 6 + 8) / 3
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    shuffled = [TARGETED[i] for i in np.random.default_rng(1).permutation(len(TARGETED))]
+    for row, expected in zip(
+        report.summary_rows(make_run(shuffled)), report.summary_rows(make_run(TARGETED)), strict=True
+    ):
+        for heading in ("case", "attacks", "success %", "mean L2", "median L2", "mean L1"):
+            assert row[heading] == pytest.approx(expected[heading])
+
+
+def test_one_target_for_each_example_is_one_row():
+    (row,) = report.summary_rows(make_run(UNTARGETED))
+    assert row["case"] == "all attacks"
+    assert row["attacks"] == 14
+    assert row["success %"] == pytest.approx(1300 / 14)
+    assert row["median L2"] == 8
+
+
+def test_untargeted_rows_are_no_case_of_the_targeted():
+    rows = report.summary_rows(make_run([*TARGETED, (5, 0, -1, 0.5)]))
+    assert [row["attacks"] for row in rows] == [10, 3, 9, 3]
+    assert rows[1]["mean L2"] == pytest.approx(3.0)
+
+
+def test_numbers_are_shown_as_one_reads_them():
+    row = {"case": "all", "attacks": 12345, "success %": 99.98, "mean L2": 1.5, "forwards": 1234.56, "seconds": None}
+    assert list(report.shown(row).values()) == ["all", "12,345", "99.9", "1.500", "1,235", "–"]
+    assert report.shown({"mean L2": float("nan")}) == {"mean L2": "–"}
+
+
+def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
+    page, markdown = written(make_run(TARGETED), tmp_path)
+    tags = Tags(page)
+    assert not tags.open
+    addresses = [value for _, attributes in tags.found for name in ("src", "href") if (value := attributes.get(name))]
+    assert len(addresses) == 3
+    for address in addresses:
+        kind, data = address.split(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data).startswith(b"\x89PNG")
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in tags.found}
+    assert "url(" not in page
+    assert "@import" not in page
+    assert all(attributes["alt"] for tag, attributes in tags.found if tag == "img")
+    for heading in ("Results", "Examples", "Success within a distance", "Training", "Configuration", "Model"):
+        assert f"<h2>{heading}</h2>" in page
+        assert f"## {heading}\n" in markdown
+    for text in (page, markdown):
+        assert "55.6 % of 9 attacks succeeded; the median successful perturbation has L2 norm 3.00." in text
+        for part in ("How it was run", "How to read this", "attack.rounds.most", "1.2.3", "61.50", "worst case"):
+            assert part in text
+        assert "2.000" in text  # the median c
+
+
+def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path):
+    _, markdown = written(make_run(TARGETED), tmp_path)
+    links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
+    assert sorted(links) == [f"figures/{name}.png" for name in ("examples", "success", "training")]
+    for link in links:
+        with Image.open(tmp_path / link) as picture:
+            assert min(picture.size) > 100
+    table = [line for line in markdown.splitlines() if line.startswith("|")][:5]
+    assert len({line.count("|") for line in table}) == 1
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_what_the_user_gives_is_text(tmp_path):
+    run = make_run(
+        TARGETED,
+        title=HOSTILE,
+        configuration={HOSTILE: HOSTILE},
+        classes=(HOSTILE, "$\\frac$", "a\nb", "_"),
+        environment={HOSTILE: HOSTILE},
+        model={"card": {HOSTILE: [HOSTILE]}},
+    )
+    page, markdown = written(run, tmp_path)
+    for text in (page, markdown):
+        assert "<script" not in text
+        assert "&lt;script&gt;" in text
+    assert r"\`code\` \| \*star\*" in markdown
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("rows", [TARGETED, UNTARGETED], ids=["targeted", "untargeted"])
+def test_the_examples_are_drawn_in_grey_and_in_colour(rows, channels, tmp_path):
+    written(make_run(rows, channels=channels), tmp_path)
+    with Image.open(tmp_path / "figures" / "examples.png") as picture:
+        columns = 4 if rows is TARGETED else 10  # fourteen examples, of which ten are shown
+        assert columns * 72 < picture.width < (columns + 2) * 90
+
+
+def test_a_framed_picture_has_the_pixels_of_the_clean_image(tmp_path):
+    run = make_run(TARGETED)
+    written(run, tmp_path)
+    with Image.open(tmp_path / "figures" / "examples.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    wanted = np.kron(np.round(255 * run.clean[0, ..., 0]), np.ones((12, 12)))  # 8 x 6 pixels, each 12 wide
+    views = np.lib.stride_tricks.sliding_window_view(pixels[50:170, 50:150], wanted.shape)  # where it may lie
+    assert np.abs(views - wanted).max(axis=(2, 3)).min() <= 1
+
+
+def test_nothing_succeeded(tmp_path):
+    page, markdown = written(make_run([(i, i, -1, INF) for i in range(3)], history=None), tmp_path)
+    for text in (page, markdown):
+        assert "None of 3 attacks succeeded." in text
+        assert "No attack succeeded, so there is no curve to draw." in text
+        assert "nan" not in re.sub(r"base64,[^\"]+", "", text)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["examples.png"]
+
+
+def test_everything_succeeded_without_a_change(tmp_path):
+    page, _ = written(make_run([(0, 0, -1, 0.0)], seconds={}, history={}), tmp_path)
+    assert "All of 1 attack succeeded; the median successful perturbation has L2 norm 0.00." in page
+
+
+def test_more_classes_than_fit_are_said_to_be_cut(tmp_path):
+    rows = [(label, label, target, 1.0) for label in range(12) for target in range(12) if label != target]
+    page, _ = written(make_run(rows, classes=tuple(f"class {i}" for i in range(12))), tmp_path)
+    assert "10 × 10 of 12 classes are shown" in page
+
+
+def test_examples_that_are_not_finite_are_named(tmp_path):
+    run = make_run(TARGETED)
+    finite = pa.array([i != 4 for i in range(9)])
+    table = run.table.set_column(run.table.column_names.index("finite"), "finite", finite)
+    page, markdown = written(run._replace(table=table), tmp_path)
+    for text in (page, markdown):
+        assert "a NaN or an infinity in 1 of 9 attacks, which were then given up" in text
+        assert "source: 9)" in text
+
+
+def test_a_second_report_takes_the_place_of_the_first(tmp_path):
+    written(make_run(TARGETED), tmp_path)
+    page, markdown = written(make_run(UNTARGETED, title="Another", history=None), tmp_path)
+    assert "Another" in page
+    assert "Training" not in page
+    assert "training" not in markdown
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        *("examples.png", "figures", "report.html", "report.md", "success.png"),
+    ]
+
+
+def test_the_same_run_gives_the_same_files(tmp_path):
+    assert written(make_run(TARGETED), tmp_path / "a") == written(make_run(TARGETED), tmp_path / "b")
+
+
+def test_a_folder_that_cannot_be_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=re.escape(str(tmp_path / "file"))):
+        report.write(make_run(TARGETED), tmp_path / "file" / "report")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda run: {"table": run.table.drop_columns(["c", "l0"])}, r"lacks \['c', 'l0'\]"),
+        (lambda run: {"clean": run.clean[1:]}, "9 rows, 8 clean and 9 adversarial"),
+        (lambda run: {"norm": "l3"}, "'l3'"),
+        (
+            lambda run: {"table": run.table[:0], "clean": run.clean[:0], "adversarial": run.adversarial[:0]},
+            "at least one row",
+        ),
+    ],
+)
+def test_a_run_that_does_not_fit_together_writes_nothing(change, message, tmp_path):
+    run = make_run(TARGETED)
+    with pytest.raises(ValueError, match=message):
+        report.write(run._replace(**change(run)), tmp_path / "report")
+    assert not (tmp_path / "report").exists()
