@@ -27,12 +27,12 @@ def stock(params, x):
     """The report's CNN as one may find it: the same weights, with XLA's own max-pool."""
     for i, layer in params["convolutions"].items():
         x = lax.conv_general_dilated(x, layer["kernel"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
-        x = jax.nn.relu(x + layer["bias"])
+        x = jax.nn.relu(x + layer["bias"][None, None, None])
         if i % 2:
             x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
     x = x.reshape(x.shape[0], -1)
     for i, layer in params["layers"].items():
-        x = x @ layer["kernel"] + layer["bias"]
+        x = x @ layer["kernel"] + layer["bias"][None]
         x = x if i == 2 else jax.nn.relu(x)
     return x
 

@@ -2,6 +2,7 @@
 distance.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -49,7 +50,7 @@ def successes(model: Model, x: Float[AnyArray, "B *S"], goal: Goal, *, confidenc
 
 def summarise(
     success: Bool[AnyArray, "B"],
-    distances: dict[str, Float[AnyArray, "B"]],
+    distances: Mapping[str, Float[AnyArray, "B"]],
     *,
     among: Bool[AnyArray, "B"] | None = None,
 ) -> Summary:

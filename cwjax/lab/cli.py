@@ -18,7 +18,8 @@ from rich.table import Table
 
 from cwjax.lab import attacking, environment, report, store, training
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
-from cwjax.lab.progress import console
+from cwjax.lab.findings import NORMS
+from cwjax.lab.progress import console, say
 from cwjax.models import Model
 
 MODELS = Path("runs/models")
@@ -147,11 +148,6 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def say(text: str) -> None:
-    """Prints a line as it is, however long."""
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
-
-
 def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
     """The command, parsed but not yet run: an error of its own is then no error of parsing."""
 
@@ -218,10 +214,11 @@ def _finish(
         model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
     )
     path = report.write(run, out)
-    rows = report.summary_rows(run)
-    table = Table(*rows[0], title=run.title)
-    for row in rows:
-        table.add_row(*report.shown(row).values())
+    norm = NORMS[run.norm][0]
+    headings = ("case", "attacks", "success %", f"mean {norm}", f"median {norm}", "backwards", "seconds")
+    table = Table(*headings, title=run.title)
+    for row in map(report.shown, report.summary_rows(run)):
+        table.add_row(*(row[heading] for heading in headings))
     console.print(table)
     say(f"Report: {path}")
 

@@ -10,6 +10,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 console = Console()
 
 
+def say(text: str) -> None:
+    """Prints a line as it is, however long."""
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 @contextlib.contextmanager
 def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Iterator[Callable[..., None]]:
     """A function to call as `advance(steps, note)` while the block runs.
@@ -42,6 +47,6 @@ def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Ite
         now = time.monotonic()
         if now - last >= every or done >= total:
             last = now
-            console.print(f"{what} {done}/{total} after {now - begin:.0f} s  {note}", highlight=False, soft_wrap=True)
+            say(f"{what} {done}/{total} after {now - begin:.0f} s  {note}")
 
     yield advance

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 import cwjax
 from cwjax.canonical import canonical
 from cwjax.lab import data, environment, nets, store
-from cwjax.lab.progress import console, progress
+from cwjax.lab.progress import progress, say
 from cwjax.models import Model
 
 Schedule = Callable[[Any], Any]  # from the number of updates made to a value
@@ -117,7 +117,7 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
     }
     place = folder / f"{settings.data}-{settings.net}-{store.fingerprint(identity)[:12]}"
     if (place / "card.json").exists():
-        console.print(f"Trained before: {place}", highlight=False, soft_wrap=True)
+        say(f"Trained before: {place}")
         return load(place)
     store.make_folder(place)
     net, history = _fit(net, recipe, epochs, settings.seed, train_set, validation_set, place)

@@ -1,0 +1,86 @@
+"""The programs around the library run, at a small size: README, experiments, notebooks, benchmarks; and importing is
+quick.
+"""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import jupytext
+import matplotlib as mpl
+import pytest
+
+from cwjax.lab import data
+from tests.lab.conftest import Blobs
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(file: Path) -> list[str]:
+    """The Python code blocks of a Markdown file."""
+    return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
+
+
+def test_the_readmes_code_runs_as_it_stands(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = blocks(ROOT / "README.md")
+    assert code
+    namespace: dict = {}
+    for block in code:
+        exec(block, namespace)
+    assert namespace["result"].success.all()
+
+
+def test_the_notebook_tells_its_story(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mpl.use("Agg")
+    source = (ROOT / "notebooks" / "first_attack.py").read_text()
+    assert len(jupytext.reads(source, fmt="py:percent").cells) > 8
+    small = re.sub(r"EXAMPLES, STEPS, EPOCHS = .*", "EXAMPLES, STEPS, EPOCHS = 2, 30, 1", source)
+    assert small != source
+    (tmp_path / "small.py").write_text(small)
+    told = runpy.run_path(str(tmp_path / "small.py"))
+    assert told["trace"].distance.shape == (2, 150)
+
+
+def test_figure_2_at_a_small_size(tmp_path, monkeypatch):
+    from experiments import figure2_constant
+
+    monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
+    arguments = figure2_constant.Arguments(
+        data="blobs", epochs=12, examples=4, steps=60, out=tmp_path / "out", models=tmp_path / "models"
+    )
+    rows = figure2_constant.main(arguments)
+    assert rows[0]["success"] <= rows[-1]["success"]
+    names = {"figure2.md", "figure2.csv", "figure2.png"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == names
+    assert "c" in (tmp_path / "out" / "figure2.csv").read_text().splitlines()[0]
+
+
+def test_the_step_cost_benchmark_at_a_small_size(capsys):
+    from benchmarks import step_cost
+
+    step_cost.main(step_cost.Arguments(batch=2, steps=2, rounds=1))
+    said = capsys.readouterr().out
+    assert "loop / gradient" in said
+    assert said.count("\n| ") == 3  # a heading and two rows
+
+
+@pytest.mark.parametrize("module", ["cwjax", "cwjax.lab.cli"])
+def test_importing_takes_the_core_alone(module):
+    code = f"import sys, json; import {module}; print(json.dumps([name for name in sys.modules if '.' not in name]))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    loaded = set(json.loads(output))
+    heavy = {"tensorflow", "torch", "mlxtend", "tensorflow_datasets", "duckdb"}
+    lab = {"flax", "matplotlib", "rich", "tyro", "pyarrow", "jinja2", "safetensors"} if module == "cwjax" else set()
+    assert not loaded & (heavy | lab)
+
+
+def test_importing_computes_nothing():
+    # An array made at import time would start the device, for a second and for good.
+    code = "import jax, cwjax; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert output.strip() == "False"
