@@ -48,9 +48,8 @@ cw.validate(trained.model, x, goal)
 attack = cw.l2(steps=STEPS, search=cw.binary_search(steps=5, initial_c=0.1))
 run = jax.jit(cw.traced(attack, num_steps=5 * STEPS))
 result, trace = run(trained.model, jax.random.split(jax.random.key(0), EXAMPLES), x, goal)
-print(
-    f"fooled: {result.success.mean():.0%}, median L2 norm {np.median(result.distance):.2f}, gradients {result.forwards.mean():.0f}"
-)
+print(f"fooled: {result.success.mean():.0%}, median L2 norm {np.median(result.distance):.2f}")
+print(f"gradients for each: {result.forwards.mean():.0f}")
 
 # %% [markdown] ## The best distance after each gradient It falls within a round as the descent closes in, and between
 # rounds as the search finds a better weight. A curve starts where the first adversarial example was found.
