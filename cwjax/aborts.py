@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.base import Abort
+from cwjax.checks import check_number
 
 
 def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Array, ""] = 1e-4) -> Abort:
@@ -13,6 +14,7 @@ def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Arr
     The released code's ABORT_EARLY: every tenth of the steps, unless `loss <= 0.9999·previous`. It sums the loss over
     the batch, so that an example's result depends on its neighbours; here the loss is the example's own.
     """
+    check_number("checks", checks, least=1)
 
     def update(previous, *, step, steps, loss, met):
         due = step % jnp.maximum(steps // checks, 1) == 0

@@ -22,6 +22,7 @@ from jaxtyping import Array
 Arguments = ParamSpec("Arguments")
 Output = TypeVar("Output")
 
+_LEFT_ALONE = {"shard_map"}  # its body cannot be traced outside the mesh
 _LARGEST_WINDOW = 16  # a pool over more elements than this stays as it is
 
 
@@ -55,11 +56,14 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]
     values: dict[Any, Any] = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
     for equation in jaxpr.eqns:
         inputs = [v.val if isinstance(v, core.Literal) else values[v] for v in equation.invars]
-        params = {name: _rewritten(value) for name, value in equation.params.items()}
+        params = equation.params
+        if equation.primitive.name not in _LEFT_ALONE:
+            params = {name: _rewritten(value) for name, value in params.items()}
         plain = functools.partial(equation.primitive.bind, **equation.primitive.get_bind_params(params))
         rule = _RULES.get(equation.primitive.name)
         fast = rule(**params) if rule else None
-        outputs = lax.platform_dependent(*inputs, cpu=fast, default=plain) if fast else plain(*inputs)
+        with equation.ctx.manager:
+            outputs = lax.platform_dependent(*inputs, cpu=fast, default=plain) if fast else plain(*inputs)
         outputs = outputs if equation.primitive.multiple_results else [outputs]
         values.update(zip(equation.outvars, outputs, strict=True))
     return [v.val if isinstance(v, core.Literal) else values[v] for v in jaxpr.outvars]
@@ -67,10 +71,11 @@ def _evaluate(jaxpr: core.Jaxpr, consts: Sequence[Any], *args: Any) -> list[Any]
 
 def _rewritten(param: Any) -> Any:
     """A parameter of an equation, with any program in it (the body of a pjit, scan, cond…) rewritten too."""
-    if isinstance(param, tuple | list):
-        return type(param)(map(_rewritten, param)) if _concerns(param) else param
     if not _concerns(param):
         return param
+    if isinstance(param, tuple | list):
+        parts = map(_rewritten, param)
+        return type(param)(*parts) if hasattr(param, "_fields") else type(param)(parts)
     if isinstance(param, core.ClosedJaxpr):
         return jax.make_jaxpr(functools.partial(_evaluate, param.jaxpr, param.consts))(*param.in_avals)
     closed = jax.make_jaxpr(functools.partial(_evaluate, param, ()))(*(v.aval for v in param.invars))

@@ -5,6 +5,7 @@ asked for outside jit, where there are values.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.core
@@ -14,6 +15,14 @@ from jaxtyping import ArrayLike
 
 from cwjax.base import Goal
 from cwjax.models import Model
+
+
+def check_number(name: str, value: Any, *, least: int | float, above: bool = False) -> None:
+    """Raises ValueError unless the number is finite and at least `least` (or above it). Traced numbers pass."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not np.isfinite(value) or value < least or (above and value == least):
+        raise ValueError(f"{name} must be {'more than' if above else 'at least'} {least:g}, got {value}")
 
 
 def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:
@@ -49,7 +58,7 @@ def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None
         raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
     if not isinstance(goal, Goal):
         raise TypeError(f"the goal must come from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
-    for name, value in (("keys", keys), ("x", x)):
+    for name, value in (("keys", keys), ("x", x), ("goal.label", goal.label), ("goal.sign", goal.sign)):
         if not isinstance(value, np.ndarray | jax.Array):
             raise TypeError(f"{name} must be an array, got {type(value).__name__}")
     if not jnp.issubdtype(x.dtype, jnp.floating):

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax.base import Abort, Attack, Box, Candidate, Distance, Objective, Progress, closer, untouched, wide
+from cwjax.checks import check_number
 
 
 class DescentState(NamedTuple):
@@ -40,6 +41,7 @@ def descend(
       steps: how many points to evaluate, at the most; may be traced.
       abort: when to stop sooner.
     """
+    check_number("steps", steps, least=1)
 
     def init(key, problem):
         del key
@@ -56,9 +58,9 @@ def descend(
         clean = problem.x.astype(wide(problem.x))
 
         def images(w):
-            """The image x' as the model sees it, in the input's own dtype, and delta as D sees it."""
+            """The image x' as the model sees it, but for its dtype, and delta as D sees it."""
             decoded = box.decode(w)
-            inside = jnp.where(problem.mask, decoded.inside, clean).astype(problem.x.dtype)
+            inside = jnp.where(problem.mask, decoded.inside, clean)
             return inside, jnp.where(problem.mask, decoded.penalised - clean, 0)
 
         def value(x):
@@ -66,10 +68,11 @@ def descend(
             return objective.loss(logits, problem.goal), logits
 
         # The chain rule, written out: the model is asked for f and its slope in the image, and for nothing else.
-        (x, delta), pull = jax.vjp(images, state.w)
+        (inside, delta), pull = jax.vjp(images, state.w)
+        x = inside.astype(problem.x.dtype)
         (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
         penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
-        (gradient,) = pull((problem.c.astype(slope.dtype) * slope, away))
+        (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
         loss = penalty + problem.c * f
 
         met = objective.met(logits, problem.goal)

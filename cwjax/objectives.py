@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.base import Goal, Objective, wide
+from cwjax.checks import check_number
 
 
 def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:
@@ -46,7 +47,11 @@ def logit_margin(confidence: float | Float[Array, ""] = 0.0) -> Objective:
 
     Args:
       confidence: kappa >= 0; may be traced.
+
+    Raises:
+      ValueError: a confidence that is negative or not finite.
     """
+    check_number("confidence", confidence, least=0)
 
     def shortfall(logits, goal):
         logits = logits.astype(wide(logits))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from cwjax.base import Attack, Goal, Progress, Result, Runner, State, found, problem
 from cwjax.canonical import canonical
-from cwjax.checks import check_batch
+from cwjax.checks import check_batch, check_number
 from cwjax.models import Model
 
 
@@ -39,8 +39,9 @@ class Lanes(NamedTuple):
 def lanes(attack: Attack) -> Lanes:
     """The attack on a batch as three functions to jit: begin it, advance it by some steps, read off its result.
 
-    begin, advance, result = map(jax.jit, cw.lanes(attack)) states = begin(keys, x, goal) while not
-    result(states).finished.all():
+    begin, advance, result = map(jax.jit, cw.lanes(attack))
+    states = begin(keys, x, goal)
+    while not result(states).finished.all():
         states = advance(model, x, goal, states, 100)
     """
     step = canonical(attack.step)
@@ -90,6 +91,7 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
       A function `(model, keys, x, goal) -> (Result, Trace)`, with arguments and errors as for `batched`.
       `Result.finished` tells which examples were done in time; those that were spend nothing in the steps that remain.
     """
+    check_number("num_steps", num_steps, least=1)
     begin, advance, result = lanes(attack)
 
     def run(model: Model, keys: Array, x: Array, goal: Goal) -> tuple[Result, Trace]:
@@ -116,14 +118,13 @@ def chunked(runner: Runner, size: int) -> Runner:
       runner: `batched(attack)`, or any other runner that returns arrays with a leading batch axis.
       size: examples in a chunk, >= 1.
     """
-    if size < 1:
-        raise ValueError(f"a chunk holds at least one example, got size={size}")
+    check_number("the size of a chunk", size, least=1)
 
     def run(model: Model, keys: Array, x: Array, goal: Goal) -> Result:
-        count = x.shape[0] if x.ndim else 0
+        check_batch(model, keys, x, goal)
+        count = x.shape[0]
         if count <= size:
             return runner(model, keys, x, goal)
-        check_batch(model, keys, x, goal)
         chunks = -(-count // size)
         order = jnp.arange(chunks * size) % count
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from cwjax.base import Attack, Knob, Progress, Search, State, closer, found, select, untouched
+from cwjax.checks import check_number
 
 
 class SearchedState(NamedTuple):
@@ -65,15 +66,18 @@ def binary_search(
 ) -> Search:
     """Search for the smallest weight c that succeeds: times `factor` until one does, then bisect (section VI-A).
 
-    With the released code's defaults the largest weight it can try is 1e-3·10^8 = 1e5. Its last round at the bracket's
-    upper end, when there are ten rounds or more, is left out: the descent starts afresh each round, so that round
-    would repeat one already run.
+    With the released code's defaults the largest weight it can try is 1e-3·10^8 = 1e5. With ten rounds or more the
+    released code spends its last at the bracket's upper end. That is left out here: each round starts afresh, so it
+    would repeat a round already run; or, for an example that never succeeded, try 1e10.
 
     Args:
       steps: the number of rounds, >= 1.
       initial_c: the first weight to try, > 0.
       factor: growth of c until the first success, > 1.
     """
+    check_number("the search's steps", steps, least=1)
+    check_number("initial_c", initial_c, least=0, above=True)
+    check_number("factor", factor, least=1, above=True)
 
     def init(problem):
         c = jnp.asarray(initial_c, problem.c.dtype)

@@ -28,16 +28,19 @@ EXAMPLES, STEPS, EPOCHS = 8, 300, 20
 
 # %% [markdown]
 # ## The network
+#
 # Trained once and then found again under `runs/models`; its card says how it was made.
 
 # %%
 trained = training.train(training.Training(epochs=EPOCHS), Path("runs/models"))
 f"{trained.card['test_accuracy']:.1%} right on digits it has not seen"
 
-# %% [markdown] ## The attack An attack is a descent and a search. The descent minimises `|x' - x|₂² + c·f(x')`, where
-# f is zero once the network is fooled; the search looks for the smallest weight c that fools it at all. Both are
-# written for one example; `traced` runs them on a batch and keeps the best distance after every step. The caller
-# decides where `jit` goes.
+# %% [markdown]
+# ## The attack
+#
+# An attack is a descent and a search. The descent minimises `|x' - x|₂² + c·f(x')`, where f is zero once the network
+# is fooled; the search looks for the smallest weight c that fools it at all. Both are written for one example;
+# `traced` runs them on a batch and keeps the best distance after every step. The caller decides where `jit` goes.
 
 # %%
 digits = data.load("mnist5k", "test")
@@ -51,8 +54,11 @@ result, trace = run(trained.model, jax.random.split(jax.random.key(0), EXAMPLES)
 print(f"fooled: {result.success.mean():.0%}, median L2 norm {np.median(result.distance):.2f}")
 print(f"gradients for each: {result.forwards.mean():.0f}")
 
-# %% [markdown] ## The best distance after each gradient It falls within a round as the descent closes in, and between
-# rounds as the search finds a better weight. A curve starts where the first adversarial example was found.
+# %% [markdown]
+# ## The best distance after each gradient
+#
+# It falls within a round as the descent closes in, and between rounds as the search finds a better weight. A curve
+# starts where the first adversarial example was found.
 
 # %%
 figure, axes = plt.subplots(figsize=(7, 3.5))
@@ -62,6 +68,7 @@ figure.tight_layout()
 
 # %% [markdown]
 # ## What was found
+#
 # Above the digit, below its adversarial twin, with what the network reads in each.
 
 # %%
@@ -76,6 +83,7 @@ figure.tight_layout()
 
 # %% [markdown]
 # ## Can the number be believed?
+#
 # An example is reported as adversarial only if it survives a second look: the saved array, through the network alone.
 
 # %%

@@ -352,3 +352,30 @@ def test_pytrees_keys_constants_and_closures_pass_through():
 
 def test_its_name_and_docstring_are_the_functions_own():
     assert canonical(network).__name__ == "network"
+
+
+def test_a_convolution_inside_a_linear_solve_is_rewritten():
+    kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(2.0).at[0, 1].set(0.1)
+
+    def solve(x):
+        def apply(v):
+            return lax.conv_general_dilated(v, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+        return jax.scipy.sparse.linalg.bicgstab(apply, x, maxiter=5)[0].sum()
+
+    x = jax.random.normal(jax.random.key(0), (1, 6, 6, 1))
+    np.testing.assert_allclose(canonical(solve)(x), solve(x), rtol=1e-5)
+
+
+def test_a_convolution_inside_shard_map_is_left_alone():
+    mesh = jax.make_mesh((1,), ("b",), axis_types=(jax.sharding.AxisType.Auto,))
+    kernel = jax.random.normal(jax.random.key(1), (3, 3, 1, 2))
+    spec = jax.sharding.PartitionSpec("b")
+
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=spec, out_specs=jax.sharding.PartitionSpec())
+    def total(x):
+        y = lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.psum(y.sum(), "b")
+
+    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
+    np.testing.assert_allclose(canonical(total)(x), total(x), rtol=1e-6)

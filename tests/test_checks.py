@@ -288,3 +288,23 @@ def test_keys_of_the_old_kind_are_counted_by_their_rows():
 def test_a_chunk_of_none_is_refused():
     with pytest.raises(ValueError, match="at least one example, got size=0"):
         cw.chunked(runners()["batched"], 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: cw.l2(steps=0), "steps must be at least 1, got 0"),
+        (lambda: cw.l2(steps=-5), "steps must be at least 1, got -5"),
+        (lambda: cw.binary_search(0), "the search's steps must be at least 1"),
+        (lambda: cw.binary_search(initial_c=0.0), "initial_c must be more than 0"),
+        (lambda: cw.binary_search(factor=0.5), "factor must be more than 1"),
+        (lambda: cw.logit_margin(-1.0), "confidence must be at least 0"),
+        (lambda: cw.logit_margin(float("nan")), "confidence must be at least 0, got nan"),
+        (lambda: cw.plateau(checks=0), "checks must be at least 1"),
+        (lambda: cw.chunked(cw.batched(cw.l2()), 0), "size of a chunk must be at least 1"),
+        (lambda: cw.traced(cw.l2(), 0), "num_steps must be at least 1"),
+    ],
+)
+def test_a_number_out_of_range_is_named_where_it_is_given(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()

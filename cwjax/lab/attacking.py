@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 
 import cwjax as cw
 from cwjax.base import Attack, Goal, Result
+from cwjax.checks import check_number
 from cwjax.lab import store
 from cwjax.lab.data import Dataset
-from cwjax.lab.progress import progress
+from cwjax.lab.progress import progress, say
 from cwjax.models import Model
 
 Targets = Literal["untargeted", "random", "average", "best", "worst", "all"]
@@ -40,17 +41,13 @@ class Settings:
         """Raises ValueError, naming the number, where one is out of range."""
         if self.attack not in ATTACKS:
             raise ValueError(f"unknown attack {self.attack!r}: choose one of {', '.join(ATTACKS)}")
-        for name, least, strict in (
-            ("confidence", 0, False),
-            ("steps", 1, False),
-            ("search_steps", 1, False),
-            ("initial_c", 0, True),
-            ("learning_rate", 0, True),
-        ):
-            value = getattr(self, name)
-            if not np.isfinite(value) or value < least or (strict and value == least):
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be {'more than' if strict else 'at least'} {least}, got {value}")
+        check_number("--confidence", self.confidence, least=0)
+        check_number("--steps", self.steps, least=1)
+        check_number("--search-steps", self.search_steps, least=1)
+        check_number("--initial-c", self.initial_c, least=0, above=True)
+        check_number("--learning-rate", self.learning_rate, least=0, above=True)
+        if self.steps * self.search_steps >= 2**31:
+            raise ValueError(f"--steps {self.steps} times --search-steps {self.search_steps} is beyond counting")
 
 
 class Kind(NamedTuple):
@@ -133,8 +130,9 @@ def run(
       ValueError: settings, images, labels or model that `Settings.check` or `cwjax.validate` refuse.
     """
     settings.check()
-    if width < 1:
-        raise ValueError(f"--width must be at least 1, got {width}")
+    check_number("--width", width, least=1)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {seed}")
     rows = rows_of(dataset, targets, seed=seed)
     goal = rows.goal()
     cw.validate(model, dataset.images, cw.untargeted(dataset.labels))
@@ -144,8 +142,8 @@ def run(
     clean, adversarial = dataset.images[rows.place], np.asarray(result.x)
     table = _table(model, dataset, rows, goal, clean, adversarial, result)
     if targets in ("best", "worst"):
-        kept = _extreme(table, worst=targets == "worst")
-        table, clean, adversarial = table.take(kept), clean[kept], adversarial[kept]
+        table, kept = _extreme(table, worst=targets == "worst")
+        clean, adversarial = clean[kept], adversarial[kept]
     return Attacked(table=table, clean=clean, adversarial=adversarial, seconds=seconds)
 
 
@@ -155,7 +153,7 @@ def write(attacked: Attacked, folder: Path) -> None:
         pq.write_table(attacked.table, temporary)
     columns = {name: attacked.table[name].to_numpy() for name in ("index", "label", "target", "success")}
     with store.atomically(folder / "adversarial.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, adversarial=attacked.adversarial, clean=attacked.clean, **columns)
+        np.savez_compressed(file, adversarial=attacked.adversarial, clean=attacked.clean, **columns)
 
 
 def _in_batches(attack, model, images, places, goal, settings, seed, width) -> tuple[Result, dict[str, float]]:
@@ -190,18 +188,13 @@ def _in_batches(attack, model, images, places, goal, settings, seed, width) -> t
 
 
 def _table(model, dataset, rows, goal, clean, adversarial, result) -> pa.Table:
-    """One row for each entry; margin and prediction are those of the image as it is saved, through the model alone."""
-
-    @jax.jit
-    def answers(model, x):
-        return model.apply(model.params, x)
-
-    parts = [np.asarray(answers(model, adversarial[i : i + 500])) for i in range(0, len(adversarial), 500)]
-    logits = jnp.concatenate(parts)
+    """One row for each entry; margin and prediction are those of the saved image, through the model alone."""
+    logits = jnp.asarray(_logits(model, adversarial))
     columns: dict[str, Any] = {
         "index": dataset.index[rows.place],
         "label": rows.label,
         "target": rows.target,
+        "clean_prediction": _logits(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
         "prediction": np.asarray(logits.argmax(-1), np.int32),
         "success": result.success,
         "distance": result.distance,
@@ -212,12 +205,31 @@ def _table(model, dataset, rows, goal, clean, adversarial, result) -> pa.Table:
         "backwards": result.backwards,
         "finite": result.finite,
     }
+    if lost := int((result.success & ~(columns["margin"] > 0)).sum()):
+        say(f"Warning: {lost} successes do not survive a second look at their saved images. Does the model compute in")
+        say("less than float32, or at random? Ask for a --confidence above its own rounding.")
     return pa.table(columns)
 
 
-def _extreme(table: pa.Table, *, worst: bool) -> np.ndarray:
-    """For each example the row of its hardest target (a failure, if there is one), or of its easiest."""
+def _logits(model: Model, x: np.ndarray) -> np.ndarray:
+    """Logits of many images, float32 [R, K], at the highest precision that the device has."""
+    answer = jax.jit(lambda model, x: model.apply(model.params, x))
+    with jax.default_matmul_precision("highest"):
+        return np.concatenate([np.asarray(answer(model, x[i : i + 500]), np.float32) for i in range(0, len(x), 500)])
+
+
+def _extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:
+    """For each example the row of its hardest target (a failure, if there is one), or of its easiest, and those rows'
+    places. Its passes are those of all its targets: that is what the choice cost.
+    """
     index, distance = table["index"].to_numpy(), table["distance"].to_numpy()
     order = np.argsort(-distance if worst else distance, kind="stable")
-    _, first = np.unique(index[order], return_index=True)
-    return np.sort(order[first])
+    _, first, example = np.unique(index[order], return_index=True, return_inverse=True)
+    kept = order[first]
+    for name in ("forwards", "backwards"):
+        total = np.bincount(example, weights=table[name].to_numpy()[order]).astype(np.int32)
+        spent = np.zeros(len(index), np.int32)
+        spent[kept] = total
+        table = table.set_column(table.column_names.index(name), name, pa.array(spent))
+    kept = np.sort(kept)
+    return table.take(kept), kept

@@ -16,6 +16,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+from cwjax.checks import check_number
 from cwjax.lab import attacking, environment, report, store, training
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.findings import NORMS
@@ -80,13 +81,12 @@ def attack(
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     settings.check()
-    if examples < 1:
-        raise ValueError(f"--examples must be at least 1, got {examples}")
-    store.make_folder(out)
-    network, card = _model(model)
+    check_number("--examples", examples, least=1)
+    store.check_folder(out)
     dataset = load(data, "test", data_folder)
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
+    network, card = _model(model)
     some = _take(dataset, np.arange(examples))
     attacked = attacking.run(network, some, settings, targets=targets, seed=seed, width=width)
     configuration = {
@@ -110,7 +110,7 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
       models: the folder of trained networks.
     """
     began = time.monotonic()
-    store.make_folder(out)
+    store.check_folder(out)
     trained = training.train(DEMO_TRAINING, models)
     say(f"{trained.card['test_accuracy']:.2%} right on held-out digits")
     dataset = load("mnist5k", "test")
@@ -179,8 +179,8 @@ def _model(name: str) -> tuple[Model, dict[str, Any]]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         model = getattr(importlib.import_module(module), function)()
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--model {name}: {error}") from error
+    except Exception as error:  # whatever a user's code may raise
+        raise ValueError(f"--model {name}: {type(error).__name__}: {error}") from error
     if not isinstance(model, Model):
         raise ValueError(f"--model {name} returned {type(model).__name__}: it must return what cwjax.bind returns")
     return model, {"function": name}

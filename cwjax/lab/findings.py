@@ -15,8 +15,8 @@ NORMS = {
     "l2": ("L2", "the Euclidean norm of the change"),
     "linf": ("L∞", "the largest change of any one value"),
 }
-COLUMNS = {"index", "label", "target", "prediction", "success", "distance", "margin", "c", "forwards", "backwards"}
-COLUMNS |= {"finite", *NORMS}
+COLUMNS = {"index", "label", "target", "clean_prediction", "prediction", "success", "distance", *NORMS}
+COLUMNS |= {"margin", "c", "forwards", "backwards", "finite"}
 
 
 class Run(NamedTuple):
@@ -127,7 +127,13 @@ def verdict(run: Run, columns: dict[str, np.ndarray]) -> str:
         return f"None of {attacks} succeeded."
     share = f"All of {attacks}" if hit.all() else f"{_percent(100 * hit.mean())} % of {attacks}"
     median = length(run.norm, median_of(columns, "distance"))
-    return f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
+    words = f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
+    index, first = np.unique(columns["index"], return_index=True)
+    wrong = int((columns["clean_prediction"] != columns["label"])[first].sum())
+    if wrong:
+        images = f"{wrong} of the {len(index)} images {'was' if wrong == 1 else 'were'}"
+        words += f" {images} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
+    return words
 
 
 def median_of(columns: dict[str, np.ndarray], name: str) -> float:

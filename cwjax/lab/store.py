@@ -25,6 +25,8 @@ def atomically(path: Path) -> Iterator[Path]:
     not.
     """
     make_folder(path.parent)
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write the file {path}: a folder has that name: move it away")
     handle, name = tempfile.mkstemp(prefix=f".{path.name}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     temporary = Path(name)
@@ -44,9 +46,20 @@ def make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(f"cannot make the folder {folder}: {error.strerror}: choose another") from error
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(f"cannot write to the folder {folder}: choose another, or change its permissions")
+    try:
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell: the disk may be full or read-only
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write to the folder {folder}: {error.strerror}: choose another") from error
     return folder
+
+
+def check_folder(folder: Path) -> None:
+    """Raises OSError, naming the folder, where it cannot be made or written to; leaves nothing behind."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    make_folder(folder)
+    for place in missing:
+        place.rmdir()
 
 
 def write_json(path: Path, value: Any) -> None:

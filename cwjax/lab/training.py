@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 import cwjax
 from cwjax.canonical import canonical
+from cwjax.checks import check_number
 from cwjax.lab import data, environment, nets, store
 from cwjax.lab.progress import progress, say
 from cwjax.models import Model
@@ -66,7 +67,7 @@ RECIPES = {
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """Everything that decides what weights come out: equal settings, equal weights."""
+    """What decides which weights come out: on one machine and with the same versions, equal settings, equal weights."""
 
     data: str = "mnist5k"  # mnist5k, mnist, fashion_mnist or cifar10
     net: str = "mnist_cnn"  # mnist_cnn (the report's) or cifar_cnn
@@ -104,8 +105,9 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
         raise ValueError(f"unknown recipe {settings.recipe!r}: choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[settings.recipe]
     epochs = recipe.epochs if settings.epochs is None else settings.epochs
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    check_number("--epochs", epochs, least=1)
+    if not 0 <= settings.seed < 2**32:
+        raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {settings.seed}")
     train_set, validation_set, test_set = (data.load(settings.data, split, data_folder) for split in data.SPLITS)
     net = nets.build(settings.net, shape=train_set.images.shape[1:], classes=len(train_set.classes), seed=settings.seed)
     identity = dataclasses.asdict(settings) | {
@@ -149,18 +151,20 @@ def load(folder: Path) -> Trained:
             raise FileNotFoundError(f"no trained network in {folder} ({file.name} is missing): run `cwjax train` first")
     card = store.read_json(card_file)
     try:
-        net = nets.build(card["net"], shape=card["shape"], classes=len(card["classes"]), seed=0)
-        expected = card["sha256"]
-    except KeyError as error:
-        raise store.CorruptFile(f"{card_file} lacks {error}: delete {folder} and train again") from error
+        height, width, channels = card["shape"]
+        like = nets.as_model(
+            nets.build(card["net"], shape=(height, width, channels), classes=len(card["classes"]), seed=0)
+        )
+        expected, _ = str(card["sha256"]), float(card["test_accuracy"])
+        history = {name: [float(value) for value in card["history"][name]] for name in CURVES}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise store.CorruptFile(f"{card_file} is no network's card ({error!r}): delete {folder}") from error
     if store.fingerprint(weights) != expected:
         raise store.CorruptFile(
             f"{weights} is corrupted (its SHA-256 is not its card's): delete {folder} and train again"
         )
-    like = nets.as_model(net)
-    return Trained(
-        model=dataclasses.replace(like, params=store.read_arrays(weights, like.params)), card=card, folder=folder
-    )
+    model = dataclasses.replace(like, params=store.read_arrays(weights, like.params))
+    return Trained(model=model, card=card | {"history": history}, folder=folder)
 
 
 def optimizer_of(recipe: Recipe, *, per_epoch: int) -> optax.GradientTransformation:

@@ -1,6 +1,6 @@
 """Rows, targets and files of an attack run."""
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -79,6 +79,9 @@ def test_best_and_worst_keep_each_examples_easiest_and_hardest_target(trained, s
     table = kept.table.to_pandas().set_index("index")
     assert len(table) == len(kept.adversarial) == 6
     np.testing.assert_allclose(table.distance.sort_index(), expected.sort_index(), rtol=1e-3)
+    # The choice cost the passes of every target.
+    spent = everything.table.to_pandas().groupby("index").backwards.sum()
+    np.testing.assert_allclose(table.backwards.sort_index(), spent.sort_index(), rtol=0.05)
     right = np.asarray(kept.adversarial) - np.asarray(kept.clean)
     np.testing.assert_allclose(table.l2, np.linalg.norm(right.reshape(6, -1), axis=1), rtol=1e-4)
 
@@ -89,10 +92,20 @@ def test_what_is_written_can_be_read_and_stands_alone(trained, everything, tmp_p
     table = pq.read_table(tmp_path / "results.parquet").to_pandas()
     with np.load(tmp_path / "adversarial.npz", allow_pickle=False) as saved:
         success = cw.metrics.successes(
-            trained.model, jax.numpy.asarray(saved["adversarial"]), cw.targeted(table.target.to_numpy())
+            trained.model, jnp.asarray(saved["adversarial"]), cw.targeted(table.target.to_numpy())
         )
         np.testing.assert_array_equal(saved["index"], table["index"])
     np.testing.assert_array_equal(success, table.success)
+
+
+def test_a_success_that_does_not_survive_is_said_aloud(trained, some, monkeypatch, capsys):
+    def two_minds(params, x):  # sees the first 6 rows of a batch, the whole of the clean images, one class higher
+        logits = trained.model.apply(params, x)
+        return jnp.where(x.shape[0] == 12, -logits, logits)
+
+    model = cw.bind(two_minds, trained.model.params)
+    attacking.run(model, some, SETTINGS, targets="all", width=6)
+    assert "do not survive a second look" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -104,6 +117,7 @@ def test_what_is_written_can_be_read_and_stands_alone(trained, everything, tmp_p
         ({"search_steps": 0}, "--search-steps must be at least 1"),
         ({"initial_c": 0.0}, "--initial-c must be more than 0"),
         ({"learning_rate": -0.1}, "--learning-rate must be more than 0"),
+        ({"steps": 10**9, "search_steps": 9}, "beyond counting"),
         ({"attack": "magic"}, "unknown attack 'magic': choose one of l2"),
     ],
 )

@@ -28,6 +28,7 @@ def make_run(rows: list[tuple[int, int, int, float]], *, channels: int = 1, **ch
         "index": index.astype(np.int64),
         "label": label.astype(np.int32),
         "target": target.astype(np.int32),
+        "clean_prediction": label.astype(np.int32),
         "prediction": np.where(success, np.maximum(target, 0), label).astype(np.int32),
         "success": success,
         "distance": distance.astype(np.float32),
@@ -281,3 +282,11 @@ def test_a_run_that_does_not_fit_together_writes_nothing(change, message, tmp_pa
     with pytest.raises(ValueError, match=message):
         report.write(run._replace(**change(run)), tmp_path / "report")
     assert not (tmp_path / "report").exists()
+
+
+def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
+    run = make_run([(7, 1, -1, 0.0), (8, 2, -1, 2.0)])
+    columns = {name: run.table[name].to_numpy() for name in run.table.column_names}
+    columns["clean_prediction"] = np.array([5, 2], np.int32)
+    text = report.write(run._replace(table=pa.table(columns)), tmp_path).read_text()
+    assert "1 of the 2 images was misclassified before any attack, and counts all the same." in text

@@ -82,8 +82,24 @@ def test_corrupted_weights_are_refused(tmp_path):
     with pytest.raises(store.CorruptFile, match=r"card\.json is not readable as JSON"):
         training.load(folder)
     (folder / "card.json").write_text(json.dumps({"net": "mnist_cnn"}))
-    with pytest.raises(store.CorruptFile, match=r"card\.json lacks 'shape'"):
+    with pytest.raises(store.CorruptFile, match=r"card\.json is no network's card .*shape"):
         training.load(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"shape": [16, 16]}, {"net": ["a"]}, {"classes": 5}, {"history": {}}, {"test_accuracy": None}, {"sha256": "0"}],
+)
+def test_a_damaged_card_is_refused(tmp_path, trained, damage):
+    for name in ("card.json", "weights.safetensors"):
+        (tmp_path / name).write_bytes((trained.folder / name).read_bytes())
+    card = json.loads((tmp_path / "card.json").read_text()) | damage
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(store.CorruptFile, match="delete"):
+        training.load(tmp_path)
+    (tmp_path / "card.json").write_text("[]")
+    with pytest.raises(store.CorruptFile, match="no network's card"):
+        training.load(tmp_path)
 
 
 def test_a_corrupted_checkpoint_is_refused(tmp_path, monkeypatch):
@@ -99,7 +115,7 @@ def test_a_corrupted_checkpoint_is_refused(tmp_path, monkeypatch):
 def test_bad_requests_say_what_to_do(tmp_path):
     with pytest.raises(ValueError, match="unknown recipe 'magic': choose one of report, paper_mnist, paper_cifar"):
         training.train(dataclasses.replace(SETTINGS, recipe="magic"), tmp_path)
-    with pytest.raises(ValueError, match="epochs must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="--epochs must be at least 1, got 0"):
         training.train(dataclasses.replace(SETTINGS, epochs=0), tmp_path)
     with pytest.raises(ValueError, match="no data is called 'nothing'"):
         training.train(dataclasses.replace(SETTINGS, data="nothing"), tmp_path)
