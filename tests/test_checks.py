@@ -285,11 +285,6 @@ def test_keys_of_the_old_kind_are_counted_by_their_rows():
     refusal(ValueError, "keys must", check_batch, model(), jax.random.PRNGKey(0), images(2), goal(2))
 
 
-def test_a_chunk_of_none_is_refused():
-    with pytest.raises(ValueError, match="at least one example, got size=0"):
-        cw.chunked(runners()["batched"], 0)
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
