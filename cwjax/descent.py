@@ -76,7 +76,7 @@ def descend(
         loss = penalty + problem.c * f
 
         met = objective.met(logits, problem.goal)
-        finite = jnp.isfinite(loss) & jnp.isfinite(gradient).all()
+        finite = jnp.isfinite(loss) & jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
         candidate = Candidate(
             x=x,
             distance=jnp.where(met & finite, distance.measure(x.astype(clean.dtype) - clean), jnp.inf),

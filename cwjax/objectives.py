@@ -57,7 +57,8 @@ def logit_margin(confidence: float | Float[Array, ""] = 0.0) -> Objective:
         logits = logits.astype(wide(logits))
         return confidence + rounding_margin(logits) - margin(logits, goal)
 
-    return Objective(
-        loss=lambda logits, goal: jnp.maximum(shortfall(logits, goal), 0),
-        met=lambda logits, goal: shortfall(logits, goal) <= 0,
-    )
+    def loss(logits, goal):
+        short = shortfall(logits, goal)
+        return jnp.where(short <= 0, 0, short)  # and not jnp.maximum, which may drop a NaN on CPU
+
+    return Objective(loss=loss, met=lambda logits, goal: shortfall(logits, goal) <= 0)

@@ -242,6 +242,18 @@ def test_a_model_that_returns_nan_ends_as_not_finite_and_disturbs_no_neighbour(r
 
 
 @every_attack
+def test_a_nan_among_the_logits_that_do_not_matter_is_reported(row):
+    def apply(params, x):
+        logits = problems.mlp(params, x)
+        lowest = jnp.arange(problems.CLASSES)[None] == logits.argmin(1)[:, None]
+        return jnp.where(lowest, jnp.nan, logits)
+
+    result = jax.jit(cw.batched(row.make()))(cw.bind(apply, MODEL.params), KEYS, X, GOAL)
+    assert not result.finite.any()
+    assert not result.success.any()
+
+
+@every_attack
 @pytest.mark.parametrize("label", [-1, problems.CLASSES, 1000])
 def test_a_label_out_of_range_is_reported_and_disturbs_no_neighbour(row, label):
     goal = GOAL._replace(label=GOAL.label.at[2].set(label))

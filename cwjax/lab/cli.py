@@ -89,15 +89,8 @@ def attack(
     network, card = _model(model)
     some = _take(dataset, np.arange(examples))
     attacked = attacking.run(network, some, settings, targets=targets, seed=seed, width=width)
-    configuration = {
-        "data": data,
-        "examples": examples,
-        "targets": targets,
-        "seed": seed,
-        "width": width,
-        "model": model,
-    }
-    _finish(out, attacked, some, settings, configuration | {"model": model}, card)
+    configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "seed": seed}
+    _finish(out, attacked, some, settings, configuration | {"width": width}, card)
 
 
 def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
