@@ -54,27 +54,34 @@ def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None
     """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together. Needs no values:
     runners call it.
     """
+    check_examples(model, x, goal)
+    if not isinstance(keys, np.ndarray | jax.Array):
+        raise TypeError(f"keys must be an array, got {type(keys).__name__}")
+    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
+    _check_count("keys", keys.shape if typed else keys.shape[:-1], x)
+
+
+def check_examples(model: Model, x: jax.Array, goal: Goal) -> None:
+    """Raises TypeError or ValueError unless model, x [B, *S] and goal [B] fit together."""
     if not isinstance(model, Model):
         raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
     if not isinstance(goal, Goal):
         raise TypeError(f"the goal must come from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
-    for name, value in (("keys", keys), ("x", x), ("goal.label", goal.label), ("goal.sign", goal.sign)):
+    for name, value in (("x", x), ("goal.label", goal.label), ("goal.sign", goal.sign)):
         if not isinstance(value, np.ndarray | jax.Array):
             raise TypeError(f"{name} must be an array, got {type(value).__name__}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating-point, got {x.dtype}: for 8-bit images pass x / 255")
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"x must hold at least one example along its first axis, got shape {list(x.shape)}")
-    typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
-    sizes = {
-        "keys": keys.shape if typed else keys.shape[:-1],
-        "goal.label": goal.label.shape,
-        "goal.sign": goal.sign.shape,
-    }
-    for name, shape in sizes.items():
-        if shape != x.shape[:1]:
-            raise ValueError(f"{name} must have one entry an example, {x.shape[0]} of them, got shape {list(shape)}")
+    _check_count("goal.label", goal.label.shape, x)
+    _check_count("goal.sign", goal.sign.shape, x)
     check_logits(model, x)
+
+
+def _check_count(name: str, shape: tuple[int, ...], x: jax.Array) -> None:
+    if shape != x.shape[:1]:
+        raise ValueError(f"{name} must have one entry an example, {x.shape[0]} of them, got shape {list(shape)}")
 
 
 def check_logits(model: Model, x: jax.Array) -> int:
@@ -113,7 +120,7 @@ def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, 
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
         raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
     x = jnp.asarray(x)
-    check_batch(model, jax.random.split(jax.random.key(0), x.shape[0] if x.ndim else 0), x, goal)
+    check_examples(model, x, goal)
     low, high = float(values.min()), float(values.max())
     if (values < np.asarray(lower, values.dtype)).any() or (values > np.asarray(upper, values.dtype)).any():
         scale = ": 8-bit images must be divided by 255" if high > 2 and np.max(upper) <= 2 else ""

@@ -4,6 +4,7 @@ Images are stored as bytes rather than as PNG, which is quicker both to write an
 order. `cwjax.lab.data` is the way in: it fetches the official files and checks them before it prepares any.
 """
 
+import abc
 import contextlib
 import gzip
 import io
@@ -30,9 +31,9 @@ class OfficialImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "cwjax.lab.data.load says which official files it needs, and where."
     SHAPE: tuple[int, int, int]  # height, width, channels
 
+    @abc.abstractmethod
     def official(self, folder: Path, part: str) -> ImagesAndLabels:
         """Images and labels of the "train" or "test" part of the official files in `folder`."""
-        raise NotImplementedError
 
     def _info(self) -> tfds.core.DatasetInfo:
         image = tfds.features.Tensor(shape=self.SHAPE, dtype=np.uint8, encoding=tfds.features.Encoding.BYTES)
