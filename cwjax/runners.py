@@ -39,10 +39,12 @@ class Lanes(NamedTuple):
 def lanes(attack: Attack) -> Lanes:
     """The attack on a batch as three functions to jit: begin it, advance it by some steps, read off its result.
 
-    begin, advance, result = map(jax.jit, cw.lanes(attack))
-    states = begin(keys, x, goal)
-    while not result(states).finished.all():
-        states = advance(model, x, goal, states, 100)
+    For instance:
+
+        begin, advance, result = map(jax.jit, cw.lanes(attack))
+        states = begin(keys, x, goal)
+        while not result(states).finished.all():
+            states = advance(model, x, goal, states, 100)
     """
     step = canonical(attack.step)
 

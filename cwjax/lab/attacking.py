@@ -211,11 +211,16 @@ def _table(model, dataset, rows, goal, clean, adversarial, result) -> pa.Table:
     return pa.table(columns)
 
 
+@jax.jit
+def _answers(model: Model, x: jax.Array) -> jax.Array:
+    return model.apply(model.params, x)
+
+
 def _logits(model: Model, x: np.ndarray) -> np.ndarray:
     """Logits of many images, float32 [R, K], at the highest precision that the device has."""
-    answer = jax.jit(lambda model, x: model.apply(model.params, x))
     with jax.default_matmul_precision("highest"):
-        return np.concatenate([np.asarray(answer(model, x[i : i + 500]), np.float32) for i in range(0, len(x), 500)])
+        parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]
+    return np.concatenate([np.asarray(part, np.float32) for part in parts])
 
 
 def _extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:
@@ -224,12 +229,10 @@ def _extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:
     """
     index, distance = table["index"].to_numpy(), table["distance"].to_numpy()
     order = np.argsort(-distance if worst else distance, kind="stable")
-    _, first, example = np.unique(index[order], return_index=True, return_inverse=True)
-    kept = order[first]
+    kept = np.sort(order[np.unique(index[order], return_index=True)[1]])
+    example = np.unique(index, return_inverse=True)[1]
+    chosen = table.take(kept)
     for name in ("forwards", "backwards"):
-        total = np.bincount(example, weights=table[name].to_numpy()[order]).astype(np.int32)
-        spent = np.zeros(len(index), np.int32)
-        spent[kept] = total
-        table = table.set_column(table.column_names.index(name), name, pa.array(spent))
-    kept = np.sort(kept)
-    return table.take(kept), kept
+        spent = np.bincount(example, weights=table[name].to_numpy())[example[kept]]
+        chosen = chosen.set_column(chosen.column_names.index(name), name, pa.array(spent.astype(np.int32)))
+    return chosen, kept

@@ -122,9 +122,10 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
         say(f"Trained before: {place}")
         return load(place)
     store.make_folder(place)
-    net, history = _fit(net, recipe, epochs, settings.seed, train_set, validation_set, place)
+    evaluate = _evaluator(net)
+    net, history = _fit(net, recipe, epochs, settings.seed, train_set, validation_set, evaluate, place)
 
-    accuracy, loss = _evaluator(net)(nnx.state(net), test_set)
+    accuracy, loss = evaluate(nnx.state(net), test_set)
     model = nets.as_model(net)
     store.write_arrays(place / "weights.safetensors", model.params)
     card = identity | {
@@ -188,7 +189,7 @@ class _Fitting(NamedTuple):
 CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
-def _fit(net, recipe, epochs, seed, train_set, validation_set, place):
+def _fit(net, recipe, epochs, seed, train_set, validation_set, evaluate, place):
     per_epoch = len(train_set.images) // recipe.batch
     if not per_epoch:
         raise ValueError(f"{len(train_set.images)} training images do not fill one batch of {recipe.batch}")
@@ -203,7 +204,7 @@ def _fit(net, recipe, epochs, seed, train_set, validation_set, place):
     checkpoint = place / "checkpoint.safetensors"
     if checkpoint.exists():
         fitting = store.read_arrays(checkpoint, fitting)
-    run_epoch, evaluate = _epoch(net, optimizer, recipe.batch), _evaluator(net)
+    run_epoch = _epoch(net, optimizer, recipe.batch)
     key = jax.random.key(seed)
     with progress(f"training {place.name}", epochs, done=int(fitting.epoch)) as advance:
         for epoch in range(int(fitting.epoch), epochs):
