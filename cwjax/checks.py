@@ -17,12 +17,18 @@ from cwjax.base import Goal
 from cwjax.models import Model
 
 
-def check_number(name: str, value: Any, *, least: int | float, above: bool = False) -> None:
-    """Raises ValueError unless the number is finite and at least `least` (or above it). Traced numbers pass."""
+def check_number(
+    name: str, value: Any, *, least: int | float, above: bool = False, most: int | float = float("inf")
+) -> None:
+    """Raises ValueError unless the number is finite, at least `least` (or above it), and at most `most`. Traced numbers
+    pass.
+    """
     if isinstance(value, jax.core.Tracer):
         return
-    if not np.isfinite(value) or value < least or (above and value == least):
+    if not np.isfinite(float(value)) or value < least or (above and value == least):
         raise ValueError(f"{name} must be {'more than' if above else 'at least'} {least:g}, got {value}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {value}")
 
 
 def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:

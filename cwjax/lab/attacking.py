@@ -131,8 +131,7 @@ def run(
     """
     settings.check()
     check_number("--width", width, least=1)
-    if not 0 <= seed < 2**32:
-        raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {seed}")
+    check_number("--seed", seed, least=0, most=2**32 - 1)
     rows = rows_of(dataset, targets, seed=seed)
     goal = rows.goal()
     cw.validate(model, dataset.images, cw.untargeted(dataset.labels))

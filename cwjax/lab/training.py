@@ -106,8 +106,7 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
     recipe = RECIPES[settings.recipe]
     epochs = recipe.epochs if settings.epochs is None else settings.epochs
     check_number("--epochs", epochs, least=1)
-    if not 0 <= settings.seed < 2**32:
-        raise ValueError(f"--seed must be from 0 to {2**32 - 1}, got {settings.seed}")
+    check_number("--seed", settings.seed, least=0, most=2**32 - 1)
     train_set, validation_set, test_set = (data.load(settings.data, split, data_folder) for split in data.SPLITS)
     net = nets.build(settings.net, shape=train_set.images.shape[1:], classes=len(train_set.classes), seed=settings.seed)
     identity = dataclasses.asdict(settings) | {
