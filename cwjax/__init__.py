@@ -8,8 +8,8 @@ An attack is a descent and a search, written for one example; a runner makes the
     result = run(model, jax.random.split(key, len(x)), x, cw.untargeted(labels))
 """
 
-from cwjax import aborts, boxes, distances, metrics, objectives, searches
-from cwjax.aborts import first_success, never, plateau
+from cwjax import aborts, boxes, distances, metrics, objectives, optimizers, searches
+from cwjax.aborts import first_success, never, plateau, within_tau
 from cwjax.base import (
     Abort,
     Attack,
@@ -17,33 +17,54 @@ from cwjax.base import (
     Candidate,
     Decoded,
     Distance,
+    Evaluation,
     Goal,
     Objective,
     Problem,
     Progress,
     Result,
     Search,
+    Spread,
 )
-from cwjax.boxes import change_of_variables, clipped, projected
+from cwjax.boxes import BOXES, change_of_variables, clipped, projected
 from cwjax.canonical import canonical
-from cwjax.carlini import l2
+from cwjax.carlini import l0, l1, l2, linf
 from cwjax.checks import validate
 from cwjax.descent import descend
+from cwjax.distances import DISTANCES
 from cwjax.goals import targeted, untargeted
 from cwjax.models import Model, bind, normalised
-from cwjax.objectives import logit_margin, margin
+from cwjax.objectives import (
+    OBJECTIVES,
+    cross_entropy,
+    half_probability,
+    log_half_probability,
+    logit_margin,
+    margin,
+    probability_margin,
+    smooth_logit_margin,
+    smooth_probability_margin,
+)
+from cwjax.optimizers import OPTIMIZERS
 from cwjax.runners import Lanes, Trace, batched, chunked, lanes, traced
-from cwjax.searches import binary_search, searched
+from cwjax.searches import binary_search, grow_c, searched, tracked
+from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
+from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BOXES",
+    "DISTANCES",
+    "OBJECTIVES",
+    "OPTIMIZERS",
     "Abort",
     "Attack",
     "Box",
     "Candidate",
     "Decoded",
     "Distance",
+    "Evaluation",
     "Goal",
     "Lanes",
     "Model",
@@ -52,9 +73,13 @@ __all__ = [
     "Progress",
     "Result",
     "Search",
+    "Spread",
     "Trace",
     "aborts",
+    "average_target",
     "batched",
+    "best_of",
+    "best_target",
     "binary_search",
     "bind",
     "boxes",
@@ -62,23 +87,43 @@ __all__ = [
     "change_of_variables",
     "chunked",
     "clipped",
+    "cross_entropy",
     "descend",
     "distances",
     "first_success",
+    "grow_c",
+    "half_probability",
+    "l0",
+    "l1",
     "l2",
     "lanes",
+    "linf",
+    "log_half_probability",
     "logit_margin",
+    "many_pixels",
     "margin",
     "metrics",
     "never",
     "normalised",
     "objectives",
+    "one_pixel",
+    "optimizers",
     "plateau",
+    "probability_margin",
     "projected",
+    "restarted",
     "searched",
     "searches",
+    "shrink_mask",
+    "shrink_tau",
+    "smooth_logit_margin",
+    "smooth_probability_margin",
     "targeted",
     "traced",
+    "tracked",
     "untargeted",
     "validate",
+    "within_tau",
+    "worst_of",
+    "worst_target",
 ]

@@ -16,19 +16,28 @@ def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Arr
     """
     check_number("checks", checks, least=1)
 
-    def update(previous, *, step, steps, loss, met):
+    def update(problem, previous, evaluation, *, step, steps):
         due = step % jnp.maximum(steps // checks, 1) == 0
-        stuck = loss > previous - tolerance * jnp.abs(previous)
-        return jnp.where(due, loss, previous), due & jnp.isfinite(previous) & stuck
+        stuck = evaluation.loss > previous - tolerance * jnp.abs(previous)
+        return jnp.where(due, evaluation.loss, previous), due & jnp.isfinite(previous) & stuck
 
     return Abort(init=lambda: jnp.full((), jnp.inf), update=update)
 
 
 def first_success() -> Abort:
     """Stop at the first iterate that meets the goal."""
-    return Abort(init=lambda: (), update=lambda state, *, step, steps, loss, met: (state, met))
+    return Abort(init=lambda: (), update=lambda problem, state, evaluation, *, step, steps: (state, evaluation.met))
+
+
+def within_tau() -> Abort:
+    """Stop at the first iterate that meets the goal at a distance of at most tau."""
+
+    def update(problem, state, evaluation, *, step, steps):
+        return state, evaluation.met & (evaluation.distance <= problem.tau)
+
+    return Abort(init=lambda: (), update=update)
 
 
 def never() -> Abort:
     """Use every step."""
-    return Abort(init=lambda: (), update=lambda state, *, step, steps, loss, met: (state, jnp.array(False)))
+    return Abort(init=lambda: (), update=lambda problem, state, evaluation, *, step, steps: (state, jnp.array(False)))

@@ -50,10 +50,20 @@ class Candidate(NamedTuple):
     c: Float[Array, ""]  # the weight of f under which it was found; inf: none found
 
 
+class Evaluation(NamedTuple):
+    """What an attack saw of the last point that it asked the model about. Searches decide by it."""
+
+    loss: Float[Array, ""]  # D + c·f
+    distance: Float[Array, ""]  # measured, whether or not the goal is met
+    met: Bool[Array, ""]
+    gradient: Float[Array, "*S"]  # of the loss, in the variable that the optimiser moves
+
+
 class Progress(NamedTuple):
     """What every attack reports after every step."""
 
     best: Candidate
+    last: Evaluation
     forwards: Int[Array, ""]  # int32: forward passes spent
     backwards: Int[Array, ""]  # int32: backward passes spent
     finite: Bool[Array, ""]  # False: the model gave a NaN or an infinity, and the example was given up
@@ -100,7 +110,7 @@ class Abort(NamedTuple):
     """When a descent stops before its steps run out."""
 
     init: Callable[[], Any]
-    update: Callable[..., tuple[Any, Bool[Array, ""]]]  # (state, *, step, steps, loss, met) -> (state, stop)
+    update: Callable[..., tuple[Any, Bool[Array, ""]]]  # (problem, state, evaluation, *, step, steps) -> (state, stop)
 
 
 class Search(NamedTuple):
@@ -108,8 +118,15 @@ class Search(NamedTuple):
 
     init: Callable[[Problem], Knob]
     ask: Callable[[Problem, Knob], Problem]
-    tell: Callable[[Problem, Knob, Progress], Knob]  # given the progress of the round that ended
+    tell: Callable[[Problem, Knob, Progress], Knob]  # given the progress of the attack it steers
     done: Callable[[Knob], Bool[Array, ""]]
+
+
+class Spread(NamedTuple):
+    """Several versions of one problem."""
+
+    init: Callable[[PRNGKeyArray, Problem], Knob]  # knobs: a pytree of arrays with one entry a version, n of them
+    ask: Callable[[Problem, Knob], Problem]  # one version of the problem, given its entry
 
 
 class Result(NamedTuple):
@@ -139,8 +156,10 @@ def untouched(problem: Problem) -> Progress:
     """The progress of an attack that has not yet called the model."""
     none = jnp.full((), jnp.inf, wide(problem.x))
     zero = jnp.zeros((), jnp.int32)
+    flat = jnp.zeros(problem.x.shape, none.dtype)
     return Progress(
         best=Candidate(x=problem.x, distance=none, c=none),
+        last=Evaluation(loss=none, distance=none, met=jnp.array(False), gradient=flat),
         forwards=zero,
         backwards=zero,
         finite=jnp.array(True),

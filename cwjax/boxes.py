@@ -75,3 +75,7 @@ def check_bounds(lower: Bound, upper: Bound) -> None:
 
 def _bounds(x, lower, upper):
     return tuple(jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (lower, upper))
+
+
+BOXES = {"change_of_variables": change_of_variables, "projected": projected, "clipped": clipped}
+"""By name. Each takes the bounds."""

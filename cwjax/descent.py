@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from cwjax.base import Abort, Attack, Box, Candidate, Distance, Objective, Progress, closer, untouched, wide
+from cwjax.base import Abort, Attack, Box, Candidate, Distance, Evaluation, Objective, Progress, closer, untouched, wide
 from cwjax.checks import check_number
 
 
@@ -75,14 +75,15 @@ def descend(
         (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
         loss = penalty + problem.c * f
 
-        met = objective.met(logits, problem.goal)
-        finite = jnp.isfinite(loss) & jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
-        candidate = Candidate(
-            x=x,
-            distance=jnp.where(met & finite, distance.measure(x.astype(clean.dtype) - clean), jnp.inf),
-            c=problem.c,
+        evaluation = Evaluation(
+            loss=loss,
+            distance=distance.measure(x.astype(clean.dtype) - clean),
+            met=objective.met(logits, problem.goal),
+            gradient=gradient,
         )
-        abort_state, stop = abort.update(state.abort, step=state.taken, steps=steps, loss=loss, met=met)
+        finite = jnp.isfinite(loss) & jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
+        reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
+        abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
         updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.w)
         moved = jnp.asarray(optax.apply_updates(state.w, updates))
@@ -93,11 +94,12 @@ def descend(
             abort=abort_state,
             taken=taken,
             progress=Progress(
-                best=closer(state.progress.best, candidate),
+                best=closer(state.progress.best, Candidate(x=x, distance=reached, c=problem.c)),
+                last=evaluation,
                 forwards=state.progress.forwards + 1,
                 backwards=state.progress.backwards + 1,
                 finite=state.progress.finite & finite,
-                done=stop | ~finite | (taken >= steps),
+                done=stop | ~finite | (taken >= steps) | ~problem.mask.any(),
             ),
         )
 

@@ -1,4 +1,4 @@
-"""Searches turn one knob of the problem and let the descent run again."""
+"""Searches turn one knob of the problem and let the descent run again (`searched`) or go on (`tracked`)."""
 
 from typing import NamedTuple
 
@@ -41,12 +41,36 @@ def searched(attack: Attack, search: Search) -> Attack:
             inner=select(after.done, restarted, inner),
             progress=Progress(
                 best=closer(state.progress.best, after.best),
+                last=after.last,
                 forwards=state.progress.forwards + after.forwards - before.forwards,
                 backwards=state.progress.backwards + after.backwards - before.backwards,
                 finite=after.finite,
                 done=search.done(knob) | ~after.finite,
             ),
         )
+
+    return Attack(init=init, step=step)
+
+
+class TrackedState(NamedTuple):
+    knob: Knob
+    inner: State  # of the attack
+    progress: Progress  # the attack's own; done also when the search is
+
+
+def tracked(attack: Attack, search: Search) -> Attack:
+    """Run the attack once, and let the search turn its knob after every step. Nothing is ever started afresh."""
+
+    def init(key, problem):
+        knob = search.init(problem)
+        inner = attack.init(key, search.ask(problem, knob))
+        return TrackedState(knob=knob, inner=inner, progress=inner.progress)
+
+    def step(model, problem, state):
+        inner = attack.step(model, search.ask(problem, state.knob), state.inner)
+        knob = search.tell(problem, state.knob, inner.progress)
+        done = inner.progress.done | search.done(knob)
+        return TrackedState(knob=knob, inner=inner, progress=inner.progress._replace(done=done))
 
     return Attack(init=init, step=step)
 
@@ -95,4 +119,42 @@ def binary_search(
         ask=lambda problem, knob: problem._replace(c=knob.c),
         tell=tell,
         done=lambda knob: knob.rounds >= steps,
+    )
+
+
+class GrownC(NamedTuple):
+    c: Float[Array, ""]  # the weight in force
+    steps: Int[Array, ""]  # int32: taken at this weight
+
+
+def grow_c(
+    *,
+    every: int | Int[Array, ""] = 1000,
+    factor: float | Float[Array, ""] = 2.0,
+    largest: float | Float[Array, ""] = 1e10,
+) -> Search:
+    """For `tracked`: from the problem's own c, times `factor` after every so many steps, for as long as it is below
+    `largest`.
+
+    So the L-infinity and L0 attacks raise c within a round (sections VI-B and VI-C, "double c"): the descent goes on
+    from where it is, with its optimiser's state.
+
+    Args:
+      every: steps at one weight, >= 1.
+      factor: > 1.
+      largest: weights from here up are not tried.
+    """
+    check_number("steps", every, least=1)
+    check_number("factor", factor, least=1, above=True)
+    check_number("largest_c", largest, least=0, above=True)
+
+    def tell(problem, knob, outcome):
+        due = knob.steps + 1 >= every
+        return GrownC(c=jnp.where(due, knob.c * factor, knob.c), steps=jnp.where(due, 0, knob.steps + 1))
+
+    return Search(
+        init=lambda problem: GrownC(c=problem.c, steps=jnp.zeros((), jnp.int32)),
+        ask=lambda problem, knob: problem._replace(c=knob.c),
+        tell=tell,
+        done=lambda knob: knob.c >= largest,
     )

@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from jax import lax
 
 from cwjax import aborts
+from cwjax.base import Evaluation, problem
+from cwjax.goals import targeted
 
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)
 LENGTH = 60  # of every sequence of losses: one compilation
+
+
+PROBLEM = problem(jnp.zeros(2), jax.tree.map(lambda leaf: leaf[0], targeted([1])))
+
+
+def seen(loss, *, met=False, distance=1.0):
+    """An evaluation."""
+    return Evaluation(jnp.float32(loss), jnp.float32(distance), jnp.array(met), jnp.zeros(2))
 
 
 def released(losses, steps):
@@ -32,7 +42,7 @@ def stopping(abort):
     def run(losses, steps):
         def one(state, given):
             step, loss = given
-            return abort.update(state, step=step, steps=steps, loss=loss, met=jnp.array(False))
+            return abort.update(PROBLEM, state, seen(loss), step=step, steps=steps)
 
         _, stops = lax.scan(one, abort.init(), (jnp.arange(LENGTH), losses))
         return jnp.min(jnp.where(stops, jnp.arange(LENGTH), steps))
@@ -98,8 +108,8 @@ def test_checks_and_tolerance_may_be_traced():
     @jax.jit
     def stop(checks, tolerance):
         abort = aborts.plateau(checks=checks, tolerance=tolerance)
-        state, early = abort.update(abort.init(), step=0, steps=60, loss=jnp.float32(1.0), met=jnp.array(False))
-        _, late = abort.update(state, step=15, steps=60, loss=jnp.float32(0.9), met=jnp.array(False))
+        state, early = abort.update(PROBLEM, abort.init(), seen(1.0), step=0, steps=60)
+        _, late = abort.update(PROBLEM, state, seen(0.9), step=15, steps=60)
         return early, late
 
     assert [bool(stops) for stops in stop(jnp.float32(4), jnp.float32(0.2))] == [False, True]
@@ -113,5 +123,16 @@ def test_first_success_and_never(make, stops_when_met, met):
     abort = make()
     state = abort.init()
     for step in range(3):
-        state, stop = abort.update(state, step=step, steps=30, loss=jnp.float32(7.0), met=jnp.array(met))
+        state, stop = abort.update(PROBLEM, state, seen(7.0, met=met), step=step, steps=30)
         assert bool(stop) == (met and stops_when_met)
+
+
+@pytest.mark.parametrize(
+    ("met", "distance", "stops"), [(True, 0.2, True), (True, 0.3, True), (True, 0.31, False), (False, 0.2, False)]
+)
+def test_within_tau_stops_at_an_example_no_farther_than_tau(met, distance, stops):
+    abort = aborts.within_tau()
+    given = PROBLEM._replace(tau=jnp.float32(0.3))
+    state, stop = abort.update(given, abort.init(), seen(1.0, met=met, distance=distance), step=5, steps=30)
+    assert bool(stop) == stops
+    assert state == abort.init()

@@ -130,6 +130,7 @@ def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) 
             taken=taken,
             progress=Progress(
                 best=closer(state.progress.best, candidate),
+                last=state.progress.last._replace(distance=near),
                 forwards=state.progress.forwards + 1,
                 backwards=state.progress.backwards + 2,
                 finite=finite,

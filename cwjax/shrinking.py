@@ -1,0 +1,142 @@
+"""Searches that shrink the problem: the radius tau of the L-infinity attack, the set of pixels of the L0 attack."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.base import Search, found
+from cwjax.checks import check_number
+
+
+class ShrunkTau(NamedTuple):
+    tau: Float[Array, ""]  # change below it is free
+    c: Float[Array, ""]  # the weight that the next round starts from
+    start: Float[Array, "*S"]  # the last round's example
+    over: Bool[Array, ""]
+
+
+def shrink_tau(
+    *,
+    initial_c: float | Float[Array, ""] = 1e-5,
+    factor: float | Float[Array, ""] = 0.9,
+    smallest: float | Float[Array, ""] = 1 / 256,
+) -> Search:
+    """Shrink the radius tau until a round finds no example within it (section VI-C).
+
+    In the first round any change is free (the paper starts at tau = 1, the width of its box, which is the same). After
+    a success tau becomes `factor` times the distance reached.
+
+    It also sets `start` and `c`: a round goes on from the example and the weight that the last one succeeded with, as
+    in the released code (`li_attack.py`), because the next problem is nearly the same.
+
+    Args:
+      initial_c: of the first round, > 0.
+      factor: below 1.
+      smallest: no round is run at a tau of this or less; the default is the paper's, one step of 8-bit pixels.
+    """
+    check_number("initial_c", initial_c, least=0, above=True)
+    check_number("factor", factor, least=0, above=True, most=1 - 1e-6)
+    check_number("smallest", smallest, least=0)
+
+    def init(problem):
+        c = jnp.asarray(initial_c, problem.c.dtype)
+        return ShrunkTau(tau=jnp.full_like(c, jnp.inf), c=c, start=problem.start, over=jnp.array(False))
+
+    def tell(problem, knob, outcome):
+        best = outcome.best
+        within = found(best) & (best.distance <= knob.tau)
+        tau = factor * best.distance
+        return ShrunkTau(tau=tau, c=best.c, start=best.x, over=~within | (tau <= smallest))
+
+    return Search(
+        init=init,
+        ask=lambda problem, knob: problem._replace(tau=knob.tau, c=knob.c, start=knob.start),
+        tell=tell,
+        done=lambda knob: knob.over,
+    )
+
+
+Removal = Callable[[Float[Array, "P"], Int[Array, ""]], Bool[Array, "P"]]
+"""(score of every pixel, inf where it is frozen already; how many pixels changed) -> the pixels to freeze now."""
+
+
+def one_pixel() -> Removal:
+    """The paper's rule (section VI-B): freeze the pixel of the lowest score."""
+    return lambda scores, changed: jnp.arange(scores.size) == jnp.argmin(scores)
+
+
+def many_pixels(*, score: float | Float[Array, ""] = 0.01, share: float | Float[Array, ""] = 0.3) -> Removal:
+    """The released code's rule (`l0_attack.py`): in ascending order of score, until one frozen had more than `score`,
+    or `share` times the square root of the number of changed pixels are frozen. At least one is.
+    """
+    check_number("score", score, least=0)
+    check_number("share", share, least=0)
+
+    def removal(scores, changed):
+        order = jnp.argsort(scores)
+        rank = jnp.arange(scores.size)
+        before = jnp.where(rank > 0, jnp.roll(scores[order], 1), -jnp.inf)
+        enough = (rank > 0) & (rank >= share * jnp.sqrt(changed.astype(scores.dtype)))
+        return jnp.zeros(scores.shape, bool).at[order].set((before <= score) & ~enough)
+
+    return removal
+
+
+_CHANGED = 1e-4  # of the released code: a pixel that moved less does not count towards `share`
+
+
+class ShrunkMask(NamedTuple):
+    mask: Bool[Array, "*S"]  # which elements may move
+    c: Float[Array, ""]  # the weight that the next round starts from
+    start: Float[Array, "*S"]  # the last round's example
+    over: Bool[Array, ""]
+
+
+def shrink_mask(
+    *,
+    initial_c: float | Float[Array, ""] = 1e-3,
+    removal: Removal = many_pixels(),
+    per_pixel: bool = True,
+) -> Search:
+    """Freeze the pixels that matter least until a round fails (section VI-B).
+
+    A pixel's score is `|Σ_channels delta|·Σ_channels |g|`, g being the gradient of the whole penalised loss at the
+    round's last iterate, in the variable that the optimiser moves, as in the released code. Printed is `g_i·delta_i`
+    with the gradient of f in the image: its smallest value is that of the most useful pixel, and a hinged f has no
+    gradient at an example that meets the goal.
+
+    It also sets `start` and `c`, for the reason given in `shrink_tau`.
+
+    Args:
+      initial_c: of the first round, > 0 (released code 1e-3, paper 1e-4).
+      removal: which pixels to freeze after a success: `many_pixels` or `one_pixel`.
+      per_pixel: as in `distances.l0`; otherwise every element is a pixel of its own.
+    """
+    check_number("initial_c", initial_c, least=0, above=True)
+
+    def init(problem):
+        c = jnp.asarray(initial_c, problem.c.dtype)
+        return ShrunkMask(mask=problem.mask, c=c, start=problem.start, over=jnp.array(False))
+
+    def tell(problem, knob, outcome):
+        best, gradient = outcome.best, outcome.last.gradient
+        grouped = (-1, problem.x.shape[-1]) if per_pixel and problem.x.ndim == 3 else (-1, 1)
+        delta = best.x.astype(gradient.dtype) - problem.x.astype(gradient.dtype)
+        pixels = delta.reshape(grouped)
+        scores = jnp.abs(pixels.sum(-1)) * jnp.abs(gradient.reshape(grouped)).sum(-1)
+        movable = knob.mask.reshape(grouped).any(-1)
+        changed = (jnp.abs(pixels) >= _CHANGED).any(-1).sum()
+
+        frozen = removal(jnp.where(movable, scores, jnp.inf), changed) & movable
+        mask = knob.mask & ~jnp.broadcast_to(frozen[:, None], pixels.shape).reshape(knob.mask.shape)
+        nothing_left = ~knob.mask.any()
+        return ShrunkMask(mask=mask, c=best.c, start=best.x, over=~found(best) | nothing_left)
+
+    return Search(
+        init=init,
+        ask=lambda problem, knob: problem._replace(mask=knob.mask, c=knob.c, start=knob.start),
+        tell=tell,
+        done=lambda knob: knob.over,
+    )
