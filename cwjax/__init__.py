@@ -10,6 +10,7 @@ An attack is a descent and a search, written for one example; a runner makes the
 
 from cwjax import aborts, boxes, distances, metrics, objectives, optimizers, searches
 from cwjax.aborts import first_success, never, plateau, within_tau
+from cwjax.attacks.lbfgs import lbfgs, quasi_newton
 from cwjax.base import (
     Abort,
     Attack,
@@ -97,6 +98,7 @@ __all__ = [
     "l1",
     "l2",
     "lanes",
+    "lbfgs",
     "linf",
     "log_half_probability",
     "logit_margin",
@@ -111,6 +113,7 @@ __all__ = [
     "plateau",
     "probability_margin",
     "projected",
+    "quasi_newton",
     "restarted",
     "searched",
     "searches",

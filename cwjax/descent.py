@@ -5,9 +5,23 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Abort, Attack, Box, Candidate, Distance, Evaluation, Objective, Progress, closer, untouched, wide
+from cwjax.base import (
+    Abort,
+    Attack,
+    Box,
+    Candidate,
+    Distance,
+    Evaluation,
+    Model,
+    Objective,
+    Problem,
+    Progress,
+    closer,
+    untouched,
+    wide,
+)
 from cwjax.checks import check_number
 
 
@@ -55,52 +69,73 @@ def descend(
         )
 
     def step(model, problem, state):
-        clean = problem.x.astype(wide(problem.x))
-
-        def images(w):
-            """The image x' as the model sees it, but for its dtype, and delta as D sees it."""
-            decoded = box.decode(w)
-            inside = jnp.where(problem.mask, decoded.inside, clean)
-            return inside, jnp.where(problem.mask, decoded.penalised - clean, 0)
-
-        def value(x):
-            logits = model(x)
-            return objective.loss(logits, problem.goal), logits
-
-        # The chain rule, written out: the model is asked for f and its slope in the image, and for nothing else.
-        (inside, delta), pull = jax.vjp(images, state.w)
-        x = inside.astype(problem.x.dtype)
-        (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
-        penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
-        (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
-        loss = penalty + problem.c * f
-
-        evaluation = Evaluation(
-            loss=loss,
-            distance=distance.measure(x.astype(clean.dtype) - clean),
-            met=objective.met(logits, problem.goal),
-            gradient=gradient,
-        )
-        finite = jnp.isfinite(loss) & jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
-        reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
+        evaluated = evaluate(model, problem, state.w, objective=objective, distance=distance, box=box)
+        evaluation = evaluated.evaluation
         abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
-        updates, optimizer_state = optimizer.update(gradient, state.optimizer, state.w)
+        updates, optimizer_state = optimizer.update(evaluation.gradient, state.optimizer, state.w)
         moved = jnp.asarray(optax.apply_updates(state.w, updates))
         taken = state.taken + 1
+        over = stop | (taken >= steps) | ~problem.mask.any()
         return DescentState(
             w=box.project(moved),
             optimizer=optimizer_state,
             abort=abort_state,
             taken=taken,
-            progress=Progress(
-                best=closer(state.progress.best, Candidate(x=x, distance=reached, c=problem.c)),
-                last=evaluation,
-                forwards=state.progress.forwards + 1,
-                backwards=state.progress.backwards + 1,
-                finite=state.progress.finite & finite,
-                done=stop | ~finite | (taken >= steps) | ~problem.mask.any(),
-            ),
+            progress=advanced(state.progress, evaluated, over=over),
         )
 
     return Attack(init=init, step=step)
+
+
+class Evaluated(NamedTuple):
+    evaluation: Evaluation
+    candidate: Candidate  # at distance inf where the goal is not met
+    finite: Bool[Array, ""]
+
+
+def evaluate(
+    model: Model, problem: Problem, w: Float[Array, "*S"], *, objective: Objective, distance: Distance, box: Box
+) -> Evaluated:
+    """The problem at w: one forward and one backward pass.
+
+    The chain rule is written out, so that the model is asked for f and its slope in the image, and for nothing else.
+    """
+    clean = problem.x.astype(wide(problem.x))
+
+    def images(w):
+        """The image x' as the model sees it, but for its dtype, and delta as D sees it."""
+        decoded = box.decode(w)
+        inside = jnp.where(problem.mask, decoded.inside, clean)
+        return inside, jnp.where(problem.mask, decoded.penalised - clean, 0)
+
+    def value(x):
+        logits = model(x)
+        return objective.loss(logits, problem.goal), logits
+
+    (inside, delta), pull = jax.vjp(images, w)
+    x = inside.astype(problem.x.dtype)
+    (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
+    penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
+    (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
+    evaluation = Evaluation(
+        loss=penalty + problem.c * f,
+        distance=distance.measure(x.astype(clean.dtype) - clean),
+        met=objective.met(logits, problem.goal),
+        gradient=gradient,
+    )
+    finite = jnp.isfinite(evaluation.loss) & jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
+    reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
+    return Evaluated(evaluation, Candidate(x=x, distance=reached, c=problem.c), finite)
+
+
+def advanced(progress: Progress, evaluated: Evaluated, *, over: Bool[Array, ""]) -> Progress:
+    """The progress after one more evaluation."""
+    return Progress(
+        best=closer(progress.best, evaluated.candidate),
+        last=evaluated.evaluation,
+        forwards=progress.forwards + 1,
+        backwards=progress.backwards + 1,
+        finite=progress.finite & evaluated.finite,
+        done=over | ~evaluated.finite,
+    )

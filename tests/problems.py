@@ -51,3 +51,29 @@ def small_l2(**changes) -> cw.Attack:
     """The L2 attack at a size for tests."""
     settings = {"optimizer": optax.adam(5e-2), "steps": 40, "search": cw.binary_search(4, initial_c=0.3)} | changes
     return cw.l2(**settings)
+
+
+def small(attack: str, **numbers) -> cw.Attack:
+    """An attack of the paper at a size for tests: `cw.l2` and so on, whose searches take their numbers from here."""
+    numbers = SMALL[attack] | numbers
+    if attack != "lbfgs":
+        numbers = {"optimizer": optax.adam(5e-2)} | numbers
+    search = {name: numbers.pop(name) for name in _SEARCHES[attack][1] if name in numbers}
+    return getattr(cw, attack)(search=_SEARCHES[attack][0](**search), **numbers)
+
+
+_BINARY = (lambda rounds, **numbers: cw.binary_search(rounds, **numbers), ("rounds", "initial_c"))
+_SEARCHES = {
+    "l1": _BINARY,
+    "l2": _BINARY,
+    "lbfgs": _BINARY,
+    "linf": (cw.shrink_tau, ("initial_c", "factor")),
+    "l0": (cw.shrink_mask, ("initial_c", "removal", "per_pixel")),
+}
+SMALL = {
+    "l1": {"steps": 40, "rounds": 4, "initial_c": 0.3},
+    "l2": {"steps": 40, "rounds": 4, "initial_c": 0.3},
+    "lbfgs": {"steps": 40, "rounds": 4, "initial_c": 0.3},
+    "linf": {"steps": 15, "initial_c": 0.1, "largest_c": 5.0, "factor": 0.8},
+    "l0": {"steps": 20, "initial_c": 0.3, "largest_c": 20.0},
+}

@@ -15,21 +15,38 @@ def test_the_network_is_the_one_that_was_measured():
     np.testing.assert_allclose(logits, golden["logits"], atol=1e-4)
 
 
-@pytest.mark.xdist_group("golden")
-def test_l2_with_a_thousand_steps_is_within_one_percent_of_the_released_code():
+def attacked(attack, count):
+    """The attack's result on the first images, and the golden file."""
     model, golden = golden_net.load()
-    x = jnp.asarray(golden["images"] / np.float32(255))
-    goal = cw.targeted(golden["targets"], labels=golden["labels"])
-    run = jax.jit(cw.batched(cw.l2(steps=1000)))
-    result = run(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
-
+    x = jnp.asarray(golden["images"][:count] / np.float32(255))
+    goal = cw.targeted(golden["targets"][:count], labels=golden["labels"][:count])
+    result = jax.jit(cw.batched(attack))(model, jax.random.split(jax.random.key(0), count), x, goal)
     assert result.success.all()
+    # Every one survives: the saved array alone, through the plain model.
+    for i in range(count):
+        alone = jnp.asarray(np.asarray(result.x[i : i + 1]))
+        assert int(model.apply(model.params, alone).argmax()) == golden["targets"][i]
+    return result, golden
+
+
+def test_l2_with_a_thousand_steps_is_within_one_percent_of_the_released_code():
+    result, golden = attacked(cw.l2(steps=1000), 20)
     assert golden["original_l2"].mean() == pytest.approx(2.6254, abs=1e-4)
     assert float(result.distance.mean()) == pytest.approx(2.6254, rel=0.01)
     np.testing.assert_allclose(result.distance, golden["original_l2"], rtol=0.03)
-    # Every one survives: the saved array alone, through the plain model.
-    for i in range(len(x)):
-        alone = jnp.asarray(np.asarray(result.x[i : i + 1]))
-        assert int(model.apply(model.params, alone).argmax()) == golden["targets"][i]
     # Nine rounds of at most a thousand steps, and the abort saved some.
     assert 3_000 < float(result.forwards.mean()) < 9_000
+
+
+def test_linf_is_at_most_two_percent_above_the_released_code():
+    result, golden = attacked(cw.linf(), 10)
+    assert golden["original_linf"].mean() == pytest.approx(0.2210, abs=1e-4)
+    assert float(result.distance.mean()) <= 1.02 * 0.2210
+    np.testing.assert_allclose(result.distance, golden["original_linf"], rtol=0.12)
+
+
+def test_l0_is_at_most_two_percent_above_the_released_code():
+    result, golden = attacked(cw.l0(), 5)
+    np.testing.assert_array_equal(golden["original_l0"], [65, 37, 35, 33, 17])
+    assert float(result.distance.mean()) <= 1.02 * 37.4
+    np.testing.assert_allclose(result.distance, golden["original_l0"], rtol=0.15)

@@ -2,65 +2,121 @@
 them.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import cwjax as cw
 from tests import problems
 
 COUNT = 12
-
-
-class Row(NamedTuple):
-    """An attack: `make(confidence)` gives it with that confidence, its other numbers as they are in the row."""
-
-    make: Callable[..., cw.Attack]
-    norm: str
-    lower: float = 0.0
-    upper: float = 1.0
-
-
-def l2(**fixed) -> Callable[..., cw.Attack]:
-    return lambda confidence=0.0, **numbers: problems.small_l2(
-        objective=cw.logit_margin(confidence), **(fixed | numbers)
-    )
-
-
-ATTACKS = {
-    "l2, change of variables": Row(l2(), "l2"),
-    "l2, wider box": Row(l2(box=cw.change_of_variables(-0.5, 1.7)), "l2", -0.5, 1.7),
-    "l2, projected": Row(l2(box=cw.projected()), "l2"),
-    "l2, clipped": Row(l2(box=cw.clipped()), "l2"),
-    "l2, Nesterov": Row(l2(box=cw.projected(), optimizer=optax.sgd(1e-2, 0.9, nesterov=True)), "l2"),
-    "l2, first success": Row(l2(abort=cw.first_success()), "l2"),
-    "l2, no abort": Row(l2(abort=cw.never()), "l2"),
-}
-
-every_attack = pytest.mark.parametrize("row", ATTACKS.values(), ids=ATTACKS)
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
 X = jnp.asarray(problems.inputs(COUNT))
 GOAL = problems.goals(MODEL, np.asarray(X))
 KEYS = problems.keys(COUNT)
+LEAVE = cw.untargeted(MODEL.apply(MODEL.params, X).argmax(-1))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Row:
+    """An attack: `make(confidence=…, **numbers)` gives it with that confidence, and with numbers other than its own."""
+
+    make: Callable[..., cw.Attack]
+    norm: str
+    numbers: dict[str, float | int]  # that may be traced: what `make` takes without being told
+    others: dict[str, float | int]  # other values for some of them, that make the attack shorter
+    lower: float = 0.0
+    upper: float = 1.0
+    goal: cw.Goal = GOAL
+
+
+def paper(name: str, *, objective=None, around=lambda attack: attack, row=None, **fixed) -> Row:
+    """One of the paper's attacks, with something of it changed, or in something that takes an attack."""
+    objective = objective or (cw.cross_entropy if name == "lbfgs" else cw.logit_margin)
+
+    def make(confidence=0.0, **numbers):
+        return around(problems.small(name, objective=objective(confidence), **(fixed | numbers)))
+
+    numbers = {key: value for key, value in (problems.SMALL[name] | fixed).items() if isinstance(value, float | int)}
+    others = {"steps": 6} | ({"rounds": 2, "initial_c": 3.0} if "rounds" in numbers else {"largest_c": 1.0})
+    return Row(make, "l2" if name == "lbfgs" else name, numbers, others, **(row or {}))
+
+
+# Held to every law.
+ATTACKS = {
+    "l2": paper("l2"),
+    "l2, wider box": paper("l2", box=cw.change_of_variables(-0.5, 1.7), row={"lower": -0.5, "upper": 1.7}),
+    "l2, projected": paper("l2", box=cw.projected()),
+    "l2, clipped, Nesterov": paper("l2", box=cw.clipped(), optimizer=cw.optimizers.nesterov(1e-2)),
+    "l1": paper("l1"),
+    "linf": paper("linf"),
+    "l0": paper("l0"),
+    "l0, one pixel a round, projected": paper("l0", removal=cw.one_pixel(), box=cw.projected()),
+    "lbfgs": paper("lbfgs"),
+    "l2, restarted": paper("l2", around=lambda attack: cw.restarted(attack, 3, 0.5)),
+    "linf, best target": paper(
+        "linf", around=lambda attack: cw.best_target(attack, problems.CLASSES), row={"goal": LEAVE}
+    ),
+    "l2, worst target": paper(
+        "l2", around=lambda attack: cw.worst_target(attack, problems.CLASSES), row={"goal": LEAVE}
+    ),
+    "l0, average target": paper(
+        "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
+    ),
+}
+
+# Held to the laws that one compiled program can show.
+COMBINATIONS = {
+    f"{norm}, {box}, {name}": paper(norm, box=cw.BOXES[box](), optimizer=cw.OPTIMIZERS[name](rate))
+    for norm in ("l2", "l1", "linf", "l0")
+    for box in cw.BOXES
+    for name, rate in (("gradient_descent", 0.05), ("momentum", 0.01), ("nesterov", 0.01), ("adam", 0.05))
+} | {
+    f"{norm}, {name}": paper(norm, objective=objective)
+    for norm in ("l2", "linf")
+    for name, objective in cw.OBJECTIVES.items()
+}
+COMBINATIONS |= {
+    "l2, first success": paper("l2", abort=cw.first_success()),
+    "l2, no abort": paper("l2", abort=cw.never()),
+    "l2, f5 without its hinge": paper("l2", objective=functools.partial(cw.log_half_probability, hinged=False)),
+    "lbfgs, change of variables": paper("lbfgs", box=cw.change_of_variables()),
+    "lbfgs, clipped": paper("lbfgs", box=cw.clipped()),
+    "lbfgs, f6": paper("lbfgs", objective=cw.logit_margin),
+}
+
+
+def rows(table: dict[str, Row]):
+    """Each law on each row; all laws of a row in one process, which compiles it once."""
+    cases = [pytest.param(row, id=name, marks=pytest.mark.xdist_group(name)) for name, row in table.items()]
+    return pytest.mark.parametrize("row", cases)
+
+
+every_attack = rows(ATTACKS)
+every_combination = rows(ATTACKS | COMBINATIONS)
 
 
 @functools.cache
-def runner(row: Row, confidence: float = 0.0) -> Callable[..., cw.Result]:
-    """The row under the plain runner, jitted, and compiled once for each shape."""
-    return jax.jit(cw.batched(row.make(confidence)))
+def runner(row: Row) -> Callable[..., cw.Result]:
+    """The row under the plain runner, jitted, and compiled once for each shape, whatever the confidence."""
+
+    @jax.jit
+    def run(confidence, model, keys, x, goal):
+        return cw.batched(row.make(confidence))(model, keys, x, goal)
+
+    return lambda model, keys, x, goal, confidence=0.0: run(confidence, model, keys, x, goal)
 
 
 @functools.cache
 def attacked(row: Row, confidence: float = 0.0) -> cw.Result:
     """The row's result on the common problem, computed once."""
-    return runner(row, confidence)(MODEL, KEYS, X, GOAL)
+    return runner(row)(MODEL, KEYS, X, row.goal, confidence)
 
 
 def pick(places, *trees):
@@ -74,34 +130,34 @@ def assert_same(result: cw.Result, expected: cw.Result) -> None:
     np.testing.assert_array_equal(result.finite, expected.finite)
 
 
-@every_attack
+@every_combination
 @pytest.mark.parametrize("confidence", [0.0, 1.5])
 def test_most_examples_are_fooled(row, confidence):
     # Without this, the laws that follow would hold for an attack that does nothing.
     assert attacked(row, confidence).success.mean() > 0.6
 
 
-@every_attack
+@every_combination
 def test_the_result_is_inside_the_box(row):
     x = np.asarray(attacked(row).x)
     assert x.min() >= row.lower
     assert x.max() <= row.upper
 
 
-@every_attack
+@every_combination
 @pytest.mark.parametrize("confidence", [0.0, 1.5])
 def test_a_success_is_one_when_the_saved_array_goes_through_the_model_alone(row, confidence):
     result = attacked(row, confidence)
     for i in np.flatnonzero(result.success):
         saved = jnp.asarray(np.asarray(result.x[i : i + 1]))
         logits = np.asarray(problems.mlp(MODEL.params, saved))[0].astype(np.float64)
-        label, other = int(GOAL.label[i]), np.delete(logits, GOAL.label[i]).max()
-        lead = float(GOAL.sign[i]) * (logits[label] - other)
+        label, other = int(row.goal.label[i]), np.delete(logits, row.goal.label[i]).max()
+        lead = float(row.goal.sign[i]) * (logits[label] - other)
         assert lead > 0
         assert lead >= confidence
 
 
-@every_attack
+@every_combination
 def test_the_distance_is_that_of_the_returned_input(row):
     result = attacked(row)
     measured = cw.metrics.norms(X, result.x)[row.norm]
@@ -109,7 +165,7 @@ def test_the_distance_is_that_of_the_returned_input(row):
     np.testing.assert_allclose(result.distance[hit], measured[hit], rtol=1e-5)
 
 
-@every_attack
+@every_combination
 def test_a_failure_returns_the_clean_input_at_distance_infinity(row):
     result = attacked(row, confidence=1e4)
     assert not result.success.any()
@@ -125,25 +181,31 @@ def test_an_example_does_not_depend_on_its_batch(row):
     expected = attacked(row)
     order = np.random.default_rng(0).permutation(COUNT)
     run = runner(row)
-    assert_same(run(MODEL, *pick(order, KEYS, X, GOAL)), pick(order, expected)[0])
+    assert_same(run(MODEL, *pick(order, KEYS, X, row.goal)), pick(order, expected)[0])
     for i in range(0, COUNT, 5):
-        assert_same(run(MODEL, *pick([i], KEYS, X, GOAL)), pick([i], expected)[0])
+        assert_same(run(MODEL, *pick([i], KEYS, X, row.goal)), pick([i], expected)[0])
 
 
 @every_attack
-@pytest.mark.parametrize("size", [5, 6, COUNT, 100])
-def test_an_example_does_not_depend_on_its_chunk(row, size):
+def test_an_example_does_not_depend_on_its_chunk(row):
+    run = jax.jit(cw.chunked(cw.batched(row.make()), 5))
+    assert_same(run(MODEL, KEYS, X, row.goal), attacked(row))
+
+
+@pytest.mark.parametrize("size", [1, 6, COUNT, 100])
+def test_a_chunk_may_have_any_size(size):
+    row = ATTACKS["l2"]
     run = jax.jit(cw.chunked(cw.batched(row.make()), size))
-    assert_same(run(MODEL, KEYS, X, GOAL), attacked(row))
+    assert_same(run(MODEL, KEYS, X, row.goal), attacked(row))
 
 
 @every_attack
 def test_an_attack_can_be_stopped_and_go_on(row):
     begin, advance, result = map(jax.jit, cw.lanes(row.make()))
-    states = begin(KEYS, X, GOAL)
+    states = begin(KEYS, X, row.goal)
     distance = result(states).distance
     while not result(states).finished.all():
-        states = advance(MODEL, X, GOAL, states, 7)
+        states = advance(MODEL, X, row.goal, states, 7)
         assert (result(states).distance <= distance).all()
         distance = result(states).distance
     chex.assert_trees_all_equal(result(states), attacked(row))
@@ -153,14 +215,14 @@ def test_an_attack_can_be_stopped_and_go_on(row):
 def test_the_best_distance_never_grows_along_a_trace(row):
     expected = attacked(row)
     steps = int(expected.forwards.max())
-    result, trace = jax.jit(cw.traced(row.make(), steps))(MODEL, KEYS, X, GOAL)
+    result, trace = jax.jit(cw.traced(row.make(), steps))(MODEL, KEYS, X, row.goal)
     assert_same(result, expected)
     assert trace.distance.shape == (COUNT, steps)
     # inf - inf is no number: compare, do not subtract
     assert (trace.distance[:, 1:] <= trace.distance[:, :-1]).all()
     np.testing.assert_array_equal(trace.distance[:, -1], result.distance)
     np.testing.assert_array_equal(result.forwards, expected.forwards)
-    cut, _ = jax.jit(cw.traced(row.make(), 3))(MODEL, KEYS, X, GOAL)
+    cut, _ = jax.jit(cw.traced(row.make(), 3))(MODEL, KEYS, X, row.goal)
     assert not cut.finished.any()
     assert (cut.forwards == 3).all()
 
@@ -186,7 +248,7 @@ def test_forwards_and_backwards_are_the_calls_of_the_model(row):
         count("forward")
         return watched(problems.mlp(params, x))
 
-    result = cw.batched(row.make())(cw.bind(apply, MODEL.params), *pick([3], KEYS, X, GOAL))
+    result = cw.batched(row.make())(cw.bind(apply, MODEL.params), *pick([3], KEYS, X, row.goal))
     jax.effects_barrier()
     assert calls == {"forward": int(result.forwards[0]), "backward": int(result.backwards[0])}
     assert calls["forward"] > 3
@@ -198,24 +260,22 @@ def test_new_numbers_and_new_weights_do_not_compile_again(row):
 
     @jax.jit
     @chex.assert_max_traces(n=1)
-    def run(model, keys, x, goal, confidence, steps, initial_c, rounds):
-        search = cw.binary_search(rounds, initial_c=initial_c)
-        return cw.batched(row.make(confidence, steps=steps, search=search))(model, keys, x, goal)
+    def run(model, keys, x, goal, confidence, numbers):
+        return cw.batched(row.make(confidence, **numbers))(model, keys, x, goal)
 
-    numbers = (0.0, 40, 0.3, 4)
-    first = run(MODEL, KEYS, X, GOAL, *numbers)
-    assert_same(first, attacked(row))
+    assert_same(run(MODEL, KEYS, X, row.goal, 0.0, row.numbers), attacked(row))
     other = cw.bind(problems.mlp, problems.mlp_params(seed=5))
-    run(other, KEYS, X, GOAL, *numbers)
-    run(MODEL, KEYS, X, GOAL._replace(sign=-GOAL.sign), *numbers)
-    assert (run(MODEL, KEYS, X, GOAL, 0.5, 11, 1.0, 2).forwards <= 22).all()
+    run(other, KEYS, X, row.goal, 0.0, row.numbers)
+    run(MODEL, KEYS, X, row.goal._replace(sign=-row.goal.sign), 0.0, row.numbers)
+    shorter = run(MODEL, KEYS, X, row.goal, 0.5, row.numbers | row.others)
+    assert shorter.forwards.sum() < attacked(row).forwards.sum()
 
 
 @every_attack
 def test_jitted_and_unjitted_agree(row):
-    assert_same(cw.batched(row.make())(MODEL, KEYS, X, GOAL), attacked(row))
-    small = row.make(steps=6, search=cw.binary_search(2, initial_c=3.0))
-    arguments = (MODEL, *pick([0, 3], KEYS, X, GOAL))
+    assert_same(cw.batched(row.make())(MODEL, KEYS, X, row.goal), attacked(row))
+    small = row.make(**row.others)
+    arguments = (MODEL, *pick([0, 3], KEYS, X, row.goal))
     expected = jax.jit(cw.batched(small))(*arguments)
     with jax.disable_jit():
         assert_same(cw.batched(small)(*arguments), expected)
@@ -233,7 +293,7 @@ def test_a_model_that_returns_nan_ends_as_not_finite_and_disturbs_no_neighbour(r
         broken = near if when == "at once" else near & ~far
         return jnp.where(broken[:, None], jnp.nan, problems.mlp(params, x))
 
-    result = runner(row)(cw.bind(apply, MODEL.params), KEYS, X, GOAL)
+    result = runner(row)(cw.bind(apply, MODEL.params), KEYS, X, row.goal)
     assert not result.finite[victim]
     assert result.finished.all()
     assert not np.isnan(result.x).any()
@@ -248,7 +308,7 @@ def test_a_nan_among_the_logits_that_do_not_matter_is_reported(row):
         lowest = jnp.arange(problems.CLASSES)[None] == logits.argmin(1)[:, None]
         return jnp.where(lowest, jnp.nan, logits)
 
-    result = jax.jit(cw.batched(row.make()))(cw.bind(apply, MODEL.params), KEYS, X, GOAL)
+    result = jax.jit(cw.batched(row.make()))(cw.bind(apply, MODEL.params), KEYS, X, row.goal)
     assert not result.finite.any()
     assert not result.success.any()
 
@@ -256,7 +316,7 @@ def test_a_nan_among_the_logits_that_do_not_matter_is_reported(row):
 @every_attack
 @pytest.mark.parametrize("label", [-1, problems.CLASSES, 1000])
 def test_a_label_out_of_range_is_reported_and_disturbs_no_neighbour(row, label):
-    goal = GOAL._replace(label=GOAL.label.at[2].set(label))
+    goal = row.goal._replace(label=row.goal.label.at[2].set(label))
     result = runner(row)(MODEL, KEYS, X, goal)
     assert not result.finite[2]
     assert not result.success[2]
@@ -268,17 +328,17 @@ def test_a_label_out_of_range_is_reported_and_disturbs_no_neighbour(row, label):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_inputs_of_half_precision_give_results_of_half_precision(row, dtype):
     x = X.astype(dtype)
-    result = runner(row)(MODEL, KEYS, x, GOAL)
+    result = runner(row)(MODEL, KEYS, x, row.goal)
     assert result.x.dtype == dtype
     assert result.success.mean() > 0.6
     assert result.finite.all()
-    assert cw.metrics.successes(MODEL, result.x, GOAL)[result.success].all()
+    assert cw.metrics.successes(MODEL, result.x, row.goal)[result.success].all()
     measured = cw.metrics.norms(x, result.x)[row.norm]
     np.testing.assert_allclose(result.distance[result.success], measured[result.success], rtol=1e-5)
 
 
 def test_a_weight_beyond_half_precision_does_not_overflow():
     attack = problems.small_l2(objective=cw.logit_margin(1e4), search=cw.binary_search(9), steps=3)
-    result = jax.jit(cw.batched(attack))(MODEL, KEYS, X.astype(jnp.float16), GOAL)
+    result = jax.jit(cw.batched(attack))(MODEL, KEYS, X.astype(jnp.float16), row.goal)
     assert result.finite.all()
     assert not result.success.any()

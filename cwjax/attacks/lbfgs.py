@@ -1,0 +1,148 @@
+"""Szegedy et al.'s attack: box-constrained L-BFGS with a line search over c (the report's equations (1) to (3))."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from cwjax import distances
+from cwjax.aborts import plateau
+from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, select, untouched
+from cwjax.boxes import projected
+from cwjax.checks import check_number
+from cwjax.descent import advanced, evaluate
+from cwjax.objectives import cross_entropy
+from cwjax.searches import binary_search, searched
+
+_SLOPE = 1e-4  # Armijo's constant: the fraction of the predicted fall that a step must bring (Nocedal & Wright, 3.1)
+_SHORTEST = 2.0**-12  # of the full quasi-Newton step: the line search gives up below
+
+
+class QuasiNewtonState(NamedTuple):
+    w: Float[Array, "*S"]  # the point reached; the box decodes it to an image
+    loss: Float[Array, ""]  # there; inf before the first evaluation
+    gradient: Float[Array, "*S"]  # there
+    direction: Float[Array, "*S"]  # to go down along; 0 before the first evaluation
+    stride: Float[Array, ""]  # how far along it the next trial point lies
+    memory: optax.OptState  # of the inverse Hessian
+    abort: object
+    taken: Int[Array, ""]  # int32: points evaluated
+    progress: Progress
+
+
+def quasi_newton(
+    *,
+    objective: Objective,
+    distance: Distance,
+    box: Box,
+    steps: int | Int[Array, ""],
+    abort: Abort,
+    memory_size: int = 10,
+) -> Attack:
+    """Projected L-BFGS on one problem, with its best iterate kept: `descend` with Optax's L-BFGS in place of an
+    optimiser.
+
+    A step evaluates one trial point of a backtracking line search, so each of the search's model calls is a step and is
+    counted. Elements that a bound holds back do not take part in the direction (Bertsekas 1982).
+
+    Args:
+      objective: f; a smooth one.
+      distance: D.
+      box: how the iterate stays valid.
+      steps: how many points to evaluate, at the most; may be traced.
+      abort: when to stop sooner. It sees every trial point.
+      memory_size: pairs of steps and gradient differences that the inverse Hessian is made of.
+    """
+    check_number("steps", steps, least=1)
+    check_number("memory_size", memory_size, least=1)
+    inverse_hessian = optax.scale_by_lbfgs(memory_size)
+
+    def init(key, problem):
+        del key
+        w = box.encode(problem.start)
+        none = jnp.full((), jnp.inf, w.dtype)
+        return QuasiNewtonState(
+            w=w,
+            loss=none,
+            gradient=jnp.zeros_like(w),
+            direction=jnp.zeros_like(w),
+            stride=jnp.ones_like(none),
+            memory=inverse_hessian.init(w),
+            abort=abort.init(),
+            taken=jnp.zeros((), jnp.int32),
+            progress=untouched(problem),
+        )
+
+    def direction_at(w, gradient, memory):
+        """The direction to go down along from w, and the memory with w in it."""
+        held = box.project(w - gradient) == w
+        free = jnp.where(held, 0, gradient)
+        direction, memory = inverse_hessian.update(free, memory, w)
+        fresh, anew = inverse_hessian.update(free, inverse_hessian.init(w), w)
+        down = jnp.sum(direction * free) > 0  # curvature may be negative, and then the memory misleads
+        direction, memory = select(down, (direction, memory), (fresh, anew))
+        return jnp.where(held, 0, direction), memory
+
+    def step(model, problem, state):
+        trial = box.project(state.w - state.stride * state.direction)
+        evaluated = evaluate(model, problem, trial, objective=objective, distance=distance, box=box)
+        evaluation = evaluated.evaluation
+        abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
+
+        predicted = jnp.sum(state.gradient * (trial - state.w))
+        accepted = evaluation.loss <= state.loss + _SLOPE * predicted
+        direction, memory = direction_at(trial, evaluation.gradient, state.memory)
+        here = (state.w, state.loss, state.gradient, state.direction, state.memory)
+        there = (trial, evaluation.loss, evaluation.gradient, direction, memory)
+        w, loss, gradient, direction, memory = select(accepted, there, here)
+        stride = jnp.where(accepted, 1, state.stride / 2)
+
+        taken = state.taken + 1
+        stuck = (stride < _SHORTEST) | (direction == 0).all()
+        return QuasiNewtonState(
+            w=w,
+            loss=loss,
+            gradient=gradient,
+            direction=direction,
+            stride=stride,
+            memory=memory,
+            abort=abort_state,
+            taken=taken,
+            progress=advanced(state.progress, evaluated, over=stop | stuck | (taken >= steps)),
+        )
+
+    return Attack(init=init, step=step)
+
+
+def lbfgs(
+    *,
+    objective: Objective = cross_entropy(),
+    box: Box = projected(),
+    search: Search = binary_search(steps=9, initial_c=1e-2),
+    steps: int | Int[Array, ""] = 1000,
+    abort: Abort = plateau(),
+    memory_size: int = 10,
+) -> Attack:
+    """Box-constrained L-BFGS (Szegedy et al. 2014, "Intriguing properties of neural networks", section 4.1): minimise
+    `|x' - x|₂² + c·loss(x')` within the box, with the smallest c that works.
+
+    Printed is `c·|x' - x|₂² + loss(x')`, with the weight on the distance; this c is the inverse of that.
+
+    Args:
+      objective: f; the cross-entropy of Szegedy et al. is f1.
+      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      search: over c.
+      steps: points evaluated in a round, at the most; may be traced.
+      abort: when a round ends sooner.
+      memory_size: see `quasi_newton`.
+    """
+    descent = quasi_newton(
+        objective=objective,
+        distance=distances.l2(),
+        box=box,
+        steps=steps,
+        abort=abort,
+        memory_size=memory_size,
+    )
+    return searched(descent, search)
