@@ -34,6 +34,7 @@ from cwjax.checks import validate
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
 from cwjax.goals import targeted, untargeted
+from cwjax.lattice import Rounding, discretised
 from cwjax.models import Model, bind, normalised
 from cwjax.objectives import (
     OBJECTIVES,
@@ -73,6 +74,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Result",
+    "Rounding",
     "Search",
     "Spread",
     "Trace",
@@ -90,6 +92,7 @@ __all__ = [
     "clipped",
     "cross_entropy",
     "descend",
+    "discretised",
     "distances",
     "first_success",
     "grow_c",

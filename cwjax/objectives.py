@@ -1,4 +1,4 @@
-"""The seven objectives f of the paper (Carlini & Wagner 2017, section IV-A), from the logits of one example.
+"""The seven objectives f of the paper (Carlini & Wagner 2017, section V-A), from the logits of one example.
 
 Two classes decide. The *wanted* one, w, is the target; or, away from a label, the class with the largest other logit.
 The *other* one, o, is the wanted class's strongest rival; or the label that is to be left. With the logits Z and the
@@ -62,9 +62,10 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     Logits of less than float32 precision are taken for float32: for a model that computes in bfloat16, ask for a
     confidence above its own rounding.
     """
-    # Any positive lead is an answer for a model whose logits are all zero; hence tiny.
+    # Any positive lead is an answer for a model whose logits are all zero, so the floor is small; but it stays so far
+    # above the smallest number that no f of it underflows to zero.
     info = jnp.finfo(logits.dtype)
-    return 64 * info.eps * jnp.max(jnp.abs(logits)) + info.tiny
+    return 64 * info.eps * jnp.max(jnp.abs(logits)) + info.tiny / info.eps
 
 
 def cross_entropy(confidence: Confidence = 0.0) -> Objective:
@@ -107,7 +108,7 @@ def log_half_probability(confidence: Confidence = 0.0, *, hinged: bool = True) -
 def logit_margin(confidence: Confidence = 0.0) -> Objective:
     """f6, the paper's choice: `max(0, kappa - margin)`, kappa being the confidence, in logits.
 
-    Printed: `f6(x') = max(max_{i≠t} Z(x')_i - Z(x')_t, -kappa)` (equation after Table III). Computed: that plus kappa,
+    Printed: `f6(x') = max(max_{i≠t} Z(x')_i - Z(x')_t, -kappa)` (section VI-A). Computed: that plus kappa,
     which has the same gradient and is the form of the released code; and kappa is raised by `rounding_margin`, so that
     a reported success at confidence kappa is one when the saved array is evaluated again.
 

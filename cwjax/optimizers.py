@@ -8,7 +8,8 @@ For a loss J, a step size eta and a decay gamma, the report prints
     Nesterov           v_t = gamma·v_{t-1} + eta·∇J(theta_{t-1} - gamma·v_{t-1})         (7)
                        theta_t = theta_{t-1} - v_t                                       (8)
 
-and Adam as Kingma & Ba (2015) have it.
+and Adam as Kingma & Ba (2015) have it. Where eta follows a schedule it scales the whole step, as Optax has it: v_t then
+adds up plain gradients, and theta moves by eta_t·v_t.
 """
 
 from collections.abc import Callable

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ from cwjax.base import Attack, Goal, Progress, Result, Runner, State, found, pro
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch, check_number
 from cwjax.models import Model
+
+Output = TypeVar("Output")
 
 
 class Trace(NamedTuple):
@@ -110,19 +112,19 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
     return run
 
 
-def chunked(runner: Runner, size: int) -> Runner:
+def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
     """The runner on `size` examples at a time, one chunk after the other in the same program, so that memory stays
     bounded.
 
     A last chunk that is not full is filled up with the first examples again, whose second results are dropped.
 
     Args:
-      runner: `batched(attack)`, or any other runner that returns arrays with a leading batch axis.
+      runner: `batched(attack)`, or any other that returns arrays with a leading batch axis: `traced`, `discretised`.
       size: examples in a chunk, >= 1.
     """
     check_number("the size of a chunk", size, least=1)
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Result:
+    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Output:
         check_batch(model, keys, x, goal)
         count = x.shape[0]
         if count <= size:

@@ -48,7 +48,7 @@ def worst_of(attack: Attack, spread: Spread) -> Attack:
 
 
 def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attack:
-    """The attack from n starting points, the closest example kept (section III-A, "multiple starting-point gradient
+    """The attack from n starting points, the closest example kept (section VI-A, "multiple starting-point gradient
     descent").
 
     The first start is the plain one, so the result is never worse than the attack's own; the others are drawn uniformly
@@ -75,7 +75,7 @@ def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attac
 
 
 def best_target(attack: Attack, num_classes: int) -> Attack:
-    """The attack towards every class but the label, the closest example kept: the paper's best case (section V-C).
+    """The attack towards every class but the label, the closest example kept: the paper's best case.
 
     Takes untargeted goals, which say what the label is. An example with a targeted goal is reported as not finite.
 
@@ -87,8 +87,8 @@ def best_target(attack: Attack, num_classes: int) -> Attack:
 
 
 def worst_target(attack: Attack, num_classes: int) -> Attack:
-    """The attack towards every class but the label, the farthest of the closest examples kept: the paper's worst case
-    (section V-C). A failure, if one target cannot be reached.
+    """The attack towards every class but the label, the farthest of the closest examples kept: the paper's worst case. A
+    failure, if one target cannot be reached.
 
     Takes untargeted goals; arguments as for `best_target`.
     """
@@ -97,7 +97,7 @@ def worst_target(attack: Attack, num_classes: int) -> Attack:
 
 def average_target(attack: Attack, num_classes: int) -> Attack:
     """The attack towards one class other than the label, drawn uniformly with the example's key: the paper's average
-    case (section V-C).
+    case.
 
     Takes untargeted goals; arguments as for `best_target`.
     """
