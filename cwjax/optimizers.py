@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from cwjax.checks import check_number
 
-Rate = float | Float[Array, ""] | Callable[..., Float[Array, ""]]
+Rate = float | int | Float[Array, ""] | Callable[..., Float[Array, ""]]
 
 
 def gradient_descent(learning_rate: Rate) -> optax.GradientTransformation:

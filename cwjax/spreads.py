@@ -87,8 +87,8 @@ def best_target(attack: Attack, num_classes: int) -> Attack:
 
 
 def worst_target(attack: Attack, num_classes: int) -> Attack:
-    """The attack towards every class but the label, the farthest of the closest examples kept: the paper's worst case. A
-    failure, if one target cannot be reached.
+    """The attack towards every class but the label, of the examples found the farthest kept: the paper's worst case. It
+    fails if one target cannot be reached.
 
     Takes untargeted goals; arguments as for `best_target`.
     """

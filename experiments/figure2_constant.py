@@ -1,7 +1,7 @@
 """The paper's Figure 2: what the weight c does to the L2 attack with f6.
 
 Claim: the larger c, the likelier the attack succeeds and the farther its examples lie; so the best c is the smallest
-that works, which is why the attack searches for it (section IV-A).
+that works, which is why the attack searches for it (section V-A).
 
 Command:
 

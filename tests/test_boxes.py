@@ -1,4 +1,6 @@
-"""Every box keeps every image within its bounds, and brings a clean one back from its variable w."""
+"""Every box keeps every image within its bounds, and brings a clean one back from its variable w; and what the paper
+says of the three (section V-B) shows in a descent.
+"""
 
 import functools
 
@@ -6,12 +8,14 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cwjax import boxes
+import cwjax as cw
+from cwjax import base, boxes, distances, optimizers
 
 PROPERTY = settings(deadline=None, max_examples=50, derandomize=True, database=None)
 
@@ -172,3 +176,89 @@ def test_bounds_may_be_traced_and_compile_once(name):
     w = jnp.array([-1e9, 1e9])
     for lower, upper in [(0.0, 1.0), (-3.0, 7.0)]:
         np.testing.assert_array_equal(inside(jnp.asarray(lower), jnp.asarray(upper), w), [lower, upper])
+
+
+# In a descent. The model has two classes, and its logits are 0 and weights·x - threshold.
+
+WEIGHTS = jnp.array([10.0, -5.0, 2.0])
+LEARNING_RATE, DECAY = 0.2, 0.9
+
+
+def apply(params, x):
+    weights, threshold = params
+    logit = jnp.sum(x * weights[None], axis=1) - threshold
+    return jnp.stack([jnp.zeros_like(logit), logit], axis=1)
+
+
+def descent(name, optimizer, model, problem, steps):
+    """The states after every step."""
+    attack = cw.descend(
+        objective=cw.logit_margin(),
+        distance=distances.l2(),
+        box=BOXES[name](),
+        optimizer=optimizer,
+        steps=steps,
+        abort=cw.never(),
+    )
+
+    @jax.jit
+    def run(model, problem):
+        def step(state, _):
+            state = attack.step(model, problem, state)
+            return state, state
+
+        return jax.lax.scan(step, attack.init(jax.random.key(0), problem), length=steps)[1]
+
+    return run(model, problem)
+
+
+def towards(label, x):
+    return base.problem(jnp.array(x), base.Goal(label=jnp.int32(label), sign=jnp.float32(1)))
+
+
+def test_momentum_knows_nothing_of_the_projection():
+    """The first step takes the one pixel to its bound, where the goal is met and the distance pulls it back. Plain
+    gradient descent follows at once; momentum stays until the velocity that ran into the bound is worn off.
+    """
+    model, problem = cw.bind(apply, (WEIGHTS[:1], jnp.float32(7))), towards(1, [0.5])
+    at_the_bound = []
+    for optimizer in (optimizers.gradient_descent(LEARNING_RATE), optimizers.momentum(LEARNING_RATE, DECAY)):
+        states = descent("projected", optimizer, model, problem, 10)
+        w, gradient = np.asarray(states.w)[:, 0], np.asarray(states.progress.last.gradient)[:, 0]
+        assert w[0] == 1
+        assert gradient[0] < 0 < gradient[1]  # turned
+        stays = int(np.argmax(w < 1))
+        np.testing.assert_allclose(gradient[1 : stays + 1], 2 * (1 - 0.5), rtol=1e-6)
+        at_the_bound.append(stays)
+    assert at_the_bound == [1, 7]
+
+    # The velocity is that of all the gradients, as if no step had been cut short.
+    velocity, free = optax.tree_utils.tree_get(states.optimizer, "trace")[:, 0], 0.0
+    for t in range(10):
+        free = DECAY * free + gradient[t]
+        assert velocity[t] == pytest.approx(free, rel=1e-5)
+    assert abs(LEARNING_RATE * velocity[0]) == pytest.approx(2.0, rel=1e-3)  # of which the box let pass one half
+
+
+def test_clipped_descent_asks_the_model_about_the_clipped_image_and_penalises_the_other():
+    clean, start, c = np.array([0.5, 0.5, 0.5]), np.array([-2.0, 0.25, 3.0]), 1.5
+    problem = towards(1, clean)._replace(start=jnp.array(start), c=jnp.float32(c))
+    states = descent("clipped", optimizers.gradient_descent(LEARNING_RATE), cw.bind(apply, (WEIGHTS, 8.0)), problem, 1)
+    last, clip = jax.tree.map(lambda leaf: leaf[0], states.progress.last), np.clip(start, 0, 1)
+    f = 8.0 - float(clip @ np.asarray(WEIGHTS))
+    assert f > 0
+    assert float(last.loss) == pytest.approx(np.sum((start - clean) ** 2) + c * f, rel=1e-5)
+    assert float(last.distance) == pytest.approx(np.linalg.norm(clip - clean), rel=1e-6)
+    # Where w is outside, f cannot pull: only the distance does.
+    expected = 2 * (start - clean) - c * np.asarray(WEIGHTS) * (start == clip)
+    np.testing.assert_allclose(last.gradient, expected, rtol=1e-4)
+    np.testing.assert_allclose(states.w[0], start - LEARNING_RATE * expected, rtol=1e-4)  # and no projection
+
+
+def test_clipped_descent_returns_the_clipped_image():
+    start = jnp.array([3.0, -2.0, 0.5])
+    problem = towards(1, [0.5, 0.5, 0.5])._replace(start=start)
+    states = descent("clipped", optimizers.gradient_descent(LEARNING_RATE), cw.bind(apply, (WEIGHTS, 8.0)), problem, 1)
+    best = jax.tree.map(lambda leaf: leaf[0], states.progress.best)
+    np.testing.assert_array_equal(best.x, [1.0, 0.0, 0.5])
+    assert float(best.distance) == pytest.approx(np.sqrt(0.5), rel=1e-6)

@@ -80,7 +80,7 @@ def quasi_newton(
         free = jnp.where(held, 0, gradient)
         direction, memory = inverse_hessian.update(free, memory, w)
         fresh, anew = inverse_hessian.update(free, inverse_hessian.init(w), w)
-        down = jnp.sum(direction * free) > 0  # curvature may be negative, and then the memory misleads
+        down = jnp.sum(jnp.asarray(direction) * free) > 0  # curvature may be negative, and then the memory misleads
         direction, memory = select(down, (direction, memory), (fresh, anew))
         return jnp.where(held, 0, direction), memory
 
