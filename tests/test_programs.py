@@ -13,6 +13,7 @@ import jupytext
 import matplotlib as mpl
 import pytest
 
+import cwjax as cw
 from cwjax.lab import data
 from tests.lab.conftest import Blobs
 
@@ -61,6 +62,40 @@ def test_figure_2_at_a_small_size(tmp_path, monkeypatch):
     names = {"figure2.md", "figure2.csv", "figure2.png"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == names
     assert "c" in (tmp_path / "out" / "figure2.csv").read_text().splitlines()[0]
+
+
+def test_table_3_at_a_small_size(tmp_path, monkeypatch):
+    from experiments import table3_objectives
+
+    monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
+    monkeypatch.setattr(cw, "OBJECTIVES", {name: cw.OBJECTIVES[name] for name in ("f2", "f6")})
+    arguments = table3_objectives.Arguments(
+        data="blobs", epochs=12, examples=2, steps=60, rounds=4, out=tmp_path / "out", models=tmp_path / "models"
+    )
+    rows = table3_objectives.main(arguments)
+    assert len(rows) == 2 * 3 * 3  # objectives, boxes, cases
+    f6 = {(row["box"], row["case"]): row for row in rows if row["objective"] == "f6"}
+    assert f6["projected", "best"]["mean L2"] <= f6["projected", "average"]["mean L2"]
+    assert f6["projected", "average"]["mean L2"] <= f6["projected", "worst"]["mean L2"]
+    assert f6["clipped", "worst"]["paper distortion"] == 7.50
+    assert "7.50 100%" in (tmp_path / "out" / "table3.md").read_text()
+    # A second run takes the cells that are there.
+    monkeypatch.setattr(table3_objectives, "attacked", None)
+    assert table3_objectives.main(arguments) == rows
+
+
+def test_the_batching_benchmark_at_a_small_size(tmp_path, monkeypatch, capsys):
+    from benchmarks import batching
+
+    monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
+    batching.main(
+        batching.Arguments(
+            attacks=("linf",), batch=2, singles=1, steps=5, data="blobs", epochs=12, models=tmp_path / "models"
+        )
+    )
+    said = capsys.readouterr().out
+    assert "| linf | " in said
+    assert "ratio" in said
 
 
 def test_the_step_cost_benchmark_at_a_small_size(capsys):
