@@ -1,237 +1,273 @@
-"""Attack some images of a data set towards some targets, and keep one row of results for each."""
+"""Attack some images of a data set towards some targets: the attacks by name, their settings, and the loop."""
 
 import dataclasses
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 import cwjax as cw
-from cwjax.base import Attack, Goal, Result
+from cwjax.base import Attack, Result, Search
 from cwjax.checks import check_number
-from cwjax.lab import store
 from cwjax.lab.data import Dataset
 from cwjax.lab.progress import progress, say
+from cwjax.lab.rows import Attacked, Targets, extreme, rows_of, table_of
 from cwjax.models import Model
-
-Targets = Literal["untargeted", "random", "average", "best", "worst", "all"]
 
 _STEPS_A_CALL = 50  # between two looks at the progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """An attack and its numbers. The defaults are the paper's."""
+    """What an attack can be told. None is the attack's own value, that of the released code (see ATTACKS)."""
 
-    attack: str = "l2"  # which attack: l2
-    confidence: float = 0.0  # by how many logits an adversarial example must lead (kappa)
-    steps: int = 10_000  # gradient steps in a round, at the most
-    search_steps: int = 9  # rounds of the search over c
-    initial_c: float = 1e-3  # the weight c of the first round
-    learning_rate: float = 1e-2  # Adam's
-
-    def check(self) -> None:
-        """Raises ValueError, naming the number, where one is out of range."""
-        if self.attack not in ATTACKS:
-            raise ValueError(f"unknown attack {self.attack!r}: choose one of {', '.join(ATTACKS)}")
-        check_number("--confidence", self.confidence, least=0)
-        check_number("--steps", self.steps, least=1)
-        check_number("--search-steps", self.search_steps, least=1)
-        check_number("--initial-c", self.initial_c, least=0, above=True)
-        check_number("--learning-rate", self.learning_rate, least=0, above=True)
-        if self.steps * self.search_steps >= 2**31:
-            raise ValueError(f"--steps {self.steps} times --search-steps {self.search_steps} is beyond counting")
+    objective: str | None = None  # f1, f2, f3, f4, f5, f6 or f7
+    box: str | None = None  # change_of_variables, projected or clipped
+    optimizer: str | None = None  # gradient_descent, momentum, nesterov or adam
+    confidence: float | None = None  # by how many logits an adversarial example must lead (kappa)
+    steps: int | None = None  # gradient steps; l2 and l1: in a round, at the most; l0 and linf: at one weight c
+    search_steps: int | None = None  # l2 and l1: rounds of the search over c
+    initial_c: float | None = None  # the weight c of the first round
+    largest_c: float | None = None  # l0 and linf: weights c from here up are not tried
+    learning_rate: float | None = None  # the optimiser's
+    starts: int | None = None  # starting points, the first of them the plain one
+    radius: float | None = None  # of the L2 ball around the plain start that the others are drawn from
 
 
 class Kind(NamedTuple):
     """An attack by name."""
 
-    make: Callable[[Settings], Attack]
+    make: Callable[..., Attack]  # takes its settings as `attack_of` gives them
     norm: str  # that it minimises
+    own: Settings  # its own value of every setting; None: it has no such setting
 
 
-def _l2(settings: Settings) -> Attack:
-    return cw.l2(
-        objective=cw.logit_margin(settings.confidence),
-        optimizer=optax.adam(settings.learning_rate),
-        search=cw.binary_search(settings.search_steps, initial_c=settings.initial_c),
-        steps=settings.steps,
-    )
+def _searching(preset: Callable[..., Attack]) -> Callable[..., Attack]:
+    """An attack that searches for the weight c."""
+
+    def make(*, search_steps: int, initial_c: float, **common: Any) -> Attack:
+        return preset(search=cw.binary_search(search_steps, initial_c=initial_c), **common)
+
+    return make
 
 
-ATTACKS = {"l2": Kind(make=_l2, norm="l2")}
+def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> Callable[..., Attack]:
+    """An attack that shrinks its problem, and doubles the weight c on the way."""
+
+    def make(*, initial_c: float, **common: Any) -> Attack:
+        return preset(search=search(initial_c=initial_c), **common)
+
+    return make
 
 
-class Rows(NamedTuple):
-    """What to attack: one entry for every example and target."""
+_PAPER = Settings(objective="f6", box="change_of_variables", optimizer="adam", confidence=0.0, starts=1, radius=0.0)
+_L2 = dataclasses.replace(_PAPER, steps=10_000, search_steps=9, initial_c=1e-3, learning_rate=1e-2)
+_L0 = dataclasses.replace(_PAPER, confidence=0.01, steps=1000, initial_c=1e-3, largest_c=2e6, learning_rate=1e-2)
+_LBFGS = Settings(objective="f1", box="projected", confidence=0.0, steps=1000, search_steps=9, initial_c=1e-2)
+_LINF = dataclasses.replace(_PAPER, steps=1000, initial_c=1e-5, largest_c=20.0, learning_rate=5e-3)
 
-    place: np.ndarray  # int64 [R]: of the example in the data set given
-    label: np.ndarray  # int32 [R]
-    target: np.ndarray  # int32 [R]; -1 where untargeted
+ATTACKS = {
+    "l2": Kind(make=_searching(cw.l2), norm="l2", own=_L2),
+    "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
+    "l0": Kind(make=_shrinking(cw.l0, cw.shrink_mask), norm="l0", own=_L0),
+    "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
+    "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
+}
+"""By name, with the numbers of the released code."""
 
-    def goal(self) -> Goal:
-        """The goals of all rows."""
-        if (self.target < 0).all():
-            return cw.untargeted(self.label)
-        return cw.targeted(self.target, labels=self.label)
+_CHOICES: dict[str, Mapping[str, Any]] = {"objective": cw.OBJECTIVES, "box": cw.BOXES, "optimizer": cw.OPTIMIZERS}
+_LIMITS: dict[str, dict[str, Any]] = {
+    "confidence": {"least": 0},
+    "steps": {"least": 1},
+    "search_steps": {"least": 1},
+    "initial_c": {"least": 1e-30, "most": 1e30},  # neither zero nor infinite in float32
+    "learning_rate": {"least": 0, "above": True},
+    "starts": {"least": 1, "most": 1000},
+    "radius": {"least": 0},
+}
 
 
-class Attacked(NamedTuple):
-    """The rows with what became of them."""
+def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
+    """For every attack named, the value of each setting that it has: the one given, or else its own.
 
-    table: pa.Table
-    clean: np.ndarray  # float32 [R, *S]
-    adversarial: np.ndarray  # float32 [R, *S]: the clean image where the attack failed
-    seconds: dict[str, float]  # "compile" and "attack"
+    Of several attacks, each takes those of the settings given that it has; a line says which have to do without.
 
-
-def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
-    """One row an example (untargeted, or a wrong class drawn for it), or one for each of its wrong classes.
-
-    Args:
-      dataset: the examples.
-      targets: "untargeted"; "random" and "average", one wrong class drawn uniformly for each example, which is the
-        paper's average case; "best", "worst" and "all", every wrong class.
-      seed: of the draw.
+    Raises:
+      ValueError: an attack, objective, box or optimiser that is unknown; an attack named twice; a setting that none of
+        the attacks has; a number out of range.
     """
-    count, classes, labels = len(dataset.labels), len(dataset.classes), dataset.labels
-    places = np.arange(count)
-    if targets == "untargeted":
-        return Rows(places, labels, np.full(count, -1, np.int32))
-    if targets in ("random", "average"):
-        away = np.random.default_rng(seed).integers(1, classes, count)
-        return Rows(places, labels, ((labels + away) % classes).astype(np.int32))
-    away = np.tile(np.arange(1, classes), count)
-    places, labels = np.repeat(places, classes - 1), np.repeat(labels, classes - 1)
-    return Rows(places, labels, ((labels + away) % classes).astype(np.int32))
+    for name in attacks:
+        _check_choice("attack", name, ATTACKS)
+    if len(set(attacks)) != len(attacks) or not attacks:
+        raise ValueError(f"--attack takes one name or several different ones, got {' '.join(attacks) or 'none'}")
+    given = _given(settings)
+    for setting in given:
+        lacking = [name for name in attacks if setting not in _given(ATTACKS[name].own)]
+        having = [name for name in attacks if name not in lacking]
+        if not having:
+            known = {_flag(name): None for attack in attacks for name in _given(ATTACKS[attack].own)}
+            raise ValueError(
+                f"{_flag(setting)} is no setting of {' or '.join(attacks)}, which takes {', '.join(known)}"
+            )
+        if lacking:
+            say(f"{_flag(setting)} goes to {' and '.join(having)} alone: it is no setting of {' or '.join(lacking)}.")
+    complete = {}
+    for name in attacks:
+        own = _given(ATTACKS[name].own)
+        complete[name] = Settings(**own | {setting: value for setting, value in given.items() if setting in own})
+        _check(complete[name])
+    return complete
+
+
+def attack_of(name: str, settings: Settings) -> Attack:
+    """The attack with settings that `resolved` has completed."""
+    parts = _given(settings)
+    starts, radius = parts.pop("starts"), parts.pop("radius")
+    parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
+    if "box" in parts:
+        parts["box"] = cw.BOXES[parts["box"]]()
+    if "optimizer" in parts:
+        parts["optimizer"] = cw.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
+    attack = ATTACKS[name].make(**parts)
+    return cw.restarted(attack, starts, radius) if starts > 1 else attack
+
+
+def _given(settings: Settings) -> dict[str, Any]:
+    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _check_choice(what: str, name: str, choices: Mapping[str, Any]) -> None:
+    if name not in choices:
+        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
+
+
+def _check(settings: Settings) -> None:
+    """Raises ValueError, naming the setting, where one is out of range."""
+    given = _given(settings)
+    for setting in given.keys() & _CHOICES.keys():
+        _check_choice(setting, given[setting], _CHOICES[setting])
+    for setting in [name for name in _LIMITS if name in given]:
+        check_number(_flag(setting), given[setting], **_LIMITS[setting])
+    if "largest_c" in given:
+        check_number("--largest-c", given["largest_c"], least=given["initial_c"], above=True)
+    starts, radius = given["starts"], given["radius"]
+    if (starts > 1) != (radius > 0):
+        raise ValueError(f"--starts above 1 and a --radius above 0 go together: got {starts} and {radius:g}")
+    if given["steps"] * given.get("search_steps", 1) * starts >= 2**31:
+        factors = [f"{_flag(name)} {given[name]}" for name in ("steps", "search_steps", "starts") if name in given]
+        raise ValueError(f"{' times '.join(factors)} is beyond counting")
 
 
 def run(
-    model: Model, dataset: Dataset, settings: Settings, *, targets: Targets, seed: int = 0, width: int = 128
+    model: Model,
+    dataset: Dataset,
+    attack: str,
+    settings: Settings = Settings(),
+    *,
+    targets: Targets,
+    seed: int = 0,
+    width: int = 128,
+    rounded: bool = False,
 ) -> Attacked:
     """Attacks every example of the data set, `width` rows at a time, with progress.
 
     Args:
       model: takes images in [0, 1].
       dataset: the examples.
-      settings: the attack.
+      attack: a name in ATTACKS.
+      settings: the attack's.
       targets: see `rows_of`; with "best" and "worst" only each example's easiest or hardest target is kept.
       seed: of the targets drawn and of the attack.
       width: rows in one batch.
+      rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
+        more columns.
 
     Raises:
-      ValueError: settings, images, labels or model that `Settings.check` or `cwjax.validate` refuse.
+      ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
     """
-    settings.check()
+    settings = resolved((attack,), settings)[attack]
     check_number("--width", width, least=1)
     check_number("--seed", seed, least=0, most=2**32 - 1)
     rows = rows_of(dataset, targets, seed=seed)
     goal = rows.goal()
     cw.validate(model, dataset.images, cw.untargeted(dataset.labels))
-    kind = ATTACKS[settings.attack]
-    result, seconds = _in_batches(kind.make(settings), model, dataset.images, rows.place, goal, settings, seed, width)
+    say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in _given(settings).items())}")
+    clean = dataset.images[rows.place]
+    result, seconds = _in_batches(attack, settings, model, clean, goal, seed, width)
+    columns: dict[str, Any] = {}
+    if rounded:
+        began = time.monotonic()
+        result, cost = _rounded(attack, settings, model, clean, goal, result, width)
+        columns = {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
+        columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
+        seconds["rounding"] = time.monotonic() - began
 
-    clean, adversarial = dataset.images[rows.place], np.asarray(result.x)
-    table = _table(model, dataset, rows, goal, clean, adversarial, result)
+    adversarial = np.asarray(result.x)
+    table = table_of(model, dataset, attack, rows, goal, clean, adversarial, result, columns)
     if targets in ("best", "worst"):
-        table, kept = _extreme(table, worst=targets == "worst")
+        table, kept = extreme(table, worst=targets == "worst")
         clean, adversarial = clean[kept], adversarial[kept]
-    return Attacked(table=table, clean=clean, adversarial=adversarial, seconds=seconds)
+    return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds)
 
 
-def write(attacked: Attacked, folder: Path) -> None:
-    """Writes `results.parquet`, one row an example and target, and `adversarial.npz`, the images in the same order."""
-    with store.atomically(folder / "results.parquet") as temporary:
-        pq.write_table(attacked.table, temporary)
-    columns = {name: attacked.table[name].to_numpy() for name in ("index", "label", "target", "success")}
-    with store.atomically(folder / "adversarial.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, adversarial=attacked.adversarial, clean=attacked.clean, **columns)
+def _filled(count: int, width: int) -> Iterator[tuple[np.ndarray, int]]:
+    """The places of one batch after the other, and how many of them are new: the last batch is filled up with the
+    first rows again, so that there is one program.
+    """
+    width = min(width, count)
+    for start in range(0, count, width):
+        yield np.arange(start, start + width) % count, min(width, count - start)
 
 
-def _in_batches(attack, model, images, places, goal, settings, seed, width) -> tuple[Result, dict[str, float]]:
-    """The attack on all rows; the last batch is filled up with the first rows again, so that there is one program."""
-    begin, advance, result = (jax.jit(piece) for piece in cw.lanes(attack))
-    count, width = len(places), min(width, len(places))
-    keys = jax.random.split(jax.random.key(seed), count)
-    most = settings.steps * settings.search_steps  # steps of a row; one that ends sooner has none to come
-    parts, successes, compiled, started = [], 0, None, time.monotonic()
-    compiling = 0.0
-    with progress(f"attacking {count} rows, gradient steps", count * most, every=10.0) as report:
-        for start in range(0, count, width):
-            chosen, real = np.arange(start, start + width) % count, min(width, count - start)
-            x, goals = jnp.asarray(images[places[chosen]]), jax.tree.map(lambda leaf, at=chosen: leaf[at], goal)
-            states, spent, over = begin(keys[chosen], x, goals), 0, False
+def _joined(parts: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _in_batches(name, settings, model, images, goal, seed, width) -> tuple[Result, dict[str, float]]:
+    """The attack on all rows. How long it takes is not known beforehand, so its progress is in rows that ended."""
+    begin, advance, result = (jax.jit(piece) for piece in cw.lanes(attack_of(name, settings)))
+    keys = jax.random.split(jax.random.key(seed), len(images))
+    parts, compiled, started, compiling = [], None, time.monotonic(), 0.0
+    spent = successes = 0  # in the batches before
+    with progress(f"{name} attack: rows finished", len(images), every=10.0) as report:
+        for chosen, new in _filled(len(images), width):
+            x, goals = jnp.asarray(images[chosen]), jax.tree.map(lambda leaf, at=chosen: leaf[at], goal)
+            states, over = begin(keys[chosen], x, goals), 0
             if compiled is None:
                 compiled = advance.lower(model, x, goals, states, _STEPS_A_CALL).compile()
                 compiling = time.monotonic() - started
-            while not over:
+            while over < new:
                 states = compiled(model, x, goals, states, _STEPS_A_CALL)
                 now = states.progress
-                done, forwards, distance = (
-                    np.asarray(leaf)[:real] for leaf in (now.done, now.forwards, now.best.distance)
-                )
-                over, total = done.all(), int(np.where(done, most, forwards).sum())
-                report(total - spent, f"{successes + np.isfinite(distance).sum()} succeeded so far")
-                spent = total
-            parts.append(jax.tree.map(lambda leaf, real=real: np.asarray(leaf)[:real], result(states)))
-            successes += int(parts[-1].success.sum())
-    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
-    return joined, {"compile": compiling, "attack": time.monotonic() - started - compiling}
+                done, steps, distance = (np.asarray(leaf[:new]) for leaf in (now.done, now.forwards, now.best.distance))
+                before, over = over, int(done.sum())
+                found = successes + int(np.isfinite(distance).sum())
+                report(over - before, f"{spent + steps.sum():,} gradient steps, {found} succeeded so far")
+            parts.append(jax.tree.map(lambda leaf, new=new: np.asarray(leaf[:new]), result(states)))
+            spent, successes = spent + int(parts[-1].forwards.sum()), successes + int(parts[-1].success.sum())
+    return _joined(parts), {"compile": compiling, "attack": time.monotonic() - started - compiling}
 
 
-def _table(model, dataset, rows, goal, clean, adversarial, result) -> pa.Table:
-    """One row for each entry; margin and prediction are those of the saved image, through the model alone."""
-    logits = jnp.asarray(_logits(model, adversarial))
-    columns: dict[str, Any] = {
-        "index": dataset.index[rows.place],
-        "label": rows.label,
-        "target": rows.target,
-        "clean_prediction": _logits(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
-        "prediction": np.asarray(logits.argmax(-1), np.int32),
-        "success": result.success,
-        "distance": result.distance,
-        **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial).items()},
-        "margin": np.asarray(jax.vmap(cw.margin)(logits, goal)),
-        "c": result.c,
-        "forwards": result.forwards,
-        "backwards": result.backwards,
-        "finite": result.finite,
-    }
-    if lost := int((result.success & ~(columns["margin"] > 0)).sum()):
-        say(f"Warning: {lost} successes do not survive a second look at their saved images. Does the model compute in")
-        say("less than float32, or at random? Ask for a --confidence above its own rounding.")
-    return pa.table(columns)
+def _rounded(name, settings, model, images, goal, result, width) -> tuple[Result, cw.Rounding]:
+    """The results with 8-bit pixels, and what that cost."""
+    keys = jax.random.split(jax.random.key(0), min(width, len(images)))  # which rounding has no use for
 
+    objective = cw.OBJECTIVES[settings.objective](settings.confidence)
+    distance = cw.DISTANCES[ATTACKS[name].norm]
 
-@jax.jit
-def _answers(model: Model, x: jax.Array) -> jax.Array:
-    return model.apply(model.params, x)
+    @jax.jit
+    def step(model, x, goal, result):
+        return cw.discretised(lambda *_: result, objective=objective, distance=distance)(model, keys, x, goal)
 
-
-def _logits(model: Model, x: np.ndarray) -> np.ndarray:
-    """Logits of many images, float32 [R, K], at the highest precision that the device has."""
-    with jax.default_matmul_precision("highest"):
-        parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]
-    return np.concatenate([np.asarray(part, np.float32) for part in parts])
-
-
-def _extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:
-    """For each example the row of its hardest target (a failure, if there is one), or of its easiest, and those rows'
-    places. Its passes are those of all its targets: that is what the choice cost.
-    """
-    index, distance = table["index"].to_numpy(), table["distance"].to_numpy()
-    order = np.argsort(-distance if worst else distance, kind="stable")
-    kept = np.sort(order[np.unique(index[order], return_index=True)[1]])
-    example = np.unique(index, return_inverse=True)[1]
-    chosen = table.take(kept)
-    for name in ("forwards", "backwards"):
-        spent = np.bincount(example, weights=table[name].to_numpy())[example[kept]]
-        chosen = chosen.set_column(chosen.column_names.index(name), name, pa.array(spent.astype(np.int32)))
-    return chosen, kept
+    parts = []
+    for chosen, new in _filled(len(images), width):
+        x, goals, some = jax.tree.map(lambda leaf, at=chosen: jnp.asarray(leaf[at]), (images, goal, result))
+        parts.append(jax.tree.map(lambda leaf, new=new: np.asarray(leaf[:new]), step(model, x, goals, some)))
+    return _joined(parts)

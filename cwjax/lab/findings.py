@@ -1,5 +1,6 @@
-"""What one attack run found: its rows, the cases of the paper, and numbers as text."""
+"""What the attacks of a report found: their rows, the cases of the paper, and numbers as text."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -17,51 +18,108 @@ NORMS = {
 }
 COLUMNS = {"index", "label", "target", "clean_prediction", "prediction", "success", "distance", *NORMS}
 COLUMNS |= {"margin", "c", "forwards", "backwards", "finite"}
+ROUNDING = {
+    "unrounded_success",
+    "unrounded_distance",
+    "rounded_success",
+    "repairs",
+}  # where 8-bit pixels were asked for
 
 
 class Run(NamedTuple):
-    """All that a report shows of one attack run."""
+    """One attack of a report."""
 
-    title: str  # "Carlini-Wagner L2 on mnist5k"
-    configuration: dict[str, Any]  # nested settings
+    attack: str  # its name, as in results.parquet: "l2"
+    norm: str  # the one it minimised, a key of NORMS
+    settings: dict[str, Any]  # all that were in force; None: the attack has no such setting
     table: pa.Table  # one row (R in all) per example and target, with the columns COLUMNS; target -1: untargeted
     clean: Float32[np.ndarray, "R H W C"]  # in [0, 1]
     adversarial: Float32[np.ndarray, "R H W C"]  # in [0, 1]; the clean image where the attack failed
     classes: tuple[str, ...]  # what each label means
-    norm: str  # the one the attack minimised, a key of NORMS
     seconds: dict[str, float]  # stage -> seconds; "attack" is shown in the main table
+
+    @property
+    def name(self) -> str:
+        """The attack's name to read: "L2"."""
+        return norm_name(self.attack) if self.attack in NORMS else self.attack
+
+
+class About(NamedTuple):
+    """What all attacks of a report have in common."""
+
+    title: str  # "L2 attack on mnist5k"
+    configuration: dict[str, Any]  # nested settings: data, targets, seed
     environment: dict[str, str]  # versions, device
     history: dict[str, list[float]] | None  # "loss", "accuracy", "validation_loss", "validation_accuracy" by epoch
     model: dict[str, Any]  # the model's card: recipe, data, accuracy
 
 
 def summary_rows(run: Run) -> list[dict[str, Any]]:
-    """The rows of the main table, heading -> value; `shown` makes text of them.
+    """The attack's rows of the main table, heading -> value; `shown` makes text of them.
 
-    One row for all attacks; if examples were attacked towards several targets each, the paper's three cases instead:
+    One row for all its rows; if examples were attacked towards several targets each, the paper's three cases instead:
     best picks each example's easiest target, worst its hardest (a failure, if any failed), average takes all targets.
-    Distances are over the successes alone, passes over all attacks of the row. A value is nan or None where there is
-    nothing to say.
+    Distances are over the successes alone, "distance" being the one in the attack's own norm; passes are over all
+    attacks of the row. A value is nan or None where there is nothing to say.
     """
     columns = columns_of(run)
-    lengths = {run.norm: columns["distance"]} | {norm: columns[norm] for norm in NORMS if norm != run.norm}
     rows = []
     for case, picked in cases_of(columns).items():
         success = jnp.asarray(columns["success"][picked])
-        summary = summarise(success, {norm: jnp.asarray(value[picked]) for norm, value in lengths.items()})
-        row: dict[str, Any] = {"case": case, "attacks": summary.examples, "success %": 100 * summary.success_rate}
-        for norm in lengths:
-            row[f"mean {norm_name(norm)}"] = summary.mean[norm]
-            if norm == run.norm:
-                row[f"median {norm_name(norm)}"] = summary.median[norm]
+        lengths = {name: jnp.asarray(columns[name][picked]) for name in ("distance", *NORMS)}
+        summary = summarise(success, lengths)
+        median = summary.median["distance"]
+        row: dict[str, Any] = {"attack": run.name, "case": case.removesuffix(" case"), "attacks": summary.examples}
+        row["success %"] = 100 * summary.success_rate
+        row["mean distance"] = summary.mean["distance"]
+        row["median distance"] = int(median) if run.norm == "l0" and median % 1 == 0 else median
+        row |= {f"mean {norm_name(norm)}": summary.mean[norm] for norm in NORMS}
         row |= {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
         rows.append({**row, "seconds": None if rows else run.seconds.get("attack")})
     return rows
 
 
+def rounding_row(run: Run) -> dict[str, Any] | None:
+    """What it cost to round the results to 8 bits, heading -> value; None if they were not rounded.
+
+    The mean distances are over the attacks that succeeded in the end, so that they can be compared.
+    """
+    if not set(run.table.column_names) >= ROUNDING:
+        return None
+    columns = columns_of(run) | {name: run.table[name].to_numpy() for name in ROUNDING}
+    hit, moved = columns["success"], columns["unrounded_success"] & ~columns["rounded_success"]
+    nan = float("nan")
+    return {
+        "attack": run.name,
+        "attacks": len(hit),
+        "success % before": 100 * float(columns["unrounded_success"].mean()),
+        "success % rounded": 100 * float(columns["rounded_success"].mean()),
+        "success % repaired": 100 * float(hit.mean()),
+        "values moved": float(columns["repairs"][moved].mean()) if moved.any() else nan,
+        "mean distance before": float(columns["unrounded_distance"][hit].mean()) if hit.any() else nan,
+        "mean distance after": float(columns["distance"][hit].mean()) if hit.any() else nan,
+    }
+
+
+def setting_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
+    """What every attack was told, as text: one row a setting, heading -> value."""
+    names = dict.fromkeys(name for run in runs for name in run.settings)
+    values = {name: [run.settings.get(name) for run in runs] for name in names}
+    values = {"norm": [norm_name(run.norm) for run in runs]} | values
+    return [
+        {"setting": name, **{run.name: _setting(value) for run, value in zip(runs, row, strict=True)}}
+        for name, row in values.items()
+        if any(value is not None for value in row)
+    ]
+
+
+def _setting(value: Any) -> str:
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else number(value)
+
+
 def shown(row: dict[str, Any]) -> dict[str, str]:
     """A row of `summary_rows` as text."""
-    return {key: _percent(value) if key == "success %" else number(value) for key, value in row.items()}
+    return {key: _percent(value) if key.startswith("success %") else number(value) for key, value in row.items()}
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -111,29 +169,33 @@ def cases_of(columns: dict[str, np.ndarray]) -> dict[str, Int[np.ndarray, "_"]]:
     reach = np.where(columns["success"], columns["distance"], np.inf)[rows]
     easiest_first = rows[np.lexsort((reach, columns["index"][rows]))]
     last = np.cumsum(counts) - 1  # of each example
-    each = f"all {counts[0]} targets" if (counts == counts[0]).all() else "all targets"
     cases = {
         "best case": easiest_first[last - counts + 1],
-        f"average case ({each})": rows,
+        "average case": rows,
         "worst case": easiest_first[last],
     }
     return cases if len(rows) == len(columns["index"]) else everything | cases
 
 
 def verdict(run: Run, columns: dict[str, np.ndarray]) -> str:
+    """The attack's outcome in a sentence."""
     hit, count = columns["success"], len(columns["success"])
     attacks = f"{count:,} attack{'s' * (count != 1)}"
     if not hit.any():
         return f"None of {attacks} succeeded."
     share = f"All of {attacks}" if hit.all() else f"{_percent(100 * hit.mean())} % of {attacks}"
     median = length(run.norm, median_of(columns, "distance"))
-    words = f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
+    return f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
+
+
+def misclassified(columns: dict[str, np.ndarray]) -> str:
+    """How many images were misclassified before any attack, in a sentence; empty if none was."""
     index, first = np.unique(columns["index"], return_index=True)
     wrong = int((columns["clean_prediction"] != columns["label"])[first].sum())
-    if wrong:
-        images = f"{wrong} of the {len(index)} images {'was' if wrong == 1 else 'were'}"
-        words += f" {images} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
-    return words
+    if not wrong:
+        return ""
+    images = f"{wrong} of the {len(index)} images {'was' if wrong == 1 else 'were'}"
+    return f"{images} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
 
 
 def median_of(columns: dict[str, np.ndarray], name: str) -> float:

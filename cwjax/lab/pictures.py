@@ -20,6 +20,11 @@ MOST = 10  # rows and columns of a grid
 INK, PALE, BLUE, GREEN, ORANGE = "#222222", "#b8b8b8", "#0072b2", "#009e73", "#d55e00"  # the last three: Okabe and Ito
 
 
+# What the grids of source and target digits stand beside.
+REPORT = "D.-A. Nguyen's Report on “Evaluation and Design of Robust Neural Network Defenses”"
+FIGURES = {"l2": f"Figure 4 of {REPORT}", "l0": f"Figure 5 of {REPORT}"}
+
+
 class Picture(NamedTuple):
     """One figure of a report."""
 
@@ -128,7 +133,10 @@ def _matrix(run: Run, columns: dict[str, np.ndarray]) -> Picture:
     )
     if len(known) > MOST:
         caption += f" {len(sources)} × {len(goals)} of {len(known)} classes are shown."
-    return Picture("figures/examples.png", _png(sheet.figure), "Adversarial images by source and target class", caption)
+    if run.attack in FIGURES:
+        caption += f" The counterpart of {FIGURES[run.attack]}."
+    alt = f"{run.name} attack: adversarial images by source and target class"
+    return Picture(f"figures/{run.attack}-examples.png", _png(sheet.figure), alt, caption)
 
 
 def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
@@ -158,7 +166,8 @@ def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
         f"{norm_name(run.norm)} norm of the perturbation below. In the differences {middle} is no change; {ends} reach "
         f"−{number(most, 2)} and +{number(most, 2)}."
     )
-    return Picture("figures/examples.png", _png(sheet.figure), "Clean images, adversarial images, differences", caption)
+    alt = f"{run.name} attack: clean images, adversarial images, differences"
+    return Picture(f"figures/{run.attack}-examples.png", _png(sheet.figure), alt, caption)
 
 
 def _plain(axes: Axes, x: str, y: str) -> None:
@@ -200,11 +209,13 @@ def curve(run: Run, columns: dict[str, np.ndarray]) -> Picture | None:
         f"The share that a perturbation of at most the given {norm} norm fools ({norm}: {NORMS[run.norm][1]}). Each "
         "curve ends at its success rate."
     )
-    return Picture("figures/success.png", _png(figure), f"Success against the {norm} norm", caption)
+    alt = f"{run.name} attack: success against the {norm} norm"
+    return Picture(f"figures/{run.attack}-success.png", _png(figure), alt, caption)
 
 
-def training(run: Run) -> Picture | None:
-    history = {name: values for name, values in (run.history or {}).items() if len(values)}
+def training(history: dict[str, list[float]] | None) -> Picture | None:
+    """Accuracy and loss by epoch, for what the history has of them."""
+    history = {name: values for name, values in (history or {}).items() if len(values)}
     panels = [name for name in ("accuracy", "loss") if {name, f"validation_{name}"} & history.keys()]
     if not panels:
         return None

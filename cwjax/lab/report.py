@@ -1,68 +1,106 @@
-"""One attack run as a page to read: `report.html`, which needs no other file, and its Markdown twin `report.md`.
+"""One attack, or several on the same images, as a page to read: `report.html`, which needs no other file, and its
+Markdown twin `report.md`.
 
     from cwjax.lab import report
 
-    report.write(run, Path("runs/l2"))  # -> runs/l2/report.html, runs/l2/report.md, runs/l2/figures/*.png
+    report.write([l2, l0], about, Path("runs/first"))  # -> report.html, report.md, figures/*.png in runs/first
 
 The words that do not depend on the run are in `templates/`.
 """
 
 import html
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from cwjax.lab import pictures, store
-from cwjax.lab.findings import NORMS, Run, columns_of, median_of, number, shown, summary_rows, verdict
+from cwjax.lab.findings import (
+    NORMS,
+    About,
+    Run,
+    columns_of,
+    median_of,
+    misclassified,
+    number,
+    rounding_row,
+    setting_rows,
+    shown,
+    summary_rows,
+    verdict,
+)
 
-__all__ = ["Run", "shown", "summary_rows", "write"]
+__all__ = ["About", "Run", "shown", "summary_rows", "write"]
 
 
-def write(run: Run, folder: Path) -> Path:
+def write(runs: Sequence[Run], about: About, folder: Path) -> Path:
     """Write report.html, report.md and figures/ into `folder`, replacing what an earlier call wrote there.
 
     Each file appears whole or not at all, and none is touched before all of them are drawn.
+
+    Args:
+      runs: one for each attack, in the order in which they are shown.
+      about: what they have in common.
+      folder: made if need be.
 
     Returns:
       The path of report.html.
 
     Raises:
-      ValueError: the run has no rows, lacks a column, or has another number of images than of rows.
+      ValueError: there is no run; two have one name; a run has no rows, lacks a column, or has another number of images
+        than of rows.
       OSError: `folder`, which the message names, cannot be made or written to.
     """
-    columns = columns_of(run)
-    drawn = {
-        "examples": pictures.examples(run, columns),
-        "success": pictures.curve(run, columns),
-        "training": pictures.training(run),
-    }
-    shots = {name: picture for name, picture in drawn.items() if picture is not None}
-    headings = {"examples": "Examples", "success": "Success within a distance"}
-    headings |= {"training": "Training"} if "training" in shots else {}
-    how = run.environment | {f"{stage} (seconds)": number(spent) for stage, spent in run.seconds.items()}
-    tables = {"Configuration": _flat(run.configuration), "Model": _flat(run.model), "How it was run": _flat(how)}
+    names = [run.attack for run in runs]
+    if not runs or len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
+        raise ValueError(f"a report needs attacks with different names, such as l2 and l0; got {names}")
+    columns = [columns_of(run) for run in runs]
+    each = list(zip(runs, columns, strict=True))
+    grids = {run.name: pictures.examples(run, found) for run, found in each}
+    curves = {run.name: pictures.curve(run, found) for run, found in each}
+    training = pictures.training(about.history)
+
+    finite = np.concatenate([found["finite"] for found in columns])
+    stages = {f"{run.name}: {stage} (seconds)": number(spent) for run in runs for stage, spent in run.seconds.items()}
+    tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": about.environment | stages}
     content = {
-        "run": run,
-        "result": verdict(run, columns),
-        "broken": columns["index"][~columns["finite"]].tolist(),
-        "rows": [shown(row) for row in summary_rows(run)],
-        "headings": headings,
-        "pictures": shots,
-        "tables": {heading: rows for heading, rows in tables.items() if rows},
+        "about": about,
+        "runs": runs,
+        "verdicts": {run.name: verdict(run, found) for run, found in each},
+        "misclassified": misclassified(columns[0]),
+        "attempts": len(finite),
+        "broken": np.concatenate([found["index"] for found in columns])[~finite].tolist(),
+        "rows": [shown(row) for run in runs for row in summary_rows(run)],
+        "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
+        "sections": {"Examples": grids, "Success within a distance": curves},
+        "training": training,
+        "settings": setting_rows(runs),
+        "tables": {heading: rows for heading, entries in tables.items() if (rows := _flat(entries))},
         "norms": NORMS,
-        "median": {name: number(median_of(columns, name)) for name in ("c", "margin")},
+        "medians": {name: _medians(each, name) for name in ("c", "margin")},
     }
-    files = {picture.file: picture.png for picture in shots.values()}
+    shots = [picture for picture in (*grids.values(), *curves.values(), training) if picture is not None]
+    files = {picture.file: picture.png for picture in shots}
     for name in ("report.md", "report.html"):
         files[name] = _template(name).render(content).encode()
     for name, data in files.items():
         with store.atomically(folder / name) as temporary:
             temporary.write_bytes(data)
-    for name in drawn.keys() - shots.keys():
-        (folder / "figures" / f"{name}.png").unlink(missing_ok=True)
+    for old in (folder / "figures").glob("*.png"):
+        if f"figures/{old.name}" not in files and re.fullmatch(
+            r"(\w+-)?(examples|success)\.png|training\.png", old.name
+        ):
+            old.unlink()
     return folder / "report.html"
+
+
+def _medians(each: Sequence[tuple[Run, dict[str, np.ndarray]]], name: str) -> str:
+    """Of each attack's successes: "0.1", or of several attacks "0.1 (L2), 0.2 (L0)"."""
+    values = [(number(median_of(columns, name)), run.name) for run, columns in each]
+    return values[0][0] if len(values) == 1 else ", ".join(f"{value} ({attack})" for value, attack in values)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
@@ -80,19 +82,53 @@ def test_a_users_own_model_can_be_attacked(tmp_path):
     assert (table.target == -1).all()
 
 
+def test_several_attacks_make_one_report(tmp_path, capsys):
+    where = ["--data", "blobs", "--model", "tests.lab.test_cli:brightness", "--examples", 3, "--out", tmp_path]
+    more = ["--attack", "linf", "lbfgs", "--objective", "f6", "--largest-c", 50, "--rounded"]
+    call("attack", *where, *more, *QUICK[:2], "--initial-c", "1")
+    said = capsys.readouterr().out
+    assert "--largest-c goes to linf alone: it is no setting of lbfgs." in said
+    assert "linf attack: objective f6, box change_of_variables, optimizer adam" in said
+    table = pq.read_table(tmp_path / "results.parquet").to_pandas()
+    assert table.attack.tolist() == ["linf"] * 3 + ["lbfgs"] * 3
+    assert table.success.all()
+    markdown = (tmp_path / "report.md").read_text()
+    assert markdown.startswith("# L∞ and lbfgs attacks on blobs\n")
+    assert "| largest_c | 50 | – |" in markdown
+    assert "## Rounding to 8 bits" in markdown
+
+
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=3))
-    monkeypatch.setattr(
-        cli, "DEMO_ATTACK", attacking.Settings(steps=40, search_steps=2, initial_c=10.0, learning_rate=0.1)
-    )
+    quick = attacking.Settings(steps=6, initial_c=10.0, learning_rate=0.1)
+    shrinking = dataclasses.replace(quick, largest_c=20.0)
+    monkeypatch.setitem(cli.DEMO_ATTACKS, "l2", dataclasses.replace(quick, steps=40, search_steps=2))
+    monkeypatch.setitem(cli.DEMO_ATTACKS, "l0", shrinking)
+    monkeypatch.setitem(cli.DEMO_ATTACKS, "linf", shrinking)
     call("demo", "--out", tmp_path / "demo", "--models", tmp_path / "models")
     said = capsys.readouterr().out
     assert "Report:" in said
     table = pq.read_table(tmp_path / "demo" / "results.parquet").to_pandas()
-    assert sorted(zip(table.label, table.target, strict=True)) == [
-        (a, b) for a in range(10) for b in range(10) if a != b
+    assert set(table.attack) == {"l2", "l0", "linf"}
+    for _, rows in table.groupby("attack"):
+        pairs = sorted(zip(rows.label, rows.target, strict=True))
+        assert pairs == [(a, b) for a in range(10) for b in range(10) if a != b]
+        assert rows.success.any()
+    columns = [
+        "attack",
+        "index",
+        "label",
+        "target",
+        "success",
+        "l0",
+        "l1",
+        "l2",
+        "linf",
+        "margin",
+        "c",
+        "forwards",
+        "backwards",
     ]
-    columns = ["index", "label", "target", "success", "l0", "l1", "l2", "linf", "margin", "c", "forwards", "backwards"]
     assert set(columns) <= set(table.columns)
 
 
@@ -117,6 +153,17 @@ def test_help_is_there_and_ends_well(command, capsys):
         ("train --lr 0.1", ["--lr"]),
         ("attack --targets some --model x --out OUT", ["some", "untargeted"]),
         ("attack --attack l3 --model x --out OUT", ["unknown attack 'l3'"]),
+        (
+            "attack --attack l2 l0 l3 --model x --out OUT",
+            ["unknown attack 'l3': choose one of l2, l1, l0, linf, lbfgs"],
+        ),
+        ("attack --attack l2 l2 --model x --out OUT", ["--attack", "different ones, got l2 l2"]),
+        ("attack --attack linf --search-steps 5 --model x --out OUT", ["--search-steps is no setting of linf"]),
+        ("attack --largest-c 5 --model x --out OUT", ["--largest-c is no setting of l2", "--search-steps"]),
+        ("attack --objective f0 --model x --out OUT", ["unknown objective 'f0': choose one of f1, f2"]),
+        ("attack --box none --model x --out OUT", ["unknown box 'none': choose one of change_of_variables"]),
+        ("attack --optimizer sgd --model x --out OUT", ["unknown optimizer 'sgd': choose one of gradient_descent"]),
+        ("attack --attack l0 --starts 3 --model x --out OUT", ["--starts", "--radius"]),
         ("attack --confidence -3 --model x --out OUT", ["--confidence must be at least 0"]),
         ("attack --examples 0 --model x --out OUT", ["--examples must be at least 1, got 0"]),
         ("attack --examples 999 --data blobs --model TRAINED --out OUT", ["999", "30 test"]),

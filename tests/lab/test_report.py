@@ -16,6 +16,15 @@ INF = float("inf")
 HOSTILE = "<script>alert(1)</script> & `code` | *star* $\\bad$"
 
 
+ABOUT = report.About(
+    title="L2 attack on digits",
+    configuration={"data": {"name": "digits", "split": "test"}, "targets": [1, 2]},
+    environment={"jax": "1.2.3"},
+    history={"loss": [2.0, 1.0], "accuracy": [0.5, 0.9], "validation_loss": [2.5, 1.5]},
+    model={"recipe": "paper"},
+)
+
+
 def make_run(rows: list[tuple[int, int, int, float]], *, channels: int = 1, **changes) -> report.Run:
     """A run with these rows: index, label, target (-1: untargeted), distance (inf: failed)."""
     index, label, target, distance = (np.array(column) for column in zip(*rows, strict=True))
@@ -43,17 +52,14 @@ def make_run(rows: list[tuple[int, int, int, float]], *, channels: int = 1, **ch
         "finite": np.ones(count, bool),
     }
     run = report.Run(
-        title="Carlini-Wagner L2 on digits",
-        configuration={"attack": {"name": "l2", "rounds": {"most": 9}}, "targets": [1, 2]},
+        attack="l2",
+        norm="l2",
+        settings={"objective": "f6", "steps": 1000, "search_steps": 9, "largest_c": None},
         table=pa.table(columns),
         clean=clean,
         adversarial=np.where(success[:, None, None, None], moved, clean),
         classes=tuple("0123456789"),
-        norm="l2",
         seconds={"compile": 1.25, "attack": 61.5},
-        environment={"jax": "1.2.3"},
-        history={"loss": [2.0, 1.0], "accuracy": [0.5, 0.9], "validation_loss": [2.5, 1.5]},
-        model={"recipe": "paper"},
     )
     return run._replace(**changes)
 
@@ -85,9 +91,9 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def written(run: report.Run, folder: Path) -> tuple[str, str]:
+def written(runs: report.Run | list[report.Run], folder: Path, **changes) -> tuple[str, str]:
     """The HTML and the Markdown."""
-    page = report.write(run, folder)
+    page = report.write([runs] if isinstance(runs, report.Run) else runs, ABOUT._replace(**changes), folder)
     assert page == folder / "report.html"
     return page.read_text("utf-8"), (folder / "report.md").read_text("utf-8")
 
@@ -95,15 +101,11 @@ def written(run: report.Run, folder: Path) -> tuple[str, str]:
 def test_the_three_cases_are_those_counted_by_hand():
     best, average, worst = report.summary_rows(make_run(TARGETED))
 
-    assert [row["case"] for row in (best, average, worst)] == [
-        "best case",
-        "average case (all 3 targets)",
-        "worst case",
-    ]
+    assert [row["case"] for row in (best, average, worst)] == ["best", "average", "worst"]
     assert [row["attacks"] for row in (best, average, worst)] == [3, 9, 3]
     assert [row["success %"] for row in (best, average, worst)] == pytest.approx([200 / 3, 500 / 9, 100 / 3])
     assert [row["mean L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.4, 3.0])  # 1 5; 1 2 3 5 6; 3
-    assert [row["median L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.0, 3.0])
+    assert [row["median distance"] for row in (best, average, worst)] == pytest.approx([3.0, 3.0, 3.0])
     assert [row["mean L0"] for row in (best, average, worst)] == pytest.approx([30, 34, 30])
     assert average["mean L∞"] == pytest.approx(0.34)
     assert (average["forwards"], average["backwards"]) == (5, 105)
@@ -119,7 +121,7 @@ def test_the_order_of_the_rows_does_not_matter():
     for row, expected in zip(
         report.summary_rows(make_run(shuffled)), report.summary_rows(make_run(TARGETED)), strict=True
     ):
-        for heading in ("case", "attacks", "success %", "mean L2", "median L2", "mean L1"):
+        for heading in ("case", "attacks", "success %", "mean L2", "median distance", "mean L1"):
             assert row[heading] == pytest.approx(expected[heading])
 
 
@@ -128,7 +130,7 @@ def test_one_target_for_each_example_is_one_row():
     assert row["case"] == "all attacks"
     assert row["attacks"] == 14
     assert row["success %"] == pytest.approx(1300 / 14)
-    assert row["median L2"] == 8
+    assert row["median distance"] == 8
 
 
 def test_untargeted_rows_are_no_case_of_the_targeted():
@@ -157,12 +159,12 @@ def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
     assert "url(" not in page
     assert "@import" not in page
     assert all(attributes["alt"] for tag, attributes in tags.found if tag == "img")
-    for heading in ("Results", "Examples", "Success within a distance", "Training", "Configuration", "Model"):
+    for heading in ("Results", "Examples", "Success within a distance", "Training", "Settings", "Configuration"):
         assert f"<h2>{heading}</h2>" in page
         assert f"## {heading}\n" in markdown
     for text in (page, markdown):
         assert "55.6 % of 9 attacks succeeded; the median successful perturbation has L2 norm 3.00." in text
-        for part in ("How it was run", "How to read this", "attack.rounds.most", "1.2.3", "61.50", "worst case"):
+        for part in ("How it was run", "How to read this", "data.split", "1.2.3", "61.50", "worst"):
             assert part in text
         assert "2.000" in text  # the median c
 
@@ -170,7 +172,7 @@ def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
 def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path):
     _, markdown = written(make_run(TARGETED), tmp_path)
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
-    assert sorted(links) == [f"figures/{name}.png" for name in ("examples", "success", "training")]
+    assert sorted(links) == [f"figures/{name}.png" for name in ("l2-examples", "l2-success", "training")]
     for link in links:
         with Image.open(tmp_path / link) as picture:
             assert min(picture.size) > 100
@@ -180,15 +182,15 @@ def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path):
 
 
 def test_what_the_user_gives_is_text(tmp_path):
-    run = make_run(
-        TARGETED,
-        title=HOSTILE,
-        configuration={HOSTILE: HOSTILE},
-        classes=(HOSTILE, "$\\frac$", "a\nb", "_"),
-        environment={HOSTILE: HOSTILE},
-        model={"card": {HOSTILE: [HOSTILE]}},
-    )
-    page, markdown = written(run, tmp_path)
+    hostile = {HOSTILE: HOSTILE}
+    run = make_run(TARGETED, settings=hostile, classes=(HOSTILE, "$\\frac$", "a\nb", "_"))
+    about = {
+        "title": HOSTILE,
+        "configuration": hostile,
+        "environment": hostile,
+        "model": {"card": {HOSTILE: [HOSTILE]}},
+    }
+    page, markdown = written(run, tmp_path, **about)
     for text in (page, markdown):
         assert "<script" not in text
         assert "&lt;script&gt;" in text
@@ -199,7 +201,7 @@ def test_what_the_user_gives_is_text(tmp_path):
 @pytest.mark.parametrize("rows", [TARGETED, UNTARGETED], ids=["targeted", "untargeted"])
 def test_the_examples_are_drawn_in_grey_and_in_colour(rows, channels, tmp_path):
     written(make_run(rows, channels=channels), tmp_path)
-    with Image.open(tmp_path / "figures" / "examples.png") as picture:
+    with Image.open(tmp_path / "figures" / "l2-examples.png") as picture:
         columns = 4 if rows is TARGETED else 10  # fourteen examples, of which ten are shown
         assert columns * 72 < picture.width < (columns + 2) * 90
 
@@ -207,7 +209,7 @@ def test_the_examples_are_drawn_in_grey_and_in_colour(rows, channels, tmp_path):
 def test_a_framed_picture_has_the_pixels_of_the_clean_image(tmp_path):
     run = make_run(TARGETED)
     written(run, tmp_path)
-    with Image.open(tmp_path / "figures" / "examples.png") as picture:
+    with Image.open(tmp_path / "figures" / "l2-examples.png") as picture:
         pixels = np.asarray(picture.convert("L"))
     wanted = np.kron(np.round(255 * run.clean[0, ..., 0]), np.ones((12, 12)))  # 8 x 6 pixels, each 12 wide
     views = np.lib.stride_tricks.sliding_window_view(pixels[50:170, 50:150], wanted.shape)  # where it may lie
@@ -215,16 +217,16 @@ def test_a_framed_picture_has_the_pixels_of_the_clean_image(tmp_path):
 
 
 def test_nothing_succeeded(tmp_path):
-    page, markdown = written(make_run([(i, i, -1, INF) for i in range(3)], history=None), tmp_path)
+    page, markdown = written(make_run([(i, i, -1, INF) for i in range(3)]), tmp_path, history=None)
     for text in (page, markdown):
         assert "None of 3 attacks succeeded." in text
         assert "No attack succeeded, so there is no curve to draw." in text
         assert "nan" not in re.sub(r"base64,[^\"]+", "", text)
-    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["examples.png"]
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["l2-examples.png"]
 
 
 def test_everything_succeeded_without_a_change(tmp_path):
-    page, _ = written(make_run([(0, 0, -1, 0.0)], seconds={}, history={}), tmp_path)
+    page, _ = written(make_run([(0, 0, -1, 0.0)], seconds={}), tmp_path, history={})
     assert "All of 1 attack succeeded; the median successful perturbation has L2 norm 0.00." in page
 
 
@@ -244,14 +246,92 @@ def test_examples_that_are_not_finite_are_named(tmp_path):
         assert "source: 9)" in text
 
 
+def several() -> list[report.Run]:
+    """The L2, L0 and L-infinity attacks on the same rows; the last never succeeds."""
+    failed = [(*row[:3], INF) for row in TARGETED]
+    settings = {"objective": "f6", "steps": 1000, "search_steps": None, "largest_c": 2e6}
+    return [
+        make_run(TARGETED),
+        make_run([(*row[:3], 10 * row[3]) for row in TARGETED], attack="l0", norm="l0", settings=settings),
+        make_run(failed, attack="linf", norm="linf", settings=settings | {"largest_c": 20.0}),
+    ]
+
+
+def test_several_attacks_stand_after_each_other(tmp_path):
+    page, markdown = written(several(), tmp_path)
+    tags = Tags(page)
+    assert not tags.open
+    assert sum(tag == "img" for tag, _ in tags.found) == 6  # three grids, two curves, training
+    lines = markdown.splitlines()
+    for heading, after in (("## Examples", ["L2", "L0", "L∞"]), ("## Success within a distance", ["L2", "L0", "L∞"])):
+        start = lines.index(heading) + 1
+        end = next(i for i in range(start, len(lines)) if lines[i].startswith("## "))
+        assert [line[4:] for line in lines[start:end] if line.startswith("### ")] == after
+    assert page.count("<h3>") == markdown.count("\n### ") == 6
+    for text in (page, markdown):
+        assert "55.6 % of 9 attacks succeeded; the median successful perturbation has L2 norm 3.00." in text
+        assert "55.6 % of 9 attacks succeeded; the median successful perturbation has L0 norm 30." in text
+        assert "None of 9 attacks succeeded." in text
+        assert text.count("No attack succeeded, so there is no curve to draw.") == 1
+        assert text.count("The counterpart of Figure 5 of") == 1  # L0
+        assert text.count("The counterpart of Figure 4 of") == 1  # L2
+        assert "2.000 (L2), 2.000 (L0), – (L∞)" in text  # the median c
+    assert len(list((tmp_path / "figures").iterdir())) == 6
+
+
+def test_every_attack_has_its_cases_and_its_settings(tmp_path):
+    _, markdown = written(several(), tmp_path)
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown.splitlines() if line[:1] == "|"]
+    rows = [row[:6] for row in table if row[0] in ("L2", "L0", "L∞")]
+    assert rows == [
+        ["L2", "best", "3", "66.7", "3.000", "3.000"],
+        ["L2", "average", "9", "55.6", "3.400", "3.000"],
+        ["L2", "worst", "3", "33.3", "3.000", "3.000"],
+        ["L0", "best", "3", "66.7", "30.00", "30"],
+        ["L0", "average", "9", "55.6", "34.00", "30"],
+        ["L0", "worst", "3", "33.3", "30.00", "30"],
+        ["L∞", "best", "3", "0.0", "–", "–"],
+        ["L∞", "average", "9", "0.0", "–", "–"],
+        ["L∞", "worst", "3", "0.0", "–", "–"],
+    ]
+    start = table.index(["setting", "L2", "L0", "L∞"])
+    assert table[start + 2 : start + 7] == [
+        ["norm", "L2", "L0", "L∞"],
+        ["objective", "f6", "f6", "f6"],
+        ["steps", "1,000", "1,000", "1,000"],
+        ["search_steps", "9", "–", "–"],
+        ["largest_c", "–", "2e+06", "20"],
+    ]
+
+
+def test_what_rounding_cost_is_counted_by_hand(tmp_path):
+    run = make_run([(i, i, -1, INF if i > 5 else 2.0) for i in range(8)])
+    table = run.table.append_column("unrounded_success", [[True] * 7 + [False]])
+    table = table.append_column("unrounded_distance", [[1.0] * 4 + [2.0] * 3 + [INF]])
+    table = table.append_column("rounded_success", [[True] * 3 + [False] * 5])
+    table = table.append_column("repairs", [[0, 0, 0, 1, 2, 3, 100, 0]])
+    page, markdown = written(run._replace(table=table), tmp_path)
+    # Of 8: 7 before, 3 after plain rounding, 6 repaired. 106 values in 4 images. 1, 1, 1, 1, 2, 2 before; 2 after.
+    assert "| L2 | 8 | 87.5 | 37.5 | 75.0 | 26.50 | 1.333 | 2.000 |" in markdown
+    assert "Rounding to 8 bits" in page
+    assert "Rounding" not in written(run, tmp_path)[0]
+
+
+@pytest.mark.parametrize("names", [[], ["l2", "l2"]])
+def test_a_report_needs_attacks_with_names_of_their_own(names, tmp_path):
+    with pytest.raises(ValueError, match="different names"):
+        report.write([make_run(TARGETED, attack=name) for name in names], ABOUT, tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
 def test_a_second_report_takes_the_place_of_the_first(tmp_path):
     written(make_run(TARGETED), tmp_path)
-    page, markdown = written(make_run(UNTARGETED, title="Another", history=None), tmp_path)
+    page, markdown = written(make_run(UNTARGETED, attack="l0", norm="l0"), tmp_path, title="Another", history=None)
     assert "Another" in page
     assert "Training" not in page
     assert "training" not in markdown
     assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        *("examples.png", "figures", "report.html", "report.md", "success.png"),
+        *("figures", "l0-examples.png", "l0-success.png", "report.html", "report.md"),
     ]
 
 
@@ -262,7 +342,7 @@ def test_the_same_run_gives_the_same_files(tmp_path):
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=re.escape(str(tmp_path / "file"))):
-        report.write(make_run(TARGETED), tmp_path / "file" / "report")
+        report.write([make_run(TARGETED)], ABOUT, tmp_path / "file" / "report")
 
 
 @pytest.mark.parametrize(
@@ -271,6 +351,7 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
         (lambda run: {"table": run.table.drop_columns(["c", "l0"])}, r"lacks \['c', 'l0'\]"),
         (lambda run: {"clean": run.clean[1:]}, "9 rows, 8 clean and 9 adversarial"),
         (lambda run: {"norm": "l3"}, "'l3'"),
+        (lambda run: {"attack": "../l2"}, "different names"),
         (
             lambda run: {"table": run.table[:0], "clean": run.clean[:0], "adversarial": run.adversarial[:0]},
             "at least one row",
@@ -280,7 +361,7 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
 def test_a_run_that_does_not_fit_together_writes_nothing(change, message, tmp_path):
     run = make_run(TARGETED)
     with pytest.raises(ValueError, match=message):
-        report.write(run._replace(**change(run)), tmp_path / "report")
+        report.write([run._replace(**change(run))], ABOUT, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 
@@ -288,5 +369,5 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
     run = make_run([(7, 1, -1, 0.0), (8, 2, -1, 2.0)])
     columns = {name: run.table[name].to_numpy() for name in run.table.column_names}
     columns["clean_prediction"] = np.array([5, 2], np.int32)
-    text = report.write(run._replace(table=pa.table(columns)), tmp_path).read_text()
+    text = report.write([run._replace(table=pa.table(columns))], ABOUT, tmp_path).read_text()
     assert "1 of the 2 images was misclassified before any attack, and counts all the same." in text
