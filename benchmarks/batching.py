@@ -56,7 +56,7 @@ def measure(attack: cw.Attack, model: cw.Model, x: jax.Array, goal: cw.Goal, sin
         result = jax.block_until_ready(call())
         return time.perf_counter() - began, result
 
-    one(0), run(model, keys, x, goal)  # compile
+    jax.block_until_ready((one(0), run(model, keys, x, goal)))  # compile
     alone = sum(seconds(lambda i=i: one(i))[0] for i in range(singles)) / singles
     together, result = seconds(lambda: run(model, keys, x, goal))
     hit = np.asarray(result.success)

@@ -41,7 +41,7 @@ def worst_of(attack: Attack, spread: Spread) -> Attack:
 
     def choose(problem, kept, after, last):
         kept = select(after.done & (after.best.distance > kept.distance), after.best, kept)
-        failed = kept.distance == jnp.inf
+        failed = (kept.distance == jnp.inf) | ~after.finite
         return kept, select(last & ~failed, kept, untouched(problem).best), last | failed
 
     return _in_turn(attack, spread, choose, nothing=-jnp.inf)
@@ -63,13 +63,12 @@ def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attac
     check_number("radius", radius, least=0)
 
     def init(key, problem):
-        return jnp.arange(n), jax.random.split(key, n)
+        # Drawn once: `ask` is called at every step.
+        ball = jax.random.ball(key, problem.x.size, shape=(n,), dtype=problem.scale.dtype)
+        return radius * ball.at[0].set(0).reshape(n, *problem.x.shape)
 
-    def ask(problem, knob):
-        place, key = knob
-        dtype = problem.scale.dtype
-        offset = jax.random.ball(key, problem.x.size, dtype=dtype).reshape(problem.x.shape) * radius
-        return problem._replace(start=problem.start + jnp.where(place > 0, offset, 0).astype(problem.start.dtype))
+    def ask(problem, offset):
+        return problem._replace(start=(problem.start + offset).astype(problem.start.dtype))
 
     return best_of(attack, Spread(init=init, ask=ask))
 

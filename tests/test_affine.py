@@ -1,9 +1,13 @@
 """On affine models the attack finds the smallest perturbation there is.
 
-Between two classes of an affine model lies a hyperplane, at distance lead / |normal| where the box does not matter.
-Reaching a class means crossing K - 1 of them at once, leaving one means crossing any: quadratic programmes, which
-SciPy solves here.
+Between two classes of an affine model lies a hyperplane, at distance lead / |normal| where the box does not matter
+(|normal| in the dual norm). Reaching a class means crossing K - 1 of them at once, leaving one means crossing any:
+quadratic programmes in the L2 norm, linear ones in L1 and L-infinity, which SciPy solves here. The fewest pixels that
+cross one hyperplane are those that gain most.
 """
+
+import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -19,48 +23,107 @@ CLASSES, SIZE, COUNT = 5, 6, 24
 
 def apply(params, x):
     weights, bias = params
-    return x @ weights + bias[None]
+    return x.reshape(x.shape[0], -1) @ weights + bias[None]
 
 
-def smallest_step(x, normals, leads, lower, upper):
-    """The L2 norm of the smallest delta in the box with normals @ delta >= leads; inf if there is none."""
-    solved = optimize.minimize(
-        lambda delta: delta @ delta,
-        np.linalg.lstsq(normals, leads)[0],
-        jac=lambda delta: 2 * delta,
-        method="SLSQP",
-        bounds=list(zip(lower - x, upper - x, strict=True)),
-        constraints={"type": "ineq", "fun": lambda delta: normals @ delta - leads, "jac": lambda delta: normals},
-        options={"ftol": 1e-14, "maxiter": 500},
+def bound(weights, bias) -> cw.Model:
+    return cw.bind(apply, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)))
+
+
+def smallest_step(norm, x, normals, leads, lower, upper):
+    """The norm of the smallest delta in the box with normals @ delta >= leads; inf if there is none."""
+    box = list(zip(lower - x, upper - x, strict=True))
+    if norm == "l2":
+        solved = optimize.minimize(
+            lambda delta: delta @ delta,
+            np.linalg.lstsq(normals, leads)[0],
+            jac=lambda delta: 2 * delta,
+            method="SLSQP",
+            bounds=box,
+            constraints={"type": "ineq", "fun": lambda delta: normals @ delta - leads, "jac": lambda delta: normals},
+            options={"ftol": 1e-14, "maxiter": 500},
+        )
+        return np.sqrt(solved.fun) if solved.success and (normals @ solved.x >= leads - 1e-6).all() else np.inf
+    # Variables delta and sizes, with |delta| <= of @ sizes: a size for every element, or one for all of them.
+    each = np.eye(len(x))
+    of = {"l1": each, "linf": np.ones((len(x), 1))}[norm]
+    sizes = of.shape[1]
+    solved = optimize.linprog(
+        np.concatenate([np.zeros(len(x)), np.ones(sizes)]),
+        A_ub=np.block([[-normals, np.zeros((len(leads), sizes))], [each, -of], [-each, -of]]),
+        b_ub=np.concatenate([-leads, np.zeros(2 * len(x))]),
+        bounds=box + [(0, None)] * sizes,
     )
-    return np.sqrt(solved.fun) if solved.success and (normals @ solved.x >= leads - 1e-6).all() else np.inf
+    return solved.fun if solved.success else np.inf
 
 
-def minimum(weights, bias, x, label, sign, lower, upper, confidence):
+def minimum(norm, weights, bias, x, label, sign, lower, upper, confidence):
     """The smallest step towards `label` (sign 1) or away from it (sign -1), at a confidence."""
     logits = x @ weights + bias
     others = np.delete(np.arange(CLASSES), label)
     normals = sign * (weights[:, label, None] - weights[:, others]).T
     leads = sign * (logits[others] - logits[label]) + confidence
     if sign > 0:
-        return smallest_step(x, normals, leads, lower, upper)
-    return min(smallest_step(x, normals[k : k + 1], leads[k : k + 1], lower, upper) for k in range(len(others)))
+        return smallest_step(norm, x, normals, leads, lower, upper)
+    return min(smallest_step(norm, x, normals[k : k + 1], leads[k : k + 1], lower, upper) for k in range(len(others)))
 
 
-def test_the_reference_is_the_closed_form_where_the_box_does_not_matter():
+@pytest.mark.parametrize(("norm", "dual"), [("l1", np.inf), ("l2", 2), ("linf", 1)])
+def test_the_reference_is_the_closed_form_where_the_box_does_not_matter(norm, dual):
     rng = np.random.default_rng(0)
     weights, bias, x = rng.normal(size=(SIZE, CLASSES)), rng.normal(size=CLASSES), rng.uniform(size=SIZE)
     logits = x @ weights + bias
     label = int(logits.argmax())
     leads = logits[label] - np.delete(logits, label)
-    norms = np.linalg.norm(weights[:, [label]] - np.delete(weights, label, axis=1), axis=0)
-    assert minimum(weights, bias, x, label, -1, -99.0, 99.0, 0.0) == pytest.approx((leads / norms).min(), rel=1e-6)
+    norms = np.linalg.norm(weights[:, [label]] - np.delete(weights, label, axis=1), ord=dual, axis=0)
+    closed = (leads / norms).min()
+    assert minimum(norm, weights, bias, x, label, -1, -99.0, 99.0, 0.0) == pytest.approx(closed, rel=1e-6)
 
 
-@pytest.mark.parametrize("box", ["change_of_variables", "projected", "clipped"])
+# Why each is not at its defaults. L1: a round at too small a c may still pass through an example, but not the nearest,
+# and from there the search goes down; so it comes from above. L-infinity: a factor of 0.9 would be 10 % off.
+ATTACKS: dict[str, Callable[..., cw.Attack]] = {
+    "l2": functools.partial(
+        cw.l2,
+        optimizer=optax.adam(5e-3),
+        search=cw.binary_search(16, initial_c=0.1),
+        steps=3000,
+        abort=cw.never(),
+    ),
+    "l1": functools.partial(
+        cw.l1,
+        optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 4000)),
+        search=cw.binary_search(6, initial_c=10.0),
+        steps=4000,
+        abort=cw.never(),
+    ),
+    "linf": functools.partial(
+        cw.linf,
+        optimizer=optax.adam(optax.cosine_decay_schedule(1e-2, 2000, alpha=1e-2)),
+        search=cw.shrink_tau(initial_c=0.1, factor=0.995, smallest=1e-4),
+        steps=1000,
+        largest_c=2.0,
+    ),
+}
+
+
+@functools.cache
+def runner(norm: str, box: str) -> Callable[..., cw.Result]:
+    """One program for either kind of goal and every confidence."""
+
+    @jax.jit
+    def run(model, x, goal, confidence):
+        attack = ATTACKS[norm](objective=cw.logit_margin(confidence), box=getattr(cw, box)())
+        return cw.batched(attack)(model, jax.random.split(jax.random.key(0), COUNT), x, goal)
+
+    return run
+
+
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("confidence", [0.0, 0.3])
-def test_l2_finds_the_smallest_perturbation(box, targeted, confidence):
+@pytest.mark.parametrize("box", ["change_of_variables", "projected", "clipped"])
+@pytest.mark.parametrize("norm", ATTACKS)
+def test_finds_the_smallest_perturbation(norm, box, targeted, confidence):
     rng = np.random.default_rng(3)
     weights = 2 * np.linalg.qr(rng.normal(size=(SIZE, SIZE)))[0][:, :CLASSES]
     bias = 0.3 * rng.normal(size=CLASSES)
@@ -68,26 +131,21 @@ def test_l2_finds_the_smallest_perturbation(box, targeted, confidence):
     answers = (x @ weights + bias).argmax(1)
     label = (answers + rng.integers(1, CLASSES, COUNT)) % CLASSES if targeted else answers
     sign = 1 if targeted else -1
-    expected = np.array([minimum(weights, bias, x[i], label[i], sign, 0.0, 1.0, confidence) for i in range(COUNT)])
-    free = np.array([minimum(weights, bias, x[i], label[i], sign, -9.0, 9.0, confidence) for i in range(COUNT)])
+
+    def minima(lower, upper):
+        return np.array(
+            [minimum(norm, weights, bias, x[i], label[i], sign, lower, upper, confidence) for i in range(COUNT)]
+        )
 
     def step(i, k):
         """Over the boundary between the label of example i and class k."""
         normal, logits = weights[:, k] - weights[:, label[i]], x[i] @ weights + bias
-        return smallest_step(x[i], normal[None], (logits[label[i]] - logits[k] + confidence)[None], 0.0, 1.0)
+        lead = logits[label[i]] - logits[k] + confidence
+        return smallest_step(norm, x[i], normal[None], lead[None], 0.0, 1.0)
 
-    attack = cw.l2(
-        objective=cw.logit_margin(confidence),
-        box=getattr(cw, box)(),
-        optimizer=optax.adam(5e-3),
-        search=cw.binary_search(16, initial_c=0.1),
-        steps=3000,
-        abort=cw.never(),
-    )
-    params = (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32))
+    expected, free = minima(0.0, 1.0), minima(-9.0, 9.0)
     goal = (cw.targeted if targeted else cw.untargeted)(label.astype(np.int32))
-    run = jax.jit(cw.batched(attack))
-    result = run(cw.bind(apply, params), jax.random.split(jax.random.key(0), COUNT), jnp.asarray(x, jnp.float32), goal)
+    result = runner(norm, box)(bound(weights, bias), jnp.asarray(x, jnp.float32), goal, confidence)
 
     # Untargeted f6 follows whichever logit comes next, so where the box bends the way it may cross another boundary
     # than the nearest; so the paper's attack does, by its definition. Over the boundary that it crosses, the step is
@@ -96,7 +154,7 @@ def test_l2_finds_the_smallest_perturbation(box, targeted, confidence):
         logits = np.asarray(result.x) @ weights + bias
         logits[np.arange(COUNT), label] = -np.inf
         crossed = np.array([step(i, logits[i].argmax()) for i in range(COUNT)])
-        assert (crossed <= expected * 1.001).mean() > 0.7
+        assert (crossed <= expected * 1.001).mean() > 0.6
         expected = np.where(np.isfinite(expected), crossed, np.inf)
 
     possible = np.isfinite(expected)
@@ -108,3 +166,70 @@ def test_l2_finds_the_smallest_perturbation(box, targeted, confidence):
     assert (expected[possible] > free[possible] * 1.001).any()
     reached = (np.asarray(result.x) @ weights + bias).argmax(1)[possible]
     assert (reached != 0).mean() > 0.5
+
+
+def fewest_pixels(normal, x, lead):
+    """How many pixels have to change for normal @ delta >= lead in the unit box: those that gain most at its edges."""
+    gains = np.maximum(normal * (0 - x), normal * (1 - x))
+    gains = gains.sum(-1) if x.ndim == 3 else gains
+    enough = np.cumsum(np.sort(gains, axis=None)[::-1]) >= lead
+    return enough.argmax() + 1 if enough.any() else np.inf
+
+
+@functools.cache
+def l0_runner(box: str) -> Callable[..., cw.Result]:
+    attack = cw.l0(box=getattr(cw, box)(), search=cw.shrink_mask(removal=cw.one_pixel()), steps=200, largest_c=100.0)
+    return jax.jit(cw.batched(attack))
+
+
+def pixels(box, shape, x, share):
+    """The attack's counts and the fewest there are, between two classes whose leads are about a share of what all
+    pixels together gain.
+    """
+    normal = np.random.default_rng(0).normal(size=shape)
+    if len(shape) == 3:
+        normal = np.abs(normal) * np.sign(normal[..., :1])  # opposite channels cancel in the score of a pixel
+    flat, scores = normal.ravel(), x.reshape(COUNT, -1) @ normal.ravel()
+    bias = scores.max() + share * np.abs(flat).sum() / 2
+    expected = np.array([fewest_pixels(normal, x[i], bias - scores[i] + 0.01) for i in range(COUNT)])
+    model = bound(np.stack([-flat / 2, flat / 2], 1), np.array([bias / 2, -bias / 2]))
+    goal = cw.untargeted(np.zeros(COUNT, np.int32))
+    result = l0_runner(box)(model, jax.random.split(jax.random.key(0), COUNT), jnp.asarray(x, jnp.float32), goal)
+    np.testing.assert_array_equal(result.success, np.isfinite(expected))
+    return np.asarray(result.distance), expected
+
+
+# The score of a pixel is about delta²·dx/dw at a success, where f has no slope. In the change of variables dx/dw falls
+# to zero at the edge of the box: of all the way from the middle to the edge, a pixel scores most at 71 % of it, and one
+# that goes on to the edge next to nothing. So where whole pixels are needed the most useful ones are frozen first.
+SATURATED = pytest.mark.xfail(raises=AssertionError, reason="the released score freezes pixels at the edge of the box")
+
+
+@pytest.mark.parametrize("shape", [(12,), (4, 4, 3)])
+@pytest.mark.parametrize(
+    ("box", "shares"),
+    [
+        ("change_of_variables", [0.05, 0.1]),
+        pytest.param("change_of_variables", [0.45, 0.6], marks=SATURATED),
+        ("projected", [0.05, 0.1, 0.3, 0.45, 0.6, 1.2]),
+        ("clipped", [0.05, 0.1, 0.3, 0.45, 0.6, 1.2]),
+    ],
+)
+def test_l0_finds_the_fewest_pixels_where_all_have_the_same_room(box, shape, shares):
+    x = np.random.default_rng(5).uniform(0.48, 0.52, size=(COUNT, *shape))
+    counts, expected = zip(*[pixels(box, shape, x, share) for share in shares], strict=True)
+    np.testing.assert_array_equal(counts, expected)
+    assert len(np.unique(expected)) >= len(shares) - 1
+
+
+@pytest.mark.parametrize("shape", [(12,), (4, 4, 3)])
+def test_l0_is_at_most_a_pixel_off_where_rooms_differ(shape):
+    # A score of delta² is not what the pixel gains, normal·delta: one close to its bound moves little, whatever that
+    # little is worth. So the greedy rule, as it is printed and released, may freeze the wrong pixel.
+    x = np.clip(np.random.default_rng(5).uniform(-0.1, 1.1, size=(COUNT, *shape)), 0, 1)
+    counts, expected = np.stack([pixels("projected", shape, x, share) for share in [0.05, 0.1, 0.2]], 1)
+    extra = counts - expected
+    assert np.isfinite(expected).all()
+    assert (extra >= 0).all()
+    assert (extra <= 1).all()
+    assert (extra > 0).mean() < 0.2

@@ -1,4 +1,6 @@
-"""Binary search over c against a plain Python copy of the released code's, and what `searched` makes of any attack."""
+"""Searches over c against plain Python copies of the released code's, and what `searched` and `tracked` make of any
+attack.
+"""
 
 import itertools
 from typing import NamedTuple
@@ -10,8 +12,8 @@ import pytest
 from jax import lax
 from jaxtyping import Array
 
-from cwjax.base import Attack, Candidate, Goal, Problem, Progress, closer, problem, untouched
-from cwjax.searches import binary_search, searched
+from cwjax.base import Attack, Candidate, Goal, Problem, Progress, Search, closer, problem, untouched
+from cwjax.searches import binary_search, grow_c, searched, tracked
 
 ROUNDS = 9
 
@@ -111,7 +113,7 @@ class FakeState(NamedTuple):
 
 def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) -> Attack:
     """Takes `length` steps, two backward passes each, and finds an input at `distance(c)` in its last iff
-    c > threshold. From c >= `breaks_at` on, its first step is not finite.
+    c > threshold. From c >= `breaks_at` on, its first step is not finite. The loss it tells is its c.
     """
 
     def init(key, problem):
@@ -130,7 +132,7 @@ def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) 
             taken=taken,
             progress=Progress(
                 best=closer(state.progress.best, candidate),
-                last=state.progress.last._replace(distance=near),
+                last=state.progress.last._replace(distance=near, loss=problem.c),
                 forwards=state.progress.forwards + 1,
                 backwards=state.progress.backwards + 2,
                 finite=finite,
@@ -141,10 +143,11 @@ def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) 
     return Attack(init=init, step=step)
 
 
-def history(attack: Attack, at_most: int = 200) -> list[Progress]:
+def history(attack: Attack, given: Problem | None = None, at_most: int = 200) -> list[Progress]:
     """The progress after each step, until it is done."""
-    step = jax.jit(lambda state: attack.step(lambda x: x, a_problem(), state))
-    state, seen = attack.init(jax.random.key(0), a_problem()), []
+    given = given or a_problem()
+    step = jax.jit(lambda state: attack.step(lambda x: x, given, state))
+    state, seen = attack.init(jax.random.key(0), given), []
     while not state.progress.done:
         state = step(state)
         seen.append(state.progress)
@@ -230,3 +233,121 @@ def test_every_round_starts_from_the_same_key():
 
     drawn = [float(progress.best.c) for progress in history(searched(Attack(init, step), binary_search(4)))]
     assert drawn == [float(jax.random.uniform(jax.random.key(0)))] * 4
+
+
+def counting(at_most: int) -> Search:
+    """As c, the number of times that it has been told; done when told often enough."""
+    return Search(
+        init=lambda problem: jnp.zeros(()),
+        ask=lambda problem, knob: problem._replace(c=knob),
+        tell=lambda problem, knob, outcome: knob + 1,
+        done=lambda knob: knob >= at_most,
+    )
+
+
+@pytest.mark.parametrize(("length", "at_most"), [(5, 7), (7, 7), (9, 7)])
+def test_tracked_tells_after_every_step_and_never_starts_afresh(length, at_most):
+    seen = history(tracked(fake(threshold=-1.0, length=length, distance=lambda c: 1 + c), counting(at_most)))
+    assert [float(p.last.loss) for p in seen] == list(range(min(length, at_most)))  # a new c every step
+    assert [int(p.forwards) for p in seen] == list(range(1, len(seen) + 1))
+    assert [int(p.backwards) for p in seen] == list(range(2, 2 * len(seen) + 1, 2))
+    # What the attack finds, it finds in its last step: at the c of that step, and only if it gets so far.
+    assert [float(p.best.distance) for p in seen[:-1]] == [np.inf] * (len(seen) - 1)
+    assert float(seen[-1].best.distance) == (length if length <= at_most else np.inf)
+    assert all(p.finite for p in seen)
+
+
+def test_tracked_tells_what_the_step_just_taken_came_to():
+    def tell(problem, knob, outcome):
+        return 10 * outcome.forwards.astype(jnp.float32) + outcome.last.loss / 100
+
+    search = counting(at_most=1000)._replace(tell=tell)
+    losses = [float(p.last.loss) for p in history(tracked(fake(threshold=-1.0, length=4, distance=jnp.abs), search))]
+    np.testing.assert_allclose(losses, [0, 10, 20.1, 30.201], rtol=1e-6)
+
+
+def test_tracked_ends_with_a_step_that_is_not_finite():
+    attack = tracked(fake(threshold=-1.0, length=9, distance=jnp.abs, breaks_at=3.0), counting(7))
+    assert [bool(p.finite) for p in history(attack)] == [True] * 3 + [False]
+
+
+def test_tracked_starts_from_the_problem_that_is_asked_for():
+    search = counting(at_most=9)._replace(init=lambda problem: jnp.float32(0.25))
+    state = tracked(fake(threshold=0.0, length=3, distance=jnp.abs), search).init(jax.random.key(0), a_problem())
+    assert float(state.inner.c) == 0.25
+    assert not state.progress.done
+    assert int(state.progress.forwards) == 0
+
+
+def grown(c: float, factor: float, largest: float) -> list[float]:
+    """The weights that `li_attack.py` and `l0_attack.py` try in a round that fails."""
+    tried = []
+    while c < largest:
+        tried.append(c)
+        c *= factor
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("c", "every", "factor", "largest", "weights"),
+    [
+        (1e-5, 3, 2.0, 20.0, 21),  # li_attack.py
+        (1e-3, 2, 2.0, 2e6, 31),  # l0_attack.py
+        (1.0, 1, 10.0, 1000.0, 3),  # what is equal to the largest is not tried
+        (1.0, 4, 10.0, 1001.0, 4),
+        (0.75, 5, 1.5, 0.76, 1),
+    ],
+)
+def test_c_grows_as_in_the_released_code(c, every, factor, largest, weights):
+    search = grow_c(every=every, factor=factor, largest=largest)
+    endless = fake(threshold=np.inf, length=10**6, distance=jnp.abs)
+    seen = history(tracked(endless, search), a_problem()._replace(c=jnp.float32(c)))
+    expected = grown(c, factor, largest)
+    assert len(expected) == weights
+    np.testing.assert_allclose([p.last.loss for p in seen], np.repeat(expected, every), rtol=1e-5)
+
+
+def test_a_round_ends_with_the_attack_and_the_next_begins_at_its_own_c():
+    # Within each of two rounds, from c = 1 and c = 5, the weight doubles every second step, until it is above 3.
+    plain = fake(threshold=0.0, length=1, distance=jnp.abs)
+
+    def step(model, problem, state):
+        after = plain.step(model, problem, state)
+        return after._replace(progress=after.progress._replace(done=problem.c > 3))
+
+    rounds = Search(
+        init=lambda problem: jnp.float32(1),
+        ask=lambda problem, knob: problem._replace(c=knob),
+        tell=lambda problem, knob, outcome: knob + 4,
+        done=lambda knob: knob > 8,
+    )
+    seen = history(searched(tracked(plain._replace(step=step), grow_c(every=2, largest=100.0)), rounds))
+    assert [float(p.last.loss) for p in seen] == [1, 1, 2, 2, 4, 5]
+
+
+def test_growing_asks_for_c_alone():
+    given, search = a_problem()._replace(c=jnp.float32(0.3)), grow_c()
+    asked = search.ask(given, search.init(given)._replace(c=jnp.float32(7)))
+    assert float(asked.c) == 7
+    assert asked.goal is given.goal
+    for field in set(Problem._fields) - {"c", "goal"}:
+        np.testing.assert_array_equal(getattr(asked, field), getattr(given, field))
+
+
+def test_the_numbers_of_growth_may_be_traced():
+    given = a_problem()
+
+    @jax.jit
+    def after(tells, every, factor, largest):
+        search = grow_c(every=every, factor=factor, largest=largest)
+        knob = lax.fori_loop(0, tells, lambda _, knob: search.tell(given, knob, outcome(False)), search.init(given))
+        return knob.c, search.done(knob)
+
+    assert [float(leaf) for leaf in after(7, 3, 2.0, 5.0)] == [4, False]
+    assert [float(leaf) for leaf in after(7, 2, 3.0, 27.0)] == [27, True]
+
+
+@pytest.mark.parametrize("numbers", [{"every": 0}, {"factor": 1.0}, {"factor": 0.5}, {"largest": 0.0}])
+def test_growth_that_cannot_be_is_refused(numbers):
+    with pytest.raises(ValueError, match="must be"):
+        grow_c(**numbers)
