@@ -3,7 +3,7 @@
 Claim: the L0 and L-infinity attacks, which the authors' code and every peer run one image at a time, gain from a batch,
 although each example follows its own search.
 
-    python -m benchmarks.batching                       # COST
+    python -m benchmarks.batching                       # three minutes on 2 cores
     python -m benchmarks.batching --attacks linf --batch 256
 
 Network: the report's MNIST CNN, trained on mnist5k (the first time a minute more). Each attack at the paper's settings

@@ -26,9 +26,10 @@ import tyro
 from matplotlib.figure import Figure
 
 import cwjax as cw
-from cwjax.lab import data, environment, store, training
+from cwjax.lab import environment, store
 from cwjax.lab.attacking import rows_of
 from cwjax.lab.progress import progress, say
+from experiments.subject import subject
 
 WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0, 89.0)
 # Of Figure 2: weight -> success and mean distance. The distances fit squared norms.
@@ -56,11 +57,10 @@ class Arguments:
 def main(arguments: Arguments) -> list[dict[str, float]]:
     """Runs the experiment; one row for each weight."""
     store.make_folder(arguments.out)
-    trained = training.train(training.Training(data=arguments.data, epochs=arguments.epochs), arguments.models)
-    dataset = data.load(arguments.data, "test")
-    some = dataset._replace(images=dataset.images[: arguments.examples], labels=dataset.labels[: arguments.examples])
+    trained, some = subject(
+        arguments.data, epochs=arguments.epochs, examples=arguments.examples, models=arguments.models
+    )
     x, goal = jnp.asarray(some.images), rows_of(some, "random", seed=arguments.seed).goal()
-    cw.validate(trained.model, x, goal)
     keys = jax.random.split(jax.random.key(0), len(x))
 
     @jax.jit

@@ -43,9 +43,10 @@ import tyro
 from matplotlib.figure import Figure
 
 import cwjax as cw
-from cwjax.lab import data, environment, store, training
+from cwjax.lab import environment, store
 from cwjax.lab.progress import progress, say
 from cwjax.lab.rows import rows_of
+from experiments.subject import subject
 
 CASES = ("best", "average", "worst")
 # Of Table III: (box, case) -> (distortion, success) of f1 … f7.
@@ -80,10 +81,9 @@ class Arguments:
 def main(arguments: Arguments) -> list[dict[str, Any]]:
     """Runs the experiment; one row for each objective, box and case."""
     store.make_folder(arguments.out)
-    trained = training.train(training.Training(data=arguments.data, epochs=arguments.epochs), arguments.models)
-    dataset = data.load(arguments.data, "test")
-    some = dataset._replace(images=dataset.images[: arguments.examples], labels=dataset.labels[: arguments.examples])
-    cw.validate(trained.model, some.images, cw.untargeted(some.labels))
+    trained, some = subject(
+        arguments.data, epochs=arguments.epochs, examples=arguments.examples, models=arguments.models
+    )
     targets = rows_of(some, "all", seed=0)
     settings = {key: str(value) for key, value in dataclasses.asdict(arguments).items() if key not in ("out", "models")}
     identity = store.fingerprint(settings | {"weights": store.fingerprint(trained.card)})[:12]

@@ -29,6 +29,30 @@ def mlp(params: dict[str, Array], x: Array) -> Array:
     return hidden @ params["w2"] + params["b2"][None]
 
 
+def counted() -> tuple[cw.Model, dict[str, int]]:
+    """The network of `mlp_params()`, and how often it was called "forward" and "backward" since."""
+    calls = {"forward": 0, "backward": 0}
+
+    def count(kind):
+        jax.debug.callback(lambda: calls.update({kind: calls[kind] + 1}))
+
+    @jax.custom_vjp
+    def watched(logits):
+        return logits
+
+    def backward(_, slope):
+        count("backward")
+        return (slope,)
+
+    watched.defvjp(lambda logits: (logits, None), backward)
+
+    def apply(params, x):
+        count("forward")
+        return watched(mlp(params, x))
+
+    return cw.bind(apply, mlp_params()), calls
+
+
 def inputs(count: int, seed: int = 1) -> np.ndarray:
     """Inputs in [0, 1], some of their elements exactly on a bound."""
     x = np.random.default_rng(seed).uniform(-0.2, 1.2, size=(count, *SHAPE))

@@ -335,28 +335,10 @@ def test_with_its_attack_in_one_program_and_in_chunks():
 
 
 def test_forwards_and_backwards_are_the_calls_of_the_model():
-    calls = {"forward": 0, "backward": 0}
-
-    def count(kind):
-        jax.debug.callback(lambda: calls.update({kind: calls[kind] + 1}))
-
-    @jax.custom_vjp
-    def watched(logits):
-        return logits
-
-    def backward(_, slope):
-        count("backward")
-        return (slope,)
-
-    watched.defvjp(lambda logits: (logits, None), backward)
-
-    def apply(params, x):
-        count("forward")
-        return watched(problems.mlp(params, x))
-
+    model, calls = problems.counted()
     most = int(repaired()[1].repairs.argmax())
     start, x, goal = pick([most], solved(), X, GOAL)
-    result, rounding = repair(start, cw.bind(apply, MODEL.params), x, goal)
+    result, rounding = repair(start, model, x, goal)
     jax.effects_barrier()
     assert rounding.repairs[0] > 1
     assert calls == {"forward": 1 + rounding.repairs[0], "backward": 1 + rounding.repairs[0]}

@@ -34,6 +34,7 @@ class Row:
     lower: float = 0.0
     upper: float = 1.0
     goal: cw.Goal = GOAL
+    fooled: float = 0.6  # at least this share of the examples
 
 
 def paper(name: str, *, objective=None, around=lambda attack: attack, row=None, **fixed) -> Row:
@@ -52,7 +53,6 @@ def paper(name: str, *, objective=None, around=lambda attack: attack, row=None, 
 ATTACKS = {
     "l2": paper("l2"),
     "l2, wider box": paper("l2", box=cw.change_of_variables(-0.5, 1.7), row={"lower": -0.5, "upper": 1.7}),
-    "l2, projected": paper("l2", box=cw.projected()),
     "l2, clipped, Nesterov": paper("l2", box=cw.clipped(), optimizer=cw.optimizers.nesterov(1e-2)),
     "l1": paper("l1"),
     "linf": paper("linf"),
@@ -63,8 +63,13 @@ ATTACKS = {
     "linf, best target": paper(
         "linf", around=lambda attack: cw.best_target(attack, problems.CLASSES), row={"goal": LEAVE}
     ),
+    # Every one of its targets has to be reached.
     "l2, worst target": paper(
-        "l2", around=lambda attack: cw.worst_target(attack, problems.CLASSES), row={"goal": LEAVE}
+        "l2",
+        around=lambda attack: cw.worst_target(attack, problems.CLASSES),
+        steps=80,
+        rounds=6,
+        row={"goal": LEAVE, "fooled": 0.2},
     ),
     "l0, average target": paper(
         "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
@@ -134,7 +139,7 @@ def assert_same(result: cw.Result, expected: cw.Result) -> None:
 @pytest.mark.parametrize("confidence", [0.0, 1.5])
 def test_most_examples_are_fooled(row, confidence):
     # Without this, the laws that follow would hold for an attack that does nothing.
-    assert attacked(row, confidence).success.mean() > 0.6
+    assert attacked(row, confidence).success.mean() > row.fooled
 
 
 @every_combination
@@ -229,26 +234,8 @@ def test_the_best_distance_never_grows_along_a_trace(row):
 
 @every_attack
 def test_forwards_and_backwards_are_the_calls_of_the_model(row):
-    calls = {"forward": 0, "backward": 0}
-
-    def count(kind):
-        jax.debug.callback(lambda: calls.update({kind: calls[kind] + 1}))
-
-    @jax.custom_vjp
-    def watched(logits):
-        return logits
-
-    def backward(_, slope):
-        count("backward")
-        return (slope,)
-
-    watched.defvjp(lambda logits: (logits, None), backward)
-
-    def apply(params, x):
-        count("forward")
-        return watched(problems.mlp(params, x))
-
-    result = cw.batched(row.make())(cw.bind(apply, MODEL.params), *pick([3], KEYS, X, row.goal))
+    model, calls = problems.counted()
+    result = cw.batched(row.make())(model, *pick([3], KEYS, X, row.goal))
     jax.effects_barrier()
     assert calls == {"forward": int(result.forwards[0]), "backward": int(result.backwards[0])}
     assert calls["forward"] > 3
@@ -330,7 +317,7 @@ def test_inputs_of_half_precision_give_results_of_half_precision(row, dtype):
     x = X.astype(dtype)
     result = runner(row)(MODEL, KEYS, x, row.goal)
     assert result.x.dtype == dtype
-    assert result.success.mean() > 0.6
+    assert result.success.mean() > row.fooled
     assert result.finite.all()
     assert cw.metrics.successes(MODEL, result.x, row.goal)[result.success].all()
     measured = cw.metrics.norms(x, result.x)[row.norm]
@@ -339,6 +326,6 @@ def test_inputs_of_half_precision_give_results_of_half_precision(row, dtype):
 
 def test_a_weight_beyond_half_precision_does_not_overflow():
     attack = problems.small_l2(objective=cw.logit_margin(1e4), search=cw.binary_search(9), steps=3)
-    result = jax.jit(cw.batched(attack))(MODEL, KEYS, X.astype(jnp.float16), row.goal)
+    result = jax.jit(cw.batched(attack))(MODEL, KEYS, X.astype(jnp.float16), GOAL)
     assert result.finite.all()
     assert not result.success.any()
