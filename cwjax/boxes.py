@@ -55,6 +55,9 @@ def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
 def clipped(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
     """Clipped gradient descent: w roams freely, f sees `clip(w)`, D sees w itself; `f(min(max(x + delta, 0), 1))` in
     the paper.
+
+    Outside the box f has no slope. Under a penalty that has none there either, as L-infinity's below tau, a pixel that
+    has left the box stays out, and the attack may fail for it.
     """
     check_bounds(lower, upper)
     return Box(
