@@ -52,12 +52,10 @@ def paper(name: str, *, objective=None, around=lambda attack: attack, row=None, 
 # Held to every law.
 ATTACKS = {
     "l2": paper("l2"),
-    "l2, wider box": paper("l2", box=cw.change_of_variables(-0.5, 1.7), row={"lower": -0.5, "upper": 1.7}),
     "l2, clipped, Nesterov": paper("l2", box=cw.clipped(), optimizer=cw.optimizers.nesterov(1e-2)),
     "l1": paper("l1"),
     "linf": paper("linf"),
     "l0": paper("l0"),
-    "l0, one pixel a round, projected": paper("l0", removal=cw.one_pixel(), box=cw.projected()),
     "lbfgs": paper("lbfgs"),
     "l2, restarted": paper("l2", around=lambda attack: cw.restarted(attack, 3, 0.5)),
     "linf, best target": paper(
@@ -71,9 +69,6 @@ ATTACKS = {
         rounds=6,
         row={"goal": LEAVE, "fooled": 0.2},
     ),
-    "l0, average target": paper(
-        "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
-    ),
 }
 
 # Held to the laws that one compiled program can show.
@@ -83,7 +78,8 @@ COMBINATIONS = {
     for box in cw.BOXES
     for name, rate in (("gradient_descent", 0.05), ("momentum", 0.01), ("nesterov", 0.01), ("adam", 0.05))
 } | {
-    f"{norm}, {name}": paper(norm, objective=objective)
+    # Where the softmax saturates, f2, f3 and f4 have next to no slope: they fail more often (the paper's Table III).
+    f"{norm}, {name}": paper(norm, objective=objective, row={"fooled": 0.3 if name in ("f2", "f3", "f4") else 0.6})
     for norm in ("l2", "linf")
     for name, objective in cw.OBJECTIVES.items()
 }
@@ -93,6 +89,11 @@ COMBINATIONS |= {
     "l2, f5 without its hinge": paper("l2", objective=functools.partial(cw.log_half_probability, hinged=False)),
     "lbfgs, change of variables": paper("lbfgs", box=cw.change_of_variables()),
     "lbfgs, clipped": paper("lbfgs", box=cw.clipped()),
+    "l2, wider box": paper("l2", box=cw.change_of_variables(-0.5, 1.7), row={"lower": -0.5, "upper": 1.7}),
+    "l0, one pixel a round, projected": paper("l0", removal=cw.one_pixel(), box=cw.projected()),
+    "l0, average target": paper(
+        "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
+    ),
     "lbfgs, f6": paper("lbfgs", objective=cw.logit_margin),
 }
 
