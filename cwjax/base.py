@@ -167,6 +167,22 @@ def untouched(problem: Problem) -> Progress:
     )
 
 
+def continued(
+    total: Progress, before: Progress, after: Progress, *, best: Candidate, over: Bool[Array, ""]
+) -> Progress:
+    """The progress of an attack that runs another one several times, after a step of the inner one from `before` to
+    `after`.
+    """
+    return Progress(
+        best=best,
+        last=after.last,
+        forwards=total.forwards + after.forwards - before.forwards,
+        backwards=total.backwards + after.backwards - before.backwards,
+        finite=after.finite,
+        done=over | ~after.finite,
+    )
+
+
 def found(candidate: Candidate) -> Bool[Array, ""]:
     """Whether the candidate is an adversarial example at all."""
     return jnp.isfinite(candidate.distance)

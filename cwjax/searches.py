@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from cwjax.base import Attack, Knob, Progress, Search, State, closer, found, select, untouched
+from cwjax.base import Attack, Knob, Progress, Search, State, closer, continued, found, select, untouched
 from cwjax.checks import check_number
 
 
@@ -39,13 +39,8 @@ def searched(attack: Attack, search: Search) -> Attack:
             key=state.key,
             knob=knob,
             inner=select(after.done, restarted, inner),
-            progress=Progress(
-                best=closer(state.progress.best, after.best),
-                last=after.last,
-                forwards=state.progress.forwards + after.forwards - before.forwards,
-                backwards=state.progress.backwards + after.backwards - before.backwards,
-                finite=after.finite,
-                done=search.done(knob) | ~after.finite,
+            progress=continued(
+                state.progress, before, after, best=closer(state.progress.best, after.best), over=search.done(knob)
             ),
         )
 

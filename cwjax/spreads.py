@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from cwjax.base import Attack, Candidate, Knob, Progress, Spread, State, closer, select, untouched
+from cwjax.base import Attack, Candidate, Knob, Progress, Spread, State, closer, continued, select, untouched
 from cwjax.checks import check_number
 
 
@@ -171,14 +171,7 @@ def _in_turn(attack: Attack, spread: Spread, choose: Callable, *, nothing: float
             version=version,
             kept=kept,
             inner=select(after.done, restarted, inner),
-            progress=Progress(
-                best=best,
-                last=after.last,
-                forwards=state.progress.forwards + after.forwards - before.forwards,
-                backwards=state.progress.backwards + after.backwards - before.backwards,
-                finite=after.finite,
-                done=over | ~after.finite,
-            ),
+            progress=continued(state.progress, before, after, best=best, over=over),
         )
 
     return Attack(init=init, step=step)
