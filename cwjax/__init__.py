@@ -48,10 +48,11 @@ from cwjax.objectives import (
     smooth_probability_margin,
 )
 from cwjax.optimizers import OPTIMIZERS
-from cwjax.runners import Lanes, Trace, batched, chunked, lanes, traced
+from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
 from cwjax.searches import binary_search, grow_c, searched, tracked
 from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
+from cwjax.streaming import Pool, Status, streamed
 
 __version__ = "0.1.0"
 
@@ -71,12 +72,14 @@ __all__ = [
     "Lanes",
     "Model",
     "Objective",
+    "Pool",
     "Problem",
     "Progress",
     "Result",
     "Rounding",
     "Search",
     "Spread",
+    "Status",
     "Trace",
     "aborts",
     "average_target",
@@ -120,10 +123,12 @@ __all__ = [
     "restarted",
     "searched",
     "searches",
+    "sharded",
     "shrink_mask",
     "shrink_tau",
     "smooth_logit_margin",
     "smooth_probability_margin",
+    "streamed",
     "targeted",
     "traced",
     "tracked",

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
 from cwjax.base import Attack, Goal, Progress, Result, Runner, State, found, problem
@@ -18,6 +19,7 @@ from cwjax.checks import check_batch, check_number
 from cwjax.models import Model
 
 Output = TypeVar("Output")
+Examples = TypeVar("Examples")
 
 
 class Trace(NamedTuple):
@@ -65,7 +67,7 @@ def lanes(attack: Attack) -> Lanes:
 
         return jax.vmap(one)(x, goal, states)
 
-    return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: _result(state.progress)))
+    return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: result_of(state.progress)))
 
 
 def batched(attack: Attack) -> Runner:
@@ -129,19 +131,47 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
         count = x.shape[0]
         if count <= size:
             return runner(model, keys, x, goal)
-        chunks = -(-count // size)
-        order = jnp.arange(chunks * size) % count
-
-        def split(leaf):
-            return leaf[order].reshape(chunks, size, *leaf.shape[1:])
-
-        results = lax.map(lambda part: runner(model, *part), jax.tree.map(split, (keys, x, goal)))
+        filled = _filled_up((keys, x, goal), size)
+        chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), filled)
+        results = lax.map(lambda chunk: runner(model, *chunk), chunks)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
 
     return run
 
 
-def _result(progress: Progress) -> Result:
+def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
+    """The runner on every device of the mesh at once, each with its share of the examples, and a loop of its own: they
+    do not talk to each other, and a device that is through waits for none.
+
+    Shares are equal; a last one that is not full is filled up with the first examples again, whose second results are
+    dropped. With several processes, pass global arrays, as to any program on such a mesh.
+
+    Args:
+      runner: `batched(attack)`, `chunked(batched(attack), size)`, or any other that can be compiled.
+      mesh: the devices; the examples are spread along all of its axes.
+    """
+    whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
+    each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
+
+    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Output:
+        check_batch(model, keys, x, goal)
+        results = each(model, *_filled_up((keys, x, goal), mesh.size))
+        return jax.tree.map(lambda leaf: leaf[: x.shape[0]], results)
+
+    return run
+
+
+def _filled_up(examples: Examples, multiple: int) -> Examples:
+    """The examples, and the first ones again, until their number is a multiple."""
+    count = jax.tree.leaves(examples)[0].shape[0]
+    if not count % multiple:
+        return examples
+    order = jnp.arange(-(-count // multiple) * multiple) % count
+    return jax.tree.map(lambda leaf: leaf[order], examples)
+
+
+def result_of(progress: Progress) -> Result:
+    """What a runner returns of an attack's progress."""
     best = progress.best
     return Result(
         x=best.x,

@@ -1,0 +1,308 @@
+"""The engine: an attack on a queue of examples, driven from the host. Finished examples stop costing.
+
+A number of *lanes* runs in one compiled program, a *turn*: every lane whose example has ended takes the next one from
+the queue, all lanes do some steps of the attack, and each stores what it has found. Queue, lanes and results stay on
+the device, and the host only says "once more": it reads what came of one turn while the next one runs. When the queue
+is empty and lanes fall idle, those still at work are moved together into half as many.
+
+This is the one runner that calls `jax.jit` itself: there is no compiled program around it.
+"""
+
+import functools
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from cwjax import memory
+from cwjax.base import Attack, Goal, Result, State, problem, select, untouched
+from cwjax.checks import check_batch, check_number
+from cwjax.models import Model
+from cwjax.runners import lanes, result_of
+
+WIDTH = {"cpu": 128}
+"""What width="auto" takes by the kind of a device, and on the kinds that are not named `WIDTH_ELSEWHERE`."""
+WIDTH_ELSEWHERE = 4096
+
+_SHARE = 0.8  # of the available memory that a program may plan with
+_PATIENCE = 1.0  # seconds that lanes have been idle, for each second of compiling, before they are moved together
+
+
+class Queue(NamedTuple):
+    """What is to be done: N rows."""
+
+    keys: PRNGKeyArray  # [N]
+    x: Float[Array, "N *S"]
+    goal: Goal  # fields [N]
+
+
+class Pool(NamedTuple):
+    """How far a run has come. On D devices their arrays lie one after the other along the leading axis."""
+
+    states: State  # [W]: one a lane
+    row: Int[Array, "W"]  # int32: of the queue, that the lane works on; N: none
+    head: Int[Array, ""]  # int32: rows that have been handed out
+    results: Result  # [D·N]: what is known of every row; on each device, of those that its lanes worked on
+
+
+class Count(NamedTuple):
+    """What the host reads of a turn, one entry a device."""
+
+    finished: Int[Array, "D"]  # int32: rows whose attack has come to its end
+    found: Int[Array, "D"]  # int32: rows with an adversarial example so far
+    forwards: Float[Array, "D"]  # float32: forward passes spent
+
+
+class Status(NamedTuple):
+    """What `watch` is told after a turn."""
+
+    finished: int  # examples whose attack has come to its end
+    total: int  # examples in all
+    found: int  # examples fooled so far
+    forwards: int  # forward passes spent so far, to seven digits
+    width: int  # lanes
+    lane_steps: int  # steps of all lanes so far, idle ones included
+    pool: Callable[[], Pool]  # how far the run has come, copied to the host: see `resume`
+
+
+def streamed(
+    attack: Attack | Callable[..., Attack],
+    *,
+    width: int | Literal["auto"] = "auto",
+    every: int = 25,
+    mesh: Mesh | None = None,
+    watch: Callable[[Status], bool | None] = lambda status: None,
+) -> Callable[..., Result]:
+    """The attack on any number of examples, `width` of them at a time, none waiting for another.
+
+    It is driven from the host: do not put it under `jax.jit`. It compiles once for inputs of the same shapes, and once
+    more for each smaller number of lanes at the end, at most log2(width) times; those only when idle lanes have cost as
+    much time as the compiler took.
+
+    Args:
+      attack: an attack; or a function that makes one from numbers, which become keyword arguments of the runner and are
+        traced, so that a sweep over them compiles once.
+      width: lanes. "auto": 128 on a CPU, 4096 on other devices, times the devices of the mesh. Never more than there
+        are examples; and half as many, and half again, until the memory holds them: with a warning, if a number was
+        asked for.
+      every: steps in a turn. A lane whose example has ended waits for the end of the turn, half a turn on average.
+      mesh: devices to spread the lanes over, along all axes of the mesh, with one queue for all. They must belong to
+        this process. None: the default device.
+      watch: called after every turn. If it returns True, the run stops.
+
+    Returns:
+      A function `(model, keys, x, goal, *, resume=None, **numbers) -> Result`, with arguments and errors as for
+      `batched`. Of a run that was stopped, `Result.finished` tells which examples came to their end; the others have
+      the best that was found so far. `resume` is what `Status.pool()` gave in a run with the same other arguments, as
+      many devices and the same `attack`: the run goes on from there, with the width it had.
+    """
+    if width != "auto":
+        check_number("width", width, least=1)
+    check_number("every, the steps in a turn,", every, least=1)
+    make = (lambda: attack) if isinstance(attack, Attack) else attack
+    programs: dict[Any, _Program] = {}
+
+    def run(model: Model, keys: Array, x: Array, goal: Goal, *, resume: Pool | None = None, **numbers: Any) -> Result:
+        check_batch(model, keys, x, goal)
+        devices = mesh or Mesh(list(jnp.zeros(()).devices()), ("lanes",))
+        work = (jax.tree.map(jnp.array, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
+        work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
+
+        def program(width: int) -> _Program:
+            shapes = jax.tree.map(jax.typeof, work)
+            signature = (width, devices, jax.tree.structure(shapes), *jax.tree.leaves(shapes))
+            if signature not in programs:
+                programs[signature] = _compiled(make, every, devices, shapes, width)
+            return programs[signature]
+
+        if resume is not None:
+            _check_pool(resume, x, devices)
+            resume = jax.device_put(resume, _placed(devices, _layout(devices.axis_names)))
+            return _served(program, every, work, resume, devices, watch)
+        wanted = fits = _wanted(width, len(x), devices)
+        while fits > devices.size and not _fits(program(fits), work, devices):
+            fits = _half(fits, devices)
+        while True:
+            if fits < wanted and width != "auto":
+                warnings.warn(f"a width of {wanted} does not fit into memory, going on with {fits}", stacklevel=2)
+            try:
+                return _served(program, every, work, program(fits).idle(work[0], work[2]), devices, watch)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or fits <= devices.size:
+                    raise
+            fits = _half(fits, devices)  # out here, where the error no longer holds on to memory
+
+    return run
+
+
+def _served(program, every: int, work, pool: Pool, devices: Mesh, watch) -> Result:
+    """Turn after turn, until every row has its result."""
+    total, width = len(work[2].x), len(pool.row)
+    turn, _, compiling = program(width)
+    pool, count = turn(*work, pool)
+    lane_steps, idle, began = 0, 0.0, time.monotonic()
+    while True:
+        pool, following = turn(*work, pool)
+        finished, found, forwards = (int(np.asarray(each).sum()) for each in count)  # waits for the turn before
+        count, lane_steps, left = following, lane_steps + every * width, total - finished
+        status = Status(
+            finished=finished,
+            total=total,
+            found=found,
+            forwards=forwards,
+            width=width,
+            lane_steps=lane_steps,
+            pool=functools.partial(jax.device_get, pool),
+        )
+        if watch(status) or not left:
+            return _merged(pool.results, devices.size)
+
+        now = time.monotonic()
+        idle, began = idle + (now - began) * max(1 - left / width, 0), now
+        if left <= _half(width, devices) < width and idle >= _PATIENCE * compiling:
+            width, idle = _half(width, devices), 0.0
+            order = np.argsort(np.asarray(pool.states.progress.done), kind="stable")
+            pool = _moved(pool, order[:width], devices)
+            turn, _, compiling = program(width)
+
+
+class _Program(NamedTuple):
+    """A turn of some width, compiled."""
+
+    turn: jax.stages.Compiled  # (numbers, model, queue, pool) -> (pool, count)
+    idle: Callable[..., Pool]  # (numbers, queue) -> a pool whose lanes have nothing to do yet
+    seconds: float  # that compiling it took
+
+
+def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
+    began = time.monotonic()
+    specs, given = _layout(devices.axis_names), (PartitionSpec(),) * 3
+    turn = jax.jit(
+        jax.shard_map(
+            functools.partial(_turn, make, every, devices.axis_names),
+            mesh=devices,
+            in_specs=(*given, specs),
+            out_specs=(specs, specs.row),
+            check_vma=False,
+        ),
+        in_shardings=_placed(devices, (*given, specs)),
+        donate_argnums=3,
+    )
+    idle = jax.jit(functools.partial(_idle, make, width, devices.size), out_shardings=_placed(devices, specs))
+    compiled = turn.lower(*shapes, jax.eval_shape(idle, shapes[0], shapes[2])).compile()
+    return _Program(turn=compiled, idle=idle, seconds=time.monotonic() - began)
+
+
+def _layout(axes: tuple[str, ...]) -> Pool:
+    """Where the parts of a pool lie: all side by side, but for the head of the queue, which every device has."""
+    split = PartitionSpec(axes)
+    return Pool(states=split, row=split, head=PartitionSpec(), results=split)
+
+
+def _placed(devices: Mesh, specs: Any) -> Any:
+    return jax.tree.map(functools.partial(NamedSharding, devices), specs)
+
+
+def _turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool: Pool) -> tuple[Pool, Count]:
+    """What one device does in a turn: free lanes take rows, all lanes do `every` steps, and store what they found."""
+    begin, advance, result = lanes(make(**numbers))
+    total, free = queue.x.shape[0], pool.states.progress.done
+
+    place, taken = _places(free, axes)
+    row = jnp.where(free, jnp.minimum(pool.head + place, total), pool.row)
+    keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue)
+    states = jax.vmap(select)(free, begin(keys, x, goal), pool.states)
+    states = advance(model, x, goal, _ended(states, states.progress.done | (row == total)), every)
+
+    own, running = result(states), ~states.progress.done
+    results = jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), pool.results, own)
+
+    def summed(of_row, of_lane):
+        # A row that moved to another device has left an old result here: count it where it runs, or where it ended.
+        return jnp.where(results.finished, of_row, 0).sum() + jnp.where(running, of_lane, 0).sum()
+
+    count = Count(
+        finished=results.finished.sum(),
+        found=summed(results.success, own.success),
+        forwards=summed(results.forwards.astype(jnp.float32), own.forwards.astype(jnp.float32)),
+    )
+    head = jnp.minimum(pool.head + taken, total)
+    return Pool(states=states, row=row, head=head, results=results), jax.tree.map(lambda leaf: leaf[None], count)
+
+
+def _places(free: Bool[Array, "W"], axes: tuple[str, ...]) -> tuple[Int[Array, "W"], Int[Array, ""]]:
+    """For each free lane, how many free lanes come before it, those of the devices before included; and how many
+    there are in all.
+    """
+    each = lax.all_gather(free.sum(), axes)
+    before = jnp.where(jnp.arange(each.size) < lax.axis_index(axes), each, 0).sum()
+    return before + jnp.cumsum(free) - 1, each.sum()
+
+
+def _idle(make, width: int, devices: int, numbers, queue: Queue) -> Pool:
+    """Before the first turn: no lane has anything to do, and no row a result."""
+    total, example = queue.x.shape[0], jax.tree.map(lambda leaf: leaf[0], queue)
+    state = jax.eval_shape(make(**numbers).init, example.keys, problem(example.x, example.goal))
+    states = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), state)
+    nothing = jax.vmap(lambda x, goal: result_of(untouched(problem(x, goal))))(queue.x, queue.goal)
+    return Pool(
+        states=_ended(states, jnp.ones(width, bool)),
+        row=jnp.full(width, total, jnp.int32),
+        head=jnp.zeros((), jnp.int32),
+        results=jax.tree.map(lambda leaf: jnp.concatenate([leaf] * devices), nothing),
+    )
+
+
+def _ended(states: State, done: Bool[Array, "W"]) -> State:
+    return states._replace(progress=states.progress._replace(done=done))
+
+
+def _moved(pool: Pool, lanes: np.ndarray, devices: Mesh) -> Pool:
+    """The pool with the lanes named, and no others."""
+    layout = _placed(devices, _layout(devices.axis_names))
+    move = jax.jit(
+        lambda lanes_: jax.tree.map(lambda leaf: leaf[lanes], lanes_), out_shardings=(layout.states, layout.row)
+    )
+    states, row = move((pool.states, pool.row))
+    return pool._replace(states=states, row=row)
+
+
+def _merged(results: Result, devices: int) -> Result:
+    """Of every row, the result from the device that spent most on it: where it ran last."""
+    if devices == 1:
+        return results
+    parts = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(devices, -1, *leaf.shape[1:]), results)
+    last = parts.forwards.argmax(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[last, np.arange(len(last))]), parts)
+
+
+def _wanted(width: int | Literal["auto"], total: int, devices: Mesh) -> int:
+    """Lanes to begin with, before memory has its say: as many on every device."""
+    kind = devices.devices.flat[0].platform
+    wanted = WIDTH.get(kind, WIDTH_ELSEWHERE) * devices.size if width == "auto" else width
+    return -(-min(wanted, total) // devices.size) * devices.size
+
+
+def _half(width: int, devices: Mesh) -> int:
+    return max(-(-width // (2 * devices.size)), 1) * devices.size
+
+
+def _fits(program: _Program, work, devices: Mesh) -> bool:
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(work))
+    return memory.needed(program.turn) - held <= _SHARE * memory.available(list(devices.devices.flat))
+
+
+def _check_pool(pool: Pool, x: Array, devices: Mesh) -> None:
+    rows = pool.results.x.shape[0]
+    if rows != len(x) * devices.size or pool.results.x.shape[1:] != x.shape[1:] or len(pool.row) % devices.size:
+        raise ValueError(
+            f"the run to resume had results of shape {list(pool.results.x.shape)} and {len(pool.row)} lanes, which is "
+            f"not that of {len(x)} examples of shape {list(x.shape[1:])} on {devices.size} devices"
+        )
