@@ -24,6 +24,7 @@ Output = TypeVar("Output")
 
 _LEFT_ALONE = {"shard_map"}  # its body cannot be traced outside the mesh
 _LARGEST_WINDOW = 16  # a pool over more elements than this stays as it is
+_FEW_FEATURES, _SMALL_KERNEL = 4, 25  # a convolution to no more features, with no more elements, is done by shifts
 
 
 def canonical(function: Callable[Arguments, Output]) -> Callable[Arguments, Output]:
@@ -110,10 +111,33 @@ def _convolution(*, dimension_numbers: Any, feature_group_count: int, batch_grou
     def apply(image, kernel):
         image = lax.optimization_barrier(image.transpose(channels_last(images)))
         kernel = lax.optimization_barrier(kernel.transpose((*kernels[2:], kernels[1], kernels[0])))
-        result = lax.conv_general_dilated(image, kernel, dimension_numbers=layout, **params)
+        few = kernel.shape[-1] <= _FEW_FEATURES and np.prod(kernel.shape[:-2]) <= _SMALL_KERNEL
+        if few and _is_plain(**params):
+            result = _by_shifts(image, kernel, params["padding"], params["preferred_element_type"])
+        else:
+            result = lax.conv_general_dilated(image, kernel, dimension_numbers=layout, **params)
         return result.transpose(np.argsort(channels_last(results)))
 
     return apply
+
+
+def _is_plain(*, window_strides: Sequence[int], lhs_dilation: Sequence[int], rhs_dilation: Sequence[int], **_: Any):
+    return {*window_strides, *lhs_dilation, *rhs_dilation} == {1}
+
+
+def _by_shifts(image: Array, kernel: Array, padding: Any, dtype: Any) -> Array:
+    """A convolution to few features, such as the gradient in the pixels themselves, where the fast kernel is slow: one
+    matrix product for all offsets of the window, and the products added up, each shifted by its offset.
+    """
+    window, (channels, features) = kernel.shape[:-2], kernel.shape[-2:]
+    by_offset = jnp.moveaxis(kernel.reshape(-1, channels, features), 1, 0).reshape(channels, -1)
+    products = jnp.matmul(image.reshape(-1, channels), by_offset, preferred_element_type=dtype)
+    products = products.reshape(*image.shape[:-1], -1, features)
+    total: Any = 0
+    for i, offset in enumerate(itertools.product(*map(range, window))):
+        shift = [(low - o, high - (w - 1 - o), 0) for o, w, (low, high) in zip(offset, window, padding, strict=True)]
+        total += lax.pad(products[..., i, :], jnp.zeros((), products.dtype), [(0, 0, 0), *shift, (0, 0, 0)])
+    return total
 
 
 def _max_pool(

@@ -50,16 +50,16 @@ def network(x, kernel):
 
 
 # Name: function of an image batch and a kernel, and their shapes.
-IMAGES, KERNEL = (2, 7, 6, 3), (3, 3, 3, 3)
+IMAGES, KERNEL = (2, 9, 8, 5), (3, 3, 5, 5)
 FUNCTIONS = {
-    "valid": (conv, IMAGES, (3, 2, 3, 4)),
-    "stride 2, same": (lambda x, k: conv(x, k, (2, 2), "SAME"), IMAGES, (3, 3, 3, 5)),
-    "uneven padding": (lambda x, k: conv(x, k, (1, 2), [(2, 0), (0, 1)]), IMAGES, (2, 3, 3, 4)),
+    "valid": (conv, IMAGES, (3, 2, 5, 6)),
+    "stride 2, same": (lambda x, k: conv(x, k, (2, 2), "SAME"), IMAGES, (3, 3, 5, 6)),
+    "uneven padding": (lambda x, k: conv(x, k, (1, 2), [(2, 0), (0, 1)]), IMAGES, (2, 3, 5, 6)),
     "NCHW": (lambda x, k: conv(x, k, (1, 2), layout=("NCHW", "OIHW", "NCHW")), (2, 3, 7, 6), (4, 3, 3, 3)),
-    "mixed layout": (lambda x, k: conv(x, k, layout=("HNWC", "IHOW", "CNHW")), (7, 2, 6, 3), (3, 3, 4, 2)),
-    "dilated kernel": (lambda x, k: conv(x, k, rhs_dilation=(2, 2)), IMAGES, (3, 2, 3, 4)),
-    "dilated input": (lambda x, k: conv(x, k, (1, 3), [(1, 1), (0, 1)], lhs_dilation=(2, 1)), IMAGES, (3, 2, 3, 4)),
-    "grouped": (lambda x, k: conv(x, k, feature_group_count=3), IMAGES, (3, 3, 1, 6)),
+    "mixed layout": (lambda x, k: conv(x, k, layout=("HNWC", "IHOW", "CNHW")), (9, 2, 8, 6), (6, 3, 5, 2)),
+    "dilated kernel": (lambda x, k: conv(x, k, rhs_dilation=(2, 2)), IMAGES, (3, 2, 5, 6)),
+    "dilated input": (lambda x, k: conv(x, k, (1, 3), [(1, 1), (0, 1)], lhs_dilation=(2, 1)), IMAGES, (3, 2, 5, 6)),
+    "grouped": (lambda x, k: conv(x, k, feature_group_count=5), IMAGES, (3, 3, 1, 10)),
     "1-D": (lambda x, k: conv(x, k, (2,), "SAME", ("NWC", "WIO", "NWC")), (2, 9, 3), (3, 3, 4)),
     "3-D": (
         lambda x, k: conv(x, k, (1, 2, 1), "SAME", ("NDHWC", "DHWIO", "NDHWC")),
@@ -72,7 +72,7 @@ FUNCTIONS = {
     "fori_loop": (in_fori_loop, IMAGES, KERNEL),
     "cond": (in_cond, IMAGES, KERNEL),
     "checkpoint": (in_checkpoint, IMAGES, KERNEL),
-    "network": (network, (2, 8, 8, 3), KERNEL),
+    "network": (network, (2, 8, 8, 5), KERNEL),
 }
 every_function = pytest.mark.parametrize("name", FUNCTIONS)
 
@@ -169,6 +169,34 @@ def test_a_flax_network():
             return jax.value_and_grad(lambda w, x: jnp.sum(nnx.merge(graph, w)(x) ** 2), argnums=(0, 1))(weights, x)
 
         assert_same(jax.jit(canonical(step))(weights, x), jax.jit(step)(weights, x), 2e-6)
+
+
+@pytest.mark.parametrize("features", [1, 3])
+@pytest.mark.parametrize(("window", "padding"), [((3, 3), "VALID"), ((5, 4), "SAME"), ((2, 3), [(3, 0), (0, 1)])])
+def test_a_convolution_to_few_features_is_a_matrix_product(features, window, padding):
+    generator = np.random.default_rng(0)
+    x, k = (generator.normal(size=shape).astype(np.float32) for shape in ((2, 9, 8, 6), (*window, 6, features)))
+    program = text(functools.partial(conv, padding=padding), x, k, canonically=True)
+    assert counts(program)["convolution"] == 0
+    assert "dot_general" in program
+
+    got = jax.jit(canonical(functools.partial(conv, padding=padding)))(x, k)
+    plain = jax.jit(functools.partial(conv, padding=padding))(x, k)
+    with jax.enable_x64():
+        exact = np.asarray(conv(jnp.asarray(x, jnp.float64), jnp.asarray(k, jnp.float64), padding=padding))
+    assert got.shape == exact.shape
+    assert np.abs(got - exact).max() < 4 * np.abs(plain - exact).max()
+
+
+def test_the_gradient_in_the_pixels_has_few_features_and_no_convolution():
+    def gradient(x, k):
+        return jax.grad(lambda x: jnp.sin(conv(x, k)).sum())(x)
+
+    x, k = jnp.ones((2, 9, 8, 3)), jnp.ones((3, 3, 3, 16))
+    assert counts(text(gradient, x, k, canonically=True))["convolution"] == 1  # the forward one
+    half = jax.jit(canonical(gradient))(x.astype(jnp.bfloat16), k.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+    np.testing.assert_allclose(half.astype(np.float32), jax.jit(gradient)(x, k), rtol=0.2, atol=0.5)
 
 
 # Window, strides, padding: as lax.reduce_window takes them, over [H, W].
@@ -336,7 +364,7 @@ def test_pytrees_keys_constants_and_closures_pass_through():
     table = jnp.arange(4.0)
 
     def function(pair: Pair, k, key):
-        noise = jax.random.uniform(key, (2, 5, 5, 4))
+        noise = jax.random.uniform(key, (2, 7, 7, 6))
         return Pair(conv(pair.image, k) + noise, {"k": k, "none": None, "one": 1.0, "key": key, "t": table[:2]})
 
     k, key = k[:, :2], jax.random.key(3)
@@ -346,7 +374,7 @@ def test_pytrees_keys_constants_and_closures_pass_through():
     assert float(got.extras["one"]) == 1.0
     assert got.extras["key"] == key
     np.testing.assert_array_equal(got.extras["t"], [0, 1])
-    want = np.asarray(conv(x, k)) + np.asarray(jax.random.uniform(key, (2, 5, 5, 4)))
+    want = np.asarray(conv(x, k)) + np.asarray(jax.random.uniform(key, (2, 7, 7, 6)))
     np.testing.assert_allclose(got.image, want, rtol=0, atol=1e-5)
 
 
