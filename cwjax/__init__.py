@@ -48,6 +48,7 @@ from cwjax.objectives import (
     smooth_probability_margin,
 )
 from cwjax.optimizers import OPTIMIZERS
+from cwjax.precision import PRECISIONS, Verification, in_precision, verified
 from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
 from cwjax.searches import binary_search, grow_c, searched, tracked
 from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
@@ -61,6 +62,7 @@ __all__ = [
     "DISTANCES",
     "OBJECTIVES",
     "OPTIMIZERS",
+    "PRECISIONS",
     "Abort",
     "Attack",
     "Box",
@@ -81,6 +83,7 @@ __all__ = [
     "Spread",
     "Status",
     "Trace",
+    "Verification",
     "aborts",
     "average_target",
     "batched",
@@ -100,6 +103,7 @@ __all__ = [
     "first_success",
     "grow_c",
     "half_probability",
+    "in_precision",
     "l0",
     "l1",
     "l2",
@@ -134,6 +138,7 @@ __all__ = [
     "tracked",
     "untargeted",
     "validate",
+    "verified",
     "within_tau",
     "worst_of",
     "worst_target",

@@ -201,3 +201,16 @@ def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
 def wide(x: Float[Array, "..."]) -> jnp.dtype:
     """The dtype to compute with: x's own, but at least float32. Steps of 1e-2 are lost in bfloat16."""
     return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def settled(
+    result: Result, clean: Float[Array, "*S"], x: Float[Array, "*S"], met: Bool[Array, ""], distance: Distance
+) -> Result:
+    """One example's result with x in the place of what the attack found; a failure where x does not meet the goal."""
+    size = distance.measure(x.astype(wide(x)) - clean.astype(wide(x)))
+    return result._replace(
+        x=jnp.where(met, x, clean),
+        success=met,
+        distance=jnp.where(met, size, jnp.inf),
+        c=jnp.where(met, result.c, jnp.inf),
+    )

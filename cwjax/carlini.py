@@ -5,7 +5,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.aborts import first_success, plateau, within_tau
+from cwjax.aborts import first_success, never, plateau, within_tau
 from cwjax.base import Abort, Attack, Box, Distance, Objective, Search
 from cwjax.boxes import change_of_variables
 from cwjax.descent import descend
@@ -70,6 +70,7 @@ def linf(
     steps: int | Int[Array, ""] = 1000,
     largest_c: float | Float[Array, ""] = 20.0,
     abort: Abort = within_tau(),
+    raise_c: Abort = never(),
 ) -> Attack:
     """The L-infinity attack (section VI-C): minimise `c·f(x') + Σ_i max(|x'_i - x_i| - tau, 0)`, with ever smaller tau.
 
@@ -85,8 +86,9 @@ def linf(
       steps: gradient steps at one weight c; may be traced.
       largest_c: weights c from here up are not tried; may be traced.
       abort: when a round is a success.
+      raise_c: when c is doubled before its steps are over; see `grow_c`.
     """
-    return _shrunk(distances.linf(), objective, box, optimizer, search, steps, largest_c, abort)
+    return _shrunk(distances.linf(), objective, box, optimizer, search, steps, largest_c, abort, raise_c)
 
 
 def l0(
@@ -98,6 +100,7 @@ def l0(
     steps: int | Int[Array, ""] = 1000,
     largest_c: float | Float[Array, ""] = 2e6,
     abort: Abort = first_success(),
+    raise_c: Abort = never(),
     distance: Distance = distances.l0(),
 ) -> Attack:
     """The L0 attack (section VI-B): L2 attacks on fewer and fewer pixels, until one fails.
@@ -117,9 +120,10 @@ def l0(
       steps: gradient steps at one weight c; may be traced.
       largest_c: weights c from here up are not tried; may be traced.
       abort: when a round is a success.
+      raise_c: when c is doubled before its steps are over; see `grow_c`.
       distance: how pixels are counted.
     """
-    return _shrunk(distance, objective, box, optimizer, search, steps, largest_c, abort)
+    return _shrunk(distance, objective, box, optimizer, search, steps, largest_c, abort, raise_c)
 
 
 def _weighed(distance, objective, box, optimizer, search, steps, abort) -> Attack:
@@ -128,10 +132,10 @@ def _weighed(distance, objective, box, optimizer, search, steps, abort) -> Attac
     return searched(descent, search)
 
 
-def _shrunk(distance, objective, box, optimizer, search, steps, largest_c, abort) -> Attack:
+def _shrunk(distance, objective, box, optimizer, search, steps, largest_c, abort, raise_c) -> Attack:
     """One descent a round, with c doubled on the way, until it succeeds or c is too large."""
     unlimited = jnp.iinfo(jnp.int32).max
     descent = descend(
         objective=objective, distance=distance, box=box, optimizer=optimizer, steps=unlimited, abort=abort
     )
-    return searched(tracked(descent, grow_c(every=steps, largest=largest_c)), search)
+    return searched(tracked(descent, grow_c(every=steps, largest=largest_c, abort=raise_c)), search)

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Distance, Goal, Objective, Result, Runner, wide
+from cwjax.base import Distance, Goal, Objective, Result, Runner, settled, wide
 from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
 from cwjax.checks import check_number
@@ -119,12 +119,7 @@ def discretised(
         end = lax.while_loop(lambda state: ~state.done, lambda state: look(model, goal, state), start)
 
         looks = jnp.where(result.success, end.moves + 1, 0)
-        delta = end.x.astype(wide(x)) - x.astype(wide(x))
-        discrete = result._replace(
-            x=jnp.where(end.met, end.x, x),
-            success=end.met,
-            distance=jnp.where(end.met, distance.measure(delta), jnp.inf),
-            c=jnp.where(end.met, result.c, jnp.inf),
+        discrete = settled(result, x, end.x, end.met, distance)._replace(
             forwards=result.forwards + looks,
             backwards=result.backwards + looks,
             finite=result.finite & end.finite,

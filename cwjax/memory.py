@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import jax
 import psutil
+from jax.stages import Compiled
 
 _CONTAINER = Path("/sys/fs/cgroup")  # what Linux allows a container, which the machine's own figure does not know of
 
 
-def needed(program: jax.stages.Compiled) -> int:
+def needed(program: Compiled) -> int:
     """Bytes on one device while the program runs: its arguments, its results, and all that lies between."""
     sizes = program.memory_analysis()
     if sizes is None:
@@ -18,7 +19,7 @@ def needed(program: jax.stages.Compiled) -> int:
     return kept + sizes.temp_size_in_bytes
 
 
-def available(devices: Sequence[jax.Device]) -> int:
+def available(devices: Sequence[Any]) -> int:
     """Bytes that each of the devices can still give. Devices on the CPU share the machine's memory."""
     statistics = [device.memory_stats() for device in devices]
     if all(statistics):

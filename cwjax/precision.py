@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax import distances
-from cwjax.base import Distance, Goal, Objective, Result, Runner, wide
+from cwjax.base import Distance, Goal, Objective, Result, Runner, settled, wide
 from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
 from cwjax.models import Model
@@ -33,8 +33,7 @@ def in_precision(model: Model, precision: Precision) -> Model:
         multiplications and convolutions with ten bits of mantissa on devices that have it, which JAX does by default on
         NVIDIA's since the A100; on others as "highest". "highest": products in full float32.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    _check(precision)
     return Model(apply=_InPrecision(model.apply, precision), params=model.params)
 
 
@@ -56,7 +55,7 @@ class _InPrecision:  # a class and not a closure: equal when the inner function 
 
 
 class Verification(NamedTuple):
-    """What the second look found; the Result beside it holds what stood. Every field has the batch as its only axis B."""
+    """What the second look cost; the Result beside it tells what stood. Every field has the axis B alone."""
 
     claimed: Bool[Array, "B"]  # a success in the precision of the search
     distance: Float[Array, "B"]  # of the claimed example; inf where there was none
@@ -96,8 +95,7 @@ def verified(
       A function as the runner, that returns the Result and a Verification.
     """
     check_bounds(lower, upper)
-    in_precision(Model(apply=lambda params, x: x, params=()), precision)  # refuses one that is unknown
-    stretches = jnp.array
+    _check(precision)
 
     @canonical
     def look(model, x, goal, claim, state):
@@ -115,13 +113,8 @@ def verified(
             lambda state: look(model, x, goal, result.x, state),
             nothing,
         )
-        stood = result._replace(
-            x=jnp.where(end.met, end.x, x),
-            success=end.met,
-            distance=jnp.where(end.met, distance.measure(end.x.astype(wide(x)) - x.astype(wide(x))), jnp.inf),
-            c=jnp.where(end.met, result.c, jnp.inf),
-            forwards=result.forwards + end.looks,
-        )
+        stood = settled(result, x, end.x, end.met, distance)
+        stood = stood._replace(forwards=result.forwards + end.looks)
         return stood, Verification(claimed=result.success, distance=result.distance, looks=end.looks)
 
     def run(model: Model, keys: Array, x: Array, goal: Goal, **options: Any) -> tuple[Result, Verification]:
@@ -130,3 +123,8 @@ def verified(
         return jax.vmap(lambda *example: one(highest, *example))(jnp.asarray(x), goal, result)
 
     return run
+
+
+def _check(precision: str) -> None:
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")

@@ -1,11 +1,12 @@
 """Searches turn one knob of the problem and let the descent run again (`searched`) or go on (`tracked`)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from cwjax.base import Attack, Knob, Progress, Search, State, closer, continued, found, select, untouched
+from cwjax.aborts import never
+from cwjax.base import Abort, Attack, Knob, Progress, Search, State, closer, continued, found, select, untouched
 from cwjax.checks import check_number
 
 
@@ -120,6 +121,7 @@ def binary_search(
 class GrownC(NamedTuple):
     c: Float[Array, ""]  # the weight in force
     steps: Int[Array, ""]  # int32: taken at this weight
+    abort: Any
 
 
 def grow_c(
@@ -127,6 +129,7 @@ def grow_c(
     every: int | Int[Array, ""] = 1000,
     factor: float | Float[Array, ""] = 2.0,
     largest: float | Float[Array, ""] = 1e10,
+    abort: Abort = never(),
 ) -> Search:
     """For `tracked`: from the problem's own c, times `factor` after every so many steps, for as long as it is below
     `largest`.
@@ -135,20 +138,23 @@ def grow_c(
     from where it is, with its optimiser's state.
 
     Args:
-      every: steps at one weight, >= 1.
+      every: steps at one weight, at the most, >= 1.
       factor: > 1.
       largest: weights from here up are not tried.
+      abort: when to give a weight up before its steps are over. With `plateau()`, as soon as the loss falls no more.
     """
     check_number("steps", every, least=1)
     check_number("factor", factor, least=1, above=True)
     check_number("largest_c", largest, least=0, above=True)
 
     def tell(problem, knob, outcome):
-        due = knob.steps + 1 >= every
-        return GrownC(c=jnp.where(due, knob.c * factor, knob.c), steps=jnp.where(due, 0, knob.steps + 1))
+        state, stop = abort.update(problem, knob.abort, outcome.last, step=knob.steps, steps=every)
+        steps = knob.steps + 1
+        raised = GrownC(c=knob.c * factor, steps=jnp.zeros_like(steps), abort=abort.init())
+        return select(stop | (steps >= every), raised, GrownC(c=knob.c, steps=steps, abort=state))
 
     return Search(
-        init=lambda problem: GrownC(c=problem.c, steps=jnp.zeros((), jnp.int32)),
+        init=lambda problem: GrownC(c=problem.c, steps=jnp.zeros((), jnp.int32), abort=abort.init()),
         ask=lambda problem, knob: problem._replace(c=knob.c),
         tell=tell,
         done=lambda knob: knob.c >= largest,

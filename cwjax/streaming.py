@@ -11,7 +11,7 @@ This is the one runner that calls `jax.jit` itself: there is no compiled program
 import functools
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -69,7 +69,7 @@ class Status(NamedTuple):
     forwards: int  # forward passes spent so far, to seven digits
     width: int  # lanes
     lane_steps: int  # steps of all lanes so far, idle ones included
-    pool: Callable[[], Pool]  # how far the run has come, copied to the host: see `resume`
+    snapshot: Callable[[], list[np.ndarray]]  # how far the run has come, to be stored and given back as `resume`
 
 
 def streamed(
@@ -78,7 +78,6 @@ def streamed(
     width: int | Literal["auto"] = "auto",
     every: int = 25,
     mesh: Mesh | None = None,
-    watch: Callable[[Status], bool | None] = lambda status: None,
 ) -> Callable[..., Result]:
     """The attack on any number of examples, `width` of them at a time, none waiting for another.
 
@@ -95,13 +94,14 @@ def streamed(
       every: steps in a turn. A lane whose example has ended waits for the end of the turn, half a turn on average.
       mesh: devices to spread the lanes over, along all axes of the mesh, with one queue for all. They must belong to
         this process. None: the default device.
-      watch: called after every turn. If it returns True, the run stops.
 
     Returns:
-      A function `(model, keys, x, goal, *, resume=None, **numbers) -> Result`, with arguments and errors as for
-      `batched`. Of a run that was stopped, `Result.finished` tells which examples came to their end; the others have
-      the best that was found so far. `resume` is what `Status.pool()` gave in a run with the same other arguments, as
-      many devices and the same `attack`: the run goes on from there, with the width it had.
+      A function `(model, keys, x, goal, *, watch=None, resume=None, **numbers) -> Result`, with arguments and errors as
+      for `batched`.
+
+      `watch` is called with a Status after every turn. If it returns True the run stops: `Result.finished` tells which
+      examples came to their end, and the others have the best that was found so far. `resume` takes the arrays that
+      `Status.snapshot()` gave in a run with the same attack, arguments and number of devices, and goes on from there.
     """
     if width != "auto":
         check_number("width", width, least=1)
@@ -109,35 +109,43 @@ def streamed(
     make = (lambda: attack) if isinstance(attack, Attack) else attack
     programs: dict[Any, _Program] = {}
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal, *, resume: Pool | None = None, **numbers: Any) -> Result:
+    def run(
+        model: Model,
+        keys: Array,
+        x: Array,
+        goal: Goal,
+        *,
+        watch: Callable[[Status], bool | None] | None = None,
+        resume: Sequence[np.ndarray] | None = None,
+        **numbers: Any,
+    ) -> Result:
         check_batch(model, keys, x, goal)
         devices = mesh or Mesh(list(jnp.zeros(()).devices()), ("lanes",))
-        work = (jax.tree.map(jnp.array, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
+        work = (jax.tree.map(np.asarray, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
         work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
 
-        def program(width: int) -> _Program:
+        def program(lanes: int) -> _Program:
             shapes = jax.tree.map(jax.typeof, work)
-            signature = (width, devices, jax.tree.structure(shapes), *jax.tree.leaves(shapes))
+            settings = (lanes, devices, jax.config.jax_default_matmul_precision)  # type: ignore
+            signature = (*settings, jax.tree.structure(shapes), *jax.tree.leaves(shapes))
             if signature not in programs:
-                programs[signature] = _compiled(make, every, devices, shapes, width)
+                programs[signature] = _compiled(make, every, devices, shapes, lanes)
             return programs[signature]
 
         if resume is not None:
-            _check_pool(resume, x, devices)
-            resume = jax.device_put(resume, _placed(devices, _layout(devices.axis_names)))
-            return _served(program, every, work, resume, devices, watch)
-        wanted = fits = _wanted(width, len(x), devices)
-        while fits > devices.size and not _fits(program(fits), work, devices):
-            fits = _half(fits, devices)
+            pool = _restored(resume, make, work, devices)
+            return _served(program, every, work, pool, devices, watch)
+        lanes = wanted = _wanted(width, len(x), devices)
         while True:
-            if fits < wanted and width != "auto":
-                warnings.warn(f"a width of {wanted} does not fit into memory, going on with {fits}", stacklevel=2)
             try:
-                return _served(program, every, work, program(fits).idle(work[0], work[2]), devices, watch)
+                if lanes <= devices.size or _fits(program(lanes), work, devices):
+                    if lanes < wanted and width != "auto":
+                        warnings.warn(f"a width of {wanted} does not fit into memory: it is {lanes} now", stacklevel=2)
+                    return _served(program, every, work, program(lanes).empty(work), devices, watch)
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or fits <= devices.size:
+                if "RESOURCE_EXHAUSTED" not in str(error) or lanes <= devices.size:
                     raise
-            fits = _half(fits, devices)  # out here, where the error no longer holds on to memory
+            lanes = _half(lanes, devices)  # out here, where the error no longer holds on to memory
 
     return run
 
@@ -145,7 +153,7 @@ def streamed(
 def _served(program, every: int, work, pool: Pool, devices: Mesh, watch) -> Result:
     """Turn after turn, until every row has its result."""
     total, width = len(work[2].x), len(pool.row)
-    turn, _, compiling = program(width)
+    turn, _, _, compiling = program(width)
     pool, count = turn(*work, pool)
     lane_steps, idle, began = 0, 0.0, time.monotonic()
     while True:
@@ -159,31 +167,34 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch) -> Resu
             forwards=forwards,
             width=width,
             lane_steps=lane_steps,
-            pool=functools.partial(jax.device_get, pool),
+            snapshot=functools.partial(_stored, pool),
         )
-        if watch(status) or not left:
+        if (watch is not None and watch(status)) or not left:
             return _merged(pool.results, devices.size)
 
         now = time.monotonic()
         idle, began = idle + (now - began) * max(1 - left / width, 0), now
         if left <= _half(width, devices) < width and idle >= _PATIENCE * compiling:
             width, idle = _half(width, devices), 0.0
-            order = np.argsort(np.asarray(pool.states.progress.done), kind="stable")
-            pool = _moved(pool, order[:width], devices)
-            turn, _, compiling = program(width)
+            turn, _, moved, compiling = program(width)
+            order = np.argsort(np.asarray(pool.states.progress.done), kind="stable")  # those at work first
+            states, row = moved((pool.states, pool.row), order[:width])
+            pool = pool._replace(states=states, row=row)
 
 
 class _Program(NamedTuple):
     """A turn of some width, compiled."""
 
     turn: jax.stages.Compiled  # (numbers, model, queue, pool) -> (pool, count)
-    idle: Callable[..., Pool]  # (numbers, queue) -> a pool whose lanes have nothing to do yet
+    empty: Callable[..., Pool]  # ((numbers, model, queue)) -> the pool to begin with
+    moved: Callable[..., Any]  # (the lanes of a wider pool, the places of so many) -> these alone
     seconds: float  # that compiling it took
 
 
 def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
     began = time.monotonic()
     specs, given = _layout(devices.axis_names), (PartitionSpec(),) * 3
+    placed = _placed(devices, specs)
     turn = jax.jit(
         jax.shard_map(
             functools.partial(_turn, make, every, devices.axis_names),
@@ -192,18 +203,21 @@ def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
             out_specs=(specs, specs.row),
             check_vma=False,
         ),
-        in_shardings=_placed(devices, (*given, specs)),
+        in_shardings=(*_placed(devices, given), placed),
         donate_argnums=3,
     )
-    idle = jax.jit(functools.partial(_idle, make, width, devices.size), out_shardings=_placed(devices, specs))
-    compiled = turn.lower(*shapes, jax.eval_shape(idle, shapes[0], shapes[2])).compile()
-    return _Program(turn=compiled, idle=idle, seconds=time.monotonic() - began)
+    empty = jax.jit(lambda work: _empty(make, work, width, devices.size), out_shardings=placed)
+    moved = jax.jit(
+        lambda wider, lanes: jax.tree.map(lambda leaf: leaf[lanes], wider), out_shardings=(placed.states, placed.row)
+    )
+    compiled = turn.lower(*shapes, jax.eval_shape(empty, shapes)).compile()
+    return _Program(turn=compiled, empty=empty, moved=moved, seconds=time.monotonic() - began)
 
 
 def _layout(axes: tuple[str, ...]) -> Pool:
     """Where the parts of a pool lie: all side by side, but for the head of the queue, which every device has."""
     split = PartitionSpec(axes)
-    return Pool(states=split, row=split, head=PartitionSpec(), results=split)
+    return Pool._make([split, split, PartitionSpec(), split])
 
 
 def _placed(devices: Mesh, specs: Any) -> Any:
@@ -246,8 +260,9 @@ def _places(free: Bool[Array, "W"], axes: tuple[str, ...]) -> tuple[Int[Array, "
     return before + jnp.cumsum(free) - 1, each.sum()
 
 
-def _idle(make, width: int, devices: int, numbers, queue: Queue) -> Pool:
-    """Before the first turn: no lane has anything to do, and no row a result."""
+def _empty(make, work, width: int, devices: int) -> Pool:
+    """A pool before the first turn: no lane has anything to do, and no row a result."""
+    numbers, _, queue = work
     total, example = queue.x.shape[0], jax.tree.map(lambda leaf: leaf[0], queue)
     state = jax.eval_shape(make(**numbers).init, example.keys, problem(example.x, example.goal))
     states = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), state)
@@ -262,16 +277,6 @@ def _idle(make, width: int, devices: int, numbers, queue: Queue) -> Pool:
 
 def _ended(states: State, done: Bool[Array, "W"]) -> State:
     return states._replace(progress=states.progress._replace(done=done))
-
-
-def _moved(pool: Pool, lanes: np.ndarray, devices: Mesh) -> Pool:
-    """The pool with the lanes named, and no others."""
-    layout = _placed(devices, _layout(devices.axis_names))
-    move = jax.jit(
-        lambda lanes_: jax.tree.map(lambda leaf: leaf[lanes], lanes_), out_shardings=(layout.states, layout.row)
-    )
-    states, row = move((pool.states, pool.row))
-    return pool._replace(states=states, row=row)
 
 
 def _merged(results: Result, devices: int) -> Result:
@@ -299,10 +304,27 @@ def _fits(program: _Program, work, devices: Mesh) -> bool:
     return memory.needed(program.turn) - held <= _SHARE * memory.available(list(devices.devices.flat))
 
 
-def _check_pool(pool: Pool, x: Array, devices: Mesh) -> None:
-    rows = pool.results.x.shape[0]
-    if rows != len(x) * devices.size or pool.results.x.shape[1:] != x.shape[1:] or len(pool.row) % devices.size:
-        raise ValueError(
-            f"the run to resume had results of shape {list(pool.results.x.shape)} and {len(pool.row)} lanes, which is "
-            f"not that of {len(x)} examples of shape {list(x.shape[1:])} on {devices.size} devices"
-        )
+def _stored(pool: Pool) -> list[np.ndarray]:
+    def plain(leaf):
+        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return [np.asarray(plain(leaf)) for leaf in jax.tree.leaves(pool)]
+
+
+def _restored(arrays: Sequence[np.ndarray], make, work, devices: Mesh) -> Pool:
+    """The pool of which these are the arrays."""
+
+    def like(width):
+        return jax.eval_shape(lambda: _empty(make, work, width, devices.size))
+
+    def typed(leaf, array):
+        keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(work[2].keys)) if keys else array
+
+    leaves, structure = jax.tree.flatten(like(devices.size))
+    if len(arrays) == len(leaves):
+        pool = jax.tree.unflatten(structure, map(typed, leaves, arrays))
+        given, wanted = ([(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(p)] for p in (pool, like(len(pool.row))))
+        if given == wanted:
+            return jax.device_put(pool, _placed(devices, _layout(devices.axis_names)))
+    raise ValueError("the run to resume had another attack, other arguments or another number of devices")

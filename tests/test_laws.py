@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import cwjax as cw
 from tests import problems
@@ -193,12 +194,19 @@ def test_an_example_does_not_depend_on_its_batch(row):
 
 
 @every_attack
-def test_an_example_does_not_depend_on_its_chunk(row):
-    run = jax.jit(cw.chunked(cw.batched(row.make()), 5))
+def test_an_example_does_not_depend_on_its_lane_or_device(row):
+    run = cw.streamed(row.make(), width=6, every=7, mesh=Mesh(jax.devices()[:2], ("devices",)))
     assert_same(run(MODEL, KEYS, X, row.goal), attacked(row))
 
 
-@pytest.mark.parametrize("size", [1, 6, COUNT, 100])
+@rows({name: ATTACKS[name] for name in ("l2", "l0", "linf, best target")})
+def test_an_example_does_not_depend_on_its_shard(row):
+    mesh = Mesh(np.reshape(jax.devices(), (2, 4)), ("hosts", "devices"))
+    run = jax.jit(cw.sharded(cw.batched(row.make()), mesh))
+    assert_same(run(MODEL, KEYS, X, row.goal), attacked(row))
+
+
+@pytest.mark.parametrize("size", [1, 5, 6, COUNT, 100])
 def test_a_chunk_may_have_any_size(size):
     row = ATTACKS["l2"]
     run = jax.jit(cw.chunked(cw.batched(row.make()), size))
