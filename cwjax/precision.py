@@ -4,7 +4,7 @@ are those of float32.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,13 +18,12 @@ from cwjax.canonical import canonical
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
 
-Precision = Literal["bfloat16", "tensorfloat32", "highest"]
-PRECISIONS: tuple[Precision, ...] = ("bfloat16", "tensorfloat32", "highest")
+PRECISIONS = ("bfloat16", "tensorfloat32", "highest")
 
 _STRETCHES = (0.0, *(2.0**-k for k in range(10, 2, -1)))  # by how much a perturbation is lengthened, in turn
 
 
-def in_precision(model: Model, precision: Precision) -> Model:
+def in_precision(model: Model, precision: str) -> Model:
     """The model computed in another precision. Inputs and logits keep their dtype.
 
     Args:
@@ -40,7 +39,7 @@ def in_precision(model: Model, precision: Precision) -> Model:
 @dataclasses.dataclass(frozen=True)
 class _InPrecision:  # a class and not a closure: equal when the inner function is, so that it compiles once
     apply: Callable[..., Array]
-    precision: Precision
+    precision: str
 
     def __call__(self, params: PyTree, x: Array) -> Array:
         if self.precision != "bfloat16":
@@ -71,7 +70,7 @@ class LookState(NamedTuple):
 def verified(
     runner: Runner,
     *,
-    precision: Precision = "tensorfloat32",
+    precision: str = "tensorfloat32",
     objective: Objective = logit_margin(),
     distance: Distance = distances.l2(),
     lower: Bound = 0.0,

@@ -111,7 +111,7 @@ def compilations() -> Iterator[list[str]]:
     """Every call of XLA's compiler while the block runs adds to the list."""
     seen: list[str] = []
 
-    def listen(event, seconds, **options):
+    def listen(event, duration_secs, **kwargs):
         if event == "/jax/core/compile/backend_compile_duration":
             seen.append(event)
 

@@ -57,7 +57,7 @@ def test_other_runners_too(expected):
 def test_each_device_has_its_own_share_and_no_word_for_the_others():
     run = jax.jit(cw.sharded(cw.batched(ATTACK), mesh(8)))
     sixteen = (MODEL, *jax.tree.map(lambda leaf: leaf[:16], ARGUMENTS[1:]))  # equal shares: nothing to fill up
-    program = run.lower(*sixteen).compile().as_text()
+    program = str(run.lower(*sixteen).compile().as_text())
     assert "while(" in program
     assert not any(word in program for word in ("all-reduce", "all-gather", "collective-permute", "all-to-all"))
     assert len(run(*sixteen).forwards.sharding.device_set) == 8
