@@ -2,6 +2,7 @@
 V-D, "Discretization"; not in their released code).
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from cwjax.canonical import canonical
 from cwjax.checks import check_number
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
+from cwjax.runners import by_rows
 
 
 class Rounding(NamedTuple):
@@ -133,7 +135,7 @@ def discretised(
 
     def run(model: Model, keys: Array, x: Array, goal: Goal) -> tuple[Result, Rounding]:
         result = runner(model, keys, x, goal)
-        return jax.vmap(lambda *example: one(model, *example))(jnp.asarray(x), goal, result)
+        return by_rows(functools.partial(one, model), jnp.asarray(x), goal, result)
 
     return run
 

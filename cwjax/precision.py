@@ -3,6 +3,7 @@ are those of float32.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
+from cwjax.runners import by_rows
 
 PRECISIONS = ("bfloat16", "tensorfloat32", "highest")
 
@@ -118,8 +120,7 @@ def verified(
 
     def run(model: Model, keys: Array, x: Array, goal: Goal, **options: Any) -> tuple[Result, Verification]:
         result = runner(in_precision(model, precision), keys, x, goal, **options)
-        highest = in_precision(model, "highest")
-        return jax.vmap(lambda *example: one(highest, *example))(jnp.asarray(x), goal, result)
+        return by_rows(functools.partial(one, in_precision(model, "highest")), jnp.asarray(x), goal, result)
 
     return run
 

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,8 @@ from cwjax.models import Model
 
 Output = TypeVar("Output")
 Examples = TypeVar("Examples")
+
+_ROWS_AT_ONCE = 256
 
 
 class Trace(NamedTuple):
@@ -168,6 +170,11 @@ def _filled_up(examples: Examples, multiple: int) -> Examples:
         return examples
     order = jnp.arange(-(-count // multiple) * multiple) % count
     return jax.tree.map(lambda leaf: leaf[order], examples)
+
+
+def by_rows(function: Callable[..., Output], *rows: Any) -> Output:
+    """The function of one example, on every row; so many at once that memory stays bounded."""
+    return lax.map(lambda row: function(*row), rows, batch_size=_ROWS_AT_ONCE)
 
 
 def result_of(progress: Progress) -> Result:

@@ -1,8 +1,5 @@
 """Small problems that several test modules share."""
 
-import contextlib
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,19 +101,3 @@ SMALL = {
     "linf": {"steps": 15, "initial_c": 0.1, "largest_c": 5.0, "factor": 0.8},
     "l0": {"steps": 20, "initial_c": 0.3, "largest_c": 20.0},
 }
-
-
-@contextlib.contextmanager
-def compilations() -> Iterator[list[str]]:
-    """Every call of XLA's compiler while the block runs adds to the list."""
-    seen: list[str] = []
-
-    def listen(event, duration_secs, **kwargs):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    try:
-        yield seen
-    finally:
-        jax.monitoring.unregister_event_duration_listener(listen)

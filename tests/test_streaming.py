@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 
 import cwjax as cw
 from cwjax import memory, streaming
+from cwjax.lab import compiling
 from tests import problems
 
 COUNT = 41
@@ -59,7 +60,7 @@ def test_a_second_run_and_new_weights_compile_nothing():
     run = cw.streamed(ATTACK, width=16, every=13)
     first = run(*ARGUMENTS)
     others = (cw.bind(problems.mlp, problems.mlp_params(seed=5)), KEYS, X[::-1], GOAL._replace(sign=-GOAL.sign))
-    with problems.compilations() as seen:
+    with compiling.timed() as seen:
         second = run(*ARGUMENTS)
         run(*others)
     assert len(seen) == 0
@@ -80,7 +81,7 @@ def test_numbers_are_traced_so_that_a_sweep_compiles_once():
     first = run(*ARGUMENTS, **numbers)
     assert_same(first, jax.jit(cw.batched(ATTACK))(*ARGUMENTS))
     others = {"confidence": 1.0, "steps": np.int32(30), "learning_rate": 1e-2, "initial_c": jnp.ones(()), "rounds": 3}
-    with problems.compilations() as seen:
+    with compiling.timed() as seen:
         for name, value in others.items():
             changed = run(*ARGUMENTS, **numbers | {name: value})
             assert (np.asarray(changed.forwards) != np.asarray(first.forwards)).any()
@@ -90,7 +91,7 @@ def test_numbers_are_traced_so_that_a_sweep_compiles_once():
 def test_the_precision_in_force_is_part_of_the_program():
     run = cw.streamed(ATTACK, width=16)
     run(*ARGUMENTS)
-    with problems.compilations() as seen, jax.default_matmul_precision("highest"):
+    with compiling.timed() as seen, jax.default_matmul_precision("highest"):
         run(*ARGUMENTS)
     assert len(seen) >= 1
 
@@ -206,18 +207,15 @@ def test_auto_is_a_width_of_the_device_and_never_more_than_the_examples(monkeypa
 
 
 def test_a_width_that_memory_does_not_hold_is_halved_before_it_runs(monkeypatch, expected):
-    watch = Watch()
-    with problems.compilations():
-        program = streaming._compiled
-        needed = []
+    watch, compiled, programs = Watch(), streaming._compiled, []
 
-        def kept(*arguments):
-            needed.append(program(*arguments))
-            return needed[-1]
+    def kept(*arguments):
+        programs.append(compiled(*arguments))
+        return programs[-1]
 
-        monkeypatch.setattr(streaming, "_compiled", kept)
-        cw.streamed(ATTACK, width=4)(*ARGUMENTS)
-    room = memory.needed(needed[0].turn)  # for four lanes, and not for eight
+    monkeypatch.setattr(streaming, "_compiled", kept)
+    cw.streamed(ATTACK, width=4)(*ARGUMENTS)
+    room = memory.needed(programs[0].turn)  # for four lanes, and not for eight
     monkeypatch.setattr(memory, "available", lambda devices: int(room * 1.3 / 0.8))
     with pytest.warns(UserWarning, match="a width of 32 does not fit into memory: it is"):
         result = cw.streamed(ATTACK, width=32)(*ARGUMENTS, watch=watch)

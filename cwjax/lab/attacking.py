@@ -1,23 +1,25 @@
 """Attack some images of a data set towards some targets: the attacks by name, their settings, and the loop."""
 
 import dataclasses
+import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import local_devices
+from jax.sharding import Mesh
 
 import cwjax as cw
-from cwjax.base import Attack, Result, Search
+from cwjax.base import Attack, Result, Runner, Search
 from cwjax.checks import check_number
+from cwjax.lab import compiling
 from cwjax.lab.data import Dataset
 from cwjax.lab.progress import progress, say
 from cwjax.lab.rows import Attacked, Targets, extreme, rows_of, table_of
 from cwjax.models import Model
-
-_STEPS_A_CALL = 50  # between two looks at the progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Kind(NamedTuple):
 def _searching(preset: Callable[..., Attack]) -> Callable[..., Attack]:
     """An attack that searches for the weight c."""
 
-    def make(*, search_steps: int, initial_c: float, **common: Any) -> Attack:
+    def make(*, search_steps: Any, initial_c: Any, **common: Any) -> Attack:
         return preset(search=cw.binary_search(search_steps, initial_c=initial_c), **common)
 
     return make
@@ -57,7 +59,7 @@ def _searching(preset: Callable[..., Attack]) -> Callable[..., Attack]:
 def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> Callable[..., Attack]:
     """An attack that shrinks its problem, and doubles the weight c on the way."""
 
-    def make(*, initial_c: float, **common: Any) -> Attack:
+    def make(*, initial_c: Any, **common: Any) -> Attack:
         return preset(search=search(initial_c=initial_c), **common)
 
     return make
@@ -78,6 +80,7 @@ ATTACKS = {
 }
 """By name, with the numbers of the released code."""
 
+_NUMBERS = {"confidence", "steps", "search_steps", "initial_c", "largest_c", "learning_rate", "radius"}  # traced
 _CHOICES: dict[str, Mapping[str, Any]] = {"objective": cw.OBJECTIVES, "box": cw.BOXES, "optimizer": cw.OPTIMIZERS}
 _LIMITS: dict[str, dict[str, Any]] = {
     "confidence": {"least": 0},
@@ -122,9 +125,9 @@ def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
     return complete
 
 
-def attack_of(name: str, settings: Settings) -> Attack:
-    """The attack with settings that `resolved` has completed."""
-    parts = _given(settings)
+def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced."""
+    parts = _given(settings) | numbers
     starts, radius = parts.pop("starts"), parts.pop("radius")
     parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
     if "box" in parts:
@@ -133,6 +136,13 @@ def attack_of(name: str, settings: Settings) -> Attack:
         parts["optimizer"] = cw.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
     attack = ATTACKS[name].make(**parts)
     return cw.restarted(attack, starts, radius) if starts > 1 else attack
+
+
+@functools.cache
+def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...]) -> Runner:
+    """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
+    mesh = Mesh(np.asarray(devices), ("devices",))
+    return cw.streamed(functools.partial(attack_of, name, fixed), width=width, mesh=mesh)
 
 
 def _given(settings: Settings) -> dict[str, Any]:
@@ -173,10 +183,11 @@ def run(
     *,
     targets: Targets,
     seed: int = 0,
-    width: int = 128,
+    width: int | Literal["auto"] = "auto",
+    precision: str = "highest",
     rounded: bool = False,
 ) -> Attacked:
-    """Attacks every example of the data set, `width` rows at a time, with progress.
+    """Attacks every example of the data set, with progress.
 
     Args:
       model: takes images in [0, 1].
@@ -185,7 +196,9 @@ def run(
       settings: the attack's.
       targets: see `rows_of`; with "best" and "worst" only each example's easiest or hardest target is kept.
       seed: of the targets drawn and of the attack.
-      width: rows in one batch.
+      width: rows attacked at once, see `cwjax.streamed`.
+      precision: of the search, see `cwjax.verified`. If it is not "highest", what the second look found is in three
+        more columns.
       rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
         more columns.
 
@@ -193,81 +206,65 @@ def run(
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
     """
     settings = resolved((attack,), settings)[attack]
-    check_number("--width", width, least=1)
+    if width != "auto":
+        check_number("--width", width, least=1)
     check_number("--seed", seed, least=0, most=2**32 - 1)
     rows = rows_of(dataset, targets, seed=seed)
-    goal = rows.goal()
-    cw.validate(model, dataset.images, cw.untargeted(dataset.labels))
+    goal, clean = rows.goal(), dataset.images[rows.place]
+    highest = cw.in_precision(model, "highest")
+    cw.validate(highest, dataset.images, cw.untargeted(dataset.labels))
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in _given(settings).items())}")
-    clean = dataset.images[rows.place]
-    result, seconds = _in_batches(attack, settings, model, clean, goal, seed, width)
+
+    parts = {
+        "objective": cw.OBJECTIVES[str(settings.objective)](settings.confidence),
+        "distance": cw.DISTANCES[ATTACKS[attack].norm],
+    }
+    keys = jax.random.split(jax.random.key(seed), len(clean))
     columns: dict[str, Any] = {}
+    began = time.monotonic()
+    with compiling.timed() as compiled:
+        if precision == "highest":
+            result = _watched(attack, settings, width)(highest, keys, jnp.asarray(clean), goal)
+        else:
+            search = cw.verified(_watched(attack, settings, width), precision=precision, **parts)
+            result, second = search(model, keys, jnp.asarray(clean), goal)
+            columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
+        jax.block_until_ready(result)
+    seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
     if rounded:
         began = time.monotonic()
-        result, cost = _rounded(attack, settings, model, clean, goal, result, width)
-        columns = {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
+        look = jax.jit(lambda model, x, goal, result: cw.discretised(lambda *_: result, **parts)(model, keys, x, goal))
+        result, cost = jax.block_until_ready(look(highest, clean, goal, result))
+        columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
         columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
         seconds["rounding"] = time.monotonic() - began
 
-    adversarial = np.asarray(result.x)
-    table = table_of(model, dataset, attack, rows, goal, clean, adversarial, result, columns)
+    result, columns = jax.tree.map(np.asarray, (result, columns))
+    adversarial = result.x
+    table = table_of(highest, dataset, attack, rows, goal, clean, adversarial, result, columns)
     if targets in ("best", "worst"):
         table, kept = extreme(table, worst=targets == "worst")
         clean, adversarial = clean[kept], adversarial[kept]
     return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds)
 
 
-def _filled(count: int, width: int) -> Iterator[tuple[np.ndarray, int]]:
-    """The places of one batch after the other, and how many of them are new: the last batch is filled up with the
-    first rows again, so that there is one program.
+def _watched(name: str, settings: Settings, width: int | Literal["auto"]) -> Runner:
+    """The runner with its progress shown. How long an attack takes is not known beforehand, so it is in rows that
+    ended.
     """
-    width = min(width, count)
-    for start in range(0, count, width):
-        yield np.arange(start, start + width) % count, min(width, count - start)
+    given = _given(settings)
+    numbers = {setting: given.pop(setting) for setting in _NUMBERS & given.keys()}
 
+    def run(model: Model, keys: jax.Array, x: jax.Array, goal: cw.Goal) -> Result:
+        with progress(f"{name} attack: rows finished", len(x), every=10.0) as report:
+            seen = 0
 
-def _joined(parts: list[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+            def watch(status: cw.Status) -> None:
+                nonlocal seen
+                new, seen = status.finished - seen, status.finished
+                report(new, f"{status.forwards:,} gradient steps, {status.found} succeeded so far")
 
+            runner = _runner(name, Settings(**given), width, tuple(local_devices()))
+            return runner(model, keys, x, goal, watch=watch, **numbers)
 
-def _in_batches(name, settings, model, images, goal, seed, width) -> tuple[Result, dict[str, float]]:
-    """The attack on all rows. How long it takes is not known beforehand, so its progress is in rows that ended."""
-    begin, advance, result = (jax.jit(piece) for piece in cw.lanes(attack_of(name, settings)))
-    keys = jax.random.split(jax.random.key(seed), len(images))
-    parts, compiled, started, compiling = [], None, time.monotonic(), 0.0
-    spent = successes = 0  # in the batches before
-    with progress(f"{name} attack: rows finished", len(images), every=10.0) as report:
-        for chosen, new in _filled(len(images), width):
-            x, goals = jnp.asarray(images[chosen]), jax.tree.map(lambda leaf, at=chosen: leaf[at], goal)
-            states, over = begin(keys[chosen], x, goals), 0
-            if compiled is None:
-                compiled = advance.lower(model, x, goals, states, _STEPS_A_CALL).compile()
-                compiling = time.monotonic() - started
-            while over < new:
-                states = compiled(model, x, goals, states, _STEPS_A_CALL)
-                now = states.progress
-                done, steps, distance = (np.asarray(leaf[:new]) for leaf in (now.done, now.forwards, now.best.distance))
-                before, over = over, int(done.sum())
-                found = successes + int(np.isfinite(distance).sum())
-                report(over - before, f"{spent + steps.sum():,} gradient steps, {found} succeeded so far")
-            parts.append(jax.tree.map(lambda leaf, new=new: np.asarray(leaf[:new]), result(states)))
-            spent, successes = spent + int(parts[-1].forwards.sum()), successes + int(parts[-1].success.sum())
-    return _joined(parts), {"compile": compiling, "attack": time.monotonic() - started - compiling}
-
-
-def _rounded(name, settings, model, images, goal, result, width) -> tuple[Result, cw.Rounding]:
-    """The results with 8-bit pixels, and what that cost."""
-    keys = jax.random.split(jax.random.key(0), min(width, len(images)))  # which rounding has no use for
-
-    objective = cw.OBJECTIVES[settings.objective](settings.confidence)
-    distance = cw.DISTANCES[ATTACKS[name].norm]
-
-    @jax.jit
-    def step(model, x, goal, result):
-        return cw.discretised(lambda *_: result, objective=objective, distance=distance)(model, keys, x, goal)
-
-    parts = []
-    for chosen, new in _filled(len(images), width):
-        x, goals, some = jax.tree.map(lambda leaf, at=chosen: jnp.asarray(leaf[at]), (images, goal, result))
-        parts.append(jax.tree.map(lambda leaf, new=new: np.asarray(leaf[:new]), step(model, x, goals, some)))
-    return _joined(parts)
+    return run

@@ -70,11 +70,33 @@ def test_a_row_tells_the_truth_about_its_saved_image(trained, some, everything):
         assert row.forwards == row.backwards > 0
 
 
-def test_the_width_of_a_batch_changes_nothing(trained, some, everything):
+def test_neither_width_nor_devices_change_a_row(trained, some, everything, monkeypatch):
+    monkeypatch.setattr(attacking, "local_devices", lambda: jax.devices()[:2])
     narrow = attacking.run(trained.model, some, "l2", SETTINGS, targets="all", width=5).table.to_pandas()
     wide = everything.table.to_pandas()
     np.testing.assert_array_equal(narrow.success, wide.success)
     np.testing.assert_allclose(narrow.distance, wide.distance, rtol=1e-3)
+
+
+def test_another_number_compiles_nothing(trained, some, everything):
+    other = dataclasses.replace(SETTINGS, confidence=0.5, learning_rate=0.07, steps=55, initial_c=2.0)
+    attacked = attacking.run(trained.model, some, "l2", other, targets="all")
+    assert attacked.seconds["compile"] == 0
+    assert everything.seconds["compile"] > 0
+    assert not attacked.table.equals(everything.table)
+
+
+def test_a_search_in_bfloat16_tells_what_the_second_look_found(trained, some, everything):
+    attacked = attacking.run(trained.model, some, "l2", SETTINGS, targets="all", precision="bfloat16")
+    table, plain = attacked.table.to_pandas(), everything.table.to_pandas()
+    assert (table.looks[table.claimed_success] >= 1).all()
+    assert (table.looks[~table.claimed_success] == 0).all()
+    logits = np.asarray(trained.model.apply(trained.model.params, attacked.adversarial))
+    np.testing.assert_array_equal(logits.argmax(1)[table.success], table.target[table.success])
+    assert table.success.mean() >= plain.success.mean() - 0.1
+    both = table.success & plain.success
+    assert table.distance[both].mean() == pytest.approx(plain.distance[both].mean(), rel=0.1)
+    assert "looks" not in plain
 
 
 @pytest.mark.parametrize("case", ["best", "worst"])

@@ -13,6 +13,14 @@ from cwjax.lab import attacking, cli, data, training
 QUICK = ["--steps", "60", "--search-steps", "2", "--initial-c", "1", "--learning-rate", "0.1"]
 
 
+@pytest.fixture(autouse=True)
+def kept(monkeypatch):
+    """The folders that compiled programs would have been kept in from then on."""
+    folders = []
+    monkeypatch.setattr(cli.compiling, "keep", folders.append)
+    return folders
+
+
 def call(*arguments):
     cli.main([str(argument) for argument in arguments])
 
@@ -220,3 +228,9 @@ def test_stopping_an_attack_leaves_nothing_half_written(tmp_path, trained, monke
     assert stopped.value.code == 130
     assert list(tmp_path.iterdir()) == []
     assert np.char.find(capsys.readouterr().err, "stopped") >= 0
+
+
+def test_compiled_programs_are_kept(kept, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(cli.compiling.VARIABLE, str(tmp_path))
+    fails(capsys, "attack", "--model", tmp_path / "none", "--out", tmp_path / "out", "--data", "blobs")
+    assert kept == [tmp_path]

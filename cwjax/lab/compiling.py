@@ -1,0 +1,53 @@
+"""Compiled programs: kept from one run to the next, in a folder that is nobody else's; and how long compiling takes."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+
+
+def folder() -> Path:
+    """Where programs are kept: $JAX_COMPILATION_CACHE_DIR, or else ~/.cache/cwjax/programs."""
+    named = os.environ.get(VARIABLE)
+    return Path(named) if named else Path.home() / ".cache" / "cwjax" / "programs"
+
+
+def keep(path: Path) -> None:
+    """From now on, programs that took half a second to compile are kept in the folder, and read from it.
+
+    A program that is read is run: so the folder must be this user's, and nobody else may write to it. It is made with
+    mode 0700.
+
+    Raises:
+      PermissionError: it belongs to another user, or others may write to it.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    own = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+    if not own or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise PermissionError(
+            f"{path} holds compiled programs, and others may write to it: chmod 700 {path}, or set {VARIABLE}"
+        )
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+@contextlib.contextmanager
+def timed() -> Iterator[list[float]]:
+    """While the block runs, every program that is compiled, or read from the folder, adds its seconds to the list."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            seconds.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
