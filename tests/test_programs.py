@@ -107,6 +107,34 @@ def test_the_step_cost_benchmark_at_a_small_size(capsys):
     assert said.count("\n| ") == 6  # two tables, each a heading and two rows
 
 
+ENGINE = {
+    "utilisation": ({"examples": 5, "width": 2, "steps": 5}, "| streamed | "),
+    "scaling": ({"widths": (1, 2)}, "| 2 | "),
+    "devices": ({"examples": 8, "width": 8, "steps": 2}, "| 8 | "),
+    "targets": ({"examples": 2, "width": 2, "steps": 3}, "| in turn within a lane | "),
+}
+
+
+@pytest.mark.parametrize("command", ENGINE)
+def test_the_engine_benchmarks_at_a_small_size(command, tmp_path, monkeypatch, capsys):
+    from benchmarks import engine
+
+    monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
+    numbers, line = ENGINE[command]
+    engine.COMMANDS[command](engine.Subject(data="blobs", epochs=1, models=tmp_path), **numbers)
+    assert line in capsys.readouterr().out
+
+
+def test_the_peers_benchmark_at_a_small_size(tmp_path, capsys):
+    from benchmarks import peers
+
+    arguments = peers.Arguments(examples=2, steps=2, peers=("cwjax", "nobody"), epochs=1, models=tmp_path)
+    peers.main(arguments)
+    said = capsys.readouterr().out
+    assert "| nobody | not installed |" in said
+    assert "| cwjax | " in said
+
+
 @pytest.mark.parametrize("module", ["cwjax", "cwjax.lab.cli"])
 def test_importing_takes_the_core_alone(module):
     code = f"import sys, json; import {module}; print(json.dumps([name for name in sys.modules if '.' not in name]))"
