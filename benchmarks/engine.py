@@ -45,7 +45,7 @@ class Subject:
     models: Path = Path("runs/models")  # where the trained network is kept
 
     def digits(self, count: int) -> tuple[cw.Model, jax.Array, np.ndarray, int]:
-        """The network, so many images, first those that it has not seen, their labels, and how many classes there are."""
+        """The network, so many images (first those it has not seen), their labels, and how many classes there are."""
         trained = training.train(training.Training(data=self.data, epochs=self.epochs), self.models)
         splits = [data.load(self.data, split) for split in ("test", "train")]
         images = np.concatenate([split.images for split in splits])

@@ -249,18 +249,19 @@ def test_a_device_that_runs_out_of_memory_is_given_half(monkeypatch, expected):
 def test_memory_is_known_to_some_extent():
     program = jax.jit(lambda x: jnp.sort(x).sum()).lower(jax.ShapeDtypeStruct((10**6,), jnp.float32)).compile()
     assert 4e6 <= memory.needed(program) < 4e7
-    assert 0 < memory.available(jax.devices()) <= 2**50
-    assert memory.available([jax.devices()[0]] * 4) <= memory.available(jax.devices()) / 3
+    one = memory.available(jax.devices()[:1])
+    assert 2**20 < one <= 2**50
+    assert memory.available(jax.devices()[:4]) <= one / 3  # they share the machine
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
-    free = memory.available(jax.devices())
+    free = memory.available(jax.devices()[:1])
     (tmp_path / "memory.max").write_text("5000000\n")
     (tmp_path / "memory.current").write_text("1000000\n")
-    assert memory.available(jax.devices()) == 4_000_000
+    assert memory.available(jax.devices()[:1]) == 4_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available(jax.devices()) >= free / 2
+    assert memory.available(jax.devices()[:1]) >= free / 2
 
 
 def test_one_device_of_a_mesh_is_as_good_as_none(expected):

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
-from cwjax.lab import attacking, data, training
+from cwjax.lab import data, training
 
 
 class Blobs:
@@ -27,14 +26,6 @@ class Blobs:
 def blobs(monkeypatch):
     """A source called "blobs"."""
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_device():
-    """The command line takes all devices of a machine; here one is quicker."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attacking, "local_devices", lambda: jax.devices()[:1])
-        yield
 
 
 @pytest.fixture(scope="session")

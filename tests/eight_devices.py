@@ -1,4 +1,7 @@
-"""The same attack on one device and on eight, and over two processes."""
+"""The same attack on one device and on eight, and over two processes.
+
+`test_devices.py` runs this file, in a process that has eight devices.
+"""
 
 import socket
 import subprocess
@@ -12,7 +15,7 @@ import pytest
 from jax.sharding import Mesh
 
 import cwjax as cw
-from tests import problems
+from tests import problems, test_laws
 
 ROOT = Path(__file__).parent.parent
 COUNT = 21
@@ -108,15 +111,23 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, PartitionSpec
 import cwjax as cw
-from tests import problems, test_sharded
+from tests import eight_devices, problems
 mesh = Mesh(jax.devices(), ("devices",))
 assert len(jax.devices()) == 4 and len(jax.local_devices()) == 2
-model, *rows = test_sharded.plain_arguments()
+model, *rows = eight_devices.plain_arguments()
 given = multihost_utils.host_local_array_to_global_array((model, *rows), mesh, PartitionSpec())
-result = jax.jit(cw.sharded(cw.batched(test_sharded.ATTACK), mesh))(*given)
+result = jax.jit(cw.sharded(cw.batched(eight_devices.ATTACK), mesh))(*given)
 result = multihost_utils.process_allgather(result, tiled=True)
 np.savez(f"{folder}/{rank}.npz", **result._asdict())
 """
+
+
+@test_laws.rows({name: test_laws.ATTACKS[name] for name in ("l0", "linf, best target")})
+def test_an_example_of_any_attack_does_not_depend_on_its_shard_lane_or_device(row):
+    arguments = (MODEL, test_laws.KEYS, test_laws.X, row.goal)
+    grid = Mesh(np.reshape(jax.devices(), (2, 4)), ("hosts", "devices"))
+    test_laws.assert_same(jax.jit(cw.sharded(cw.batched(row.make()), grid))(*arguments), test_laws.attacked(row))
+    test_laws.assert_same(cw.streamed(row.make(), width=6, every=7, mesh=grid)(*arguments), test_laws.attacked(row))
 
 
 def plain_arguments():
