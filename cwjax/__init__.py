@@ -53,7 +53,7 @@ from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
 from cwjax.searches import binary_search, grow_c, searched, tracked
 from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
-from cwjax.streaming import Pool, Status, streamed
+from cwjax.streaming import Status, streamed
 
 __version__ = "0.1.0"
 
@@ -74,7 +74,6 @@ __all__ = [
     "Lanes",
     "Model",
     "Objective",
-    "Pool",
     "Problem",
     "Progress",
     "Result",

@@ -152,6 +152,7 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
       runner: `batched(attack)`, `chunked(batched(attack), size)`, or any other that can be compiled.
       mesh: the devices; the examples are spread along all of its axes.
     """
+    mesh = Mesh(mesh.devices, mesh.axis_names)  # axes of the compiler's own type, whatever they were
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
     each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -27,7 +28,7 @@ from cwjax.checks import check_batch, check_number
 from cwjax.models import Model
 from cwjax.runners import lanes, result_of
 
-WIDTH = {"cpu": 128}
+WIDTH = {"cpu": 64}
 """What width="auto" takes by the kind of a device, and on the kinds that are not named `WIDTH_ELSEWHERE`."""
 WIDTH_ELSEWHERE = 4096
 
@@ -88,7 +89,7 @@ def streamed(
     Args:
       attack: an attack; or a function that makes one from numbers, which become keyword arguments of the runner and are
         traced, so that a sweep over them compiles once.
-      width: lanes. "auto": 128 on a CPU, 4096 on other devices, times the devices of the mesh. Never more than there
+      width: lanes. "auto": 64 on a CPU, 4096 on other devices, times the devices of the mesh. Never more than there
         are examples; and half as many, and half again, until the memory holds them: with a warning, if a number was
         asked for.
       every: steps in a turn. A lane whose example has ended waits for the end of the turn, half a turn on average.
@@ -119,33 +120,35 @@ def streamed(
         resume: Sequence[np.ndarray] | None = None,
         **numbers: Any,
     ) -> Result:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, numbers))):
+            raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
         check_batch(model, keys, x, goal)
-        devices = mesh or Mesh(list(jnp.zeros(()).devices()), ("lanes",))
+        devices = _mesh(mesh)
         work = (jax.tree.map(np.asarray, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
         work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
 
-        def program(lanes: int) -> _Program:
+        def program(size: int) -> _Program:
             shapes = jax.tree.map(jax.typeof, work)
-            settings = (lanes, devices, jax.config.jax_default_matmul_precision)  # type: ignore
+            settings = (size, devices, jax.config.jax_default_matmul_precision)  # type: ignore
             signature = (*settings, jax.tree.structure(shapes), *jax.tree.leaves(shapes))
             if signature not in programs:
-                programs[signature] = _compiled(make, every, devices, shapes, lanes)
+                programs[signature] = _compiled(make, every, devices, shapes, size)
             return programs[signature]
 
         if resume is not None:
             pool = _restored(resume, make, work, devices)
             return _served(program, every, work, pool, devices, watch)
-        lanes = wanted = _wanted(width, len(x), devices)
+        size = wanted = _wanted(width, len(x), devices)
         while True:
             try:
-                if lanes <= devices.size or _fits(program(lanes), work, devices):
-                    if lanes < wanted and width != "auto":
-                        warnings.warn(f"a width of {wanted} does not fit into memory: it is {lanes} now", stacklevel=2)
-                    return _served(program, every, work, program(lanes).empty(work), devices, watch)
+                if size <= devices.size or _fits(program(size), work, devices):
+                    if size < wanted and width != "auto":
+                        warnings.warn(f"a width of {wanted} does not fit into memory: it is {size} now", stacklevel=2)
+                    return _served(program, every, work, program(size).empty(work), devices, watch)
             except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error) or lanes <= devices.size:
+                if "RESOURCE_EXHAUSTED" not in str(error) or size <= devices.size:
                     raise
-            lanes = _half(lanes, devices)  # out here, where the error no longer holds on to memory
+            size = _half(size, devices)  # out here, where the error no longer holds on to memory
 
     return run
 
@@ -286,6 +289,12 @@ def _merged(results: Result, devices: int) -> Result:
     parts = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(devices, -1, *leaf.shape[1:]), results)
     last = parts.forwards.argmax(0)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[last, np.arange(len(last))]), parts)
+
+
+def _mesh(mesh: Mesh | None) -> Mesh:
+    """The mesh, or the default device, with axes that the compiler may shard along as it likes."""
+    devices, axes = (mesh.devices, mesh.axis_names) if mesh else (list(jnp.zeros(()).devices()), ("lanes",))
+    return Mesh(devices, axes)
 
 
 def _wanted(width: int | Literal["auto"], total: int, devices: Mesh) -> int:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import AxisType, Mesh
 
 import cwjax as cw
 from tests import problems, test_laws
@@ -49,9 +49,12 @@ def test_any_number_of_devices_gives_the_same(devices, expected):
     assert result.x.shape == X.shape
 
 
-def test_other_runners_too(expected):
+def test_other_runners_and_meshes_too(expected):
     result = jax.jit(cw.sharded(cw.chunked(cw.batched(ATTACK), 2), mesh(3)))(*ARGUMENTS)
     assert_same(result, expected)
+    explicit = jax.make_mesh((4,), ("devices",), axis_types=(AxisType.Explicit,))
+    for run in (jax.jit(cw.sharded(cw.batched(ATTACK), explicit)), cw.streamed(ATTACK, width=8, mesh=explicit)):
+        assert_same(run(*ARGUMENTS), expected)
     result, trace = jax.jit(cw.sharded(cw.traced(ATTACK, 200), mesh(4)))(*ARGUMENTS)
     assert_same(result, expected)
     np.testing.assert_array_equal(trace.distance[:, -1], result.distance)

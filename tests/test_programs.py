@@ -111,6 +111,7 @@ ENGINE = {
     "utilisation": ({"examples": 5, "width": 2, "steps": 5}, "| streamed | "),
     "scaling": ({"widths": (1, 2)}, "| 2 | "),
     "devices": ({"examples": 8, "width": 8, "steps": 2}, "| 8 | "),
+    "original": ({"examples": 2, "steps": 2}, "| l0 | "),
     "targets": ({"examples": 2, "width": 2, "steps": 3}, "| in turn within a lane | "),
 }
 

@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 from jaxtyping import Array
 
+from cwjax.aborts import plateau
 from cwjax.base import Attack, Candidate, Goal, Problem, Progress, Search, closer, problem, untouched
 from cwjax.searches import binary_search, grow_c, searched, tracked
 
@@ -323,6 +324,24 @@ def test_a_round_ends_with_the_attack_and_the_next_begins_at_its_own_c():
     )
     seen = history(searched(tracked(plain._replace(step=step), grow_c(every=2, largest=100.0)), rounds))
     assert [float(p.last.loss) for p in seen] == [1, 1, 2, 2, 4, 5]
+
+
+def test_c_grows_as_soon_as_the_loss_is_stuck():
+    # The loss is c at every step: the second of ten checks, two steps after the first, finds that it has not fallen.
+    endless = fake(threshold=np.inf, length=10**6, distance=jnp.abs)
+    search = grow_c(every=20, largest=10.0, abort=plateau())
+    seen = history(tracked(endless, search), a_problem()._replace(c=jnp.float32(1)))
+    np.testing.assert_array_equal([p.last.loss for p in seen], np.repeat([1, 2, 4, 8], 3))
+
+
+def test_a_loss_that_falls_keeps_its_weight_for_all_its_steps():
+    given, search = a_problem()._replace(c=jnp.float32(1)), grow_c(every=20, abort=plateau())
+    knob, weights = search.init(given), []
+    for loss in range(40, 0, -1):
+        progress = outcome(False)
+        knob = search.tell(given, knob, progress._replace(last=progress.last._replace(loss=jnp.float32(loss))))
+        weights.append(float(knob.c))
+    np.testing.assert_array_equal(weights, np.repeat([1, 2, 4], [19, 20, 1]))
 
 
 def test_growing_asks_for_c_alone():

@@ -198,6 +198,11 @@ def test_bad_arguments_are_refused_before_anything_is_compiled():
         cw.streamed(ATTACK)(MODEL, KEYS, X, cw.untargeted(np.zeros(3, int)))
 
 
+def test_under_jit_it_is_refused():
+    with pytest.raises(ValueError, match=r"call it outside jax\.jit"):
+        jax.jit(cw.streamed(ATTACK))(*ARGUMENTS)
+
+
 def test_auto_is_a_width_of_the_device_and_never_more_than_the_examples(monkeypatch):
     watch = Watch(until=lambda status: True)
     cw.streamed(ATTACK)(*ARGUMENTS, watch=watch)

@@ -87,7 +87,7 @@ def attack(
         kept.
       rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
       seed: of the targets drawn, and of the attack.
-      width: how many rows to attack at once; auto: 128 on a CPU, 4096 on a GPU, and less if memory is short.
+      width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
       precision: of the search. Whatever it is, an example counts only if it stands in float32: those that just miss are
         lengthened by up to an eighth.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).

@@ -2,19 +2,23 @@
 
 import contextlib
 import os
+import platform
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 VARIABLE = "JAX_COMPILATION_CACHE_DIR"
 
 
 def folder() -> Path:
-    """Where programs are kept: $JAX_COMPILATION_CACHE_DIR, or else ~/.cache/cwjax/programs."""
+    """Where programs are kept: $JAX_COMPILATION_CACHE_DIR, or else ~/.cache/cwjax/programs/HOST, for a program of one
+    processor may crash on another, and machines may share a home.
+    """
     named = os.environ.get(VARIABLE)
-    return Path(named) if named else Path.home() / ".cache" / "cwjax" / "programs"
+    return Path(named) if named else Path.home() / ".cache" / "cwjax" / "programs" / platform.node()
 
 
 def keep(path: Path) -> None:
@@ -33,8 +37,13 @@ def keep(path: Path) -> None:
         raise PermissionError(
             f"{path} holds compiled programs, and others may write to it: chmod 700 {path}, or set {VARIABLE}"
         )
+    compilation_cache.reset_cache()  # JAX looks at the folder's name once, when it compiles first
     jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.default_backend() == "cpu":
+        # XLA logs an error for every program it reads back: "prefer-no-gather", which it set itself, is no feature of
+        # the processor. What goes wrong still raises.
+        jax.config.update("jax_logging_level", "CRITICAL")
 
 
 @contextlib.contextmanager

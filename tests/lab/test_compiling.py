@@ -2,21 +2,25 @@
 
 import os
 import stat
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from cwjax.lab import compiling
 
 
 @pytest.fixture(autouse=True)
 def settings_as_they_were():
-    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    names = ("jax_logging_level", "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: jax.config.values[name] for name in names}
     yield
     for name, value in before.items():
         jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def test_the_folder_is_made_private_and_filled(tmp_path):
@@ -26,6 +30,24 @@ def test_the_folder_is_made_private_and_filled(tmp_path):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.jit(lambda x: jnp.sort(jnp.sin(x) * 3.14159))(jnp.ones(17)).block_until_ready()
     assert list(folder.iterdir())
+
+
+def test_a_program_is_read_back_in_silence(tmp_path):
+    code = """
+import sys, jax, jax.numpy as jnp
+from pathlib import Path
+from cwjax.lab import compiling
+compiling.keep(Path(sys.argv[1]))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+print(jax.jit(lambda x: jnp.sort(jnp.sin(x) * 3))(jnp.ones(17)).sum())
+"""
+    folder = tmp_path / "programs"
+    for _ in range(2):
+        ended = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
+        files = sorted(path.name for path in folder.iterdir())
+        assert ended.stderr == ""
+        assert float(ended.stdout) == pytest.approx(17 * 3 * 0.84147, rel=1e-4)
+    assert files == sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
@@ -47,7 +69,8 @@ def test_where_it_is(monkeypatch, tmp_path):
     assert compiling.folder() == tmp_path
     monkeypatch.delenv(compiling.VARIABLE)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert compiling.folder() == tmp_path / ".cache" / "cwjax" / "programs"
+    monkeypatch.setattr("platform.node", lambda: "a-machine")
+    assert compiling.folder() == tmp_path / ".cache" / "cwjax" / "programs" / "a-machine"
 
 
 def test_the_seconds_of_compiling_are_counted():
