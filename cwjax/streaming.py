@@ -70,7 +70,9 @@ class Status(NamedTuple):
     forwards: int  # forward passes spent so far, to seven digits
     width: int  # lanes
     lane_steps: int  # steps of all lanes so far, idle ones included
-    snapshot: Callable[[], list[np.ndarray]]  # how far the run has come, to store; see `resume`. Good until the next turn
+    snapshot: Callable[
+        [], list[np.ndarray]
+    ]  # how far the run has come, to store; see `resume`. Good until the next turn
 
 
 def streamed(

@@ -109,8 +109,7 @@ def test_the_step_cost_benchmark_at_a_small_size(capsys):
 
 ENGINE = {
     "utilisation": ({"examples": 5, "width": 2, "steps": 5}, "| streamed | "),
-    "scaling": ({"widths": (1, 2)}, "| 2 | "),
-    "devices": ({"examples": 8, "width": 8, "steps": 2}, "| 8 | "),
+    "devices": ({"examples": 8, "width": 8, "steps": 2}, "| 1 | "),
     "original": ({"examples": 2, "steps": 2}, "| l0 | "),
     "targets": ({"examples": 2, "width": 2, "steps": 3}, "| in turn within a lane | "),
 }

@@ -256,7 +256,7 @@ def test_memory_is_known_to_some_extent():
     assert 4e6 <= memory.needed(program) < 4e7
     one = memory.available(jax.devices()[:1])
     assert 2**20 < one <= 2**50
-    assert memory.available(jax.devices()[:4]) <= one / 3  # they share the machine
+    assert memory.available(jax.devices()[:1] * 4) <= one / 3  # they share the machine
 
 
 def test_a_containers_limit_counts(tmp_path, monkeypatch):
