@@ -41,7 +41,7 @@ compiling.keep(Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 print(jax.jit(lambda x: jnp.sort(jnp.sin(x) * 3))(jnp.ones(17)).sum())
 """
-    folder = tmp_path / "programs"
+    folder, files = tmp_path / "programs", []
     for _ in range(2):
         ended = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True, check=True)
         files = sorted(path.name for path in folder.iterdir())
