@@ -8,9 +8,22 @@ An attack is a descent and a search, written for one example; a runner makes the
     result = run(model, jax.random.split(key, len(x)), x, cw.untargeted(labels))
 """
 
-from cwjax import aborts, boxes, distances, metrics, objectives, optimizers, searches
+from cwjax import aborts, boxes, comparing, distances, losses, metrics, objectives, optimizers, searches
 from cwjax.aborts import first_success, never, plateau, within_tau
+from cwjax.attacks.alma import alma
+from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.ddn import ddn
+from cwjax.attacks.deepfool import deepfool
+from cwjax.attacks.ead import ead
+from cwjax.attacks.fgsm import fgsm
+from cwjax.attacks.fmn import fmn
+from cwjax.attacks.iterated import Rule, Seen, iterated
+from cwjax.attacks.jsma import jsma_f, jsma_z
 from cwjax.attacks.lbfgs import lbfgs, quasi_newton
+from cwjax.attacks.mifgsm import mifgsm
+from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.base import (
     Abort,
     Attack,
@@ -33,9 +46,12 @@ from cwjax.carlini import l0, l1, l2, linf
 from cwjax.checks import validate
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
+from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored
 from cwjax.goals import targeted, untargeted
 from cwjax.lattice import Rounding, discretised
+from cwjax.minimising import minimised
 from cwjax.models import Model, bind, normalised
+from cwjax.multipliers import multiplier
 from cwjax.objectives import (
     OBJECTIVES,
     cross_entropy,
@@ -49,9 +65,11 @@ from cwjax.objectives import (
 )
 from cwjax.optimizers import OPTIMIZERS
 from cwjax.precision import PRECISIONS, Verification, in_precision, verified
+from cwjax.radii import radius, sliding
 from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
 from cwjax.searches import binary_search, grow_c, searched, tracked
 from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
+from cwjax.sparse import fast_l0
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 from cwjax.streaming import Status, streamed
 
@@ -78,16 +96,22 @@ __all__ = [
     "Progress",
     "Result",
     "Rounding",
+    "Rule",
     "Search",
+    "Seen",
     "Spread",
     "Status",
     "Trace",
     "Verification",
     "aborts",
+    "alma",
+    "apgd",
+    "apgd_targeted",
     "average_target",
     "batched",
     "best_of",
     "best_target",
+    "bim",
     "binary_search",
     "bind",
     "boxes",
@@ -95,14 +119,28 @@ __all__ = [
     "change_of_variables",
     "chunked",
     "clipped",
+    "comparing",
     "cross_entropy",
+    "ddn",
+    "deepfool",
     "descend",
     "discretised",
     "distances",
+    "ead",
+    "fast_l0",
+    "fast_l1",
+    "fast_l2",
+    "fast_linf",
+    "fgsm",
     "first_success",
+    "fmn",
     "grow_c",
     "half_probability",
     "in_precision",
+    "iterated",
+    "jittered",
+    "jsma_f",
+    "jsma_z",
     "l0",
     "l1",
     "l2",
@@ -111,24 +149,35 @@ __all__ = [
     "linf",
     "log_half_probability",
     "logit_margin",
+    "losses",
     "many_pixels",
     "margin",
     "metrics",
+    "mifgsm",
+    "minimised",
+    "mirrored",
+    "multiplier",
     "never",
     "normalised",
     "objectives",
     "one_pixel",
     "optimizers",
+    "pdgd",
+    "pdpgd",
+    "pgd",
     "plateau",
     "probability_margin",
     "projected",
     "quasi_newton",
+    "radius",
     "restarted",
     "searched",
     "searches",
     "sharded",
     "shrink_mask",
     "shrink_tau",
+    "sigma_zero",
+    "sliding",
     "smooth_logit_margin",
     "smooth_probability_margin",
     "streamed",

@@ -19,6 +19,7 @@ from cwjax.base import (
     Problem,
     Progress,
     closer,
+    select,
     untouched,
     wide,
 )
@@ -47,6 +48,9 @@ def descend(
     A step evaluates the current point, keeps it if it meets the goal closer than any before, and moves on; so `steps`
     steps evaluate `steps` points, the first of them `problem.start`. The random key is not used.
 
+    The optimiser's updates are multiplied by `problem.scale`; a step of scale 0 only looks, and leaves the optimiser's
+    state as it is.
+
     Args:
       objective: f.
       distance: D.
@@ -74,7 +78,8 @@ def descend(
         abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
         updates, optimizer_state = optimizer.update(evaluation.gradient, state.optimizer, state.w)
-        moved = jnp.asarray(optax.apply_updates(state.w, updates))
+        moved = state.w + problem.scale * jnp.asarray(updates)
+        optimizer_state = select(problem.scale == 0, state.optimizer, optimizer_state)
         taken = state.taken + 1
         over = stop | (taken >= steps) | ~problem.mask.any()
         return DescentState(

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -11,7 +12,7 @@ from cwjax.checks import check_number
 
 
 class SearchedState(NamedTuple):
-    key: PRNGKeyArray  # []: every round starts from the same one
+    key: PRNGKeyArray  # []: of this round; each has its own, made from the one before
     knob: Knob
     inner: State  # of the attack that runs in this round
     progress: Progress  # of all rounds together
@@ -35,9 +36,10 @@ def searched(attack: Attack, search: Search) -> Attack:
         before, after = state.inner.progress, inner.progress
 
         knob = select(after.done, search.tell(problem, state.knob, after), state.knob)
-        restarted = attack.init(state.key, search.ask(problem, knob))
+        key = jnp.where(after.done, jax.random.fold_in(state.key, 0), state.key)
+        restarted = attack.init(key, search.ask(problem, knob))
         return SearchedState(
-            key=state.key,
+            key=key,
             knob=knob,
             inner=select(after.done, restarted, inner),
             progress=continued(

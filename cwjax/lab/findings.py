@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int
 
+from cwjax import comparing
 from cwjax.metrics import summarise
 
 NORMS = {
@@ -162,18 +163,12 @@ def cases_of(columns: dict[str, np.ndarray]) -> dict[str, Int[np.ndarray, "_"]]:
     """Case -> the rows of the table that it is made of."""
     everything = {"all attacks": np.arange(len(columns["index"]))}
     rows = np.flatnonzero(columns["target"] >= 0)
-    index, counts = np.unique(columns["index"][rows], return_counts=True)
+    index = np.unique(columns["index"][rows])
     targets = len(np.unique(np.stack([columns["index"][rows], columns["target"][rows]]), axis=1).T)
     if targets == len(index):
         return everything
     reach = np.where(columns["success"], columns["distance"], np.inf)[rows]
-    easiest_first = rows[np.lexsort((reach, columns["index"][rows]))]
-    last = np.cumsum(counts) - 1  # of each example
-    cases = {
-        "best case": easiest_first[last - counts + 1],
-        "average case": rows,
-        "worst case": easiest_first[last],
-    }
+    cases = {f"{name} case": rows[picked] for name, picked in comparing.cases(columns["index"][rows], reach).items()}
     return cases if len(rows) == len(columns["index"]) else everything | cases
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from cwjax.comparing import anytime
 from cwjax.lab.findings import NORMS, Run, cases_of, length, median_of, norm_name, number
 from cwjax.metrics import success_curve
 
@@ -87,7 +89,8 @@ class _Sheet:
         self.text(x + self.wide / 2, y + self.high / 2, "failed", bbox={"facecolor": "white", "linewidth": 0, "pad": 2})
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as a file."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=DPI, facecolor="white")
     return file.getvalue()
@@ -136,7 +139,7 @@ def _matrix(run: Run, columns: dict[str, np.ndarray]) -> Picture:
     if run.attack in FIGURES:
         caption += f" The counterpart of {FIGURES[run.attack]}."
     alt = f"{run.name} attack: adversarial images by source and target class"
-    return Picture(f"figures/{run.attack}-examples.png", _png(sheet.figure), alt, caption)
+    return Picture(f"figures/{run.attack}-examples.png", png(sheet.figure), alt, caption)
 
 
 def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
@@ -167,10 +170,11 @@ def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
         f"−{number(most, 2)} and +{number(most, 2)}."
     )
     alt = f"{run.name} attack: clean images, adversarial images, differences"
-    return Picture(f"figures/{run.attack}-examples.png", _png(sheet.figure), alt, caption)
+    return Picture(f"figures/{run.attack}-examples.png", png(sheet.figure), alt, caption)
 
 
-def _plain(axes: Axes, x: str, y: str) -> None:
+def plain(axes: Axes, x: str, y: str) -> None:
+    """Axes with their names, a pale grid, and nothing else."""
     axes.set_xlabel(x, color=INK)
     axes.set_ylabel(y, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
@@ -202,7 +206,7 @@ def curve(run: Run, columns: dict[str, np.ndarray]) -> Picture | None:
     axes.text(median, 1.02, f"median of the successes: {length(run.norm, median)}", color=INK, ha=side, va="bottom")
     axes.set(xlim=(0, thresholds[-1]), ylim=(0, 1.01))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    _plain(axes, f"{norm} norm of the perturbation", "fooled within that norm")
+    plain(axes, f"{norm} norm of the perturbation", "fooled within that norm")
     if len(cases) > 1:
         axes.legend(frameon=False)
     caption = (
@@ -210,7 +214,7 @@ def curve(run: Run, columns: dict[str, np.ndarray]) -> Picture | None:
         "curve ends at its success rate."
     )
     alt = f"{run.name} attack: success against the {norm} norm"
-    return Picture(f"figures/{run.attack}-success.png", _png(figure), alt, caption)
+    return Picture(f"figures/{run.attack}-success.png", png(figure), alt, caption)
 
 
 def training(history: dict[str, list[float]] | None) -> Picture | None:
@@ -231,6 +235,64 @@ def training(history: dict[str, list[float]] | None) -> Picture | None:
                 epochs = range(1, len(values) + 1)
                 axes.plot(epochs, values, line, marker=marker, markersize=4, color=color, linewidth=2, label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _plain(axes, "epoch", panel)
+        plain(axes, "epoch", panel)
         axes.legend(frameon=False)
-    return Picture("figures/training.png", _png(figure), "Accuracy and loss by epoch", "How the model was trained.")
+    return Picture("figures/training.png", png(figure), "Accuracy and loss by epoch", "How the model was trained.")
+
+
+# Okabe and Ito, but for yellow, which is too pale for a line; then the same again in other strokes.
+COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", INK)
+STROKES = ("-", "--", ":")
+MOST_LINES = 12
+
+
+class Racer(NamedTuple):
+    """One attack in the picture of a race."""
+
+    distance: np.ndarray  # float64 [B], at the largest budget; inf where it failed
+    optimality: dict[int, float]  # by budget
+    curve: np.ndarray | None  # float [B, T]: its best distance after each step, at the largest budget; None: not known
+    propagations: float  # of a step
+
+
+def race(name: str, norm: str, racers: dict[str, Racer], *, farthest: float) -> Picture:
+    """Success against distance, optimality against budget, and how each attack came there.
+
+    Args:
+      name: of the model.
+      norm: that was to be small.
+      racers: the attacks by name, the first `MOST_LINES` of which are drawn.
+      farthest: where the axis of distances ends.
+    """
+    figure = Figure(figsize=(15, 4.6), dpi=DPI, layout="constrained")
+    within, budgets, way = figure.subplots(1, 3)
+    farthest = farthest or 1.0
+    thresholds, length_of = np.linspace(0, 1.05 * farthest, 601), norm_name(norm)
+    for place, (attack, racer) in enumerate(list(racers.items())[:MOST_LINES]):
+        style: dict[str, Any] = {"color": COLORS[place % len(COLORS)], "linewidth": 1.8}
+        style["linestyle"] = STROKES[place // len(COLORS) % len(STROKES)]
+        share = success_curve(jnp.asarray(racer.distance, jnp.float32), jnp.asarray(thresholds, jnp.float32))
+        within.plot(thresholds, np.asarray(share), label=attack, drawstyle="steps-post", **style)
+        budgets.plot(list(racer.optimality), list(racer.optimality.values()), marker="o", markersize=4, **style)
+        if racer.curve is not None:
+            mean = anytime(racer.curve, most=farthest).mean
+            way.plot(racer.propagations * np.arange(1, len(mean) + 1), mean, **style)
+    within.set(xlim=(0, thresholds[-1]), ylim=(0, 1.01))
+    within.yaxis.set_major_formatter(PercentFormatter(1))
+    plain(within, f"{length_of} norm of the perturbation", "fooled within that norm")
+    budgets.set_xscale("log")
+    plain(budgets, "propagations an image: budget", "local optimality")
+    way.set_xscale("log")
+    way.set_ylim(bottom=0)
+    plain(way, "propagations an image: so far", f"mean {length_of} norm, failures as {number(farthest, 3)}")
+    figure.legend(loc="outside right upper", frameon=False)
+    caption = (
+        f"Left: the share that a perturbation of at most the given {length_of} norm fools, at the largest budget. "
+        "Middle: local optimality at each budget. Right: the mean distance as the run at the largest budget went on, "
+        "for the attacks that tell it."
+    )
+    if len(racers) > MOST_LINES:
+        caption += f" Drawn are the {MOST_LINES} attacks nearest to the envelope, of {len(racers)}."
+    alt = f"{length_of} attacks on {name}: success against distance, optimality, distance against propagations"
+    file = re.sub(r"[^\w.-]+", "_", f"race-{name}-{norm}")
+    return Picture(f"figures/{file}.png", png(figure), alt, caption)

@@ -1,6 +1,4 @@
-"""Training by the recipes of the report and the paper: one jitted epoch, resumable, its result kept until something
-changes.
-"""
+"""Training by a recipe: one jitted epoch after the other, resumable, its result kept until something changes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,66 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 import cwjax
-from cwjax.canonical import canonical
 from cwjax.checks import check_number
 from cwjax.lab import data, environment, nets, store
+from cwjax.lab.epochs import Labels, epoch
 from cwjax.lab.progress import progress, say
+from cwjax.lab.recipes import RECIPES, Recipe, Schedule, optimizer_of
 from cwjax.models import Model
-
-Schedule = Callable[[Any], Any]  # from the number of updates made to a value
-
-
-class Recipe(NamedTuple):
-    """Stochastic gradient descent with momentum; learning rate and momentum as functions of (update, updates an
-    epoch).
-    """
-
-    learning_rate: Callable[[Any, int], Any]
-    momentum: Callable[[Any, int], Any]
-    nesterov: bool
-    batch: int
-    epochs: int
-    source: str
-
-
-RECIPES = {
-    "report": Recipe(
-        learning_rate=lambda update, per_epoch: 0.01 / (1 + 1e-6 * update),
-        momentum=lambda update, per_epoch: 0.9,
-        nesterov=True,
-        batch=128,
-        epochs=50,
-        source="the report and the released code: rate 0.01, decay 1e-6 an update, momentum 0.9, Nesterov",
-    ),
-    "paper_mnist": Recipe(
-        learning_rate=lambda update, per_epoch: 0.1,
-        momentum=lambda update, per_epoch: 0.9,
-        nesterov=False,
-        batch=128,
-        epochs=50,
-        source="the paper's Table II, MNIST: rate 0.1, momentum 0.9",
-    ),
-    "paper_cifar": Recipe(
-        learning_rate=lambda update, per_epoch: 0.01 * 0.5 ** (update // (10 * per_epoch)),
-        momentum=lambda update, per_epoch: 0.9 * 0.5 ** (update // (10 * per_epoch)),
-        nesterov=False,
-        batch=128,
-        epochs=50,
-        source="the paper's Table II, CIFAR-10: rate 0.01 and momentum 0.9, both halved every 10 epochs",
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
     """What decides which weights come out: on one machine and with the same versions, equal settings, equal weights."""
 
-    data: str = "mnist5k"  # mnist5k, mnist, fashion_mnist or cifar10
-    net: str = "mnist_cnn"  # mnist_cnn (the report's) or cifar_cnn
-    recipe: str = "report"  # report (the report's and the released code's), paper_mnist or paper_cifar
+    data: str = "mnist5k"  # mnist5k, mnist, mnist_rest (mnist less mnist5k), fashion_mnist or cifar10
+    net: str = "mnist_cnn"  # mnist_cnn (the report's), cifar_cnn (the paper's) or cifar_resnet
+    # report (the report's and the released code's), paper_mnist, paper_cifar; those of the zoo's networks: zoo_mnist,
+    # distilled, adversarial, zoo_cifar
+    recipe: str = "report"
     epochs: int | None = None  # instead of the recipe's own number
     seed: int = 0  # of the initial weights, the order of images and dropout
 
@@ -122,9 +80,13 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
         return load(place)
     store.make_folder(place)
     evaluate = _evaluator(net)
-    net, history = _fit(net, recipe, epochs, settings.seed, train_set, validation_set, evaluate, place)
-
-    accuracy, loss = evaluate(nnx.state(net), test_set)
+    fit = _Fit(net, epochs, settings.seed, train_set, validation_set, evaluate, place)
+    if recipe.distilled:
+        params, history = _distilled(fit, recipe, recipe.distilled)
+    else:
+        params, history = _fit(fit, recipe, nnx.state(net), train_set.labels)
+    nnx.update(net, params)
+    accuracy, loss = evaluate(params, test_set)
     model = nets.as_model(net)
     store.write_arrays(place / "weights.safetensors", model.params)
     card = identity | {
@@ -137,7 +99,8 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
         "sha256": store.fingerprint(place / "weights.safetensors"),
     }
     store.write_json(place / "card.json", card)
-    (place / "checkpoint.safetensors").unlink(missing_ok=True)
+    for checkpoint in place.glob("checkpoint*.safetensors"):
+        checkpoint.unlink()
     return Trained(model=model, card=card, folder=place)
 
 
@@ -151,10 +114,11 @@ def load(folder: Path) -> Trained:
             raise FileNotFoundError(f"no trained network in {folder} ({file.name} is missing): run `cwjax train` first")
     card = store.read_json(card_file)
     try:
-        height, width, channels = card["shape"]
-        like = nets.as_model(
-            nets.build(card["net"], shape=(height, width, channels), classes=len(card["classes"]), seed=0)
-        )
+        shape, dtype = tuple(map(int, card["shape"])), np.dtype(card.get("dtype", "float32"))
+        classes = len(card["classes"])
+        # Shapes alone: initial weights would take longer to draw than the weights take to read.
+        like = nets.as_model(nnx.eval_shape(lambda: nets.build(card["net"], shape=shape, classes=classes, seed=0)))
+        stored = jax.tree.map(lambda weight: jax.ShapeDtypeStruct(weight.shape, dtype), like.params)
         expected, _ = str(card["sha256"]), float(card["test_accuracy"])
         history = {name: [float(value) for value in card["history"][name]] for name in CURVES}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -163,17 +127,9 @@ def load(folder: Path) -> Trained:
         raise store.CorruptFile(
             f"{weights} is corrupted (its SHA-256 is not its card's): delete {folder} and train again"
         )
-    model = dataclasses.replace(like, params=store.read_arrays(weights, like.params))
+    params = jax.tree.map(lambda weight: weight.astype(jnp.float32), store.read_arrays(weights, stored))
+    model = dataclasses.replace(like, params=params)
     return Trained(model=model, card=card | {"history": history}, folder=folder)
-
-
-def optimizer_of(recipe: Recipe, *, per_epoch: int) -> optax.GradientTransformation:
-    """The recipe's gradient descent, where an epoch has `per_epoch` updates."""
-    return optax.inject_hyperparams(optax.sgd, static_args=("nesterov",))(
-        learning_rate=lambda update: recipe.learning_rate(update, per_epoch),
-        momentum=lambda update: recipe.momentum(update, per_epoch),
-        nesterov=recipe.nesterov,
-    )
 
 
 class _Fitting(NamedTuple):
@@ -188,68 +144,62 @@ class _Fitting(NamedTuple):
 CURVES = ("loss", "accuracy", "validation_loss", "validation_accuracy")
 
 
-def _fit(net, recipe, epochs, seed, train_set, validation_set, evaluate, place):
-    per_epoch = len(train_set.images) // recipe.batch
+class _Fit(NamedTuple):
+    """What every stage of a training shares."""
+
+    net: nnx.Module
+    epochs: int
+    seed: int
+    train_set: data.Dataset
+    validation_set: data.Dataset
+    evaluate: Callable[[PyTree, data.Dataset], tuple[float, float]]
+    place: Path
+
+
+def _distilled(fit: _Fit, recipe: Recipe, start: Schedule) -> tuple[PyTree, dict[str, list[float]]]:
+    """The paper's defensive distillation: teacher and student start from the same weights, those of one epoch at T = 1,
+    and the student learns what the teacher, without dropout, says at T of every training image.
+    """
+    images, labels = fit.train_set.images, fit.train_set.labels
+    first = recipe._replace(temperature=1.0, learning_rate=start)
+    warm, _ = _fit(fit._replace(epochs=1), first, nnx.state(fit.net), labels, "start")
+    teacher, _ = _fit(fit, recipe, warm, labels, "teacher")
+    graph = nnx.graphdef(fit.net)
+    soften = jax.jit(lambda teacher, images: jax.nn.softmax(nnx.merge(graph, teacher)(images) / recipe.temperature))
+    soft = np.concatenate([soften(teacher, images[i : i + 500]) for i in range(0, len(images), 500)])
+    return _fit(fit, recipe, warm, soft, "student")
+
+
+def _fit(
+    fit: _Fit, recipe: Recipe, params: PyTree, labels: Labels, stage: str = ""
+) -> tuple[PyTree, dict[str, list[float]]]:
+    """The weights after all epochs, from `params` on, and the curves. Goes on from a checkpoint if there is one."""
+    per_epoch = len(labels) // recipe.batch
     if not per_epoch:
-        raise ValueError(f"{len(train_set.images)} training images do not fill one batch of {recipe.batch}")
-    optimizer = optimizer_of(recipe, per_epoch=per_epoch)
-    params = nnx.state(net)
+        raise ValueError(f"{len(labels)} training images do not fill one batch of {recipe.batch}")
+    optimizer = optimizer_of(recipe, per_epoch=per_epoch, epochs=fit.epochs)
     fitting = _Fitting(
         params=params,
         optimizer=optimizer.init(params),
         epoch=jnp.zeros((), jnp.int32),
-        history=jnp.zeros((epochs, len(CURVES))),
+        history=jnp.zeros((fit.epochs, len(CURVES))),
     )
-    checkpoint = place / "checkpoint.safetensors"
+    checkpoint = fit.place / f"checkpoint{stage and '-'}{stage}.safetensors"
     if checkpoint.exists():
         fitting = store.read_arrays(checkpoint, fitting)
-    run_epoch = _epoch(net, optimizer, recipe.batch)
-    key = jax.random.key(seed)
-    with progress(f"training {place.name}", epochs, done=int(fitting.epoch)) as advance:
-        for epoch in range(int(fitting.epoch), epochs):
+    run_epoch = epoch(fit.net, recipe, optimizer, updates=per_epoch * fit.epochs)
+    key = jax.random.key(fit.seed)
+    with progress(f"training {fit.place.name} {stage}".strip(), fit.epochs, done=int(fitting.epoch)) as advance:
+        for done in range(int(fitting.epoch), fit.epochs):
             params, state, loss, accuracy = run_epoch(
-                fitting.params, fitting.optimizer, jax.random.fold_in(key, epoch), train_set.images, train_set.labels
+                fitting.params, fitting.optimizer, jax.random.fold_in(key, done), fit.train_set.images, labels
             )
-            validation_accuracy, validation_loss = evaluate(params, validation_set)
+            validation_accuracy, validation_loss = fit.evaluate(params, fit.validation_set)
             curves = jnp.array([loss, accuracy, validation_loss, validation_accuracy])
-            fitting = _Fitting(params, state, jnp.int32(epoch + 1), fitting.history.at[epoch].set(curves))
+            fitting = _Fitting(params, state, jnp.int32(done + 1), fitting.history.at[done].set(curves))
             store.write_arrays(checkpoint, fitting)
             advance(1, f"loss {loss:.3f}  accuracy {accuracy:.1%}  validation {validation_accuracy:.1%}")
-    nnx.update(net, fitting.params)
-    return net, {name: np.asarray(fitting.history[:, i]).tolist() for i, name in enumerate(CURVES)}
-
-
-def _epoch(net: nnx.Module, optimizer: optax.GradientTransformation, batch: int) -> Callable[..., Any]:
-    """One pass over the images in random order as one compiled program; a last batch that is not full is left out."""
-    graph = nnx.graphdef(net)
-
-    def update(params, state, key, images, labels):
-        def objective(params):
-            logits = nnx.merge(graph, params)(images, rngs=nnx.Rngs(dropout=key))
-            loss = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-            return loss, (logits.argmax(-1) == labels).mean()
-
-        (loss, accuracy), slope = jax.value_and_grad(objective, has_aux=True)(params)
-        change, state = optimizer.update(slope, state, params)
-        return optax.apply_updates(params, change), state, loss, accuracy
-
-    @jax.jit
-    def run(params, state, key: PRNGKeyArray, images, labels):
-        shuffle, drop = jax.random.split(key)
-        order = jax.random.permutation(shuffle, len(images))
-        batches = order[: len(order) // batch * batch].reshape(-1, batch)
-
-        def step(carry, inputs):
-            chosen, key = inputs
-            params, state = carry
-            params, state, loss, accuracy = canonical(update)(params, state, key, images[chosen], labels[chosen])
-            return (params, state), (loss, accuracy)
-
-        keys = jax.random.split(drop, len(batches))
-        (params, state), (losses, accuracies) = jax.lax.scan(step, (params, state), (batches, keys))
-        return params, state, losses.mean(), accuracies.mean()
-
-    return run
+    return fitting.params, {name: np.asarray(fitting.history[:, i]).tolist() for i, name in enumerate(CURVES)}
 
 
 def _evaluator(net: nnx.Module) -> Callable[[PyTree, data.Dataset], tuple[float, float]]:

@@ -138,6 +138,37 @@ def test_official_files_keep_their_order_and_validation_comes_first(name, write,
     assert sorted(file.name for file in (tmp_path / "prepared").iterdir()) == [name]
 
 
+def test_mnist_rest_is_mnist_less_the_packaged_digits(tmp_path, monkeypatch, offline):
+    images, labels = write_idx(tmp_path / "mnist")["train"]
+    tiny(monkeypatch, "mnist", tmp_path / "mnist")
+    known = images[[1, 3, 9]]
+    monkeypatch.setattr(data, "packaged_digits", lambda: (known, labels[[1, 3, 9]]))
+    monkeypatch.setattr(data.MnistRest, "validation", 4)
+    places = {"validation": [0, 2, 4, 5], "train": [6, 7, 8], "test": range(TEST)}
+    for split, kept in places.items():
+        rest = data.load("mnist_rest", split, tmp_path)
+        assert rest.index.tolist() == list(kept)
+        if split != "test":
+            np.testing.assert_array_equal(rest.images, images[kept] / np.float32(255))
+            np.testing.assert_array_equal(rest.labels, labels[kept])
+
+
+def test_photographs_come_along(tmp_path, monkeypatch):
+    photographs = data.load("cifar10_sample", "test", tmp_path)
+    assert photographs.images.shape == (100, 32, 32, 3)
+    assert np.bincount(photographs.labels).tolist() == [10] * 10
+    assert len(set(photographs.index.tolist())) == 100
+    assert photographs.classes == data.SOURCES["cifar10"].classes
+    with pytest.raises(data.MissingData, match="a test split alone, no train split"):
+        data.load("cifar10_sample", "train")
+    damaged = tmp_path / "cifar10_sample.npz"
+    damaged.write_bytes(data.CifarSample.file.read_bytes()[:-1])
+    for file in (damaged, tmp_path / "none.npz"):
+        monkeypatch.setattr(data.CifarSample, "file", file)
+        with pytest.raises(data.CorruptData, match="install cwjax again"):
+            data.load("cifar10_sample", "test")
+
+
 def test_prepared_data_needs_no_official_files(tmp_path, monkeypatch, offline, capfd):
     write_idx(tmp_path / "mnist")
     tiny(monkeypatch, "mnist", tmp_path / "mnist")

@@ -39,6 +39,33 @@ def test_the_layers_of_the_cifar_network():
     ]
 
 
+def convolved(x, layer):
+    kernel, bias = (jnp.asarray(value.get_value()) for value in (layer.kernel, layer.bias))
+    y = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return np.asarray(y) + np.asarray(bias)
+
+
+def rectified(x):
+    """ReLU of channels normalised sixteen at a time, with scale 1 and bias 0 as they start."""
+    groups = x.reshape(len(x), -1, x.shape[-1] // 16, 16)
+    mean, std = groups.mean((1, 3), keepdims=True), groups.std((1, 3), keepdims=True)
+    return np.maximum(((groups - mean) / std).reshape(x.shape), 0)
+
+
+def test_the_residual_network_computes_what_the_layers_say():
+    net = nets.build("cifar_resnet", shape=(32, 32, 3), classes=10, seed=0)
+    assert isinstance(net, nets.ResidualNet)
+    x = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    y = convolved(x, net.stem)
+    for block in net.blocks:
+        if block.halve:
+            y = y.reshape(2, y.shape[1] // 2, 2, y.shape[2] // 2, 2, -1).mean((2, 4))
+        branch = convolved(rectified(convolved(rectified(y), block.first)), block.second)
+        y = (convolved(y, block.shortcut) if block.shortcut else y) + branch
+    assert y.shape == (2, 8, 8, 96)
+    np.testing.assert_allclose(net(jnp.asarray(x)), net.head(rectified(y).mean((1, 2))), atol=1e-3)
+
+
 def test_the_network_computes_what_the_layers_say():
     net = nets.build("mnist_cnn", shape=(28, 28, 1), classes=10, seed=0)
     params = nets.as_model(net).params
@@ -69,6 +96,7 @@ def test_dropout_is_between_the_first_two_dense_layers_and_in_training_alone():
     net = nets.build("mnist_cnn", shape=(28, 28, 1), classes=10, seed=0)
     x = jax.random.uniform(jax.random.key(0), (1, 28, 28, 1))
     np.testing.assert_array_equal(net(x), net(x))
+    assert isinstance(net, nets.ConvolutionalNet)
     many = jnp.stack([net(x, rngs=nnx.Rngs(i))[0] for i in range(3)])
     assert (many[0] != many[1]).any()
     # With its second kernel at zero nothing behind the dropout can depend on it.
@@ -87,5 +115,7 @@ def test_equal_networks_with_other_weights_are_one_program():
 def test_bad_requests_say_what_to_do():
     with pytest.raises(ValueError, match="unknown network 'resnet': choose one of mnist_cnn, cifar_cnn"):
         nets.build("resnet", shape=(28, 28, 1), classes=10, seed=0)
+    with pytest.raises(ValueError, match="at least 4×4"):
+        nets.build("cifar_resnet", shape=(3, 8, 1), classes=10, seed=0)
     with pytest.raises(ValueError, match="at least 16×16"):
         nets.build("mnist_cnn", shape=(12, 12, 1), classes=10, seed=0)

@@ -127,7 +127,7 @@ def recurrence(recipe, slopes, per_epoch):
     """Keras' SGD, printed: v = m·v - rate·g; w += m·v - rate·g with Nesterov, else w += v."""
     w, velocity, path = 1.0, 0.0, []
     for update, slope in enumerate(slopes):
-        rate, momentum = float(recipe.learning_rate(update, per_epoch)), float(recipe.momentum(update, per_epoch))
+        rate, momentum = (float(schedule(update, per_epoch, 6)) for schedule in (recipe.learning_rate, recipe.momentum))
         velocity = momentum * velocity - rate * slope
         w += momentum * velocity - rate * slope if recipe.nesterov else velocity
         path.append(w)
@@ -138,7 +138,7 @@ def recurrence(recipe, slopes, per_epoch):
 def test_the_optimiser_is_the_recipes_recurrence(name):
     recipe = training.RECIPES[name]
     slopes = np.random.default_rng(0).normal(size=30)
-    optimizer = training.optimizer_of(recipe, per_epoch=5)
+    optimizer = training.optimizer_of(recipe, per_epoch=5, epochs=6)
     w = jnp.array(1.0)
     state, path = optimizer.init(w), []
     for slope in slopes:
@@ -150,9 +150,9 @@ def test_the_optimiser_is_the_recipes_recurrence(name):
 
 def test_rates_follow_the_papers_tables():
     report, mnist, cifar = (training.RECIPES[name] for name in ("report", "paper_mnist", "paper_cifar"))
-    assert report.learning_rate(0, 31) == 0.01
-    assert report.learning_rate(10**6, 31) == pytest.approx(0.005)  # decay 1e-6 an update
+    assert report.learning_rate(0, 31, 50) == 0.01
+    assert report.learning_rate(10**6, 31, 50) == pytest.approx(0.005)  # decay 1e-6 an update
     assert (report.batch, report.epochs, report.nesterov) == (128, 50, True)
-    assert mnist.learning_rate(999, 31) == 0.1
-    assert [float(cifar.learning_rate(31 * epoch, 31)) for epoch in (0, 9, 10, 20)] == [0.01, 0.01, 0.005, 0.0025]
-    assert float(cifar.momentum(31 * 10, 31)) == 0.45
+    assert mnist.learning_rate(999, 31, 50) == 0.1
+    assert [float(cifar.learning_rate(31 * epoch, 31, 50)) for epoch in (0, 9, 10, 20)] == [0.01, 0.01, 0.005, 0.0025]
+    assert float(cifar.momentum(31 * 10, 31, 50)) == 0.45

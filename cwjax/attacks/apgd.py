@@ -1,0 +1,193 @@
+"""APGD: projected gradient descent that chooses its own step sizes (Croce & Hein 2020)."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.attacks.balls import ball
+from cwjax.attacks.geometry import check_norm, unit
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Objective, select, wide
+from cwjax.boxes import Bound, projected
+from cwjax.checks import check_number
+from cwjax.losses import label_cross_entropy, logits_ratio
+from cwjax.spreads import best_target
+
+
+class Lowest(NamedTuple):
+    x: Float[Array, "*S"]  # the point with the lowest loss so far
+    slope: Float[Array, "*S"]  # there
+    loss: Float[Array, ""]  # there; inf before the first
+
+
+class APGDMemory(NamedTuple):
+    previous: Float[Array, "*S"]  # the point before the one asked about
+    lowest: Lowest
+    loss: Float[Array, ""]  # of the previous point; -inf before the first
+    eta: Float[Array, ""]  # the step size
+    period: Int[Array, ""]  # int32: moves from the last checkpoint to the next
+    since: Int[Array, ""]  # int32: moves since the last checkpoint
+    falls: Int[Array, ""]  # int32: of them, those that lowered the loss
+    checked: Float[Array, ""]  # the lowest loss at the last checkpoint
+    halved: Bool[Array, ""]  # whether the last checkpoint halved eta
+
+
+def apgd(
+    *,
+    epsilon: float | Float[Array, ""],
+    norm: str = "linf",
+    steps: int | Int[Array, ""] = 101,
+    rho: float | Float[Array, ""] = 0.75,
+    random_start: bool = True,
+    objective: Objective = label_cross_entropy(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """Auto-PGD (Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
+    parameter-free attacks", algorithm 1): APGD-CE with the default objective.
+
+    From a random point of the boundary of the ball of radius epsilon, with P the projection onto ball and then box, u
+    the sign (L-infinity) or the unit direction (L2), and eta = 2·epsilon at first,
+
+        z_k+1 = P(x_k - eta·u(∇loss(x_k)))
+        x_k+1 = P(x_k + alpha·(z_k+1 - x_k) + (1 - alpha)·(x_k - x_k-1)),      alpha = 0.75, and 1 in the first move
+
+    At checkpoints eta is halved, and the search goes on from the lowest point so far, if (1) no more than a share rho
+    of the moves since the last checkpoint lowered the loss, or (2) the last checkpoint did not halve eta and the lowest
+    loss has not changed since. The first period is 22 % of the N moves; each is 3 % of N shorter than the one before,
+    but not under 6 %.
+
+    The closest example on the way is kept, so the distance may be less than epsilon. For the least epsilon that
+    succeeds, use `minimised`.
+
+    The public codes compare the loss after the first move with 0, where the paper compares it with the loss at the
+    start; here it is as in the paper. In adv-lib 0.2.8 condition (2) holds at every checkpoint from the second on,
+    because it compares the lowest loss with itself; here it is as in the paper and the authors' code.
+
+    Args:
+      epsilon: radius of the ball, > 0; times `problem.scale`.
+      norm: "l2" or "linf".
+      steps: points to ask about, the start and N moves, >= 1; may be traced. The paper's N is 100.
+      rho: the share of condition (1), in [0, 1].
+      random_start: whether the first point is drawn around `problem.start`, or is that start itself.
+      objective: what to lower. `losses.logits_ratio` gives APGD-DLR.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+
+    Raises:
+      ValueError: an unknown norm, or a number out of its range.
+    """
+    check_norm(norm, ("l2", "linf"))
+    check_number("epsilon", epsilon, least=0, above=True)
+    check_number("rho", rho, least=0, most=1)
+    space, box = ball(norm), projected(lower, upper)
+    moves = jnp.asarray(steps, jnp.int32) - 1
+
+    def share(percent):
+        return jnp.maximum(percent * moves // 100, 1)
+
+    def radius(problem):
+        return jnp.asarray(epsilon * problem.scale, wide(problem.x))
+
+    def within(problem, x):
+        clean = problem.x.astype(x.dtype)
+        return box.project(clean + space.project(x - clean, radius(problem)))
+
+    def init(key, problem):
+        x = problem.start.astype(wide(problem.x))
+        if random_start:
+            way = jnp.where(problem.mask, space.draw(key, x), 0)
+            x = x + radius(problem) * (unit(way) if norm == "l2" else way / jnp.maximum(jnp.max(jnp.abs(way)), 1e-30))
+        x, none = within(problem, x), jnp.full((), jnp.inf, x.dtype)
+        zero = jnp.zeros((), jnp.int32)
+        return x, APGDMemory(
+            previous=x,
+            lowest=Lowest(x=x, slope=jnp.zeros_like(x), loss=none),
+            loss=-none,
+            eta=2 * radius(problem),
+            period=share(22),
+            since=zero,
+            falls=zero,
+            checked=none,
+            halved=jnp.array(False),
+        )
+
+    def move(problem, memory, seen):
+        first = seen.taken == 0
+        here = Lowest(x=seen.x, slope=seen.slope, loss=seen.loss.astype(memory.loss.dtype))
+        lowest = select(here.loss < memory.lowest.loss, here, memory.lowest)
+        since = memory.since + ~first
+        falls = memory.falls + (here.loss < memory.loss)
+
+        check = (since >= memory.period) & ~first
+        oscillates = falls <= rho * since
+        stalls = ~memory.halved & (lowest.loss >= memory.checked)
+        halve = check & (oscillates | stalls)
+        eta = jnp.where(halve, memory.eta / 2, memory.eta)
+        x, slope, _ = select(halve, lowest, here)
+
+        alpha = jnp.where(first, 1.0, 0.75).astype(x.dtype)
+        z = within(problem, x - eta * space.unit(slope))
+        following = within(problem, x + alpha * (z - x) + (1 - alpha) * (x - memory.previous))
+        return following, APGDMemory(
+            previous=x,
+            lowest=lowest,
+            loss=here.loss,
+            eta=eta,
+            period=jnp.where(check, jnp.maximum(memory.period - share(3), share(6)), memory.period),
+            since=jnp.where(check, 0, since),
+            falls=jnp.where(check, 0, falls),
+            checked=jnp.where(check | first, lowest.loss, memory.checked),
+            halved=jnp.where(check, halve, memory.halved),
+        )
+
+    return iterated(
+        Rule(init=init, move=move),
+        objective=objective,
+        distance=space.distance,
+        lower=lower,
+        upper=upper,
+        steps=steps,
+    )
+
+
+def apgd_targeted(
+    *,
+    num_classes: int,
+    epsilon: float | Float[Array, ""],
+    norm: str = "linf",
+    steps: int | Int[Array, ""] = 101,
+    rho: float | Float[Array, ""] = 0.75,
+    random_start: bool = True,
+    objective: Objective = logits_ratio(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """APGD-T (Croce & Hein 2020, section 4): `apgd` on the difference-of-logits ratio, towards every other class in
+    turn, the closest example kept.
+
+    Takes untargeted goals, as `best_target`. The paper takes the nine most likely classes; with ten, those are all.
+
+    Args:
+      num_classes: K, how many logits the model has.
+      epsilon: see `apgd`, for this and what follows.
+      norm: "l2" or "linf".
+      steps: towards each class.
+      rho: of condition (1).
+      random_start: one for each class.
+      objective: what to lower.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    attack = apgd(
+        epsilon=epsilon,
+        norm=norm,
+        steps=steps,
+        rho=rho,
+        random_start=random_start,
+        objective=objective,
+        lower=lower,
+        upper=upper,
+    )
+    return best_target(attack, num_classes)

@@ -1,0 +1,99 @@
+"""DDN: the direction and the norm of the perturbation are found apart (Rony et al. 2019)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax import distances
+from cwjax.attacks.geometry import annealed, farthest, length, unit
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Objective, wide
+from cwjax.boxes import Bound, projected
+from cwjax.checks import check_number
+from cwjax.losses import label_cross_entropy
+
+
+class DDNMemory(NamedTuple):
+    radius: Float[Array, ""]  # epsilon: the norm of the point asked about, but for the box
+    noise: Float[Array, "*S"]  # a unit direction, for where the model has no slope
+
+
+def ddn(
+    *,
+    objective: Objective = label_cross_entropy(),
+    steps: int | Int[Array, ""] = 100,
+    initial_norm: float | Float[Array, ""] = 1.0,
+    gamma: float | Float[Array, ""] = 0.05,
+    first_step: float | Float[Array, ""] = 1.0,
+    last_step: float | Float[Array, ""] = 0.01,
+    levels: int | Int[Array, ""] | None = None,
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """Decoupled direction and norm, L2 (Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based
+    L2 adversarial attacks and defenses", algorithm 1).
+
+    With g the unit direction of steepest descent of the loss at `x + delta_k`, and alpha falling along a cosine,
+
+        delta      <- delta_k + alpha·g
+        epsilon_k+1 = (1 - gamma)·epsilon_k where the goal is met, else (1 + gamma)·epsilon_k
+        delta_k+1   = epsilon_k+1 · delta / |delta|₂, clipped to the box and rounded to its levels
+
+    The direction is thus refined on a sphere whose radius follows the decision boundary, with no weight between loss
+    and distance to be searched for. As in adv-lib, epsilon stays below the distance of the box's farthest corner, and
+    a random direction (one for the whole run, of length 1) stands for a slope of 0.
+
+    Args:
+      objective: its loss is gone down along; the paper's is the cross-entropy of the label.
+      steps: K, how many points to ask about; the paper has 100, 300 and 1000.
+      initial_norm: epsilon_0, > 0, for inputs in [0, 1]. It matters little: it grows and shrinks exponentially.
+      gamma: by how much of itself epsilon changes a step, in (0, 1). The paper's 0.05 crosses the range of sensible
+        norms in a few tens of steps.
+      first_step: alpha of the first step, > 0.
+      last_step: alpha that the last steps come to, >= 0.
+      levels: round every point to so many values an element, >= 2, evenly spaced from `lower` to `upper`: 256 in the
+        paper, which asks for images that can be saved. None: do not round.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+
+    Raises:
+      ValueError: a number out of its range.
+    """
+    check_number("initial_norm", initial_norm, least=0, above=True)
+    check_number("gamma", gamma, least=0, above=True, most=1)
+    check_number("first_step", first_step, least=0, above=True)
+    check_number("last_step", last_step, least=0)
+    if levels is not None:
+        check_number("levels", levels, least=2)
+    box = projected(lower, upper)
+
+    def rounded(x):
+        if levels is None:
+            return x
+        low, high = (box.project(jnp.full_like(x, end)) for end in (-jnp.inf, jnp.inf))
+        return low + jnp.round((x - low) / (high - low) * (levels - 1)) / (levels - 1) * (high - low)
+
+    def init(key, problem):
+        start = problem.start.astype(wide(problem.x))
+        noise = jax.random.normal(key, start.shape, start.dtype)
+        radius = jnp.asarray(initial_norm, start.dtype)
+        return start, DDNMemory(radius=radius, noise=unit(jnp.where(problem.mask, noise, 0)))
+
+    def move(problem, memory, seen):
+        direction = jnp.where((seen.slope == 0).all(), memory.noise, -unit(seen.slope))
+        delta = seen.delta + annealed(first_step, last_step, seen.taken, steps) * direction
+        radius = memory.radius * jnp.where(seen.met, 1 - gamma, 1 + gamma)
+        radius = jnp.minimum(radius, length(farthest(problem, box)))
+        x = box.project(seen.x - seen.delta + radius * unit(delta))
+        return rounded(x), DDNMemory(radius=radius, noise=memory.noise)
+
+    return iterated(
+        Rule(init=init, move=move),
+        objective=objective,
+        distance=distances.l2(),
+        lower=lower,
+        upper=upper,
+        steps=steps,
+    )

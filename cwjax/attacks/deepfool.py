@@ -1,0 +1,96 @@
+"""DeepFool (Moosavi-Dezfooli et al. 2016): onto the boundary of the model made affine, again and again."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax.attacks.balls import ball
+from cwjax.attacks.geometry import check_norm
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Objective, wide
+from cwjax.boxes import Bound
+from cwjax.checks import check_number
+from cwjax.objectives import Confidence, logit_margin, rounding_margin
+
+_NUDGE = 1e-4  # of the original code: each step is that much too long, lest rounding leave it short of the boundary
+
+
+def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Objective:
+    """How far each of the other classes is behind, in logits, as a vector of losses: `kappa + Z_y - Z_k` away from y
+    and `kappa + Z_k - Z_t` towards t, for the classes k that stand first among the others.
+
+    A goal to leave y is met where any of them is at most 0; a goal to reach t, where all are.
+
+    Args:
+      confidence: kappa >= 0, raised as in `logit_margin`; may be traced.
+      classes: how many classes to look at, the label's among them, or all if there are fewer; >= 2. A step costs one
+        backward pass less than that. Ten is the choice of the original code.
+    """
+    check_number("classes", classes, least=2)
+
+    def loss(logits, goal):
+        logits = logits.astype(wide(logits))
+        own = jnp.arange(logits.shape[-1]) == goal.label
+        mine = jnp.where(own.any(), jnp.sum(jnp.where(own, logits, 0)), jnp.nan)
+        others = jax.lax.top_k(jnp.where(own, -jnp.inf, logits), min(classes, logits.shape[-1]) - 1)[0]
+        return confidence + rounding_margin(logits) - goal.sign.astype(logits.dtype) * (mine - others)
+
+    return Objective(loss=loss, met=logit_margin(confidence).met)
+
+
+def deepfool(
+    *,
+    norm: str = "l2",
+    overshoot: float | Float[Array, ""] = 0.02,
+    steps: int | Int[Array, ""] = 50,
+    objective: Objective = class_differences(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """DeepFool (Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks",
+    algorithm 2): with f_k how far class k is behind and w_k its slope,
+
+        l = argmin_k |f_k| / |w_k|₂          r = -|f_l| / |w_l|₂² · w_l          x_{i+1} = x_i + (1 + overshoot)·r
+
+    until the class changes; with f_k >= 0 falling along -w_k, that is the algorithm's step. In L-infinity, after the
+    paper's section 3.3, |w_k|₁ stands for |w_k|₂ and r = -|f_l| / |w_l|₁ · sign(w_l).
+
+    The paper applies the overshoot once, at the end; as in the original code and in public ones each step has it, so
+    that the points asked about are those that may be returned. As there, each length |f_l| / |w_l| is raised by 1e-4;
+    and as in adv-lib and foolbox each point is clipped to the box.
+
+    Towards a target, where the paper says nothing, all boundaries have to be crossed: l is then the one that is
+    farthest.
+
+    Args:
+      norm: "l2" or "linf".
+      overshoot: >= 0.
+      steps: points to ask about, at the most, >= 1. It ends at the first that meets the goal.
+      objective: losses that are at most 0 where the goal is met: a vector as `class_differences` gives it, or one alone
+        such as `logit_margin`, the difference to the strongest other class, which costs one backward pass a step.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    check_number("overshoot", overshoot, least=0)
+    check_norm(norm, ("l2", "linf"))
+    space = ball(norm)
+
+    def move(problem, memory, seen):
+        behind = jnp.atleast_1d(seen.loss)
+        slopes = seen.slope.reshape(behind.shape + seen.x.shape)
+        steepness = jax.vmap(space.dual)(slopes)
+        reach = jnp.abs(behind) / jnp.where(steepness > 0, steepness, 1)
+        near = jnp.argmin(jnp.where(steepness > 0, reach, jnp.inf))
+        far = jnp.argmax(jnp.where((steepness > 0) & (behind > 0), reach, -1))
+        chosen = jnp.where(problem.goal.sign > 0, far, near)
+        length = (1 + overshoot) * (reach[chosen] + _NUDGE)
+        return seen.x - length * space.unit(slopes[chosen]), memory
+
+    return iterated(
+        Rule(lambda key, problem: (problem.start, ()), move, over=lambda problem, memory, seen: seen.met),
+        objective=objective,
+        distance=space.distance,
+        lower=lower,
+        upper=upper,
+        steps=steps,
+    )

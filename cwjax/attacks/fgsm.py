@@ -1,0 +1,44 @@
+"""The fast gradient sign method (Goodfellow et al. 2015)."""
+
+from jaxtyping import Array, Float
+
+from cwjax.attacks.pgd import pgd
+from cwjax.base import Attack, Objective
+from cwjax.boxes import Bound
+from cwjax.losses import label_cross_entropy
+
+
+def fgsm(
+    *,
+    epsilon: float | Float[Array, ""],
+    norm: str = "linf",
+    objective: Objective = label_cross_entropy(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """One step of length epsilon (Goodfellow et al. 2015, "Explaining and harnessing adversarial examples", section 4):
+
+        x' = x - epsilon·sign(∇loss(x))
+
+    and, in the other norms, with the slope over its norm in place of its sign. It asks about two points: the start, for
+    its slope, and x', for whether it succeeds.
+
+    Carlini & Wagner look for the least epsilon that succeeds (section VIII-A): `minimised(fgsm(epsilon=…))`.
+
+    Args:
+      epsilon: length of the step, > 0; times `problem.scale`.
+      norm: "l1", "l2" or "linf"; the paper's is the last.
+      objective: what to lower. The paper's is the cross-entropy of the label.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    return pgd(
+        epsilon=epsilon,
+        norm=norm,
+        relative_step=1.0,
+        steps=2,
+        random_start=False,
+        objective=objective,
+        lower=lower,
+        upper=upper,
+    )

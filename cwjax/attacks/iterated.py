@@ -1,0 +1,136 @@
+"""What first-order attacks share: ask the model about a point, keep it if it is the closest example, go on to the next.
+
+An attack is then a `Rule`: where to begin, and where to go from what was seen.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from cwjax.base import Attack, Candidate, Distance, Evaluation, Model, Objective, Problem, Progress, untouched, wide
+from cwjax.boxes import Bound, check_bounds, projected
+from cwjax.checks import check_number
+from cwjax.descent import Evaluated, advanced
+
+
+class Seen(NamedTuple):
+    """What the model says of a point."""
+
+    x: Float[Array, "*S"]  # the point, at least float32
+    delta: Float[Array, "*S"]  # from the clean input to it
+    loss: Float[Array, "..."]  # [], of the objective; [L] where it has L losses
+    slope: Float[Array, "..."]  # [*S], of the loss in x; [L, *S]; 0 where the mask holds still
+    logits: Float[Array, "K"]
+    met: Bool[Array, ""]  # whether the goal is met
+    distance: Float[Array, ""]  # in the attack's norm
+    taken: Int[Array, ""]  # int32: points asked about before this one
+    best: Candidate  # the closest example so far, this point included
+
+
+class Rule(NamedTuple):
+    """How an attack goes from point to point. The points are clipped to the box, and held where the mask is False,
+    before the model sees them.
+    """
+
+    init: Callable[[PRNGKeyArray, Problem], tuple[Float[Array, "*S"], Any]]  # -> (the first point, memory)
+    move: Callable[[Problem, Any, Seen], tuple[Float[Array, "*S"], Any]]  # -> (the next point, memory)
+    over: Callable[[Problem, Any, Seen], Bool[Array, ""]] = lambda problem, memory, seen: jnp.array(False)
+
+
+class IteratedState(NamedTuple):
+    x: Float[Array, "*S"]  # at least float32: the point to ask about next
+    memory: Any  # of the rule
+    taken: Int[Array, ""]  # int32: points asked about
+    progress: Progress
+
+
+def iterated(
+    rule: Rule,
+    *,
+    objective: Objective,
+    distance: Distance,
+    lower: Bound,
+    upper: Bound,
+    steps: int | Int[Array, ""],
+) -> Attack:
+    """The attack that follows a rule for so many points, with the closest example kept.
+
+    A step asks about one point: one forward and one backward pass, or as many backward passes as the objective has
+    losses.
+
+    Args:
+      rule: where to go.
+      objective: its loss, or vector of losses [L], is what the rule is shown; `met` decides about success.
+      distance: what is measured; its penalty is not used.
+      lower: the box's lower bound; a scalar, or an array that broadcasts to one input.
+      upper: the box's upper bound.
+      steps: how many points to ask about, >= 1; may be traced.
+    """
+    check_bounds(lower, upper)
+    check_number("steps", steps, least=1)
+    box = projected(lower, upper)
+
+    def allowed(problem, x):
+        clean = problem.x.astype(wide(problem.x))
+        return jnp.where(problem.mask, box.project(x.astype(clean.dtype)), clean)
+
+    def init(key, problem):
+        x, memory = rule.init(key, problem)
+        zero = jnp.zeros((), jnp.int32)
+        return IteratedState(x=allowed(problem, x), memory=memory, taken=zero, progress=untouched(problem))
+
+    def step(model, problem, state):
+        asked = ask(model, problem, state.x, objective=objective, distance=distance)
+        progress = advanced(state.progress, asked.evaluated, over=state.taken + 1 >= steps)
+        seen = asked.seen._replace(taken=state.taken, best=progress.best)
+        x, memory = rule.move(problem, state.memory, seen)
+        progress = progress._replace(
+            backwards=state.progress.backwards + jnp.size(seen.loss),
+            done=progress.done | rule.over(problem, memory, seen) | ~problem.mask.any(),
+        )
+        return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
+
+    return Attack(init=init, step=step)
+
+
+class Asked(NamedTuple):
+    seen: Seen
+    evaluated: Evaluated
+
+
+def ask(model: Model, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance) -> Asked:
+    """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss."""
+    clean = problem.x.astype(wide(problem.x))
+    image = x.astype(problem.x.dtype)
+    logits, pull = jax.vjp(model, image)
+    loss, weights = _with_slope(lambda logits: objective.loss(logits, problem.goal), logits)
+    pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]
+    slope = jnp.where(problem.mask, pulled.astype(clean.dtype), 0)
+
+    x = image.astype(clean.dtype)
+    met, size = objective.met(logits, problem.goal), distance.measure(x - clean)
+    finite = jnp.isfinite(loss).all() & jnp.isfinite(logits).all() & jnp.isfinite(slope).all()
+    candidate = Candidate(x=image, distance=jnp.where(met & finite, size, jnp.inf), c=problem.c)
+    flat = slope if not loss.ndim else slope[0]
+    evaluation = Evaluation(loss=loss if not loss.ndim else loss[0], distance=size, met=met, gradient=flat)
+    seen = Seen(
+        x=x,
+        delta=x - clean,
+        loss=loss,
+        slope=slope,
+        logits=logits.astype(wide(logits)),
+        met=met,
+        distance=size,
+        taken=jnp.zeros((), jnp.int32),
+        best=candidate,
+    )
+    return Asked(seen, Evaluated(evaluation, candidate, finite))
+
+
+def _with_slope(function, logits):
+    """A scalar or vector function of the logits [K], and its slope [K] or Jacobian [L, K]."""
+    value, slope = function(logits), jax.jacrev(function)(logits)
+    return value, slope.astype(logits.dtype)

@@ -1,0 +1,215 @@
+"""The Jacobian-based saliency map attack (Papernot et al. 2016), on the softmax's outputs F and on the logits Z."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax import distances
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Distance, Objective, wide
+from cwjax.boxes import Bound, projected
+from cwjax.checks import check_number
+from cwjax.objectives import Confidence, logit_margin
+
+_ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
+
+
+class Pair(NamedTuple):
+    """Two elements to change."""
+
+    first: Int[Array, ""]  # int32: its place in the flattened input
+    second: Int[Array, ""]
+    exists: Bool[Array, ""]  # whether any pair will do
+
+
+def label_probability(confidence: Confidence = 0.0) -> Objective:
+    """The probability of the label: towards it `-F_t`, away from it `F_y`. The slopes of the other classes' sum are
+    minus that, for all sum to one.
+
+    Args:
+      confidence: of `met`, in logits.
+    """
+
+    def loss(logits, goal):
+        own, _ = _own_and_others(jax.nn.softmax(logits.astype(wide(logits))), goal)
+        return -goal.sign.astype(own.dtype) * own
+
+    return Objective(loss=loss, met=logit_margin(confidence).met)
+
+
+def label_and_other_logits(confidence: Confidence = 0.0) -> Objective:
+    """The logit of the label and the sum of all others, as two losses: towards t `(-Z_t, Σ_{j≠t} Z_j)`, away from y
+    `(Z_y, -Σ_{j≠y} Z_j)`.
+
+    Args:
+      confidence: of `met`, in logits.
+    """
+
+    def loss(logits, goal):
+        own, others = _own_and_others(logits.astype(wide(logits)), goal)
+        return goal.sign.astype(own.dtype) * jnp.stack([-own, others])
+
+    return Objective(loss=loss, met=logit_margin(confidence).met)
+
+
+def jsma_z(
+    *,
+    theta: float | Float[Array, ""] = 1.0,
+    gamma: float | Float[Array, ""] = 1.0,
+    steps: int | Int[Array, ""] = 2000,
+    candidates: int = 4096,
+    objective: Objective = label_and_other_logits(),
+    distance: Distance = distances.l0(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """JSMA-Z, the saliency map of the logits (Papernot et al. 2016, "The limitations of deep learning in adversarial
+    settings", algorithms 2 and 3; the equations are those of Carlini & Wagner, section III-C). A step changes the pair
+    of elements
+
+        alpha_pq = Σ_{i∈{p,q}} ∂Z_t/∂x_i          beta_pq = Σ_{i∈{p,q}} Σ_{j≠t} ∂Z_j/∂x_i
+        (p*, q*) = argmax_{(p,q)} -alpha_pq·beta_pq·(alpha_pq > 0)·(beta_pq < 0)
+
+    by theta each, within the box; it ends when the goal is met, when no pair has these signs, or when the next would
+    exceed gamma. Elements at the bound that theta drives them to are left out. Two backward passes a step: of Z_t, and
+    of the sum of the others.
+
+    Away from a label y, all four signs are turned (the non-targeted JSMA of Wiyatno & Xu 2018, "Maximal Jacobian-based
+    saliency map attack"): a step lowers Z_y and raises the sum of the others.
+
+    The pairs are searched one and all, n²/2 of them, up to n = 4096 elements. Of larger inputs only the `candidates`
+    elements that, each alone, have most of both slopes are paired; the paper gives such inputs up ("2^36 work on each
+    step", section VIII-B).
+
+    Args:
+      theta: by how much an element changes at a time, not 0; negative to lower elements.
+      gamma: the largest share of the elements that may differ from the clean input, in (0, 1]. The elements of an
+        image [H, W, C] are H·W·C, for each channel is taken by itself.
+      steps: points to ask about, at the most, >= 1.
+      candidates: elements to pair, >= 2.
+      objective: the two losses, of alpha and of beta.
+      distance: what is reported.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    check_number("candidates", candidates, least=2)
+
+    def choose(slope, movable):
+        return _best_pair(-slope[0].reshape(-1), slope[1].reshape(-1), movable.reshape(-1), candidates)
+
+    return _saliency(
+        choose,
+        theta=theta,
+        gamma=gamma,
+        steps=steps,
+        objective=objective,
+        distance=distance,
+        lower=lower,
+        upper=upper,
+    )
+
+
+def jsma_f(
+    *,
+    theta: float | Float[Array, ""] = 1.0,
+    gamma: float | Float[Array, ""] = 1.0,
+    steps: int | Int[Array, ""] = 2000,
+    objective: Objective = label_probability(),
+    distance: Distance = distances.l0(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """JSMA-F, the saliency map of the softmax's outputs F: as `jsma_z`, with F for Z.
+
+    The outputs sum to one, so beta is -alpha, and the pair with the greatest alpha² is that of the two greatest
+    ∂F_t/∂x_i: one backward pass a step and no search over pairs, whatever the size of the input. Where the softmax
+    saturates, the slopes may vanish in float32, and the attack fails there.
+
+    Args:
+      theta: by how much an element changes at a time, not 0; negative to lower elements.
+      gamma: the largest share of the elements that may differ from the clean input, in (0, 1].
+      steps: points to ask about, at the most, >= 1.
+      objective: one loss, of alpha.
+      distance: what is reported.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+
+    def choose(slope, movable):
+        rise, places = jax.lax.top_k(jnp.where(movable, -slope, -jnp.inf).reshape(-1), 2)
+        return Pair(places[0], places[1], exists=jnp.sum(rise) > 0)
+
+    return _saliency(
+        choose,
+        theta=theta,
+        gamma=gamma,
+        steps=steps,
+        objective=objective,
+        distance=distance,
+        lower=lower,
+        upper=upper,
+    )
+
+
+def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, distance, lower, upper) -> Attack:
+    """The loop of both: `choose(slopes of the losses, turned to the sign of theta; which elements can move)`."""
+    check_number("the absolute value of theta", abs(theta), least=0, above=True)
+    check_number("gamma", gamma, least=0, above=True, most=1)
+    box = projected(lower, upper)
+
+    def move(problem, memory, seen):
+        further = box.project(seen.x + theta)
+        movable = problem.mask & (jnp.abs(further - seen.x) > _ROOM * abs(theta))
+        pair = choose(jnp.sign(theta) * seen.slope, movable)
+        places = jnp.arange(seen.x.size).reshape(seen.x.shape)
+        x = jnp.where((places == pair.first) | (places == pair.second), further, seen.x)
+        changed = jnp.sum(x != problem.x.astype(x.dtype))
+        possible = pair.exists & (changed <= gamma * seen.x.size)
+        return jnp.where(possible, x, seen.x), ~possible
+
+    return iterated(
+        Rule(
+            init=lambda key, problem: (problem.start, jnp.array(False)),
+            move=move,
+            over=lambda problem, stuck, seen: stuck | seen.met,
+        ),
+        objective=objective,
+        distance=distance,
+        lower=lower,
+        upper=upper,
+        steps=steps,
+    )
+
+
+def _best_pair(a: Float[Array, "n"], b: Float[Array, "n"], movable: Bool[Array, "n"], candidates: int) -> Pair:
+    """The pair of movable elements with the greatest -(a_p + a_q)·(b_p + b_q), where the first sum is positive and the
+    second negative. Of more elements than `candidates`, those are looked at that have most of a and of -b, each taken
+    as a share of its largest value.
+    """
+    kept = jnp.arange(a.size)
+    if a.size > candidates:
+        share = a / jnp.maximum(jnp.max(jnp.abs(a)), 1e-30) - b / jnp.maximum(jnp.max(jnp.abs(b)), 1e-30)
+        kept = jax.lax.top_k(jnp.where(movable, share, -jnp.inf), candidates)[1]
+        a, b, movable = a[kept], b[kept], movable[kept]
+
+    def saliency(p):
+        """Of p with each of the others."""
+        alpha, beta = a[p] + a, b[p] + b
+        valid = (alpha > 0) & (beta < 0) & movable[p] & movable & (jnp.arange(a.size) != p)
+        return jnp.where(valid, -alpha * beta, -1)
+
+    # The greatest of each row first: so no n × n array is ever stored.
+    greatest = jax.vmap(lambda p: jnp.max(saliency(p)))(jnp.arange(a.size))
+    p = jnp.argmax(greatest)
+    q = jnp.argmax(saliency(p))
+    return Pair(kept[p], kept[q], exists=greatest[p] >= 0)
+
+
+def _own_and_others(values, goal):
+    """The value of the goal's label, NaN if it is no class, and the sum of the others."""
+    own = jnp.arange(values.shape[-1]) == goal.label
+    mine = jnp.where(own.any(), jnp.sum(jnp.where(own, values, 0)), jnp.nan)
+    return mine, jnp.sum(jnp.where(own, 0, values))

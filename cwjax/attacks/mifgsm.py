@@ -1,0 +1,62 @@
+"""The iterative fast gradient sign method with momentum (Dong et al. 2018)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax.attacks.balls import BALLS, ball
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.attacks.pgd import within
+from cwjax.base import Attack, Objective, wide
+from cwjax.boxes import Bound
+from cwjax.checks import check_number
+from cwjax.losses import label_cross_entropy
+
+
+def mifgsm(
+    *,
+    epsilon: float | Float[Array, ""],
+    norm: str = "linf",
+    relative_step: float | Float[Array, ""] | None = None,
+    decay: float | Float[Array, ""] = 1.0,
+    steps: int | Int[Array, ""] = 11,
+    objective: Objective = label_cross_entropy(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """MI-FGSM (Dong et al. 2018, "Boosting adversarial attacks with momentum", algorithm 1):
+
+        g_{t+1} = mu·g_t + ∇loss(x_t) / |∇loss(x_t)|₁                       (6)
+        x_{t+1} = Π(x_t - alpha·sign(g_{t+1}))                              (7)
+
+    and in L2 `g / |g|₂` in place of the sign, (10). Π projects onto the ball of radius epsilon around x, and then onto
+    the box; the paper's alpha = epsilon / T leaves the ball never, another may.
+
+    Args:
+      epsilon: radius of the ball, > 0; times `problem.scale`.
+      norm: "l1", "l2" or "linf"; the paper's is the last.
+      relative_step: alpha / epsilon, > 0; by default the paper's 1 / T, T being the number of moves.
+      decay: mu >= 0, the paper's is 1; 0 gives `bim`.
+      steps: points to ask about, T + 1 of them, >= 1. The paper's T is 10.
+      objective: what to lower. The paper's is the cross-entropy of the label.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    check_number("epsilon", epsilon, least=0, above=True)
+    check_number("decay", decay, least=0)
+    if relative_step is not None:
+        check_number("relative_step", relative_step, least=0, above=True)
+    space = ball(norm)
+
+    def init(key, problem):
+        start = problem.start.astype(wide(problem.x))
+        return within(problem, start, space, epsilon), jnp.zeros_like(start)
+
+    def move(problem, gathered, seen):
+        gathered = decay * gathered + BALLS["l1"].unit(seen.slope)
+        share = 1 / jnp.maximum(steps - 1, 1) if relative_step is None else relative_step
+        alpha = share * epsilon * problem.scale
+        return within(problem, seen.x - alpha * space.unit(gathered), space, epsilon), gathered
+
+    return iterated(
+        Rule(init, move), objective=objective, distance=space.distance, lower=lower, upper=upper, steps=steps
+    )

@@ -1,0 +1,259 @@
+"""PDGD and PDPGD: primal-dual (proximal) gradient descent on the Lagrangian (Matyasko & Chau 2021)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax import distances
+from cwjax.attacks.geometry import TINY, check_norm, length, onto_ball, unit
+from cwjax.attacks.iterated import Rule, Seen, iterated
+from cwjax.base import Attack, Distance, Objective, Problem, wide
+from cwjax.boxes import Bound, projected
+from cwjax.checks import check_number
+from cwjax.losses import negative_margin
+
+_MEAN, _SQUARE, _EPS = 0.9, 0.999, 1e-8  # Adam's own
+_PROXIMAL_STEPS, _CONVERGED = 5, 1e-2  # of adv-lib: proximal iterations a step, and the relative change that ends them
+
+
+class PrimalDualMemory(NamedTuple):
+    mean: Float[Array, "*S"]  # Adam's, of gradients
+    square: Float[Array, "*S"]  # and of their squares
+    log_ratio: Float[Array, ""]  # the dual variable: log(lambda_1 / lambda_0)
+    weights: Float[Array, "2"]  # moving average of (lambda_0, lambda_1), which sum to 1: of distance and of loss
+
+
+class Moved(NamedTuple):
+    delta: Float[Array, "*S"]  # after Adam's step, in the box
+    denominator: Float[Array, "*S"]  # what Adam divided the mean gradient by
+    rate: Float[Array, ""]  # the step size
+
+
+def pdgd(
+    *,
+    objective: Objective = negative_margin(),
+    steps: int | Int[Array, ""] = 500,
+    primal_rate: float | Float[Array, ""] = 0.1,
+    primal_decay: float | Float[Array, ""] = 0.01,
+    dual_rate: float | Float[Array, ""] = 0.1,
+    dual_decay: float | Float[Array, ""] = 0.1,
+    first_ratio: float | Float[Array, ""] = 0.01,
+    least_ratio: float | Float[Array, ""] = 1e-6,
+    averaging: float | Float[Array, ""] = 0.9,
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """Primal-dual gradient descent, L2 (Matyasko & Chau 2021, "PDPGD: primal-dual proximal gradient descent adversarial
+    attack", section 3.2), as in adv-lib 0.2.8.
+
+    Seeks the saddle point of the Lagrangian of "least |delta|₂ under m <= 0", m being the loss,
+
+        L = lambda_0·|delta|₂ + lambda_1·softplus(m(x + delta)),
+
+    by projected Adam in delta, and by ascent in lambda = softmax(0, theta): theta rises while the goal is not met and
+    falls while it is. A moving average of lambda weighs L.
+
+    Args:
+      objective: its loss m has to be zero on the decision boundary.
+      steps: N, how many points to ask about; may be traced.
+      primal_rate: Adam's learning rate, > 0.
+      primal_decay: what it is multiplied by in the course of N steps, exponentially; in (0, 1].
+      dual_rate: of theta, >= 0.
+      dual_decay: what it is multiplied by in the course of N steps, linearly; in [0, 1].
+      first_ratio: lambda_0 / lambda_1 at first, in (0, 1].
+      least_ratio: lambda_0 / lambda_1 stays between this and its inverse; in (0, 1].
+      averaging: how much of the average of lambda stays in a step; in [0, 1).
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+
+    Raises:
+      ValueError: a number out of its range.
+    """
+    lagrangian = _Lagrangian(
+        steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
+    )
+
+    def move(problem, memory, seen):
+        gradient = memory.weights[0] * unit(seen.delta) + memory.weights[1] * jax.nn.sigmoid(seen.loss) * seen.slope
+        moved, memory = lagrangian.descended(memory, seen, gradient)
+        return seen.x - seen.delta + moved.delta, lagrangian.risen(memory, seen)
+
+    return iterated(
+        Rule(init=lagrangian.init, move=move),
+        objective=objective,
+        distance=distances.l2(),
+        lower=lower,
+        upper=upper,
+        steps=steps,
+    )
+
+
+def pdpgd(
+    *,
+    norm: str = "linf",
+    objective: Objective = negative_margin(),
+    distance: Distance | None = None,
+    steps: int | Int[Array, ""] = 500,
+    primal_rate: float | Float[Array, ""] = 0.1,
+    primal_decay: float | Float[Array, ""] = 0.01,
+    dual_rate: float | Float[Array, ""] = 0.1,
+    dual_decay: float | Float[Array, ""] = 0.1,
+    first_ratio: float | Float[Array, ""] = 0.01,
+    least_ratio: float | Float[Array, ""] = 1e-6,
+    averaging: float | Float[Array, ""] = 0.9,
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """Primal-dual proximal gradient descent (Matyasko & Chau 2021, section 3.3), as in adv-lib 0.2.8: `pdgd` for norms
+    without a useful gradient.
+
+    Adam moves delta by the gradient of softplus(m) alone, to r; then the proximal operator of the norm, in Adam's
+    metric, shrinks it. With D what Adam divided by, over its largest element d (Melchior et al. 2019, "Proximal Adam"),
+
+        z <- prox(z - D·(z - r), lambda_0 / lambda_1 · rate / d), clipped to the box,           up to five times from r
+
+    The operators: soft thresholding (L1), block soft thresholding (L2), what projection onto the L1 ball leaves
+    (L-infinity), and in L0 that of the L2/3 norm, which the paper prefers to hard thresholding.
+
+    Args:
+      norm: "l0" (elements), "l1", "l2" or "linf".
+      objective: its loss m has to be zero on the decision boundary.
+      distance: what is reported and by which the closest example is chosen; that of the norm if None.
+      steps: N; see `pdgd` for this and what follows.
+      primal_rate: Adam's learning rate.
+      primal_decay: its decay.
+      dual_rate: of theta.
+      dual_decay: its decay.
+      first_ratio: lambda_0 / lambda_1 at first.
+      least_ratio: the least.
+      averaging: of lambda.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+
+    Raises:
+      ValueError: an unknown norm, or a number out of its range.
+    """
+    check_norm(norm, tuple(PROXIMAL))
+    lagrangian = _Lagrangian(
+        steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
+    )
+
+    def shrunk(problem_x, moved, weight):
+        largest = jnp.max(moved.denominator)
+        metric = moved.denominator / largest
+        weight = weight * moved.rate / largest
+        z, change = moved.delta, jnp.ones_like(weight)
+        for _ in range(_PROXIMAL_STEPS):
+            new = PROXIMAL[norm](z - metric * (z - moved.delta), weight)
+            new = jnp.where(change > _CONVERGED, lagrangian.clipped(problem_x, new), z)
+            change = length(new - z) / jnp.maximum(length(new), TINY)
+            z = new
+        return z
+
+    def move(problem, memory, seen):
+        clean = seen.x - seen.delta
+        moved, memory = lagrangian.descended(memory, seen, jax.nn.sigmoid(seen.loss) * seen.slope)
+        delta = shrunk(clean, moved, memory.weights[0] / memory.weights[1])
+        return clean + delta, lagrangian.risen(memory, seen)
+
+    return iterated(
+        Rule(init=lagrangian.init, move=move),
+        objective=objective,
+        distance=distance or _NORMS[norm],
+        lower=lower,
+        upper=upper,
+        steps=steps,
+    )
+
+
+class _Lagrangian:
+    """What both attacks share: Adam in delta, and the ascent in lambda."""
+
+    def __init__(
+        self, steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
+    ):
+        check_number("primal_rate", primal_rate, least=0, above=True)
+        check_number("primal_decay", primal_decay, least=0, above=True, most=1)
+        check_number("dual_rate", dual_rate, least=0)
+        check_number("dual_decay", dual_decay, least=0, most=1)
+        check_number("first_ratio", first_ratio, least=0, above=True, most=1)
+        check_number("least_ratio", least_ratio, least=0, above=True, most=1)
+        check_number("averaging", averaging, least=0, most=1)
+        self.steps, self.box = steps, projected(lower, upper)
+        self.primal_rate, self.primal_decay = primal_rate, primal_decay
+        self.dual_rate, self.dual_decay = dual_rate, dual_decay
+        self.first_ratio, self.least_ratio, self.averaging = first_ratio, least_ratio, averaging
+
+    def init(self, key: Array, problem: Problem) -> tuple[Float[Array, "*S"], PrimalDualMemory]:
+        del key
+        start = problem.start.astype(wide(problem.x))
+        log_ratio = -jnp.log(jnp.asarray(self.first_ratio, start.dtype))
+        flat = jnp.zeros_like(start)
+        return start, PrimalDualMemory(mean=flat, square=flat, log_ratio=log_ratio, weights=_weights(log_ratio))
+
+    def clipped(self, clean: Float[Array, "*S"], delta: Float[Array, "*S"]) -> Float[Array, "*S"]:
+        """The change as far as the box allows it."""
+        return self.box.project(clean + delta) - clean
+
+    def descended(
+        self, memory: PrimalDualMemory, seen: Seen, gradient: Float[Array, "*S"]
+    ) -> tuple[Moved, PrimalDualMemory]:
+        """A step of Adam. Written out, because the proximal operator works in Adam's metric."""
+        count = seen.taken + 1
+        mean = _MEAN * memory.mean + (1 - _MEAN) * gradient
+        square = _SQUARE * memory.square + (1 - _SQUARE) * gradient**2
+        denominator = jnp.sqrt(square / (1 - _SQUARE**count)) + _EPS
+        rate = self.primal_rate * self.primal_decay ** (seen.taken / self.steps)
+        delta = self.clipped(seen.x - seen.delta, seen.delta - rate * mean / (1 - _MEAN**count) / denominator)
+        return Moved(delta=delta, denominator=denominator, rate=rate), memory._replace(mean=mean, square=square)
+
+    def risen(self, memory: PrimalDualMemory, seen: Seen) -> PrimalDualMemory:
+        """A step in the dual variable."""
+        left = (self.steps - 1 - seen.taken) / jnp.maximum(jnp.asarray(self.steps) - 1, 1)
+        rate = self.dual_rate * (left * (1 - self.dual_decay) + self.dual_decay)
+        most = -jnp.log(jnp.asarray(self.least_ratio, memory.log_ratio.dtype))
+        log_ratio = jnp.clip(memory.log_ratio + jnp.where(seen.met, -rate, rate), -most, most)
+        weights = self.averaging * memory.weights + (1 - self.averaging) * _weights(log_ratio)
+        return memory._replace(log_ratio=log_ratio.astype(most.dtype), weights=weights.astype(most.dtype))
+
+
+def _weights(log_ratio: Float[Array, ""]) -> Float[Array, "2"]:
+    return jax.nn.softmax(jnp.stack([jnp.zeros_like(log_ratio), log_ratio]))
+
+
+def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    """The stationary point z != 0 of `(z - x)²/2 + weight·|z|^(2/3)` that lies next to x; 0 where there is none."""
+    square = x**2 / 16
+    inner = x**4 / 256 - weight**3 * 8 / 729
+    exists = (inner >= 0) & (x != 0)
+    root = jnp.sqrt(jnp.where(exists, inner, 0))
+    b = 2 * (jnp.cbrt(square + root) + jnp.cbrt(jnp.maximum(square - root, 0)))
+    side = jnp.sqrt(jnp.where(exists, b, 1))
+    z = (side + jnp.sqrt(jnp.maximum(2 * jnp.abs(x) / side - b, 0))) ** 3 / 8
+    return jnp.where(exists, jnp.sign(x) * z, 0)
+
+
+def _soft(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    return jnp.sign(x) * jnp.maximum(jnp.abs(x) - weight, 0)
+
+
+def _block(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    return x * jnp.maximum(1 - weight / jnp.maximum(length(x), TINY), 0)
+
+
+def _beyond(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    return x - onto_ball["l1"](x, weight)  # Moreau's decomposition
+
+
+PROXIMAL: dict[str, Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]] = {
+    "l0": _two_thirds,
+    "l1": _soft,
+    "l2": _block,
+    "linf": _beyond,
+}
+"""By norm: the z that minimises `(z - x)²/2 + weight·|z|`; in L0 with the L2/3 norm in its place."""
+
+_NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}

@@ -1,0 +1,105 @@
+"""Projected gradient descent within a given radius: PGD (Madry et al. 2018) and BIM (Kurakin et al. 2017)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax.attacks.balls import Ball, ball
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Objective, Problem, wide
+from cwjax.boxes import Bound
+from cwjax.checks import check_number
+from cwjax.losses import label_cross_entropy
+
+
+def pgd(
+    *,
+    epsilon: float | Float[Array, ""],
+    norm: str = "linf",
+    relative_step: float | Float[Array, ""] = 0.01 / 0.3,
+    steps: int | Int[Array, ""] = 40,
+    random_start: bool = True,
+    objective: Objective = label_cross_entropy(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """Projected gradient descent (Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks",
+    section 2.1): from a random point of the ball of radius epsilon around x,
+
+        x_{t+1} = Π(x_t - alpha·u(∇loss(x_t))),          u the sign, or the slope over its norm in L2 and in L1,
+
+    Π being the projection onto the ball, and then onto the box. As public code does, the two projections follow one
+    another; in L2 and L1 that is not quite the nearest point in both.
+
+    The closest example on the way is kept, so the distance may be less than epsilon. For the least epsilon that
+    succeeds, use `minimised`.
+
+    Args:
+      epsilon: radius of the ball, > 0; times `problem.scale`.
+      norm: "l1", "l2" or "linf".
+      relative_step: alpha / epsilon, > 0. The paper's MNIST attack takes alpha = 0.01 at epsilon = 0.3.
+      steps: points to ask about, the first of them the start, >= 1.
+      random_start: whether the first point is uniform in the ball around `problem.start`, or that start itself.
+      objective: what to lower. The paper's is the cross-entropy of the label.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    check_number("epsilon", epsilon, least=0, above=True)
+    check_number("relative_step", relative_step, least=0, above=True)
+    space = ball(norm)
+
+    def init(key, problem):
+        start = problem.start.astype(wide(problem.x))
+        if random_start:
+            start = start + epsilon * problem.scale * space.draw(key, start)
+        return within(problem, start, space, epsilon), ()
+
+    def move(problem, memory, seen):
+        alpha = relative_step * epsilon * problem.scale
+        return within(problem, seen.x - alpha * space.unit(seen.slope), space, epsilon), memory
+
+    return iterated(
+        Rule(init, move), objective=objective, distance=space.distance, lower=lower, upper=upper, steps=steps
+    )
+
+
+def within(
+    problem: Problem, x: Float[Array, "*S"], space: Ball, epsilon: float | Float[Array, ""]
+) -> Float[Array, "*S"]:
+    """The point nearest to x in the ball around the clean input, whose radius is epsilon of the problem's units."""
+    clean = problem.x.astype(wide(problem.x))
+    return clean + space.project(x - clean, jnp.asarray(epsilon * problem.scale, clean.dtype))
+
+
+def bim(
+    *,
+    epsilon: float | Float[Array, ""],
+    norm: str = "linf",
+    relative_step: float | Float[Array, ""] = 0.2,
+    steps: int | Int[Array, ""] = 11,
+    objective: Objective = label_cross_entropy(),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """The basic iterative method, also called iterative gradient sign (Kurakin et al. 2017, "Adversarial examples in
+    the physical world", section 2.2): `pgd` from the clean input.
+
+    Args:
+      epsilon: radius of the ball, > 0; times `problem.scale`.
+      norm: "l1", "l2" or "linf"; the paper's is the last.
+      relative_step: alpha / epsilon, > 0. The paper takes alpha = 1 of 255 levels, for epsilon from 2 to 32 of them;
+        a fifth is foolbox's choice.
+      steps: points to ask about, one more than there are moves, >= 1.
+      objective: what to lower.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    return pgd(
+        epsilon=epsilon,
+        norm=norm,
+        relative_step=relative_step,
+        steps=steps,
+        random_start=False,
+        objective=objective,
+        lower=lower,
+        upper=upper,
+    )

@@ -1,0 +1,178 @@
+"""Attacks against each other: on the same examples, by the distance that each came to on every one of them.
+
+Throughout, a distance is inf where the attack failed, and 0 where the example was misclassified before any attack.
+
+The optimality of an attack is that of Cinà et al., AttackBench (2024): how near its curve of robust accuracy against
+distance comes to the *envelope*, which has for every example the smallest distance that anybody found.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from cwjax.base import AnyArray
+
+Distances = Mapping[str, Float[AnyArray, "B"]]
+"""Attack -> its distance on each of B examples, the same ones for all."""
+
+
+class Anytime(NamedTuple):
+    """What an attack had after each of its steps; none of it ever gets worse."""
+
+    success_rate: Float[np.ndarray, "T"]  # in [0, 1]
+    mean: Float[np.ndarray, "T"]  # the mean distance, those above `most`, and failures, counting as `most`
+    median: Float[np.ndarray, "T"]  # the median distance over all examples; inf while half of them are failures
+
+
+def anytime(distance: Float[AnyArray, "B T"], *, most: float) -> Anytime:
+    """How an attack went, over all examples.
+
+    A mean over the successes alone would rise with every example that is late to be fooled: so failures count, as
+    `most`.
+
+    Args:
+      distance: the best distance of each example after each step, such as `Trace.distance` from `traced`.
+      most: the distance that a failure counts as, and anything farther.
+    """
+    best = _checked(distance, axes=2)
+    return Anytime(
+        success_rate=np.isfinite(best).mean(0),
+        mean=np.minimum(best, most).mean(0),
+        median=np.sort(best, 0)[[(len(best) - 1) // 2, len(best) // 2]].mean(0),
+    )
+
+
+def anytime_area(distance: Float[AnyArray, "B T"], *, most: float) -> float:
+    """The area under `Anytime.mean` against the steps, as a share of the whole `most · T`: 0 for an attack that is at
+    distance 0 at once, 1 for one that never finds anything. Small is good, and sooner is better.
+    """
+    return float(anytime(distance, most=most).mean.mean() / most)
+
+
+def robust_area(distance: Float[AnyArray, "B"], most: float) -> float:
+    """The area under robust accuracy against distance, from 0 to `most`.
+
+    Robust accuracy at e is the share of examples with a distance above e: a step function, whose integral is exactly
+    `Σ_i min(d_i, most) / B`.
+    """
+    return float(np.minimum(_checked(distance), most).mean())
+
+
+def envelope(distances: Distances) -> Float[np.ndarray, "B"]:
+    """The smallest distance of each example under any of the attacks; inf where all failed."""
+    return np.min([_checked(distance) for distance in _same(distances).values()], 0)
+
+
+def local_optimality(distance: Float[AnyArray, "B"], best: Float[AnyArray, "B"]) -> float:
+    """How near an attack comes to the envelope, on one model: 1 if it reaches it on every example, 0 if it finds
+    nothing within the largest distance of the envelope.
+
+    With A and A* the areas under robust accuracy of the attack and of the envelope, both up to the envelope's largest
+    finite distance d_max, and a the share of examples that were right before the attack:
+
+        1 - (A - A*) / (a·d_max - A*)
+
+    It is nan where that says nothing: no attack fooled any example, or all needed d_max exactly.
+
+    Args:
+      distance: of the attack.
+      best: the `envelope` of all attacks, this one included.
+    """
+    distance, best = _checked(distance), _checked(best)
+    if distance.shape != best.shape:
+        raise ValueError(f"an attack on {len(distance)} examples and an envelope of {len(best)} do not fit together")
+    if (distance < best).any():
+        raise ValueError("the attack is below the envelope: take the envelope over all attacks, this one included")
+    farthest = float(best[np.isfinite(best)].max(initial=0.0))
+    least, worst = robust_area(best, farthest), float((best > 0).mean()) * farthest
+    if worst <= least:
+        return float("nan")
+    return 1 - (robust_area(distance, farthest) - least) / (worst - least)
+
+
+def local_optimalities(distances: Distances) -> dict[str, float]:
+    """The local optimality of each attack, by the envelope of them all."""
+    best = envelope(distances)
+    return {name: local_optimality(distance, best) for name, distance in distances.items()}
+
+
+def global_optimalities(models: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each attack's local optimality over several models; nan where it has none on one of them.
+
+    Args:
+      models: of each model, what `local_optimalities` says.
+    """
+    each = list(models)
+    names = dict.fromkeys(name for model in each for name in model)
+    return {name: float(np.mean([model.get(name, np.nan) for model in each])) for name in names}
+
+
+def common_successes(distances: Distances) -> Bool[np.ndarray, "B"]:
+    """The examples that every one of the attacks fooled."""
+    return np.all([np.isfinite(_checked(distance)) for distance in _same(distances).values()], axis=0)
+
+
+def common_means(distances: Distances) -> dict[str, float]:
+    """Each attack's mean distance over the examples that all of them fooled: the one mean that compares like with like.
+    nan if there is no such example.
+    """
+    common = common_successes(distances)
+    values = {name: np.asarray(distance, np.float64)[common] for name, distance in distances.items()}
+    return {name: float(value.mean()) if common.any() else float("nan") for name, value in values.items()}
+
+
+def wilcoxon(first: Float[AnyArray, "B"], second: Float[AnyArray, "B"]) -> float:
+    """The p-value of the paired signed-rank test (Wilcoxon 1945), two-sided: how likely distances that differ so much
+    one way are if neither attack is better.
+
+    A failure is farther than any success; examples on which the two are equal, both failures included, say nothing
+    and are dropped. 1 if none is left.
+    """
+    from scipy import stats  # it comes with jax, and takes its time to import
+
+    pair = _same({"first": first, "second": second})
+    first, second = (_checked(distance) for distance in pair.values())
+    finite = np.concatenate([first, second])
+    beyond = 2 * float(finite[np.isfinite(finite)].max(initial=0.0)) + 1  # so that a failure's difference ranks highest
+    difference = np.where(np.isfinite(first), first, beyond) - np.where(np.isfinite(second), second, beyond)
+    difference = difference[difference != 0]
+    if not difference.size:
+        return 1.0
+    result: Any = stats.wilcoxon(difference)
+    return float(result.pvalue)
+
+
+def cases(index: Int[AnyArray, "R"], distance: Float[AnyArray, "R"]) -> dict[str, Int[np.ndarray, "_"]]:
+    """The paper's three cases of an attack towards several targets (its Table 4), each as the rows that it is made of:
+    "best", of every example the target that was easiest; "average", all of them; "worst", the hardest, which is a
+    failure if any failed.
+
+    Args:
+      index: which example each of R rows belongs to.
+      distance: of each row.
+    """
+    index = np.asarray(index)
+    easiest_first = np.lexsort((np.asarray(distance), index))
+    last = np.cumsum(np.unique(index, return_counts=True)[1]) - 1  # of each example
+    first = np.concatenate([[0], last[:-1] + 1]) if len(last) else last
+    return {"best": easiest_first[first], "average": np.arange(len(index)), "worst": easiest_first[last]}
+
+
+def _checked(distance: AnyArray, *, axes: int = 1) -> np.ndarray:
+    """As float64, once it is known to be distances of at least one example."""
+    values = np.asarray(distance, np.float64)
+    if values.ndim != axes or not values.size or np.isnan(values).any() or (values < 0).any():
+        raise ValueError(
+            f"distances must be an array of {'shape [B]' if axes == 1 else 'shape [B, T]'} with at least one example, "
+            f"none of them negative or nan; got shape {list(values.shape)}: a failure is inf"
+        )
+    return values
+
+
+def _same(distances: Distances) -> Distances:
+    shapes = {name: np.shape(distance) for name, distance in distances.items()}
+    if len(set(shapes.values())) != 1:
+        raise ValueError(f"attacks can be compared on the same examples only, at least one attack; got {shapes}")
+    return distances

@@ -1,0 +1,146 @@
+"""The fast family: the paper's own problem, with its knobs turned at every step, for a given number of gradients.
+
+No constant here depends on the network or on the data: lengths are measured in the distance to the boundary that the
+first gradient promises, and then in the best distance found; weights in those of the linearised problem.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from cwjax import distances
+from cwjax.aborts import never
+from cwjax.base import Attack, Box, Candidate, Objective, Search, closer, found, untouched
+from cwjax.boxes import Bound, projected
+from cwjax.checks import check_number
+from cwjax.descent import descend
+from cwjax.losses import negative_margin
+from cwjax.multipliers import multiplier
+from cwjax.objectives import logit_margin
+from cwjax.radii import Steps, radius, sliding
+from cwjax.searches import searched, tracked
+
+
+def fast_l2(
+    *,
+    steps: Steps = 300,
+    objective: Objective = logit_margin(),
+    box: Box = projected(),
+    optimizer: optax.GradientTransformation = optax.adam(1.0),
+) -> Attack:
+    """The L2 attack at a fixed price: minimise `|x' - x|₂² + c·f(x')` with c and the length of a step turned at every
+    step.
+
+    Carlini & Wagner's problem (section VI-A), with f6 and projected descent by Adam; see `multiplier` for the knobs and
+    `mirrored` for what it does with the steps of a long run.
+
+    Args:
+      steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
+      objective: f. One with a floor where the goal is met, such as f6.
+      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
+    """
+    rounds = rounds_of(steps)
+    each = jnp.maximum(steps // rounds, 1)
+    descent = descend(
+        objective=objective, distance=distances.l2(), box=box, optimizer=optimizer, steps=each, abort=never()
+    )
+    return searched(jittered(tracked(descent, multiplier(steps=each))), mirrored(rounds))
+
+
+def fast_linf(
+    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
+) -> Attack:
+    """The smallest L-infinity radius at a fixed price: steps along signs within a radius tau that is turned at every
+    step, as the paper's L-infinity attack turns it round by round (section VI-C); see `radius` and `mirrored`.
+
+    Args:
+      steps: gradients to spend on an example; may be traced.
+      objective: one without a floor where the goal is met.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    return _within("linf", 0.9, steps, objective, lower, upper)
+
+
+def fast_l1(
+    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
+) -> Attack:
+    """The smallest L1 radius at a fixed price: as `fast_linf`, with steps along the whole slope, and projected onto the
+    L1 ball.
+
+    Args: as for `fast_linf`.
+    """
+    return _within("l1", 0.5, steps, objective, lower, upper)
+
+
+def _within(norm, decay, steps, objective, lower, upper) -> Attack:
+    rounds = rounds_of(steps)
+    each = jnp.maximum(steps // rounds, 1)
+    attack = sliding(norm=norm, objective=objective, steps=each, decay=decay, lower=lower, upper=upper)
+    return searched(jittered(tracked(attack, radius(norm=norm, steps=each))), mirrored(rounds))
+
+
+class Mirrored(NamedTuple):
+    best: Candidate  # of all rounds so far
+    c: Float[Array, ""]
+    rounds: Int[Array, ""]  # int32: that have ended
+
+
+def mirrored(rounds: Steps) -> Search:
+    """For `searched`: rounds that know the best example of those before, and start on the other side of the clean
+    input.
+
+    A round that begins where the last one ended finds the same example again; one that begins at `x - delta` comes to
+    the boundary elsewhere, and is told how near it has to come. The first starts where the problem says, at scale 0:
+    nothing is known. After a round without an example the next starts there too, with ten times the weight.
+
+    Args:
+      rounds: >= 1; may be traced.
+    """
+    check_number("rounds", rounds, least=1)
+
+    def init(problem):
+        zero = jnp.zeros((), jnp.int32)
+        return Mirrored(best=untouched(problem).best, c=jnp.ones_like(problem.c), rounds=zero)
+
+    def ask(problem, knob):
+        known = found(knob.best)
+        opposite = 2 * problem.x.astype(problem.c.dtype) - knob.best.x.astype(problem.c.dtype)
+        return problem._replace(
+            start=jnp.where(known, opposite, problem.start).astype(problem.start.dtype),
+            c=jnp.where(known, knob.best.c, knob.c),
+            scale=jnp.where(known, knob.best.distance, 0),
+        )
+
+    def tell(problem, knob, outcome):
+        return Mirrored(best=closer(knob.best, outcome.best), c=10 * knob.c, rounds=knob.rounds + 1)
+
+    return Search(
+        init=init,
+        ask=ask,
+        tell=tell,
+        done=lambda knob: (knob.rounds >= rounds) | (knob.best.distance == 0),
+    )
+
+
+def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
+    """The attack from a start that is moved by `amount·problem.scale` in a random direction."""
+    check_number("amount", amount, least=0)
+
+    def init(key, problem):
+        direction = jax.random.normal(key, problem.x.shape, problem.scale.dtype)
+        direction /= jnp.sqrt(jnp.sum(direction**2))
+        moved = problem.start + amount * problem.scale * direction
+        return attack.init(key, problem._replace(start=moved.astype(problem.start.dtype)))
+
+    return Attack(init=init, step=attack.step)
+
+
+def rounds_of(steps: Steps) -> Int[Array, ""]:
+    """How many rounds the steps of a fast attack make: √(steps/75), rounded. So 1 of 100, 2 of 150, 4 of 250."""
+    check_number("steps", steps, least=1)
+    return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / 75)), 1).astype(jnp.int32)

@@ -1,0 +1,230 @@
+"""The standings of a race: tables, pictures, and one row for every attack and example."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cwjax import comparing
+from cwjax.lab import environment, pictures, store
+from cwjax.lab.contestants import Outcome
+from cwjax.lab.findings import norm_name, number, shown
+
+Standing = dict[str, Any]
+"""A row of a table, heading -> value; nan where there is nothing to say."""
+
+_SAME = 1e-3  # relative: distances that differ by less are one
+
+
+class Entry(NamedTuple):
+    """What a contestant came to."""
+
+    distance: np.ndarray  # float64 [B]: of what it returned; inf where that does not meet the goal
+    outcome: Outcome
+
+
+class Heat(NamedTuple):
+    """All contestants on one model, at one budget."""
+
+    model: str
+    norm: str
+    budget: int  # propagations an example
+    source: np.ndarray  # int64 [B]: the places of the examples in the source's own order
+    passed_over: int  # examples on the way to these that the model answers wrongly
+    entries: dict[str, Entry]
+    broken: dict[str, str]  # contestant -> why it has no row
+
+
+def line(distance: np.ndarray, outcome: Outcome) -> str:
+    """What a contestant came to, in a line."""
+    hit = np.isfinite(distance)
+    mean = number(float(distance[hit].mean())) if hit.any() else "–"
+    passes = float((outcome.forwards + outcome.backwards).mean())
+    return (
+        f"{100 * hit.mean():.0f} % at mean {mean}, {passes:,.0f} propagations, {outcome.seconds:.1f} s "
+        f"and {outcome.compiling:.1f} s compiling"
+    )
+
+
+def standings_of(heat: Heat, best: np.ndarray) -> list[Standing]:
+    """A row a contestant, the nearest to the envelope first.
+
+    The mean over common successes leaves out attacks that fool less than half of the examples: they would leave too
+    little in common.
+
+    Args:
+      heat: the contestants.
+      best: the envelope of all attacks, at all budgets.
+    """
+    distances = {name: entry.distance for name, entry in heat.entries.items()}
+    optimality = {name: comparing.local_optimality(distance, best) for name, distance in distances.items()}
+    order = sorted(distances, key=lambda name: (-np.nan_to_num(optimality[name], nan=-1.0), distances[name].sum()))
+    strong = {name: distance for name, distance in distances.items() if np.isfinite(distance).mean() >= 0.5}
+    common = comparing.common_means(strong) if strong else {}
+    rows = []
+    for name in order:
+        distance, outcome = heat.entries[name]
+        hit = np.isfinite(distance)
+        found, returned = outcome.queried, distance[outcome.watched]
+        kept = np.isclose(found, returned, rtol=_SAME, atol=0) if len(found) else np.array([np.nan])
+        rows.append(
+            {
+                "attack": name,
+                "success %": 100 * float(hit.mean()),
+                "mean over common": common.get(name, np.nan),
+                "mean": float(distance[hit].mean()) if hit.any() else np.nan,
+                "median": float(np.median(distance)),
+                "optimality": optimality[name],
+                "forwards": float(outcome.forwards.mean()),
+                "backwards": float(outcome.backwards.mean()),
+                "refused": float(outcome.refused.mean()),
+                "best query returned %": 100 * float(kept.mean()),
+                "p": comparing.wilcoxon(distance, distances[order[0]]) if rows else np.nan,
+                "seconds": outcome.seconds,
+            }
+        )
+    return rows
+
+
+def envelopes(heats: Sequence[Heat]) -> dict[tuple[str, str], np.ndarray]:
+    """By model and norm: the smallest distance of each example under any attack at any budget."""
+    found: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    for heat in heats:
+        mine = {f"{name} {heat.budget}": entry.distance for name, entry in heat.entries.items()}
+        found.setdefault((heat.model, heat.norm), {}).update(mine)
+    return {course: comparing.envelope(distances) for course, distances in found.items() if distances}
+
+
+def write(heats: Sequence[Heat], about: Mapping[str, str], folder: Path) -> list[Standing]:
+    """Writes race.md, race.parquet, race.json and figures/, and returns all rows with their model, norm and budget."""
+    best = envelopes(heats)
+    rows = [
+        {"model": heat.model, "norm": heat.norm, "budget": heat.budget, **row}
+        for heat in heats
+        if heat.entries
+        for row in standings_of(heat, best[heat.model, heat.norm])
+    ]
+    shots = {}
+    for model, norm in best:
+        mine = [row for row in rows if (row["model"], row["norm"]) == (model, norm)]
+        reached = best[model, norm]
+        last = max((heat for heat in heats if (heat.model, heat.norm) == (model, norm)), key=lambda heat: heat.budget)
+        farthest = float(reached[np.isfinite(reached)].max(initial=0.0))
+        shots[model, norm] = pictures.race(model, norm, _racers(last, mine), farthest=farthest)
+    for picture in shots.values():
+        with store.atomically(folder / picture.file) as temporary:
+            temporary.write_bytes(picture.png)
+    with store.atomically(folder / "race.md") as temporary:
+        temporary.write_text(_markdown(heats, rows, shots, about), encoding="utf-8")
+    with store.atomically(folder / "race.parquet") as temporary:
+        pq.write_table(_table(heats), temporary)
+    plain = [{key: None if value != value else value for key, value in row.items()} for row in rows]
+    store.write_json(folder / "race.json", {"about": dict(about), "rows": plain})
+    return rows
+
+
+def _racers(heat: Heat, rows: Sequence[Standing]) -> dict[str, pictures.Racer]:
+    """The contestants of the heat, which has the largest budget, as they are ranked there."""
+    racers = {}
+    for name in [row["attack"] for row in rows if row["budget"] == heat.budget]:
+        distance, outcome = heat.entries[name]
+        steps = outcome.curve.shape[1]
+        racers[name] = pictures.Racer(
+            distance=distance,
+            optimality={row["budget"]: row["optimality"] for row in rows if row["attack"] == name},
+            curve=outcome.curve if steps else None,
+            propagations=heat.budget / max(steps, 1),
+        )
+    return racers
+
+
+def _table(heats: Sequence[Heat]) -> pa.Table:
+    parts = []
+    for heat in heats:
+        for name, (distance, outcome) in heat.entries.items():
+            queried = np.full(len(distance), np.nan)
+            queried[outcome.watched] = outcome.queried
+            told = {"model": heat.model, "norm": heat.norm, "budget": heat.budget, "attack": name}
+            columns = {key: [value] * len(distance) for key, value in told.items()}
+            columns |= {"index": heat.source, "success": np.isfinite(distance), "distance": distance}
+            columns |= {"forwards": outcome.forwards, "backwards": outcome.backwards, "refused": outcome.refused}
+            parts.append(pa.table(columns | {"queried": queried}))
+    return pa.concat_tables(parts) if parts else pa.table({})
+
+
+_LEGEND = """\
+*mean over common*: the mean distance over the examples that all attacks fool which fool at least half. *mean*: over an
+attack's own successes. *median*: over all examples, a failure being infinitely far. *optimality*: local optimality (1:
+on every example as near as the nearest that any attack came, at any of these budgets; 0: never that near). *forwards*,
+*backwards*: passes an image, counted outside the attack. *refused*: passes an image that it asked for beyond its
+budget, and was answered as if they led nowhere. *best query returned %*: of the examples looked at (all of another
+library's; two of an attack of this one), how many returned the nearest adversarial example that was ever asked about.
+*p*: paired Wilcoxon signed-rank test against the first row. *seconds*: on all examples, without compiling.
+"""
+
+
+def _markdown(heats, rows, shots, about) -> str:
+    lines = ["# A race", "", _LEGEND]
+    several = len({heat.model for heat in heats}) > 1
+    for norm in dict.fromkeys(heat.norm for heat in heats) if several else ():
+        lines += [f"## {norm_name(norm)}, all models: global optimality", "", *_global(rows, norm), ""]
+    for model, norm in dict.fromkeys((heat.model, heat.norm) for heat in heats):
+        mine = [heat for heat in heats if (heat.model, heat.norm) == (model, norm)]
+        count = (
+            f"{len(mine[0].source)} examples; {mine[0].passed_over} that the model answers wrongly were passed over."
+        )
+        lines += [f"## {norm_name(norm)} on {model}", "", count, ""]
+        if (model, norm) in shots:
+            picture = shots[model, norm]
+            lines += [f"![{picture.alt}]({picture.file})", "", picture.caption, ""]
+        for heat in mine:
+            some = [row for row in rows if (row["model"], row["norm"], row["budget"]) == (model, norm, heat.budget)]
+            lines += [f"### {heat.budget:,} propagations", "", *_rows(some), ""]
+            lines += [f"- {name}: no row: {' '.join(why.split())}" for name, why in heat.broken.items()]
+            lines += [""] * bool(heat.broken)
+    told = dict(about) | environment.describe()
+    lines += ["## How it was run", "", *_rows([{"": key, "value": value} for key, value in told.items()]), ""]
+    return "\n".join(lines)
+
+
+def _rows(rows: Sequence[Standing]) -> list[str]:
+    """A Markdown table."""
+    if not rows:
+        return ["Nobody has a row."]
+    told = [
+        {"#": str(place)} | shown({key: value for key, value in row.items() if key not in ("model", "norm", "budget")})
+        for place, row in enumerate(rows, 1)
+    ]
+    if "attack" not in rows[0]:
+        told = [{key: value for key, value in row.items() if key != "#"} for row in told]
+    heading = [f"| {' | '.join(told[0])} |", f"|{'---|' * len(told[0])}"]
+    return heading + [f"| {' | '.join(str(cell).replace('|', '/') for cell in row.values())} |" for row in told]
+
+
+def _global(rows: Sequence[Standing], norm: str) -> list[str]:
+    """Each attack's optimality on every model and their mean, at each budget."""
+    mine = [row for row in rows if row["norm"] == norm]
+    models, lines = list(dict.fromkeys(row["model"] for row in mine)), []
+    for budget in dict.fromkeys(row["budget"] for row in mine):
+        each = {
+            model: {
+                row["attack"]: row["optimality"] for row in mine if (row["model"], row["budget"]) == (model, budget)
+            }
+            for model in models
+        }
+        means = comparing.global_optimalities(each.values())
+        order = sorted(means, key=functools.partial(_place, means))
+        table = [
+            {"attack": name, "global": means[name]} | {model: each[model].get(name, np.nan) for model in models}
+            for name in order
+        ]
+        lines += [f"### {budget:,} propagations", "", *_rows(table), ""]
+    return lines
+
+
+def _place(values: Mapping[str, float], name: str) -> float:
+    return -np.nan_to_num(values[name], nan=-1.0)

@@ -1,0 +1,63 @@
+"""Losses of other attacks, as objectives: to be minimised, and with no floor where the goal is met.
+
+For all of them `met` is that of the paper's objectives: the goal is met with the given margin of logits.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from cwjax.base import Objective, wide
+from cwjax.objectives import Confidence, logit_margin, margin, rounding_margin
+
+
+def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
+    """The cross-entropy of the label, in nats: towards a target minimised, away from a label maximised (so its negative
+    is the loss).
+
+    f1 (`cross_entropy`) differs away from a label, where it minimises the cross-entropy of the strongest other class.
+    """
+
+    def loss(logits, goal):
+        logits = logits.astype(wide(logits))
+        own = jnp.arange(logits.shape[-1]) == goal.label
+        chosen = jnp.where(own.any(), jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0)), jnp.nan)
+        return -goal.sign.astype(logits.dtype) * chosen
+
+    return Objective(loss=loss, met=logit_margin(confidence).met)
+
+
+def negative_margin(confidence: Confidence = 0.0) -> Objective:
+    """`Z_o - Z_w + kappa`, the logit difference: f6 without its floor. At most zero exactly where the goal is
+    met.
+    """
+    return Objective(loss=lambda logits, goal: _lag(logits, goal, confidence), met=logit_margin(confidence).met)
+
+
+def logits_ratio(confidence: Confidence = 0.0) -> Objective:
+    """The difference-of-logits ratio of Croce & Hein (2020), which does not change when logits are scaled or shifted.
+
+    With the logits sorted, Z_(1) >= Z_(2) >= …, the loss is, away from a label y (their equation 6) and towards t, y
+    being the class that stands first among the others (equation 7),
+
+        (Z_y - max_{i≠y} Z_i) / (Z_(1) - Z_(3))          (Z_y - Z_t) / (Z_(1) - (Z_(3) + Z_(4))/2)
+
+    In the targeted form they take the true label for y. A goal holds no true label when it is targeted, so that the
+    strongest other class stands for it. With fewer classes than the formula sorts, the last one stands for those that
+    there are not. At a confidence kappa the numerator is that plus kappa, so that the loss is at most zero exactly
+    where the goal is met.
+    """
+
+    def loss(logits, goal):
+        logits = logits.astype(wide(logits))
+        ordered = jax.lax.top_k(logits, min(4, logits.shape[-1]))[0]
+        first, third, fourth = ordered[0], ordered[min(2, len(ordered) - 1)], ordered[-1]
+        spread = jnp.where(goal.sign > 0, first - (third + fourth) / 2, first - third)
+        return _lag(logits, goal, confidence) / (spread + jnp.asarray(1e-12, spread.dtype))
+
+    return Objective(loss=loss, met=logit_margin(confidence).met)
+
+
+def _lag(logits, goal, confidence):
+    """By how much the wanted class lags behind, with the goal made harder by the confidence, as in the objectives."""
+    logits = logits.astype(wide(logits))
+    return confidence + rounding_margin(logits) - margin(logits, goal)

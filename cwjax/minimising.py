@@ -1,0 +1,74 @@
+"""How an attack of a fixed radius becomes one of least distance: search the radius."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax.base import Attack, Search, found
+from cwjax.checks import check_number
+from cwjax.searches import searched
+
+
+def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float | Float[Array, ""] = 2.0) -> Attack:
+    """The attack at the least radius that succeeds: a binary search over `Problem.scale`, by which such an attack
+    multiplies its epsilon and its steps.
+
+    A round ends at its first success, for whether the radius suffices is then known. The closest example of all rounds
+    is kept. The budget is at most `steps` times the attack's own.
+
+    Args:
+      attack: of a fixed radius, such as `pgd(epsilon=…)`; its epsilon is where the search starts.
+      steps: rounds, >= 1.
+      factor: see `search_scale`.
+    """
+
+    def step(model, problem, state):
+        state = attack.step(model, problem, state)
+        progress = state.progress
+        return state._replace(progress=progress._replace(done=progress.done | found(progress.best)))
+
+    return searched(Attack(attack.init, step), search_scale(steps, factor=factor))
+
+
+class ScaleBracket(NamedTuple):
+    scale: Float[Array, ""]  # to try in this round
+    lower: Float[Array, ""]  # the largest that failed; 0 before any did
+    upper: Float[Array, ""]  # the smallest that succeeded; inf before any did
+    rounds: Int[Array, ""]  # int32: rounds that have ended
+
+
+def search_scale(steps: int | Int[Array, ""] = 10, *, factor: float | Float[Array, ""] = 2.0) -> Search:
+    """Search for the smallest length unit that succeeds: from the problem's own, times or divided by `factor` until
+    both a success and a failure are known, then bisect.
+
+    Args:
+      steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.
+      factor: > 1.
+    """
+    check_number("the search's steps", steps, least=1)
+    check_number("factor", factor, least=1, above=True)
+
+    def init(problem):
+        scale = problem.scale
+        return ScaleBracket(
+            scale=scale,
+            lower=jnp.zeros_like(scale),
+            upper=jnp.full_like(scale, jnp.inf),
+            rounds=jnp.zeros((), jnp.int32),
+        )
+
+    def tell(problem, knob, outcome):
+        success = found(outcome.best)
+        lower = jnp.where(success, knob.lower, jnp.maximum(knob.lower, knob.scale))
+        upper = jnp.where(success, jnp.minimum(knob.upper, knob.scale), knob.upper)
+        bisected = jnp.where(lower > 0, (lower + upper) / 2, upper / factor)
+        scale = jnp.where(jnp.isfinite(upper), bisected, knob.scale * factor)
+        return ScaleBracket(scale=scale, lower=lower, upper=upper, rounds=knob.rounds + 1)
+
+    return Search(
+        init=init,
+        ask=lambda problem, knob: problem._replace(scale=knob.scale),
+        tell=tell,
+        done=lambda knob: knob.rounds >= steps,
+    )

@@ -1,0 +1,126 @@
+"""Attacks within a radius that is turned at every step: the fast attacks in L-infinity and in L1."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax import distances
+from cwjax.attacks.geometry import Number, annealed, onto_ball, unit
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Distance, Objective, Search, found, wide
+from cwjax.boxes import Bound
+from cwjax.checks import check_number
+
+Steps = int | Int[Array, ""]
+
+
+class Metric(NamedTuple):
+    """A norm to slide in."""
+
+    distance: Distance
+    dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
+    towards: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # momentum -> the direction of a step
+    rate: float  # of the longest step, in radii
+    turn: tuple[float, float]  # by how much the logarithm of the radius changes at the first step and at the last
+
+
+METRICS = {
+    "linf": Metric(distances.linf(), distances.l1().measure, jnp.sign, rate=0.3, turn=(0.1, 0.005)),
+    # Steps along the whole slope; the projection makes them sparse.
+    "l1": Metric(distances.l1(), distances.linf().measure, unit, rate=0.15, turn=(0.03, 0.001)),
+}
+"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md)."""
+
+
+class SlidingMemory(NamedTuple):
+    momentum: Float[Array, "*S"]  # of slopes of L2 norm one
+
+
+def sliding(
+    *,
+    norm: str,
+    objective: Objective,
+    steps: Steps,
+    decay: float | Float[Array, ""],
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """Steps of length `problem.scale` down the momentum of normalised slopes, each projected onto the ball of radius
+    `problem.tau` around the clean input, and into the box.
+
+    Args:
+      norm: "linf" or "l1", the ball's.
+      objective: one without a floor where the goal is met.
+      steps: how many points to ask about; may be traced.
+      decay: of the momentum, in [0, 1).
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    metric = METRICS[norm]
+    check_number("decay", decay, least=0, most=1 - 1e-9)
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        return start, SlidingMemory(momentum=jnp.zeros_like(start))
+
+    def move(problem, memory, seen):
+        momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
+        delta = seen.delta - problem.scale * metric.towards(momentum)
+        return seen.x - seen.delta + onto_ball[norm](delta, problem.tau), SlidingMemory(momentum=momentum)
+
+    rule = Rule(init=init, move=move)
+    return iterated(rule, objective=objective, distance=metric.distance, lower=lower, upper=upper, steps=steps)
+
+
+class Radius(NamedTuple):
+    tau: Float[Array, ""]  # the radius; 0: nothing is known
+    best: Float[Array, ""]  # the least distance of an example; inf: none is known
+    known: Bool[Array, ""]  # whether one is
+    taken: Int[Array, ""]  # int32: steps
+
+
+def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
+    """For `tracked`, around `sliding`: the radius tau, and a step in proportion to it.
+
+    tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
+    never exceeds the best distance. r and the step over tau fall along a cosine.
+
+    A problem of scale 0 is one about which nothing is known. The first step then only looks, and tau becomes the
+    distance to the boundary of the linearised problem: the margin over the dual norm of its slope. Until an example is
+    found tau is multiplied by `growth` instead. A problem of another scale has an example at that distance.
+
+    Args:
+      norm: "linf" or "l1".
+      steps: of the attack.
+      growth: > 1.
+    """
+    metric = METRICS[norm]
+    check_number("growth", growth, least=1, above=True)
+    large, small = metric.turn
+
+    def init(problem):
+        known = problem.scale > 0
+        best = jnp.where(known, problem.scale, jnp.inf)
+        return Radius(tau=problem.scale, best=best, known=known, taken=jnp.zeros((), jnp.int32))
+
+    def ask(problem, knob):
+        # At most 0.99 of the way down, so that the last steps still move.
+        step = metric.rate * annealed(1.0, 0.01, knob.taken, steps)
+        return problem._replace(tau=knob.tau, scale=step * knob.tau)
+
+    def tell(problem, knob, outcome):
+        seen = outcome.last
+        slope = metric.dual(seen.gradient)
+        promised = jnp.where(slope > 0, jnp.abs(seen.loss) / jnp.where(slope > 0, slope, 1), 1)
+        best = jnp.minimum(knob.best, outcome.best.distance)
+        known = knob.known | found(outcome.best)
+        r = annealed(large, small, knob.taken, steps)
+        shorter = jnp.minimum(knob.tau, best) * jnp.exp(-r)
+        longer = jnp.minimum(knob.tau * jnp.where(known, jnp.exp(r), growth), best)
+        tau = jnp.where(knob.tau == 0, promised, jnp.where(seen.met, shorter, longer))
+        return Radius(tau=tau, best=best, known=known, taken=knob.taken + 1)
+
+    return Search(init=init, ask=ask, tell=tell, done=lambda knob: jnp.array(False))

@@ -1,0 +1,129 @@
+"""The networks that come along are whole, right on digits they never saw, and made as they say."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cwjax.lab import data, nets, store, training, zoo
+from cwjax.lab.subjects import model_of
+from cwjax.lab.zoo import packing
+
+LEAST = {"mnist_cnn": 0.993, "mnist_distilled": 0.985, "mnist_robust": 0.98, "cifar_cnn": 0.6, "cifar_resnet": 0.6}
+
+
+def logits_of(trained: training.Trained, dataset: data.Dataset) -> np.ndarray:
+    return np.asarray(jax.jit(trained.model.apply)(trained.model.params, dataset.images))
+
+
+@pytest.fixture(scope="module")
+def digits() -> data.Dataset:
+    return data.load("mnist5k", "test")
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A zoo of one network that a test may damage."""
+    shutil.copytree(zoo.HERE / "mnist_cnn", tmp_path / "mnist_cnn")
+    monkeypatch.setattr(zoo, "HERE", tmp_path)
+    return tmp_path / "mnist_cnn"
+
+
+@pytest.mark.parametrize("name", zoo.NAMES)
+def test_each_network_is_whole_small_and_has_a_card(name):
+    trained = zoo.load(name)
+    assert trained.card["name"] == name
+    assert trained.card["test_accuracy"] >= LEAST[name]
+    assert sum(file.stat().st_size for file in trained.folder.iterdir()) < 3e6
+    for key in ("command", "recipe", "epochs", "source", "environment", "sha256", "parameters"):
+        assert key in trained.card
+    weights = jax.tree.leaves(trained.model.params)
+    assert sum(weight.size for weight in weights) == trained.card["parameters"]
+    assert all(weight.dtype == jnp.float32 for weight in weights)
+    assert all((weight == weight.astype(jnp.float16)).all() for weight in weights)
+
+
+@pytest.mark.parametrize("name", ["mnist_cnn", "mnist_distilled", "mnist_robust"])
+def test_digits_that_none_of_them_saw_are_told_apart(name, digits):
+    assert (logits_of(zoo.load(name), digits).argmax(1) == digits.labels).mean() >= LEAST[name]
+
+
+@pytest.mark.parametrize("name", ["cifar_cnn", "cifar_resnet"])
+def test_photographs_that_come_along_are_told_apart(name):
+    photographs = data.load("cifar10_sample", "test")
+    assert (logits_of(zoo.load(name), photographs).argmax(1) == photographs.labels).mean() >= 0.55
+
+
+def test_distillation_at_100_makes_logits_large(digits):
+    plain, distilled = (np.abs(logits_of(zoo.load(name), digits)).mean() for name in ("mnist_cnn", "mnist_distilled"))
+    assert distilled > 20 * plain
+
+
+def test_adversarial_training_makes_the_network_stand_where_its_twin_falls(digits):
+    few = digits._replace(images=digits.images[:50], labels=digits.labels[:50], index=digits.index[:50])
+    plain, robust = (
+        packing.robust_accuracy(zoo.load(name).model, few, epsilon=0.2, steps=10)
+        for name in ("mnist_cnn", "mnist_robust")
+    )
+    assert plain < 0.2
+    assert robust > 0.8
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match="'vgg': choose one of mnist_cnn, mnist_distilled, mnist_robust, cifar_cnn"):
+        zoo.load("vgg")
+
+
+def test_damaged_weights_are_refused(copy):
+    content = bytearray((copy / "weights.safetensors").read_bytes())
+    content[-7] ^= 1
+    (copy / "weights.safetensors").write_bytes(content)
+    with pytest.raises(
+        store.CorruptFile, match="zoo:mnist_cnn, which comes with cwjax, is damaged: install cwjax again"
+    ):
+        zoo.load("mnist_cnn")
+
+
+@pytest.mark.parametrize("damage", [{"dtype": "float7"}, {"dtype": "float32"}, {"sha256": "0"}, {"shape": [1]}])
+def test_a_damaged_card_is_refused(copy, damage):
+    card = json.loads((copy / "card.json").read_text()) | damage
+    (copy / "card.json").write_text(json.dumps(card))
+    with pytest.raises(store.CorruptFile, match="install cwjax again"):
+        zoo.load("mnist_cnn")
+
+
+def test_a_missing_file_is_damage_too(copy):
+    (copy / "weights.safetensors").unlink()
+    with pytest.raises(store.CorruptFile, match="install cwjax again"):
+        zoo.load("mnist_cnn")
+
+
+def test_packing_measures_what_rounding_leaves(trained, tmp_path):
+    test = data.load("blobs", "test")
+    packed = packing.pack(trained, "blobs", test, to=tmp_path, command="by hand")
+    answers = logits_of(packed, test).argmax(1)
+    assert packed.card["test_accuracy"] == pytest.approx((answers == test.labels).mean())
+    assert packed.card["command"] == "by hand"
+    assert packed.card["history"] == trained.card["history"]
+    jax.tree.map(
+        lambda half, whole: np.testing.assert_array_equal(half, whole.astype(jnp.float16)),
+        packed.model.params,
+        trained.model.params,
+    )
+
+
+def test_the_command_line_knows_them(digits):
+    model, card = model_of("zoo:mnist_cnn")
+    assert card["name"] == "mnist_cnn"
+    assert model.apply(model.params, digits.images[:3]).argmax(1).tolist() == digits.labels[:3].tolist()
+    with pytest.raises(ValueError, match="choose one of mnist_cnn"):
+        model_of("zoo:vgg")
+
+
+def test_equal_architectures_are_one_program():
+    first, second = (zoo.load(name).model for name in ("mnist_cnn", "mnist_robust"))
+    built = nets.as_model(nets.build("mnist_cnn", shape=(28, 28, 1), classes=10, seed=3))
+    assert jax.tree.structure(first) == jax.tree.structure(second) == jax.tree.structure(built)
