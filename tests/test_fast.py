@@ -25,7 +25,7 @@ def affine_model(scale: float = 1.0) -> cw.Model:
     return cw.bind(affine, (scale * weights, scale * jnp.asarray(rng.normal(size=CLASSES), jnp.float32)))
 
 
-X = jnp.asarray(np.random.default_rng(4).uniform(-0.1, 0.1, size=(8, SIZE)), jnp.float32)
+X = jnp.asarray(np.random.default_rng(4).uniform(0.4, 0.6, size=(8, SIZE)), jnp.float32)
 KEYS = problems.keys(len(X))
 
 
@@ -59,10 +59,10 @@ def test_a_hundred_gradients_find_the_closed_form_minimum_of_two_classes(norm):
 def test_l0_finds_the_fewest_elements_of_two_classes():
     model, margin, normal = two_classes()
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
-    result = attacked(cw.fast_l0(steps=100, lower=-0.3, upper=0.3), model, goal)
+    result = attacked(cw.fast_l0(steps=100, lower=0.1, upper=0.9), model, goal)
     logits = np.asarray(model.apply(model.params, X))
     down = np.where(logits[:, 0] > logits[:, 1], 1.0, -1.0)[:, None] * normal[None]
-    gain = np.sort(np.abs(down) * np.where(down > 0, np.asarray(X) + 0.3, 0.3 - np.asarray(X)), axis=1)[:, ::-1]
+    gain = np.sort(np.abs(down) * np.where(down > 0, np.asarray(X) - 0.1, 0.9 - np.asarray(X)), axis=1)[:, ::-1]
     fewest = (np.cumsum(gain, axis=1) < margin[:, None]).sum(1) + 1
     np.testing.assert_array_equal(result.distance, fewest)
 
