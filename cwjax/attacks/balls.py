@@ -10,10 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from cwjax import distances
-from cwjax.attacks.geometry import check_norm, onto_ball
+from cwjax.attacks.geometry import TINY, check_norm, length, onto_ball, unit
 from cwjax.base import Distance
-
-_TINY = 1e-30  # below any norm that float32 tells from zero: what a division is guarded with
 
 
 class Ball(NamedTuple):
@@ -30,18 +28,12 @@ def ball(norm: str) -> Ball:
     return BALLS[norm]
 
 
-def _scaled(size):
-    return lambda slope: slope / jnp.maximum(size(slope), _TINY)
-
-
 def _l1(delta):
     return jnp.sum(jnp.abs(delta))
 
 
-def _l2(delta):
-    # Scaled first: the squares of a saturated network's slopes would underflow.
-    largest = jnp.maximum(jnp.max(jnp.abs(delta)), _TINY)
-    return largest * jnp.sqrt(jnp.sum((delta / largest) ** 2))
+def _by_l1(slope):
+    return slope / jnp.maximum(_l1(slope), TINY)
 
 
 def _largest(delta):
@@ -72,8 +64,8 @@ def _in_linf(key, like):
 
 BALLS = {
     # Along the whole slope, as foolbox steps; steepest would be its largest element alone.
-    "l1": Ball(distances.l1(), unit=_scaled(_l1), dual=_largest, project=onto_ball["l1"], draw=_in_l1),
-    "l2": Ball(distances.l2(), unit=_scaled(_l2), dual=_l2, project=onto_ball["l2"], draw=_in_l2),
+    "l1": Ball(distances.l1(), unit=_by_l1, dual=_largest, project=onto_ball["l1"], draw=_in_l1),
+    "l2": Ball(distances.l2(), unit=unit, dual=length, project=onto_ball["l2"], draw=_in_l2),
     "linf": Ball(
         distances.linf(),
         unit=jnp.sign,
