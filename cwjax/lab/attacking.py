@@ -86,13 +86,13 @@ ATTACKS = {
     "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
     "l0": Kind(make=_shrinking(cw.l0, cw.shrink_mask), norm="l0", own=_L0),
     "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
+    "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
     "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
     "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
     "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
     "fast_l0": Kind(make=_fast(cw.fast_l0), norm="l0", own=_FAST),
-    "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
 }
-"""By name, with the numbers of the released code."""
+"""By name, with the numbers of the released code where it has them."""
 
 _NUMBERS = {"confidence", "steps", "search_steps", "initial_c", "largest_c", "learning_rate", "radius"}  # traced
 _CHOICES: dict[str, Mapping[str, Any]] = {"objective": cw.OBJECTIVES, "box": cw.BOXES, "optimizer": cw.OPTIMIZERS}

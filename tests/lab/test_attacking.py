@@ -13,7 +13,17 @@ import pytest
 import cwjax as cw
 from cwjax.lab import attacking, data, rows
 
-PRESETS = {"l2": cw.l2, "l1": cw.l1, "l0": cw.l0, "linf": cw.linf, "lbfgs": cw.lbfgs}
+PRESETS = {
+    "l2": cw.l2,
+    "l1": cw.l1,
+    "l0": cw.l0,
+    "linf": cw.linf,
+    "lbfgs": cw.lbfgs,
+    "fast_l2": cw.fast_l2,
+    "fast_l1": cw.fast_l1,
+    "fast_linf": cw.fast_linf,
+    "fast_l0": cw.fast_l0,
+}
 SETTINGS = attacking.Settings(steps=60, search_steps=3, initial_c=1.0, learning_rate=0.1)
 
 
