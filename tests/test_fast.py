@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.base import problem as problem_of
+from cwjax.base import untouched
 from cwjax.fast import rounds_of
 from tests import golden_net, problems
 
@@ -128,12 +130,12 @@ def test_a_model_without_slope_is_a_failure_and_no_nan():
 
 def test_a_round_starts_across_the_clean_input_at_the_distance_known():
     search = cw.mirrored(3)
-    problem = cw.base.problem(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
     knob = search.init(problem)
     first = search.ask(problem, knob)
     assert first.scale == 0
     np.testing.assert_array_equal(first.start, X[0])
-    nothing = cw.base.untouched(problem)
+    nothing = untouched(problem)
     second = search.ask(problem, search.tell(problem, knob, nothing))
     assert (second.scale, second.c) == (0, 10)
     found = nothing._replace(best=cw.Candidate(x=X[0] + 0.5, distance=jnp.float32(2), c=jnp.float32(7)))
