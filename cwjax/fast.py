@@ -4,6 +4,7 @@ No constant here depends on the network or on the data: lengths are measured in 
 first gradient promises, and then in the best distance found; weights in those of the linearised problem.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -43,12 +44,12 @@ def fast_l2(
       box: how the iterate stays valid; its bounds are the bounds of the inputs.
       optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
     """
-    rounds = rounds_of(steps)
-    each = jnp.maximum(steps // rounds, 1)
-    descent = descend(
-        objective=objective, distance=distances.l2(), box=box, optimizer=optimizer, steps=each, abort=never()
-    )
-    return searched(jittered(tracked(descent, multiplier(steps=each))), mirrored(rounds))
+    parts = {"objective": objective, "distance": distances.l2(), "box": box, "optimizer": optimizer}
+
+    def one_round(steps):
+        return tracked(descend(steps=steps, abort=never(), **parts), multiplier(steps=steps))
+
+    return _in_rounds(one_round, steps)
 
 
 def fast_linf(
@@ -78,10 +79,18 @@ def fast_l1(
 
 
 def _within(norm, decay, steps, objective, lower, upper) -> Attack:
+    def one_round(steps):
+        attack = sliding(norm=norm, objective=objective, steps=steps, decay=decay, lower=lower, upper=upper)
+        return tracked(attack, radius(norm=norm, steps=steps))
+
+    return _in_rounds(one_round, steps)
+
+
+def _in_rounds(one_round: Callable[[Int[Array, ""]], Attack], steps: Steps) -> Attack:
+    """The steps shared among rounds that are attacks of so many steps each."""
     rounds = rounds_of(steps)
     each = jnp.maximum(steps // rounds, 1)
-    attack = sliding(norm=norm, objective=objective, steps=each, decay=decay, lower=lower, upper=upper)
-    return searched(jittered(tracked(attack, radius(norm=norm, steps=each))), mirrored(rounds))
+    return searched(jittered(one_round(each)), mirrored(rounds))
 
 
 class Mirrored(NamedTuple):

@@ -17,7 +17,7 @@ from cwjax.losses import negative_margin
 _SIGMA = 1e-3  # of sigma-zero: the smaller, the closer the smooth count is to a count
 _LAST_STEP = 0.2  # of the first
 _TURN = 0.01  # by how much of a step the threshold changes
-_THRESHOLD = 0.3  # the first, in units of the same
+_THRESHOLD = 0.3  # the first, of the first step
 
 
 class SparseMemory(NamedTuple):
@@ -65,7 +65,7 @@ def fast_l0(
         del key
         start = problem.start.astype(wide(problem.x))
         nothing = jnp.zeros(start.shape, bool)
-        threshold = jnp.asarray(_THRESHOLD, start.dtype)
+        threshold = jnp.asarray(_THRESHOLD * first_step, start.dtype)
         return start, SparseMemory(threshold=threshold, adam=adam.init(start), needed=nothing, tried=nothing)
 
     def descended(memory, seen, width):

@@ -222,7 +222,7 @@ def test_a_round_that_is_not_finite_does_not_lose_what_was_found():
     assert float(seen[-1].best.c) == pytest.approx(0.001)
 
 
-def test_every_round_starts_from_the_same_key():
+def test_every_round_has_a_key_of_its_own_made_from_the_one_before():
     plain = fake(threshold=0.0, length=1, distance=lambda c: c)  # each round finds something closer
 
     def init(key, problem):
@@ -233,7 +233,11 @@ def test_every_round_starts_from_the_same_key():
         return after._replace(progress=after.progress._replace(best=after.progress.best._replace(c=state.c)))
 
     drawn = [float(progress.best.c) for progress in history(searched(Attack(init, step), binary_search(4)))]
-    assert drawn == [float(jax.random.uniform(jax.random.key(0)))] * 4
+    keys = [jax.random.key(0)]
+    for _ in range(3):
+        keys.append(jax.random.fold_in(keys[-1], 0))
+    assert drawn == [float(jax.random.uniform(key)) for key in keys]
+    assert len(set(drawn)) == 4
 
 
 def counting(at_most: int) -> Search:
