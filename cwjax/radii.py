@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.attacks.geometry import Number, annealed, onto_ball, unit
 from cwjax.attacks.iterated import Rule, iterated
-from cwjax.base import Attack, Distance, Objective, Search, found, wide
+from cwjax.base import Attack, Distance, Objective, Search, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
 
@@ -78,7 +78,6 @@ def sliding(
 class Radius(NamedTuple):
     tau: Float[Array, ""]  # the radius; 0: nothing is known
     best: Float[Array, ""]  # the least distance of an example; inf: none is known
-    known: Bool[Array, ""]  # whether one is
     taken: Int[Array, ""]  # int32: steps
 
 
@@ -102,12 +101,10 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
     large, small = metric.turn
 
     def init(problem):
-        known = problem.scale > 0
-        best = jnp.where(known, problem.scale, jnp.inf)
-        return Radius(tau=problem.scale, best=best, known=known, taken=jnp.zeros((), jnp.int32))
+        best = jnp.where(problem.scale > 0, problem.scale, jnp.inf)
+        return Radius(tau=problem.scale, best=best, taken=jnp.zeros((), jnp.int32))
 
     def ask(problem, knob):
-        # At most 0.99 of the way down, so that the last steps still move.
         step = metric.rate * annealed(1.0, 0.01, knob.taken, steps)
         return problem._replace(tau=knob.tau, scale=step * knob.tau)
 
@@ -116,11 +113,10 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
         slope = metric.dual(seen.gradient)
         promised = jnp.where(slope > 0, jnp.abs(seen.loss) / jnp.where(slope > 0, slope, 1), 1)
         best = jnp.minimum(knob.best, outcome.best.distance)
-        known = knob.known | found(outcome.best)
         r = annealed(large, small, knob.taken, steps)
         shorter = jnp.minimum(knob.tau, best) * jnp.exp(-r)
-        longer = jnp.minimum(knob.tau * jnp.where(known, jnp.exp(r), growth), best)
+        longer = jnp.minimum(knob.tau * jnp.where(jnp.isfinite(best), jnp.exp(r), growth), best)
         tau = jnp.where(knob.tau == 0, promised, jnp.where(seen.met, shorter, longer))
-        return Radius(tau=tau, best=best, known=known, taken=knob.taken + 1)
+        return Radius(tau=tau, best=best, taken=knob.taken + 1)
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: jnp.array(False))
