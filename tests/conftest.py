@@ -1,7 +1,17 @@
-"""Every test runs with shapes and types checked (jaxtyping, beartype), rank promotion an error and warnings errors."""
+"""Every test runs with shapes and types checked (jaxtyping, beartype), rank promotion an error and warnings errors.
+
+Compiling is most of what the tests cost, and XLA's optimisations are half of that: programs that run for seconds are
+worth them (`@pytest.mark.optimized`), and the small ones of the laws are not.
+"""
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("cwjax", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def optimizations(request):
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)

@@ -12,6 +12,8 @@ from cwjax.base import untouched
 from cwjax.fast import rounds_of
 from tests import golden_net, problems
 
+pytestmark = pytest.mark.optimized
+
 SIZE, CLASSES = 12, 4
 FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1}
 

@@ -8,6 +8,8 @@ import pytest
 import cwjax as cw
 from tests import golden_net
 
+pytestmark = pytest.mark.optimized
+
 
 def test_the_network_is_the_one_that_was_measured():
     model, golden = golden_net.load()
