@@ -1,16 +1,11 @@
-"""The programs around the library run, at a small size: README, experiments, notebooks, benchmarks; and importing is
-quick.
-"""
+"""The programs around the library run, at a small size: README, experiments, benchmarks; and importing is quick."""
 
 import json
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
 
-import jupytext
-import matplotlib as mpl
 import pytest
 
 import cwjax as cw
@@ -33,21 +28,6 @@ def test_the_readmes_code_runs_as_it_stands(tmp_path, monkeypatch):
     for block in code:
         exec(block, namespace)
     assert namespace["result"].success.all()
-
-
-def test_the_notebook_tells_its_story(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    mpl.use("Agg")
-    source = (ROOT / "notebooks" / "first_attack.py").read_text()
-    cells = jupytext.reads(source, fmt="py:percent").cells
-    headings = [cell.source.splitlines()[0] for cell in cells if cell.cell_type == "markdown"]
-    assert len(headings) == 6
-    assert all(heading.startswith("#") for heading in headings)
-    small = re.sub(r"EXAMPLES, STEPS, EPOCHS = .*", "EXAMPLES, STEPS, EPOCHS = 2, 30, 1", source)
-    assert small != source
-    (tmp_path / "small.py").write_text(small)
-    told = runpy.run_path(str(tmp_path / "small.py"))
-    assert told["trace"].distance.shape == (2, 150)
 
 
 def test_figure_2_at_a_small_size(tmp_path, monkeypatch):

@@ -1,0 +1,91 @@
+"""The notebooks tell their stories, at a small size, and what they tell is true."""
+
+import re
+from pathlib import Path
+
+import jupytext
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def ten_lines(told):
+    assert all(told["checks"].values())
+    assert told["result"].success.all()
+    assert told["quick"].forwards.tolist() == [100] * 10
+    assert told["quick"].distance.mean() < told["result"].distance.mean()
+    assert told["closer"].distance.mean() < told["result"].distance.mean()
+    assert told["answers"](told["towards"].x).tolist() == list(range(10))
+    assert told["towards"].distance[3] == 0
+    assert told["failed"].any()
+    assert np.isinf(told["hasty"].distance[told["failed"]]).all()
+
+
+def watch_the_search(told):
+    for name in ("slow", "quick"):
+        result, best = told[name], np.asarray(told[f"{name}_trace"].distance)
+        assert result.success.all()
+        assert (best[:, 1:] <= best[:, :-1]).all()
+        np.testing.assert_array_equal(best[:, -1], result.distance)
+        # What was watched in the lanes is what `traced` told, as nearly as two programs agree over hundreds of steps.
+        seen = np.where(told[f"{name}_met"], told[f"{name}_distance"], np.inf)
+        np.testing.assert_allclose(seen.min(0), result.distance, rtol=0.02)
+    bracket = told["bracket"]
+    assert (bracket.lower <= bracket.c).all()
+    assert (bracket.c <= bracket.upper).all()
+    for where in told["crossings"].values():
+        assert (where <= 1.05).all()
+    for logits in told["slices"]:
+        assert (logits.argmax(-1)[told["inside"]] == told["labels"][told["DIGIT"]]).all()
+
+
+def write_an_objective_and_an_attack(told):
+    assert all(told["laws"].values())
+    assert all(told["laws_of_runs"].values())
+    distances = [told["pushed"][k].distance.mean() for k in told["ks"]]
+    assert distances == sorted(distances)
+    assert told["radius"] == pytest.approx(told["truth"], rel=0.05)
+    assert told["calls"] == {"forward": told["STEPS"], "backward": told["STEPS"]}
+    assert (told["results"]["restarted, 3 starts"].forwards == 3 * told["STEPS"]).all()
+    assert (told["results"]["best of 9 targets"].backwards == 9 * told["STEPS"]).all()
+
+
+# By name: its numbers as they stand, the small ones, and what has to hold of what it leaves behind.
+STORIES = {
+    "01_ten_lines": ("", "", ten_lines),
+    "02_watch_the_search": ("ROUNDS, STEPS = 7, 100", "ROUNDS, STEPS = 4, 60", watch_the_search),
+    "03_write_an_objective_and_an_attack": (
+        "EXAMPLES, STEPS = 8, 30",
+        "EXAMPLES, STEPS = 6, 20",
+        write_an_objective_and_an_attack,
+    ),
+}
+
+
+def test_every_notebook_is_tested():
+    assert {path.stem for path in NOTEBOOKS.glob("*.py")} == set(STORIES)
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_the_notebook_tells_its_story(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mpl.use("Agg")
+    numbers, small, claims = STORIES[name]
+    source = (NOTEBOOKS / f"{name}.py").read_text()
+    assert numbers in source
+    cells = jupytext.reads(source.replace(numbers, small), fmt="py:percent").cells
+    assert re.match(r"# \w", cells[0].source)
+    told: dict = {}
+    for number, cell in enumerate(cells):
+        if cell.cell_type == "code":
+            exec(compile(cell.source, f"{name}, cell {number}", "exec"), told)
+    try:
+        assert plt.get_fignums()
+        for number in plt.get_fignums():
+            plt.figure(number).canvas.draw()  # so that what cannot be drawn is found, such as a letter the font lacks
+    finally:
+        plt.close("all")
+    claims(told)
