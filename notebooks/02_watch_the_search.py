@@ -54,8 +54,11 @@ for name, each in {"paper": slow, "fast": quick}.items():
     print(f"{name:5}: mean distance {each.distance.mean():.3f}, {each.forwards.mean():.0f} gradients an example")
 
 figure, axes = plt.subplots(figsize=(8, 3.8), layout="constrained")
-for trace, color, name in ((slow_trace, BLUE, "the paper's rounds"), (quick_trace, ORANGE, "turned at every step")):
-    best = np.asarray(trace.distance)
+for found, trace, color, name in (
+    (slow, slow_trace, BLUE, "the paper's rounds"),
+    (quick, quick_trace, ORANGE, "turned at every step"),
+):
+    best = np.asarray(trace.distance)[:, : found.forwards.max()]
     gradients = np.arange(1, best.shape[1] + 1)
     axes.plot(gradients, np.where(np.isfinite(best), best, np.nan).T, color=color, linewidth=0.7, alpha=0.45)
     axes.plot(gradients, [np.sort(now)[len(now) // 2] for now in best.T], color=color, linewidth=2.5, label=name)
@@ -86,7 +89,8 @@ def watch(attack, num_steps, knob_of):
 
 
 bracket, slow_distance, slow_met, slow_done = watch(paper, ROUNDS * STEPS, lambda states: states.knob)
-multiplier, quick_distance, quick_met, _ = watch(fast, STEPS, lambda states: states.inner.knob)
+multiplier, quick_distance, quick_met, quick_done = watch(fast, STEPS, lambda states: states.inner.knob)
+slow_spent, quick_spent = (~np.asarray(slow_done)).sum(0), (~np.asarray(quick_done)).sum(0)
 
 # %% [markdown]
 # ## The lanes
@@ -107,7 +111,7 @@ for lane, rounds in enumerate(np.asarray(bracket.rounds).T):
     begins = np.flatnonzero(np.diff(rounds, prepend=-1))
     axes.vlines(begins[rounds[begins] < ROUNDS], lane - 0.45, lane + 0.45, color=ORANGE, linewidth=2)
 axes.hlines(np.arange(9) + 0.5, -0.5, len(seen), color="white", linewidth=3)
-axes.set(xlim=(-4, slow.forwards.max() + 4), yticks=range(10), yticklabels=labels, xlabel="gradients", ylabel="digit")
+axes.set(xlim=(-4, slow_spent.max() + 4), yticks=range(10), yticklabels=labels, xlabel="gradients", ylabel="digit")
 axes.spines[:].set_visible(False)
 
 # %% [markdown]
@@ -122,12 +126,12 @@ axes.spines[:].set_visible(False)
 DIGIT = 7
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
-for axes, c, spent in ((left, bracket.c, slow.forwards), (right, multiplier.c, quick.forwards)):
-    c = np.where(np.arange(len(c))[:, None] < np.asarray(spent), c, np.nan)  # until the lane is done
+for axes, c, spent in ((left, bracket.c, slow_spent), (right, multiplier.c, quick_spent)):
+    c = np.where(np.arange(len(c))[:, None] < spent[None], c, np.nan)  # until the lane is done
     axes.plot(c, color=PALE, linewidth=0.8, drawstyle="steps-post")
     axes.plot(c[:, DIGIT], color=ORANGE, linewidth=2.2, drawstyle="steps-post", label=f"the {labels[DIGIT]}")
     axes.set(yscale="log")
-lower, upper = (np.asarray(end)[: slow.forwards[DIGIT], DIGIT] for end in (bracket.lower, bracket.upper))
+lower, upper = (np.asarray(end)[: slow_spent[DIGIT], DIGIT] for end in (bracket.lower, bracket.upper))
 left.fill_between(
     np.arange(len(lower)),
     np.maximum(lower, 1e-3),
@@ -155,13 +159,12 @@ left.legend(frameon=False)
 
 # %%
 figure, panels = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
-for axes, distance, met, found, trace in (
-    (panels[0], slow_distance, slow_met, slow, slow_trace),
-    (panels[1], quick_distance, quick_met, quick, quick_trace),
+for axes, distance, met, spent in (
+    (panels[0], slow_distance, slow_met, slow_spent[DIGIT]),
+    (panels[1], quick_distance, quick_met, quick_spent[DIGIT]),
 ):
-    spent = int(found.forwards[DIGIT])
     distance, met = np.asarray(distance)[:spent, DIGIT], np.asarray(met)[:spent, DIGIT]
-    best, step = np.asarray(trace.distance)[DIGIT, :spent], np.arange(1, spent + 1)
+    best, step = np.minimum.accumulate(np.where(met, distance, np.inf)), np.arange(1, spent + 1)
     axes.plot(step[~met], distance[~met], ".", color=PALE, markersize=4, label="read as it should be")
     axes.plot(step[met], distance[met], ".", color=BLUE, markersize=5, label="misread")
     axes.plot(step, np.where(np.isfinite(best), best, np.nan), color=ORANGE, linewidth=1.5, label="best so far")
