@@ -273,6 +273,10 @@ def test_the_best_distance_never_grows_along_a_trace(row):
     assert (trace.distance[:, 1:] <= trace.distance[:, :-1]).all()
     np.testing.assert_array_equal(trace.distance[:, -1], result.distance)
     np.testing.assert_array_equal(result.forwards, expected.forwards)
+
+
+@every_own_attack
+def test_a_trace_may_be_cut_short(row):
     cut, _ = jax.jit(cw.traced(row.make(), 3))(MODEL, KEYS, X, row.goal)
     assert not cut.finished.any()
     assert (cut.forwards == 3).all()
@@ -314,19 +318,21 @@ def test_jitted_and_unjitted_agree(row):
         assert_same(cw.batched(small)(*arguments), expected)
 
 
+VICTIM = 4
+
+
+def broken_near_the_victim(params, x):
+    """NaN within 0.2 of the victim, but not at less than `spared`."""
+    weights, spared = params
+    away = jnp.abs(x.reshape(x.shape[0], -1) - X[VICTIM].reshape(1, -1)).max(1)
+    return jnp.where(((away < 0.2) & (away >= spared))[:, None], jnp.nan, problems.mlp(weights, x))
+
+
 @every_attack
-@pytest.mark.parametrize("when", ["at once", "on the way"])
-def test_a_model_that_returns_nan_ends_as_not_finite_and_disturbs_no_neighbour(row, when):
-    victim = 4
-    clean = X[victim].reshape(-1)
-
-    def apply(params, x):
-        near = jnp.abs(x.reshape(x.shape[0], -1) - clean[None]).max(1) < 0.2
-        far = jnp.abs(x.reshape(x.shape[0], -1) - clean[None]).max(1) < 1e-3
-        broken = near if when == "at once" else near & ~far
-        return jnp.where(broken[:, None], jnp.nan, problems.mlp(params, x))
-
-    result = runner(row)(cw.bind(apply, MODEL.params), KEYS, X, row.goal)
+@pytest.mark.parametrize("spared", [0.0, 1e-3], ids=["at once", "on the way"])
+def test_a_model_that_returns_nan_ends_as_not_finite_and_disturbs_no_neighbour(row, spared):
+    victim, model = VICTIM, cw.bind(broken_near_the_victim, (MODEL.params, jnp.float32(spared)))
+    result = runner(row)(model, KEYS, X, row.goal)
     assert not result.finite[victim]
     assert result.finished.all()
     assert not np.isnan(result.x).any()
@@ -358,8 +364,16 @@ def test_a_label_out_of_range_is_reported_and_disturbs_no_neighbour(row, label):
 
 
 @every_attack
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_inputs_of_half_precision_give_results_of_half_precision(row, dtype):
+def test_inputs_of_half_precision_give_results_of_half_precision(row):
+    assert_half_precision(row, jnp.bfloat16)
+
+
+@every_own_attack
+def test_so_do_those_with_fewer_bits_for_the_exponent(row):
+    assert_half_precision(row, jnp.float16)
+
+
+def assert_half_precision(row, dtype):
     x = X.astype(dtype)
     result = runner(row)(MODEL, KEYS, x, row.goal)
     assert result.x.dtype == dtype
