@@ -64,7 +64,7 @@ def fast_linf(
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
-    return _within("linf", 0.9, steps, objective, lower, upper)
+    return _within("linf", steps, objective, lower, upper)
 
 
 def fast_l1(
@@ -75,12 +75,12 @@ def fast_l1(
 
     Args: as for `fast_linf`.
     """
-    return _within("l1", 0.5, steps, objective, lower, upper)
+    return _within("l1", steps, objective, lower, upper)
 
 
-def _within(norm, decay, steps, objective, lower, upper) -> Attack:
+def _within(norm, steps, objective, lower, upper) -> Attack:
     def one_round(steps):
-        attack = sliding(norm=norm, objective=objective, steps=steps, decay=decay, lower=lower, upper=upper)
+        attack = sliding(norm=norm, objective=objective, steps=steps, lower=lower, upper=upper)
         return tracked(attack, radius(norm=norm, steps=steps))
 
     return _in_rounds(one_round, steps)

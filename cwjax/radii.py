@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from cwjax import distances
 from cwjax.attacks.geometry import Number, annealed, onto_ball, unit
 from cwjax.attacks.iterated import Rule, iterated
-from cwjax.base import Attack, Distance, Objective, Search, wide
+from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
 
@@ -22,16 +22,19 @@ class Metric(NamedTuple):
     distance: Distance
     dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
     towards: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # momentum -> the direction of a step
-    rate: float  # of the longest step, in radii
+    rate: tuple[float, float]  # the longest step, in radii: until there is an example, and then
+    decay: tuple[float, float]  # of the momentum, likewise
     turn: tuple[float, float]  # by how much the logarithm of the radius changes at the first step and at the last
 
 
 METRICS = {
-    "linf": Metric(distances.linf(), distances.l1().measure, jnp.sign, rate=0.3, turn=(0.1, 0.005)),
+    "linf": Metric(distances.linf(), distances.l1().measure, jnp.sign, (0.3, 1.0), (0.9, 0.6), turn=(0.1, 0.001)),
     # Steps along the whole slope; the projection makes them sparse.
-    "l1": Metric(distances.l1(), distances.linf().measure, unit, rate=0.15, turn=(0.03, 0.001)),
+    "l1": Metric(distances.l1(), distances.linf().measure, unit, (0.15, 0.15), (0.5, 0.5), turn=(0.03, 0.001)),
 }
-"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md)."""
+"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). In L-infinity small steps
+with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary.
+"""
 
 
 class SlidingMemory(NamedTuple):
@@ -43,7 +46,6 @@ def sliding(
     norm: str,
     objective: Objective,
     steps: Steps,
-    decay: float | Float[Array, ""],
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
@@ -54,12 +56,10 @@ def sliding(
       norm: "linf" or "l1", the ball's.
       objective: one without a floor where the goal is met.
       steps: how many points to ask about; may be traced.
-      decay: of the momentum, in [0, 1).
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
     metric = METRICS[norm]
-    check_number("decay", decay, least=0, most=1 - 1e-9)
 
     def init(key, problem):
         del key
@@ -67,6 +67,7 @@ def sliding(
         return start, SlidingMemory(momentum=jnp.zeros_like(start))
 
     def move(problem, memory, seen):
+        decay = jnp.where(found(seen.best), metric.decay[1], metric.decay[0])
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
         delta = seen.delta - problem.scale * metric.towards(momentum)
         return seen.x - seen.delta + onto_ball[norm](delta, problem.tau), SlidingMemory(momentum=momentum)
@@ -105,7 +106,8 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
         return Radius(tau=problem.scale, best=best, taken=jnp.zeros((), jnp.int32))
 
     def ask(problem, knob):
-        step = metric.rate * annealed(1.0, 0.01, knob.taken, steps)
+        rate = jnp.where(jnp.isfinite(knob.best), metric.rate[1], metric.rate[0])
+        step = rate * annealed(1.0, 0.01, knob.taken, steps)
         return problem._replace(tau=knob.tau, scale=step * knob.tau)
 
     def tell(problem, knob, outcome):
