@@ -257,15 +257,14 @@ def results(
     watch: Callable[[cw.Status], Any],
     room: int | None = None,
 ) -> Attacked:
-    """As `run`, of settings that `resolved` has completed and of examples that nobody has looked at before: of one that
-    the model answers with NaN, `finite` is False in the table.
+    """What `run` returns, with its arguments; but nothing is checked, and nothing is said.
 
-    A row's random key and target depend on the seed and its example alone, not on the other examples of the data set.
+    An example that the model answers with NaN is a row with `finite` False. A row's random key and target depend on the
+    seed and its example alone, not on the other examples of the data set.
 
-    Args:
-      watch: is told after every turn, see `cwjax.streamed`.
-      room: examples to make room for, at least as many as there are. Runs that make room for equally many share their
-        programs, and a run repeats itself bit by bit on one machine. None: neither.
+    `settings` are complete, as `resolved` makes them. `watch` is told after every turn, see `cwjax.streamed`. `room` is
+    a number of examples, at least as many as there are: runs that make room for equally many share their programs, and
+    each repeats itself bit by bit on one machine. None: neither.
     """
     rows = rows_of(dataset, targets, seed=seed)
     keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
