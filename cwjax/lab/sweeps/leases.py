@@ -12,7 +12,7 @@ import os
 import platform
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,13 @@ def held(folder: Path, name: str, *, beat: float = BEAT, stale: float = STALE) -
             if _holder(own) == mark:
                 for old in range(number + 1):
                     (folder / f"{name}.{old}").unlink(missing_ok=True)
+
+
+def tidy(folder: Path, over: Callable[[str], bool]) -> None:
+    """Removes the leases of what is over, whose holders were killed before they could."""
+    for file in folder.glob("*.*"):
+        if file.suffix[1:].isdecimal() and over(file.stem):
+            file.unlink(missing_ok=True)
 
 
 def _generation(folder: Path, name: str) -> int | None:

@@ -72,6 +72,7 @@ def work(folder: Path, todo: Sequence[Unit], watcher: Watcher = Watcher()) -> No
         if len(waiting) == len(left):
             time.sleep(_PAUSE)
         left = waiting
+    leases.tidy(folder / "leases", vault.has)
 
 
 def attacked(unit: Unit, watch: Callable[[cwjax.Status], Any] = lambda status: None) -> Attacked:

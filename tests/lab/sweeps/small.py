@@ -1,4 +1,4 @@
-"""A sweep of seconds: two small models on the 100 photographs of the zoo, and workers that are killed or crowded."""
+"""A sweep of seconds, on the 100 photographs of the zoo, and workers that are killed or crowded."""
 
 import multiprocessing
 import os
@@ -11,34 +11,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import cwjax as cw
-from cwjax.lab.sweeps import grid, units, working
+from cwjax.lab.sweeps import grid, results, units, working
 
 HERE = "tests.lab.sweeps.small"
-TRIES = int(os.environ.get("CWJAX_FAULTS", "4"))  # kills; the long version is CWJAX_FAULTS=100
-
-
-def affine() -> cw.Model:
-    """Ten classes of the mean colours in a 4×4 raster."""
-    kernel = jax.random.normal(jax.random.key(0), (48, 10))
-
-    def apply(params, x):
-        return 4 * x.reshape(len(x), 4, 8, 4, 8, 3).mean((2, 4)).reshape(len(x), 48) @ params
-
-    return cw.bind(apply, kernel)
-
-
-def poisoned() -> cw.Model:
-    """The same, but NaN for photographs whose first pixel is dark."""
-    model = affine()
-
-    def apply(params, x):
-        return jnp.where(x[:, 0, 0, :1] < DARK, jnp.nan, model.apply(params, x))
-
-    return cw.bind(apply, model.params)
-
-
 DARK = 0.15
 
 SWEEP = grid.Sweep(
@@ -52,24 +30,59 @@ SWEEP = grid.Sweep(
     chunk=5,
 )
 
+_OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.listdir", "os.scandir"}
+
+
+def long(short: int, full: int) -> int:
+    """How often a fault is tried: `full` times where $CWJAX_FAULTS is set."""
+    return full if os.environ.get("CWJAX_FAULTS") else short
+
+
+def affine() -> cw.Model:
+    """Ten classes of the mean colours in a 4×4 raster."""
+
+    def apply(params, x):
+        return 4 * x.reshape(len(x), 4, 8, 4, 8, 3).mean((2, 4)).reshape(len(x), 48) @ params
+
+    return cw.bind(apply, jnp.asarray(np.random.default_rng(0).normal(size=(48, 10)), jnp.float32))
+
+
+def poisoned() -> cw.Model:
+    """The same, but NaN for photographs whose first pixel is dark."""
+    model = affine()
+
+    def apply(params, x):
+        return jnp.where(x[:, 0, 0, :1] < DARK, jnp.nan, model.apply(params, x))
+
+    return cw.bind(apply, model.params)
+
 
 def planned(sweep: grid.Sweep = SWEEP) -> units.Plan:
     """Its units."""
     return units.plan(grid.read(None, sweep))
 
 
+def finished(folder: Path, plan: units.Plan) -> bytes:
+    """The final table of a sweep whose units are done."""
+    results.record(plan, folder)
+    assert results.write(folder).units == 0
+    return (folder / results.TABLE).read_bytes()
+
+
 def worker(folder: Path, todo: Sequence[units.Unit]) -> None:
     """A process that works until nothing is left."""
+    quick(folder)
     working.work(folder, todo)
 
 
 def doomed(folder: Path, todo: Sequence[units.Unit], seed: int) -> None:
-    """A worker that is killed just before one of the first operations on the sweep's files, drawn at random."""
+    """A worker that is killed just before one of its first operations on the sweep's files, drawn at random."""
+    quick(folder)
     left = random.Random(seed).randrange(60)
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in _OPERATIONS and any(str(folder) in str(argument) for argument in arguments):
+        if event in _OPERATIONS and arguments and str(arguments[0]).startswith(str(folder)):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -78,11 +91,16 @@ def doomed(folder: Path, todo: Sequence[units.Unit], seed: int) -> None:
     working.work(folder, todo)
 
 
-_OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.utime", "shutil.rmtree", "os.listdir"}
-
-
 def processes() -> Any:
     """Processes that begin with everything imported, and nothing computed."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([HERE])
     return context
+
+
+def quick(folder: Path) -> None:
+    """Programs are compiled without optimisations and once for all workers."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_compilation_cache_dir", str(folder.parent / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_logging_level", "CRITICAL")
