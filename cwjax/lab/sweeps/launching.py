@@ -97,14 +97,20 @@ def _ray(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watcher)
             ray.shutdown()
 
 
+class _Job:
+    """A worker that Slurm may cut off: what submitit then queues is the same again, which does what is left."""
+
+    def __call__(self, folder: Path, todo: Sequence[Unit]) -> dict[str, str]:
+        return _worker(folder, todo)
+
+    def checkpoint(self, folder: Path, todo: Sequence[Unit]) -> Any:
+        return extra("submitit", "slurm").helpers.DelayedSubmission(self, folder, todo)
+
+
 def _slurm(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watcher) -> None:
     """Several jobs, each of which does whatever no other is at. A job that is cut off is queued again."""
     submitit = extra("submitit", "slurm")
     folder, vault = folder.resolve(), Vault(folder)
-
-    class Job(submitit.helpers.Checkpointable):
-        def __call__(self, todo: Sequence[Unit]) -> dict[str, str]:
-            return _worker(folder, todo)
 
     executor = submitit.AutoExecutor(folder=folder / "slurm", cluster=settings.cluster)
     executor.update_parameters(timeout_min=settings.minutes, cpus_per_task=settings.cpus, gpus_per_node=settings.gpus)
@@ -114,23 +120,27 @@ def _slurm(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watche
     # Each begins at another place, so that few meet at a lease.
     starts = [len(todo) * i // count for i in range(count)]
     with executor.batch():
-        jobs = [executor.submit(Job(), [*todo[start:], *todo[:start]]) for start in starts]
+        jobs = [executor.submit(_Job(), folder, [*todo[start:], *todo[:start]]) for start in starts]
     say(f"{count} jobs: {', '.join(job.job_id for job in jobs[:8])}{', …' if count > 8 else ''}")
-    left = list(todo)
     try:
-        while left:
-            over = all(job.done() for job in jobs)
-            failures = {name: why for job in jobs if over for name, why in _outcome(job).items()}
-            left = _tell(vault, left, failures, watcher)
-            if left and not over:
-                time.sleep(_LOOK)
-            elif left:
-                _tell(vault, left, {unit.digest: "its job was lost" for unit in left}, watcher)
-                return
+        _wait(jobs, vault, todo, watcher)
     finally:
         for job in jobs:
-            if not job.done():
+            if not job.done():  # still in the queue, or the sweep was stopped
                 job.cancel()
+
+
+def _wait(jobs: Sequence[Any], vault: Vault, todo: Sequence[Unit], watcher: Watcher) -> None:
+    """Until every unit is done or its job is over, and no job is at work."""
+    while True:
+        over = all(job.done() for job in jobs)
+        failures = {name: why for job in jobs if over for name, why in _outcome(job).items()}
+        todo = _tell(vault, todo, failures, watcher)
+        if over:
+            _tell(vault, todo, {unit.digest: "its job was lost" for unit in todo}, watcher)
+        if over or not (todo or any(job.state == "RUNNING" for job in jobs)):
+            return
+        time.sleep(_LOOK)
 
 
 def _outcome(job: Any) -> dict[str, str]:

@@ -40,21 +40,23 @@ def long(short: int, full: int) -> int:
 
 def affine() -> cw.Model:
     """Ten classes of the mean colours in a 4×4 raster."""
-
-    def apply(params, x):
-        return 4 * x.reshape(len(x), 4, 8, 4, 8, 3).mean((2, 4)).reshape(len(x), 48) @ params
-
-    return cw.bind(apply, jnp.asarray(np.random.default_rng(0).normal(size=(48, 10)), jnp.float32))
+    return _model(-1.0)
 
 
 def poisoned() -> cw.Model:
     """The same, but NaN for photographs whose first pixel is dark."""
-    model = affine()
+    return _model(DARK)
 
-    def apply(params, x):
-        return jnp.where(x[:, 0, 0, :1] < DARK, jnp.nan, model.apply(params, x))
 
-    return cw.bind(apply, model.params)
+def _model(dark: float) -> cw.Model:
+    kernel = np.random.default_rng(0).normal(size=(48, 10)).astype(np.float32)
+    return cw.bind(_apply, (jnp.asarray(kernel), jnp.float32(dark)))
+
+
+def _apply(params, x):
+    kernel, dark = params
+    logits = 4 * x.reshape(len(x), 4, 8, 4, 8, 3).mean((2, 4)).reshape(len(x), 48) @ kernel
+    return jnp.where(x[:, 0, 0, :1] < dark, jnp.nan, logits)
 
 
 def planned(sweep: grid.Sweep = SWEEP) -> units.Plan:

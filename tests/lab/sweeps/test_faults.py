@@ -9,6 +9,7 @@ import subprocess
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cwjax.lab.sweeps import grid, results, units, working
@@ -222,7 +223,7 @@ def test_an_example_that_gives_nan_disturbs_no_other(tmp_path):
     assert not bad.success[dark].any()
     assert (bad.forwards[dark] == 1).all()
     same = [name for name in clean if name not in ("configuration", "unit", "model")]
-    np.testing.assert_array_equal(bad[same][bad.finite], clean[same][bad.finite])
+    pd.testing.assert_frame_equal(bad[same][bad.finite], clean[same][bad.finite], check_exact=True)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
