@@ -66,7 +66,7 @@ def test_killed_at_any_moment(plan, undisturbed, tmp_path):
         run(small.worker, folder, plan.all)
         assert small.finished(folder, plan) == undisturbed[1]
         assert not list((folder / "units").glob(".*"))
-        assert not list((folder / "leases").iterdir())
+        assert not list((folder / "leases").glob("[!.]*"))
         assert not (folder / "quarantine").exists()
         done = [event["unit"] for event in events(folder, "done")]
         assert len(set(done)) == len(done) <= len(plan.all)  # a kill may come before the line is written
@@ -168,7 +168,7 @@ def test_a_full_disk_leaves_nothing_half_written(plan, undisturbed, tmp_path):
     try:
         assert run(full, folder, plan.all) == 0
         assert not list((folder / "units").glob(".*"))
-        assert not list((folder / "leases").iterdir())
+        assert not list((folder / "leases").glob("[!.]*"))
         kept = {unit.digest for unit in plan.all if Vault(folder).get(unit.digest)}
         assert kept == {path.name for path in (folder / "units").iterdir()}
         assert 0 < len(kept) < len(plan.all)
@@ -199,7 +199,9 @@ def test_an_error_of_one_unit_is_told_and_the_others_are_done(plan, tmp_path, mo
 
     monkeypatch.setattr(working, "attacked", moody)
     failed, done = {}, []
-    watcher = working.Watcher(failed=lambda unit, why: failed.update({unit: why}), done=lambda unit, _: done.append(unit))
+    watcher = working.Watcher(
+        failed=lambda unit, why: failed.update({unit: why}), done=lambda unit, _: done.append(unit)
+    )
     working.work(tmp_path, plan.all[:4], watcher)
     assert failed == {bad: "RuntimeError: a bad day"}
     assert done == [plan.all[0], *plan.all[2:4]]
@@ -235,7 +237,7 @@ def test_other_errors_of_the_disk_are_not_called_a_full_disk(number, plan, tmp_p
     with pytest.raises(OSError, match=os.strerror(number)) as caught:
         working.work(tmp_path, plan.all[:1])
     assert not isinstance(caught.value, working.Full)
-    assert not list((tmp_path / "leases").iterdir())
+    assert not list((tmp_path / "leases").glob("[!.]*"))
 
 
 def test_ctrl_c_gives_the_lease_back_and_leaves_nothing(plan, tmp_path):
