@@ -168,6 +168,7 @@ COMMANDS = {
     "race": race,
     "demo": demo,
 }
+RESUMED = ("train", "sweep", "race")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -187,9 +188,8 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         console.print()
-        print(
-            "cwjax: stopped; nothing half-written is left. What goes on where it was, or begins anew:", file=sys.stderr
-        )
+        what = "goes on where this one was" if given[0] in RESUMED else "begins anew"
+        print(f"cwjax: stopped; nothing half-written is left. The same command {what}:", file=sys.stderr)
         print(f"cwjax {shlex.join(given)}", file=sys.stderr)
         sys.exit(130)
 

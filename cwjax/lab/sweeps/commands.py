@@ -10,7 +10,7 @@ from rich.table import Table
 from cwjax.lab import store
 from cwjax.lab.progress import console, lasting, say
 from cwjax.lab.sweeps import estimating, grid, results, units
-from cwjax.lab.sweeps.launching import Launch, launch
+from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.sweeps.watching import watched
@@ -42,6 +42,7 @@ def sweep(
       track: tell this tracker of every unit.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
+    check(launcher)
     store.check_folder(out)
     plan = units.plan(grid.read(file, settings), data_folder)
     vault = Vault(out)

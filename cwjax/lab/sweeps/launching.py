@@ -37,6 +37,12 @@ class Launch:
     cluster: Literal["slurm", "local"] = "slurm"  # slurm: local runs the jobs as processes of this machine
 
 
+def check(settings: Launch) -> None:
+    """Raises ValueError, naming the setting, where one is out of range."""
+    for name, least in (("retries", 0), ("cpus", 1), ("gpus", 0), ("jobs", 1), ("minutes", 1)):
+        check_number(f"--{name}", getattr(settings, name), least=least)
+
+
 def launch(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watcher) -> None:
     """Does all units somewhere, and returns when they are done or have failed.
 
@@ -47,12 +53,10 @@ def launch(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watche
       watcher: is told what becomes of them; of turns, only where they are done in this process.
 
     Raises:
-      ValueError: settings out of range, or a package that is missing.
+      ValueError: a package is missing.
       working.Full: the disk is full.
       OSError: see `working.work`.
     """
-    for name, least in (("retries", 0), ("cpus", 1), ("gpus", 0), ("jobs", 1), ("minutes", 1)):
-        check_number(f"--{name}", getattr(settings, name), least=least)
     launchers: dict[str, Callable[..., None]] = {"local": _local, "ray": _ray, "slurm": _slurm}
     launchers[settings.launcher](settings, folder, todo, watcher)
 

@@ -110,10 +110,7 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
     with duckdb.connect() as connection:
         connection.register("results", results)
         try:
-            answer = connection.sql(sql)
-            if answer is None:
-                raise ValueError(f"the question {sql!r} has no answer: ask with select")
-            return answer.to_arrow_table(), missing
+            return connection.execute(sql).to_arrow_table(), missing
         except duckdb.Error as error:
             raise ValueError(f"DuckDB: {' '.join(str(error).split())}") from error
 

@@ -30,7 +30,7 @@ SWEEP = grid.Sweep(
     chunk=5,
 )
 
-_OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.listdir", "os.scandir"}
+_OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}
 
 
 def long(short: int, full: int) -> int:
@@ -78,13 +78,14 @@ def worker(folder: Path, todo: Sequence[units.Unit]) -> None:
 
 
 def doomed(folder: Path, todo: Sequence[units.Unit], seed: int) -> None:
-    """A worker that is killed just before one of its first operations on the sweep's files, drawn at random."""
+    """A worker that is killed just before one of the first changes it makes to the sweep's files, drawn at random."""
     quick(folder)
-    left = random.Random(seed).randrange(60)
+    left = random.Random(seed).randrange(30)
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal left
-        if event in _OPERATIONS and arguments and str(arguments[0]).startswith(str(folder)):
+        reading = event == "open" and arguments[1] in ("r", "rb")
+        if event in _OPERATIONS and not reading and str(arguments[0]).startswith(str(folder)):
             left -= 1
             if left < 0:
                 os.kill(os.getpid(), signal.SIGKILL)

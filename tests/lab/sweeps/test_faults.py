@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_nothing_half_written(plan, undisturbed, tmp_path):
 def full(folder, todo) -> None:
     """A worker that meets the end of the disk: at its own look beforehand, and then in the middle of writing."""
     small.quick(folder)
-    with pytest.raises(working.Full, match="is full: what is done is kept .* run the same command again"):
+    with pytest.raises(working.Full, match=r"is full: what is done is kept .* run the same command again"):
         working.work(folder, todo)
     working._ROOM = 0
     with pytest.raises(working.Full):

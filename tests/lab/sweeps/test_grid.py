@@ -58,8 +58,9 @@ def test_every_combination_comes_once_in_order(capsys):
 
 
 def test_tables_are_grids_of_their_own(tmp_path):
-    text = 'model = "m"\nseed = [0, 1]\n[[grid]]\nattack = "l2"\nsteps = 1000\n[[grid]]\nattack = "fast_l2"\nsteps = [50, 100]\n'
-    first, second = grid.read(write(tmp_path, text))
+    first = '[[grid]]\nattack = "l2"\nsteps = 1000\n'
+    second = '[[grid]]\nattack = "fast_l2"\nsteps = [50, 100]\n'
+    first, second = grid.read(write(tmp_path, f'model = "m"\nseed = [0, 1]\n{first}{second}'))
     assert (first.attack, first.steps, first.seed) == (("l2",), (1000,), (0, 1))
     assert (second.attack, second.steps, second.seed) == (("fast_l2",), (50, 100), (0, 1))
 
@@ -87,9 +88,9 @@ def test_tables_are_grids_of_their_own(tmp_path):
     ],
 )
 def test_mistakes_are_named(text, words, tmp_path):
+    file = write(tmp_path, text)
     with pytest.raises(ValueError, match=words):
-        for sweep in grid.read(write(tmp_path, text)):
-            grid.configurations(sweep)
+        [grid.configurations(sweep) for sweep in grid.read(file)]
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):

@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from cwjax.lab.sweeps import grid, working
-from cwjax.lab.sweeps.launching import Launch, launch
+from cwjax.lab.sweeps.launching import Launch, check, launch
 from tests.lab.sweeps import small
 
 
@@ -90,6 +90,6 @@ def test_a_launcher_that_is_not_installed_names_its_extra(launcher, plan, tmp_pa
         launch(Launch(launcher=launcher), tmp_path, plan.all, working.Watcher())
 
 
-def test_numbers_out_of_range_are_named(plan, tmp_path):
+def test_numbers_out_of_range_are_named():
     with pytest.raises(ValueError, match="--jobs must be at least 1, got 0"):
-        launch(Launch(jobs=0), tmp_path, plan.all, working.Watcher())
+        check(Launch(jobs=0))
