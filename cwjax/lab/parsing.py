@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import tyro
@@ -25,7 +26,7 @@ def read(parse: Any, *arguments: Any, **options: Any) -> Any:
         raise
 
 
-def read_type(kind: type, arguments: list[str]) -> Any:
+def read_type(kind: type, arguments: Sequence[str]) -> Any:
     """A frozen dataclass of the flags in `arguments`. Raises ValueError as `read` does."""
     return read(tyro.cli, kind, args=arguments, prog="cwjax")
 

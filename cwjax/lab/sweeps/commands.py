@@ -9,7 +9,7 @@ from rich.table import Table
 
 from cwjax.lab import store
 from cwjax.lab.progress import console, lasting, say
-from cwjax.lab.sweeps import estimating, grid, results, units
+from cwjax.lab.sweeps import estimating, grid, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
@@ -50,10 +50,10 @@ def sweep(
     if dry_run:
         _print(_estimate(plan, done))
         return
-    store.make_folder(out)
-    results.record(plan, out)
+    with working.disk(out):
+        results.record(plan, out)
     say(f"{len(plan.configurations)} configurations, {len(plan.all)} units, of which {len(done)} are done: {out}")
-    with watched(plan, out, track) as watch:
+    with watched(plan, done, out, track) as watch:
         launch(launcher, out, plan.all, watch.watcher)
     if watch.failures:
         why = next(iter(watch.failures.values()))
@@ -61,7 +61,8 @@ def sweep(
             f"{len(watch.failures)} of {len(plan.all)} units failed, the first for {why}; the others are kept, and the "
             "same command tries these again"
         )
-    missing = results.write(out)
+    with working.disk(out):
+        missing = results.write(out)
     if missing.units:
         raise store.CorruptFile(f"{missing.units} units are damaged: run the same command again")
     answer(out)

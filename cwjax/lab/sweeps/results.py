@@ -110,7 +110,8 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
     with duckdb.connect() as connection:
         connection.register("results", results)
         try:
-            return connection.execute(sql).to_arrow_table(), missing
+            answer = connection.sql(sql)
+            return (pa.table({}) if answer is None else answer.to_arrow_table()), missing  # None: it was no question
         except duckdb.Error as error:
             raise ValueError(f"DuckDB: {' '.join(str(error).split())}") from error
 

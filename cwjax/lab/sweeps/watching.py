@@ -3,7 +3,7 @@
 import contextlib
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,11 @@ _EVERY = 10.0  # seconds between two lines where there is no terminal
 class Watch:
     """Adds up what workers tell. Build it with `watched`."""
 
-    def __init__(self, plan: Plan, report: Any, tracker: Any):
+    def __init__(self, plan: Plan, done: Set[str], report: Any, tracker: Any):
         self._units, self._done, self._report, self._tracker = len(plan.all), 0, report, tracker
-        self._began, self._first = time.monotonic(), None
+        # What was done before this run says nothing of its speed.
+        self._began = time.monotonic()
+        self._before = sum(unit.stop - unit.start for unit in plan.all if unit.digest in done)
         self.failures: dict[str, str] = {}  # unit -> why
         self._names = {unit.digest: unit.configuration.digest[:12] for unit in plan.all}
         self._examples = self._shown = self._rows = self._found = self._now = 0
@@ -56,9 +58,7 @@ class Watch:
         say(f"Unit {unit.digest[:12]} ({unit.configuration.attack} on {unit.configuration.model}) failed: {why}")
 
     def _show(self, examples: int, note: str) -> None:
-        if self._first is None:
-            self._first = examples  # what was done before this run says nothing of its speed
-        spent, new = time.monotonic() - self._began, examples - self._first
+        spent, new = time.monotonic() - self._began, examples - self._before
         if new > 0 and spent > 0:
             rate = new / spent
             note = f"{rate:.3g} examples/s, {lasting((self._all - examples) / rate)} left, {note}"
@@ -72,11 +72,12 @@ class Watch:
 
 
 @contextlib.contextmanager
-def watched(plan: Plan, folder: Path, tracker: str | None) -> Iterator[Watch]:
+def watched(plan: Plan, done: Set[str], folder: Path, tracker: str | None) -> Iterator[Watch]:
     """A Watch that shows its progress while the block runs.
 
     Args:
-      plan: what is done.
+      plan: what is worked on.
+      done: units of it that were done before.
       folder: of the sweep; its name is that of the tracker's run.
       tracker: a module in TRACKERS, which is told of every unit that is done; or None.
 
@@ -85,7 +86,7 @@ def watched(plan: Plan, folder: Path, tracker: str | None) -> Iterator[Watch]:
     """
     total = sum(unit.stop - unit.start for unit in plan.all)
     with _tracked(tracker, plan, folder) as told, progress("sweep: examples", total, every=_EVERY) as report:
-        yield Watch(plan, report, told)
+        yield Watch(plan, done, report, told)
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """Doing the units: one, or all that nobody has done."""
 
+import contextlib
 import dataclasses
 import errno
 import io
 import platform
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,17 +54,16 @@ def work(folder: Path, todo: Sequence[Unit], watcher: Watcher = Watcher()) -> No
       Full: the disk is full. What is done is kept.
       OSError: the folder cannot be written to.
     """
-    vault, events, left = Vault(folder), Events(folder), list(todo)
+    vault, left = Vault(folder), list(todo)
     while left:
         waiting = []
         for unit in left:
             if not vault.has(unit.digest):
-                with leases.held(folder / "leases", unit.digest) as mine:
-                    if mine and not vault.has(unit.digest):
-                        vault.sweep_up(unit.digest)
-                        if why := _tried(unit, vault, events, watcher):
-                            watcher.failed(unit, why)
-                            continue
+                with disk(folder), leases.held(folder / "leases", unit.digest) as mine:
+                    why = _tried(unit, vault, watcher) if mine and not vault.has(unit.digest) else None
+                if why:
+                    watcher.failed(unit, why)
+                    continue
             facts = vault.facts(unit.digest) if vault.has(unit.digest) else None
             if facts is None:
                 waiting.append(unit)
@@ -102,9 +102,24 @@ def attacked(unit: Unit, watch: Callable[[cwjax.Status], Any] = lambda status: N
     )
 
 
-def _tried(unit: Unit, vault: Vault, events: Events, watcher: Watcher) -> str | None:
+@contextlib.contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """While the block runs, a disk without space is an error that says what to do: Full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Full(
+            f"the disk of {folder} is full: what is done is kept and nothing is half-written; free some space and run "
+            "the same command again"
+        ) from error
+
+
+def _tried(unit: Unit, vault: Vault, watcher: Watcher) -> str | None:
     """Does the unit and keeps what came of it. What went wrong, if it raised an error of its own."""
-    began = time.monotonic()
+    events, began = Events(vault.folder), time.monotonic()
+    vault.sweep_up(unit.digest)
     events.tell("began", unit=unit.digest)
     try:
         _preflight(unit, vault)
@@ -112,12 +127,7 @@ def _tried(unit: Unit, vault: Vault, events: Events, watcher: Watcher) -> str | 
         facts = _facts(unit, result) | {"seconds": time.monotonic() - began, "compiling": result.seconds["compile"]}
         kept = vault.put(unit.digest, _files(result), facts)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            events.tell("full", unit=unit.digest)
-            raise Full(
-                f"the disk of {vault.folder} is full: what is done is kept and nothing is half-written; free some "
-                "space and run the same command again"
-            ) from error
+        events.tell("stopped", unit=unit.digest, why=str(error))
         raise
     except Exception as error:  # of this unit; the others may do better
         why = f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -26,7 +26,7 @@ def test_a_file_is_the_command_line(tmp_path):
     file = write(
         tmp_path, 'model = "m"\nattack = ["l2", "linf"]\nconfidence = [0, 10, 2.5e-3]\nrounded = true\nchunk = 7\n'
     )
-    flags = "--model m --attack l2 linf --confidence 0 10 0.0025 --rounded --chunk 7"
+    flags: str = "--model m --attack l2 linf --confidence 0 10 0.0025 --rounded --chunk 7"
     assert grid.read(file) == grid.read(None, parsing.read_type(grid.Sweep, flags.split()))
     told = parsing.read_type(grid.Sweep, ["--confidence", "3", "--examples", "5"])
     [sweep] = grid.read(file, told)

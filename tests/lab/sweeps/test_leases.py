@@ -60,7 +60,8 @@ def elsewhere(folder, seconds: float) -> None:
     """A lease of another machine that was last touched so long ago."""
     file = folder / "unit.0"
     file.write_text(json.dumps({"machine": "elsewhere", "process": 1, "born": 0.0}))
-    os.utime(file, (time.time() - seconds,) * 2)
+    then = time.time() - seconds
+    os.utime(file, (then, then))
 
 
 def test_a_silent_holder_elsewhere_is_followed_when_it_was_silent_for_long(tmp_path):
