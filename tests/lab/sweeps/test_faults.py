@@ -16,6 +16,8 @@ from cwjax.lab.sweeps import grid, results, units, working
 from cwjax.lab.sweeps.vault import Vault
 from tests.lab.sweeps import small
 
+pytestmark = pytest.mark.xdist_group("faults")  # which share what is slow to make
+
 
 @pytest.fixture(scope="module")
 def plan():
@@ -80,7 +82,7 @@ def test_every_corruption_is_found(plan, undisturbed, tmp_path):
     shutil.copytree(undisturbed[0] / "units", folder / "units")
     vault, digests = Vault(folder), [unit.digest for unit in plan.all]
     sound = {digest: vault.get(digest) for digest in digests}
-    wanted = small.long(100, 1000)
+    wanted = 1000
     for _ in range(wanted):
         digest, other = random.choice(digests, 2, replace=False)
         place = folder / "units" / digest

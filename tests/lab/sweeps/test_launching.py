@@ -13,6 +13,8 @@ from cwjax.lab.sweeps import grid, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from tests.lab.sweeps import small
 
+pytestmark = pytest.mark.xdist_group("launching")  # which share what is slow to make
+
 
 @pytest.fixture(scope="module")
 def plan():
