@@ -96,13 +96,13 @@ def write(attacked: Sequence[Attacked], folder: Path) -> None:
 
 def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, more) -> pa.Table:
     """One row for each entry; margin and prediction are those of the saved image, through the model alone."""
-    logits = jnp.asarray(_logits(model, adversarial))
+    logits = jnp.asarray(logits_of(model, adversarial))
     columns: dict[str, Any] = {
         "attack": [attack] * len(clean),
         "index": dataset.index[rows.place],
         "label": rows.label,
         "target": rows.target,
-        "clean_prediction": _logits(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
+        "clean_prediction": logits_of(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
         "prediction": np.asarray(logits.argmax(-1), np.int32),
         "success": result.success,
         "distance": result.distance,
@@ -125,7 +125,7 @@ def _answers(model: Model, x: jax.Array) -> jax.Array:
     return model.apply(model.params, x)
 
 
-def _logits(model: Model, x: np.ndarray) -> np.ndarray:
+def logits_of(model: Model, x: np.ndarray) -> np.ndarray:
     """Logits of many images, float32 [R, K], at the highest precision that the device has."""
     with jax.default_matmul_precision("highest"):
         parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]

@@ -113,9 +113,9 @@ def _estimate(plan: Plan, done: set[str]) -> Table:
         each = estimating.seconds(configuration.model, configuration.data, own[0].data_folder) if most else 0.0
         total, seconds, bounded = total + most, seconds + most * each, bounded and len(known) == len(counts)
         columns = configuration.columns
-        shown = [f"≤ {most:,}", f"≤ {lasting(most * each)}"] if len(known) == len(counts) else ["unbounded"] * 2
+        shown = [f"≤ {most:,}", f"{lasting(most * each)}"] if len(known) == len(counts) else ["unbounded"] * 2
         cells = (_text(columns[name]) for name in differing)
         table.add_row(configuration.digest[:12], *cells, str(len(own)), str(len(own) - len(left)), *shown)
-    more = "" if bounded else ", and those of attacks that end when they can shrink no more"
-    table.caption = f"at most {total:,} gradients in some {lasting(seconds)} on this machine{more}"
+    more = "" if bounded else " and those of attacks that end when they can shrink no more"
+    table.caption = f"at most {total:,} gradients{more}: they take {lasting(seconds)} here, and compiling comes on top"
     return table

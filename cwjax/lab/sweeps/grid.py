@@ -90,7 +90,7 @@ def read(file: Path | None, told: Sweep = Sweep()) -> tuple[Sweep, ...]:
       OSError: it cannot be read.
     """
     tables = [_table(file, table) for table in _tables(file)] if file else [Sweep()]
-    return tuple(_complete(_over(told, table)) for table in tables)
+    return tuple(_complete(over(told, table)) for table in tables)
 
 
 def configurations(sweep: Sweep) -> list[Configuration]:
@@ -155,7 +155,7 @@ def _table(file: Path, table: dict[str, Any]) -> Sweep:
         raise ValueError(f"{file}: {error}") from error
 
 
-def _over(told: Sweep, below: Sweep) -> Sweep:
+def over(told: Sweep, below: Sweep) -> Sweep:
     """What is told, and the rest from below."""
     empty = Sweep()
     given = {name: value for name, value in dataclasses.asdict(told).items() if value != getattr(empty, name)}

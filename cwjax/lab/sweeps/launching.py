@@ -5,6 +5,7 @@ All of them share the sweep's folder, which must lie on a file system that every
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +83,9 @@ def _ray(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watcher)
     ray = extra("ray", "ray")
     folder, vault, own = folder.resolve(), Vault(folder), not ray.is_initialized()
     if own:
-        ray.init(address=settings.address, log_to_driver=False, configure_logging=False)
+        with warnings.catch_warnings():  # JAX's, of any fork; what Ray forks becomes another program at once
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+            ray.init(address=settings.address, log_to_driver=False, configure_logging=False)
     try:
         task = ray.remote(max_retries=settings.retries, num_cpus=settings.cpus, num_gpus=settings.gpus)(_worker)
         running = {task.remote(folder, [unit]): unit for unit in todo}

@@ -16,6 +16,7 @@ import numpy as np
 import cwjax
 from cwjax.lab import data, store
 from cwjax.lab.data import Dataset
+from cwjax.lab.rows import logits_of
 from cwjax.lab.subjects import model_of
 from cwjax.lab.sweeps import grid
 from cwjax.lab.sweeps.grid import Configuration, Sweep
@@ -161,7 +162,7 @@ def _validate(model: str, name: str, count: int, folder: Path | None) -> None:
     network: Model = cwjax.in_precision(model_named(model).value, "highest")
     finite = np.isfinite(some.images.reshape(count, -1)).all(1)
     try:
-        finite &= np.isfinite(np.asarray(network.apply(network.params, some.images))).all(1)
+        finite &= np.isfinite(logits_of(network, some.images)).all(1)
     except Exception:  # whatever a model may raise: validate says it in words of its own
         finite &= True
     if not finite.any():

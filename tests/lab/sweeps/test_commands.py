@@ -48,7 +48,7 @@ def test_a_sweep_is_done_once_and_can_be_asked_about(tmp_path, capsys, monkeypat
     said = capsys.readouterr().out
     assert not out.exists()
     assert said.count("≤ 120 ") == 4
-    assert "at most 480 gradients in some" in said
+    assert "at most 480 gradients: they take" in said
     call("sweep", file, *axes, "--out", out)
     said = capsys.readouterr().out
     assert f"4 configurations, 12 units, of which 0 are done: {out}" in said
@@ -83,7 +83,7 @@ def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
     tables = []
     for chunk in (5, 12):
         sweep = grid.Sweep(chunk=chunk, examples=12, confidence=(1.0,))
-        plan, folder = small.planned(grid._over(sweep, small.SWEEP)), tmp_path / str(chunk)
+        plan, folder = small.planned(grid.over(sweep, small.SWEEP)), tmp_path / str(chunk)
         working.work(folder, plan.all)
         small.finished(folder, plan)
         tables.append(results.table(folder)[0].to_pandas())
@@ -98,7 +98,7 @@ def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
 
 def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):
     sweep = grid.Sweep(seed=(0, 1), confidence=(0.0, 1.0), precision=("highest", "bfloat16"), rounded=True, examples=12)
-    plan = small.planned(grid._over(sweep, small.SWEEP))
+    plan = small.planned(grid.over(sweep, small.SWEEP))
     first = [configuration.precision for configuration in plan.configurations].index("bfloat16")
     working.work(tmp_path, [*plan.units[0], *plan.units[first]])
     with compiling.timed() as seconds:

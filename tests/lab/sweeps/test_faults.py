@@ -142,7 +142,7 @@ def test_damage_is_put_away_and_done_again(plan, undisturbed, tmp_path):
 def test_crowded_workers_do_every_unit_once(tmp_path):
     workers, rows = small.long(3, 8), small.long(20, 200)
     seeds = tuple(range(rows // 20))
-    plan = small.planned(grid._over(grid.Sweep(seed=seeds, examples=20, chunk=1, confidence=(0.5,)), small.SWEEP))
+    plan = small.planned(grid.over(grid.Sweep(seed=seeds, examples=20, chunk=1, confidence=(0.5,)), small.SWEEP))
     assert len(plan.all) == rows
     folder = tmp_path / "sweep"
     folder.mkdir()
@@ -211,10 +211,10 @@ def test_an_error_of_one_unit_is_told_and_the_others_are_done(plan, tmp_path, mo
 
 
 def test_an_example_that_gives_nan_disturbs_no_other(tmp_path):
-    sweep = grid._over(grid.Sweep(confidence=(1.0,), rounded=True), small.SWEEP)
+    sweep = grid.over(grid.Sweep(confidence=(1.0,), rounded=True), small.SWEEP)
     tables = []
     for name in ("affine", "poisoned"):
-        plan, folder = small.planned(grid._over(grid.Sweep(model=(f"{small.HERE}:{name}",)), sweep)), tmp_path / name
+        plan, folder = small.planned(grid.over(grid.Sweep(model=(f"{small.HERE}:{name}",)), sweep)), tmp_path / name
         working.work(folder, plan.all)
         small.finished(folder, plan)
         tables.append(results.table(folder)[0].to_pandas())

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.xdist_group("launching")  # which share what is slow to
 
 @pytest.fixture(scope="module")
 def plan():
-    return small.planned(grid._over(grid.Sweep(confidence=(0.0, 1.0), examples=12), small.SWEEP))
+    return small.planned(grid.over(grid.Sweep(confidence=(0.0, 1.0), examples=12), small.SWEEP))
 
 
 @pytest.fixture(scope="module")
