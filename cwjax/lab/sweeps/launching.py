@@ -28,7 +28,9 @@ class Launch:
 
     # local: in this process; ray: each a task of a Ray cluster; slurm: several jobs that share them (submitit)
     launcher: Literal["local", "ray", "slurm"] = "local"
-    address: str | None = None  # ray: of the cluster, such as ray://head:10001 or auto; none: one on this machine
+    # ray: of a cluster, such as HEAD:6379 or auto, that this machine belongs to (its token, if it wants one, is in
+    # $RAY_AUTH_TOKEN); none: a new one on this machine
+    address: str | None = None
     retries: int = 3  # ray: how often a task whose worker was lost is begun anew
     cpus: int = 1  # ray and slurm: cores of a task or job
     gpus: int = 0  # ray and slurm: GPUs of a task or job
