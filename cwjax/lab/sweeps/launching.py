@@ -6,7 +6,7 @@ All of them share the sweep's folder, which must lie on a file system that every
 import dataclasses
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -60,12 +60,10 @@ def launch(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watche
       working.Full: the disk is full.
       OSError: see `working.work`.
     """
-    launchers: dict[str, Callable[..., None]] = {"local": _local, "ray": _ray, "slurm": _slurm}
-    launchers[settings.launcher](settings, folder, todo, watcher)
-
-
-def _local(settings: Launch, folder: Path, todo: Sequence[Unit], watcher: Watcher) -> None:
-    working.work(folder, todo, watcher)
+    if settings.launcher == "local":
+        working.work(folder, todo, watcher)
+    elif left := _tell(Vault(folder), todo, {}, watcher):
+        {"ray": _ray, "slurm": _slurm}[settings.launcher](settings, folder, left, watcher)
 
 
 def _worker(folder: Path, todo: Sequence[Unit]) -> dict[str, str]:

@@ -14,7 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import psutil
 
@@ -42,11 +42,12 @@ def held(folder: Path, name: str, *, beat: float = BEAT, stale: float = STALE) -
         return
     number = 0 if generation is None else generation + 1
     own, mark = folder / f"{name}.{number}", _me() | {"lease": uuid.uuid4().hex}
-    if not _created(own, mark):
+    file = _created(own, mark)
+    if file is None:
         yield False
         return
     ended = threading.Event()
-    with own.open("rb") as file:  # the file and not its name, which another worker's may have after a long silence
+    with file:  # and not its name, which another worker's may have after a long silence
         touching = threading.Thread(target=_touch, args=(file.fileno(), ended, beat), daemon=True)
         touching.start()
         try:
@@ -72,17 +73,21 @@ def _generation(folder: Path, name: str) -> int | None:
     return max((int(suffix) for suffix in suffixes if suffix.isdecimal()), default=None)
 
 
-def _created(path: Path, mark: dict[str, Any]) -> bool:
-    """Whether this worker created the file."""
+def _created(path: Path, mark: dict[str, Any]) -> TextIO | None:
+    """The file, created by this worker and open; None if another was faster."""
     try:
-        with path.open("x") as file:
-            json.dump(mark, file)
+        file = path.open("x")
     except FileExistsError:
-        return False
+        return None
+    try:
+        json.dump(mark, file)
+        file.flush()
     except OSError:
         path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # once more, of the same disk
+            file.close()
         raise
-    return True
+    return file
 
 
 def _over(path: Path, stale: float) -> bool:

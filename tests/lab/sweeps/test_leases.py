@@ -105,6 +105,14 @@ def test_who_slept_too_long_takes_nothing_from_who_came_after(tmp_path):
     assert not list(tmp_path.glob("unit*"))
 
 
+def test_a_lease_that_somebody_tidied_away_is_no_error(tmp_path):
+    with leases.held(tmp_path, "unit", beat=0.01) as mine:
+        assert mine
+        (tmp_path / "unit.0").unlink()
+        time.sleep(0.05)
+    assert not list(tmp_path.glob("unit*"))
+
+
 def test_leases_of_what_is_over_are_tidied_away(tmp_path):
     elsewhere(tmp_path, 0)
     leases.tidy(tmp_path, lambda name: False)
