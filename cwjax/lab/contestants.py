@@ -96,7 +96,8 @@ def ours(
     """An attack of this library as a contestant.
 
     It runs as ever, for as many steps as it can pay for. Then some examples run again, one at a time, on a model that
-    counts its calls and looks at every query; the attack's own numbers must be those.
+    counts its calls and looks at every query; the attack's own numbers must be those. Once is enough, for a norm and
+    for inputs of a shape: what it is told otherwise, a number of steps, weights and goals, changes no line of it.
 
     Args:
       make: the attack that is through in so many steps.
@@ -105,6 +106,8 @@ def ours(
       kinds: of goals.
       source: the module that it comes from.
     """
+
+    looked_over = set()
 
     def run(task: Task) -> Outcome:
         steps = task.budget // cost(task.classes)
@@ -120,7 +123,10 @@ def ours(
         spent = result.forwards + result.backwards
         if spent.max() > task.budget:
             raise Broken(f"it took {spent.max()} propagations where it had {task.budget}")
-        watched, queried = _looked_over(attack, steps, task, keys)
+        watched, queried = np.zeros(0, np.int64), np.zeros(0)
+        if (task.norm, task.x.shape[1:]) not in looked_over:
+            watched, queried = _looked_over(attack, steps, task, keys)
+            looked_over.add((task.norm, task.x.shape[1:]))
         return Outcome(
             x=result.x,
             forwards=result.forwards.astype(np.int64),

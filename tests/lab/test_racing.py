@@ -83,6 +83,13 @@ def test_ours_are_counted_from_outside():
     np.testing.assert_allclose(outcome.curve[:, -1], distance, rtol=1e-5)
 
 
+def test_an_attack_is_looked_over_once_for_a_norm():
+    task, contestant = a_task(), contestants.ours(an_attack, "l2")
+    assert len(contestant.run(task).watched) > 0
+    assert len(contestant.run(task._replace(budget=task.budget - 2)).watched) == 0
+    assert len(contestant.run(task._replace(norm="linf")).watched) > 0
+
+
 def test_an_attack_without_end_is_cut_at_the_budget():
     task = a_task()
     outcome = contestants.ours(endless, "l2").run(task)
