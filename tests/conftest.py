@@ -10,6 +10,7 @@ from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("cwjax", "beartype.beartype")
+jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtures compile
 
 
 @pytest.fixture(autouse=True)

@@ -162,8 +162,9 @@ attack's own successes. *median*: over all examples, a failure being infinitely 
 on every example as near as the nearest that any attack came, at any of these budgets; 0: never that near). *forwards*,
 *backwards*: passes an image, counted outside the attack. *refused*: passes an image that it asked for beyond its
 budget, and was answered as if they led nowhere. *best query returned %*: of the examples looked at (all of another
-library's; two of an attack of this one, at the first budget of the first model), how many returned the nearest adversarial example that was ever asked about.
-*p*: paired Wilcoxon signed-rank test against the first row. *seconds*: on all examples, without compiling.
+library's; of an attack of this one two, at the first budget on the first model), how many returned the nearest
+adversarial example that was ever asked about. *p*: paired Wilcoxon signed-rank test against the first row. *seconds*:
+on all examples, without compiling.
 """
 
 
