@@ -1,4 +1,6 @@
-"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax race`, `cwjax demo`."""
+"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax race`, `cwjax demo`,
+`cwjax doctor`.
+"""
 
 import functools
 import shlex
@@ -15,6 +17,7 @@ from rich.table import Table
 from cwjax.checks import check_number
 from cwjax.lab import attacking, compiling, entries, environment, parsing, racing, report, rows, store, training
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
+from cwjax.lab.doctor import doctor
 from cwjax.lab.progress import console, say
 from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
@@ -167,6 +170,7 @@ COMMANDS = {
     "results": commands.answer,
     "race": race,
     "demo": demo,
+    "doctor": doctor,
 }
 RESUMED = ("train", "sweep", "race")
 

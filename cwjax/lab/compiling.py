@@ -24,8 +24,22 @@ def folder() -> Path:
 def keep(path: Path) -> None:
     """From now on, programs that took half a second to compile are kept in the folder, and read from it.
 
-    A program that is read is run: so the folder must be this user's, and nobody else may write to it. It is made with
-    mode 0700.
+    Raises:
+      PermissionError: see `check`.
+    """
+    check(path)
+    compilation_cache.reset_cache()  # JAX looks at the folder's name once, when it compiles first
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if jax.default_backend() == "cpu":
+        # XLA logs an error for every program it reads back: "prefer-no-gather", which it set itself, is no feature of
+        # the processor. What goes wrong still raises.
+        jax.config.update("jax_logging_level", "CRITICAL")
+
+
+def check(path: Path) -> None:
+    """A program that is read is run: so the folder must be this user's, and nobody else may write to it. It is made
+    with mode 0700 where it is not there.
 
     Raises:
       PermissionError: it belongs to another user, or others may write to it.
@@ -37,13 +51,6 @@ def keep(path: Path) -> None:
         raise PermissionError(
             f"{path} holds compiled programs, and others may write to it: chmod 700 {path}, or set {VARIABLE}"
         )
-    compilation_cache.reset_cache()  # JAX looks at the folder's name once, when it compiles first
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if jax.default_backend() == "cpu":
-        # XLA logs an error for every program it reads back: "prefer-no-gather", which it set itself, is no feature of
-        # the processor. What goes wrong still raises.
-        jax.config.update("jax_logging_level", "CRITICAL")
 
 
 @contextlib.contextmanager

@@ -106,7 +106,6 @@ def ours(
       kinds: of goals.
       source: the module that it comes from.
     """
-
     looked_over = set()
 
     def run(task: Task) -> Outcome:

@@ -113,10 +113,14 @@ def load(name: str, split: str, folder: Path | str | None = None) -> Dataset:
         raise ValueError(f"no data is called {name!r}: choose one of {', '.join(SOURCES)}")
     if split not in SPLITS:
         raise ValueError(f"no split is called {split!r}: choose one of {', '.join(SPLITS)}")
-    folder = Path(folder or os.environ.get("CWJAX_DATA") or "~/.cache/cwjax/data").expanduser()
-    images, labels, places = SOURCES[name].read(split, folder)
+    images, labels, places = SOURCES[name].read(split, folder_of(folder))
     scaled = np.divide(images, np.float32(255), dtype=np.float32)
     return Dataset(name, split, scaled, labels.astype(np.int32), SOURCES[name].classes, places)
+
+
+def folder_of(folder: Path | str | None) -> Path:
+    """Where data is kept: the folder given, or else `$CWJAX_DATA`, or else `~/.cache/cwjax/data`."""
+    return Path(folder or os.environ.get("CWJAX_DATA") or "~/.cache/cwjax/data").expanduser()
 
 
 class PackagedDigits:
