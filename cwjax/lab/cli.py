@@ -1,4 +1,6 @@
-"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax race`, `cwjax demo`."""
+"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax report`, `cwjax race`,
+`cwjax demo`.
+"""
 
 import functools
 import shlex
@@ -13,12 +15,26 @@ import tyro
 from rich.table import Table
 
 from cwjax.checks import check_number
-from cwjax.lab import attacking, compiling, entries, environment, parsing, racing, report, rows, store, training
+from cwjax.lab import (
+    attacking,
+    compiling,
+    entries,
+    environment,
+    parsing,
+    racing,
+    report,
+    rows,
+    runs,
+    store,
+    training,
+    verdicts,
+)
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.progress import console, say
 from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
-from cwjax.lab.sweeps import commands
+from cwjax.lab.sweeps import commands, results
+from cwjax.lab.sweeps import report as sweep_report
 
 MODELS = Path("runs/models")
 
@@ -68,7 +84,8 @@ def attack(
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
 
-    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target) and adversarial.npz.
+    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target), adversarial.npz and
+    run.json (what `cwjax report` needs).
 
     A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
 
@@ -160,11 +177,36 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     say(f"The demo took {time.monotonic() - began:.0f} s.")
 
 
+def report_on(folder: tyro.conf.Positional[Path], *, out: Path | None = None, data_folder: Path | None = None) -> None:
+    """Write the report of a run that `cwjax attack` wrote, or of a whole sweep, which may still be running.
+
+    Writes OUT/report.html, which needs no other file, and OUT/report.md with OUT/figures.
+
+    Args:
+      folder: of the run or the sweep, such as runs/NAME.
+      out: the folder to write to; left out: FOLDER.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data): a sweep's clean images.
+    """
+    out = out or folder
+    if (folder / results.PLAN).is_file():
+        path = sweep_report.write(folder, out, data_folder)
+    elif (folder / runs.FILE).is_file():
+        store.check_folder(out)
+        path = report.write(*runs.read(folder), out, verdicts.read(folder))
+    else:
+        raise FileNotFoundError(
+            f"no run or sweep in {folder}: neither {runs.FILE} nor {results.PLAN} is there, which `cwjax attack` and "
+            "`cwjax sweep` write"
+        )
+    say(f"Report: {path}")
+
+
 COMMANDS = {
     "train": train,
     "attack": attack,
     "sweep": commands.sweep,
     "results": commands.answer,
+    "report": report_on,
     "race": race,
     "demo": demo,
 }
@@ -218,7 +260,7 @@ def _finish(
 ) -> None:
     """Writes everything, prints the table and says where the report lies."""
     rows.write(attacked, out)
-    runs = [
+    found = [
         report.Run(
             attack=each.attack,
             norm=attacking.ATTACKS[each.attack].norm,
@@ -231,7 +273,7 @@ def _finish(
         )
         for each in attacked
     ]
-    names = [run.name for run in runs]
+    names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
     about = report.About(
         title=f"{which} on {dataset.name}",
@@ -240,10 +282,11 @@ def _finish(
         history=card.get("history"),
         model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
     )
-    path = report.write(runs, about, out)
+    runs.record(found, about, out)
+    path = report.write(found, about, out)
     headings = ("attack", "case", "attacks", "success %", "mean distance", "median distance", "seconds")
     table = Table(*(heading.removesuffix(" distance") for heading in headings), title=about.title)
-    for row in (report.shown(row) for run in runs for row in report.summary_rows(run)):
+    for row in (report.shown(row) for run in found for row in report.summary_rows(run)):
         table.add_row(*(row[heading] for heading in headings))
     console.print(table)
     say(f"Report: {path}")
