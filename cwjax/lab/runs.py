@@ -8,10 +8,10 @@ report.write(*runs.read(Path("runs/first")), Path("runs/first"))
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cwjax.lab import store
@@ -46,15 +46,19 @@ def read(folder: Path) -> tuple[list[Run], About]:
                 if arrays[name].tolist() != table[name].to_pylist():
                     raise ValueError(f"adversarial.npz has another {name} than results.parquet")
         about, classes = About(**told["about"]), tuple(told["classes"])
-        runs = [
-            Run(
-                **each,
-                table=table.filter(mine := pc.equal(table["attack"], each["attack"])),
-                **{name: values[mine.to_numpy()] for name, values in images.items()},
-                classes=classes,
-            )
-            for each in told["attacks"]
-        ]
+        runs = [_run(each, table, images, classes) for each in told["attacks"]]
     except _DAMAGE as error:
         raise store.CorruptFile(f"the run in {folder} is damaged ({error}): run it again") from error
     return runs, about
+
+
+def _run(told: dict[str, Any], table: pa.Table, images: dict[str, np.ndarray], classes: tuple[str, ...]) -> Run:
+    """One attack, with its own of all rows."""
+    mine = np.array(table["attack"].to_pylist()) == told["attack"]
+    return Run(
+        **told,
+        table=table.filter(pa.array(mine)),
+        clean=images["clean"][mine],
+        adversarial=images["adversarial"][mine],
+        classes=classes,
+    )

@@ -2,7 +2,7 @@
 
     {"l2": {"line": "WARN: believe these numbers with care (18 checks: …).",
             "verdict": "warn",
-            "checks": {"incomplete": {"verdict": "warn", "number": 0.1, "threshold": 0.05, "what": "is the mean share …",
+            "checks": {"incomplete": {"verdict": "warn", "number": 0.1, "threshold": 0.05, "what": "is the mean …",
                                       "note": "", "advice": "Give the attack more steps.", "source": "…"}}}}
 
 A verdict is "fail", "warn", "pass" or "skipped"; a number that is not finite is null. More keys are ignored.

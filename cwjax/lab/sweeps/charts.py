@@ -15,7 +15,7 @@ from cwjax.lab.sweeps.outcomes import VARIED, Outcome, ablations
 from cwjax.metrics import success_curve
 
 MOST_PANELS, MOST_CURVES, MOST_NAMES = 6, 8, 30
-_ALIKE = 1.0  # per cent of success: configurations that fool as many but for that are compared by distance and cost
+_ALIKE = 5.0  # per cent of success: configurations that fool as many but for that are compared by distance and cost
 
 
 def ablation(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
@@ -35,7 +35,7 @@ def ablation(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     rows, columns = (max(len(names[axis]) for names, *_ in grids) for axis in (0, 1))
     across = min(len(shown), 2 if columns > 2 else 3)
     down = -(-len(shown) // across)
-    size = (across * (1.3 + 1.25 * columns), down * (0.9 + 0.55 * rows))
+    size = (min(across * (0.6 + 1.1 * columns), 7.5), down * (0.75 + 0.42 * rows))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     for place, (some, (names, mean, share)) in enumerate(zip(shown, grids, strict=True)):
         axes = figure.add_subplot(down, across, place + 1)
@@ -66,8 +66,9 @@ def curves(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     farthest = max((float(some[np.isfinite(some)].max(initial=0.0)) for some in distances.values()), default=0.0)
     if not any(_hit(each).any() for each in outcomes):
         return None
-    thresholds = np.linspace(0, 1.05 * farthest or 1.0, 601)
-    strongest = sorted(outcomes, key=lambda each: robust_area(distances[each.place], thresholds[-1]))[:MOST_CURVES]
+    strongest = sorted(outcomes, key=lambda each: robust_area(distances[each.place], farthest))[:MOST_CURVES]
+    drawn = np.concatenate([distances[each.place] for each in strongest])
+    thresholds = np.linspace(0, 1.05 * float(drawn[np.isfinite(drawn)].max(initial=0.0)) or 1.0, 601)
     figure = Figure(figsize=(7.5, 4 + 0.22 * len(strongest)), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     for place, each in enumerate(sorted(strongest, key=lambda each: each.place)):
@@ -111,11 +112,9 @@ def costs(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     axes.step(spent[edge], mean[edge], where="post", color=ORANGE, linewidth=1.5, zorder=1)
     axes.scatter(spent[~alike], mean[~alike], 28, facecolor="white", edgecolor=BLUE, zorder=2)
     axes.scatter(spent[alike], mean[alike], 28, color=BLUE, zorder=3)
-    named = set(range(len(found)) if len(found) <= MOST_NAMES else edge.tolist())
-    for point in named:
-        axes.annotate(
-            str(found[point].place), (spent[point], mean[point]), (5, 4), textcoords="offset points", fontsize=8
-        )
+    named = range(len(found)) if len(found) <= MOST_NAMES else edge.tolist()
+    for (x, y), places in _together({found[point].place: (spent[point], mean[point]) for point in named}).items():
+        axes.annotate(", ".join(map(str, places)), (x, y), (5, 4), textcoords="offset points", fontsize=8)
     if spent.max() > 8 * spent.min():
         axes.set_xscale("log")
     axes.margins(0.07)
@@ -123,8 +122,8 @@ def costs(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     plain(axes, "gradients an attack, on average", f"mean {norm_name(norm)} norm of the successes")
     caption = (
         "Each point is a configuration, by its number in the table. The line: those that no other surpasses in both. "
-        f"Open circles, which it leaves out, fool fewer than the best share ({percent(share.max())} %) less "
-        f"{_ALIKE:g} %: a mean over the successes flatters those that leave out the hard ones."
+        f"Open circles, which it leaves out, fool over {_ALIKE:g} % less than the best ({percent(share.max())} %): a mean "
+        "over the successes flatters those that fail on the hard ones."
     )
     if len(named) < len(found):
         caption += " Only points on the line have their numbers."
@@ -146,6 +145,16 @@ def front(cost: np.ndarray, distance: np.ndarray, able: np.ndarray) -> np.ndarra
             best = distance[place]
             places.append(place)
     return np.array(places, int)
+
+
+def _together(points: dict[int, tuple[float, float]]) -> dict[tuple[float, float], list[int]]:
+    """The numbers that are written at each of some points, for points so near that they would cover each other."""
+    wide, high = np.ptp(list(points.values()), axis=0) if points else (0.0, 0.0)
+    found: dict[tuple[float, float], list[int]] = {}
+    for place, (x, y) in points.items():
+        near = [at for at in found if abs(at[0] - x) <= 0.03 * wide and abs(at[1] - y) <= 0.045 * high]
+        found.setdefault(near[0] if near else (x, y), []).append(place)
+    return found
 
 
 def _grid(some: Sequence[Outcome]) -> tuple[tuple[list[str], list[str]], np.ndarray, np.ndarray]:
@@ -171,7 +180,7 @@ def _cells(axes: Axes, norm: str, mean: np.ndarray, share: np.ndarray, least: fl
     for (i, j), value in np.ndenumerate(mean):
         dark = value > least + 0.55 * (most - least) and most > least
         told = [] if np.isnan(value) else [length(norm, float(f"{value:.4g}"))]
-        told += ["–" if np.isnan(share[i, j]) else f"{percent(share[i, j])} %"]
+        told += ["–" if np.isnan(share[i, j]) else f"{percent(float(share[i, j]))} %"]
         axes.text(j, i, "\n".join(told), ha="center", va="center", color="white" if dark else INK, fontsize=8.5)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=INK)
     axes.spines[:].set_color(PALE)

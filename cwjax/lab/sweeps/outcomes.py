@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cwjax import comparing
 from cwjax.lab.attacking import ATTACKS
@@ -47,11 +46,11 @@ def read(folder: Path) -> tuple[list[Outcome], Missing]:
     whole, missing = results.table(folder)
     planned = results.planned(folder)
     apart = tuple(differing([each.columns for each in planned]))
-    found = []
+    owner, found = np.array(whole["configuration"].to_pylist()), []
     for place, (digest, axes, units) in enumerate(planned, 1):
-        table = whole.filter(pc.equal(whole["configuration"], digest))
+        table = whole.filter(pa.array(owner == digest))
         if len(table):
-            gone = len(units) - len(pc.unique(table["unit"]))
+            gone = len(units) - len(set(table["unit"].to_pylist()))
             norm = ATTACKS[axes["attack"]].norm
             found.append(Outcome(place, digest, axes, apart, norm, units, gone, table, arrays_of(table)))
     return found, missing
@@ -70,7 +69,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"#": each.place} | {name: setting(each.axes[name]) for name in each.apart}
         line |= {"norm": norm_name(each.norm)} if len(norms) > 1 else {}
         line |= {name: told[name] for name in ("attacks", "success %", "mean distance", "median distance")}
-        line |= {"mean over common": common.get(each.place, np.nan), "gradients": told["backwards"]}
+        line |= {"mean over common": common.get(each.place, np.nan), "gradients": _whole(told["backwards"])}
         lines.append(line | {"finite %": 100 * float(each.columns["finite"].mean())})
     return lines
 
@@ -108,3 +107,8 @@ def _common_means(outcomes: Sequence[Outcome]) -> dict[int, float]:
         named = comparing.common_means({str(place): distance for place, distance in some.items()})
         means |= {int(place): value for place, value in named.items()}
     return means
+
+
+def _whole(value: float) -> int | float:
+    """As an int, if it is one."""
+    return int(value) if value.is_integer() else value
