@@ -5,6 +5,7 @@ from cwjax.lab import report, runs
 report.write(*runs.read(Path("runs/first")), Path("runs/first"))
 """
 
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def read(folder: Path) -> tuple[list[Run], About]:
     told = store.read_json(folder / FILE)
     try:
         table = pq.read_table(folder / "results.parquet")
-        with np.load(folder / "adversarial.npz") as arrays:
+        with np.load(io.BytesIO((folder / "adversarial.npz").read_bytes())) as arrays:
             images = {name: arrays[name] for name in ("clean", "adversarial")}
             for name in ("attack", "index", "target"):
                 if arrays[name].tolist() != table[name].to_pylist():

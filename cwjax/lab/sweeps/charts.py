@@ -122,8 +122,8 @@ def costs(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     plain(axes, "gradients an attack, on average", f"mean {norm_name(norm)} norm of the successes")
     caption = (
         "Each point is a configuration, by its number in the table. The line: those that no other surpasses in both. "
-        f"Open circles, which it leaves out, fool over {_ALIKE:g} % less than the best ({percent(share.max())} %): a mean "
-        "over the successes flatters those that fail on the hard ones."
+        f"Open circles, which it leaves out, fool over {_ALIKE:g} % less than the best ({percent(share.max())} %): a "
+        "mean over the successes flatters those that fail on the hard ones."
     )
     if len(named) < len(found):
         caption += " Only points on the line have their numbers."

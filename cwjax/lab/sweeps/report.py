@@ -57,13 +57,8 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     store.check_folder(out)
     found, missing = outcomes.read(folder)
     norms = outcomes.of_norms(found)
-    sections, complaints = [], {}
-    for each in found:
-        try:
-            sections.append(_section(each, folder, data_folder, pictured=len(sections) < MOST_PICTURED))
-        except (MissingData, CorruptData, ValueError, OSError) as error:
-            complaints[each.axes["data"]] = " ".join(str(error).split())
-            sections.append(_section(each, folder, data_folder, pictured=False))
+    drawn, complaints = _pictures(found[:MOST_PICTURED], Vault(folder), data_folder)
+    sections = [_section(each, drawn.get(each.place, [])) for each in found]
     kinds = {
         "Objectives and boxes": charts.ablation,
         "Success within a distance": charts.curves,
@@ -92,62 +87,61 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     return rendering.put({shot.file: shot.png for shot in shots} | rendering.pages("sweep", content), out)
 
 
-def _section(each: Outcome, folder: Path, data_folder: Path | None, *, pictured: bool) -> Section:
-    """Of one configuration. Raises what `units.data_named` does, and ValueError where those are other images."""
+def _section(each: Outcome, drawn: list[Picture]) -> Section:
     lines = []
     for case, picked in cases_of(each.columns).items():
         lines.append(shown({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)}))
     told = {name: setting(value) for name, value in each.axes.items() if value is not None}
     told["units"] = f"{len(each.units) - each.missing} of {len(each.units)}"
-    return Section(
-        place=each.place,
-        label=each.label(),
-        digest=each.digest,
-        rows=lines,
-        settings=told,
-        pictures=_pictures(each, folder, data_folder) if pictured else [],
-    )
+    return Section(each.place, each.label(), each.digest, lines, told, drawn)
 
 
-def _pictures(each: Outcome, folder: Path, data_folder: Path | None) -> list[Picture]:
-    """The security curve, and some examples."""
-    run = _some(each, Vault(folder), units.data_named(each.axes["data"], data_folder))
-    drawn = (pictures.curve(run, each.columns), pictures.strip(run, arrays_of(run.table), _EXAMPLES))
-    return [
-        picture._replace(file=picture.file.replace(f"/{run.attack}-", f"/{each.digest}-"))
-        for picture in drawn
-        if picture is not None
-    ]
+def _pictures(
+    found: Sequence[Outcome], vault: Vault, data_folder: Path | None
+) -> tuple[dict[int, list[Picture]], dict[str, str]]:
+    """The security curve and some examples of each configuration, by its place; and of data without pictures, why."""
+    drawn, complaints = {}, {}
+    for each in found:
+        run, data = _bare(each), each.axes["data"]
+        shots = [pictures.curve(run, each.columns)]
+        if data not in complaints:
+            try:
+                run = _with_images(run, each, vault, units.data_named(data, data_folder))
+            except (MissingData, CorruptData, ValueError, OSError) as error:
+                complaints[data] = " ".join(str(error).split())
+        if len(run.table):
+            shots.append(pictures.strip(run, arrays_of(run.table), _EXAMPLES))
+        drawn[each.place] = [
+            shot._replace(file=shot.file.replace(f"/{run.attack}-", f"/{each.digest}-")) for shot in shots if shot
+        ]
+    return drawn, complaints
 
 
-def _some(each: Outcome, vault: Vault, dataset: Dataset) -> Run:
-    """The first rows of a configuration, with their images."""
-    parts, table = [], each.table
-    for unit in dict.fromkeys(table["unit"].to_pylist()):
-        files = vault.get(next(name for name in each.units if name.startswith(unit)))
-        if files is None:
-            break
-        with np.load(io.BytesIO(files[working.ARRAYS])) as arrays:
-            parts.append(arrays["adversarial"])
+def _bare(each: Outcome) -> Run:
+    """The configuration without rows and images."""
+    none = np.zeros((0, 1, 1, 1), np.float32)
+    return Run(each.axes["attack"], each.norm, each.axes, each.table.slice(0, 0), none, none, (), {})
+
+
+def _with_images(run: Run, each: Outcome, vault: Vault, dataset: Dataset) -> Run:
+    """The run with the first of the configuration's rows, and their images. Raises ValueError where the data has other
+    images.
+    """
+    parts: list[np.ndarray] = []
+    for digest in each.units:
         if sum(map(len, parts)) >= _SOUGHT:
             break
-    adversarial = np.concatenate(parts) if parts else np.zeros((0, *dataset.images.shape[1:]), np.float32)
-    table = table.slice(0, len(adversarial))
-    order = np.argsort(dataset.index)
-    places = order[np.searchsorted(dataset.index, table["index"].to_numpy(), sorter=order) % len(order)]
-    same = np.array_equal(dataset.index[places], table["index"].to_numpy())
+        if (files := vault.get(digest)) is not None:
+            with np.load(io.BytesIO(files[working.ARRAYS])) as arrays:
+                parts.append(arrays["adversarial"])
+    adversarial = np.concatenate(parts)
+    table = each.table.slice(0, len(adversarial))
+    index, order = table["index"].to_numpy(), np.argsort(dataset.index)
+    places = order[np.searchsorted(dataset.index, index, sorter=order) % len(order)]
+    same = np.array_equal(dataset.index[places], index)
     if not same or not np.array_equal(dataset.labels[places], table["label"].to_numpy()):
-        raise ValueError(f"{dataset.name} has other images than those that were attacked")
-    return Run(
-        attack=each.axes["attack"],
-        norm=each.norm,
-        settings=each.axes,
-        table=table,
-        clean=dataset.images[places],
-        adversarial=adversarial,
-        classes=dataset.classes,
-        seconds={},
-    )
+        raise ValueError("the data has other images than those that were attacked")
+    return run._replace(table=table, clean=dataset.images[places], adversarial=adversarial, classes=dataset.classes)
 
 
 def _tally(found: Sequence[Outcome], missing: Missing) -> str:
