@@ -53,6 +53,19 @@ def write_an_objective_and_an_attack(told):
     assert (told["results"]["best of 9 targets"].backwards == 9 * told["STEPS"]).all()
 
 
+def a_sweep_and_its_table(told):
+    plan, table = told["plan"], told["table"]
+    assert told["kept"] == 5
+    assert told["again"] == len(plan.all) - 5
+    assert told["third"] == 0
+    assert told["missing"].units == 0
+    assert len(table) == 8 * told["EXAMPLES"]
+    frame = told["frame"]
+    np.testing.assert_allclose(told["by_sql"]["mean"], frame[frame.success].groupby(told["axes"]).distance.mean(), 1e-6)
+    assert (told["grid_of"].loc["projected"] < told["grid_of"].loc["change_of_variables"]).all()
+    assert told["page"].is_file()
+
+
 # By name: its numbers as they stand, the small ones, and what has to hold of what it leaves behind.
 STORIES = {
     "01_ten_lines": (
@@ -66,6 +79,7 @@ STORIES = {
         "EXAMPLES, STEPS = 6, 20",
         write_an_objective_and_an_attack,
     ),
+    "04_a_sweep_and_its_table": ("EXAMPLES, STEPS = 20, 30", "EXAMPLES, STEPS = 8, 20", a_sweep_and_its_table),
 }
 
 

@@ -65,11 +65,11 @@ def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> 
     return make
 
 
-def _fast(preset: Callable[..., Attack]) -> Callable[..., Attack]:
+def _fast(preset: Callable[..., Attack], **fixed: Any) -> Callable[..., Attack]:
     """A fast attack whose objective has no floor."""
 
     def make(*, confidence: Any, **common: Any) -> Attack:
-        return preset(objective=cw.losses.negative_margin(confidence), **common)
+        return preset(objective=cw.losses.negative_margin(confidence), **fixed, **common)
 
     return make
 
@@ -90,7 +90,7 @@ ATTACKS = {
     "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
     "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
     "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
-    "fast_l0": Kind(make=_fast(cw.fast_l0), norm="l0", own=_FAST),
+    "fast_l0": Kind(make=_fast(cw.fast_l0, distance=cw.distances.l0()), norm="l0", own=_FAST),
 }
 """By name, with the numbers of the released code where it has them."""
 

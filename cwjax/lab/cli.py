@@ -1,5 +1,5 @@
-"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax race`, `cwjax demo`,
-`cwjax doctor`.
+"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax report`, `cwjax verify`,
+`cwjax race`, `cwjax demo`, `cwjax doctor`.
 """
 
 import functools
@@ -15,13 +15,28 @@ import tyro
 from rich.table import Table
 
 from cwjax.checks import check_number
-from cwjax.lab import attacking, compiling, entries, environment, parsing, racing, report, rows, store, training
+from cwjax.lab import (
+    attacking,
+    compiling,
+    entries,
+    environment,
+    parsing,
+    racing,
+    report,
+    rows,
+    runs,
+    store,
+    training,
+    verdicts,
+    verifying,
+)
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.doctor import doctor
 from cwjax.lab.progress import console, say
 from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
-from cwjax.lab.sweeps import commands
+from cwjax.lab.sweeps import commands, results
+from cwjax.lab.sweeps import report as sweep_report
 
 MODELS = Path("runs/models")
 
@@ -71,7 +86,8 @@ def attack(
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
 
-    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target) and adversarial.npz.
+    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target), adversarial.npz and
+    run.json (what `cwjax report` needs).
 
     A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
 
@@ -163,11 +179,53 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     say(f"The demo took {time.monotonic() - began:.0f} s.")
 
 
+def report_on(folder: tyro.conf.Positional[Path], *, out: Path | None = None, data_folder: Path | None = None) -> None:
+    """Write the report of a run that `cwjax attack` wrote, or of a whole sweep, which may still be running.
+
+    Writes OUT/report.html, which needs no other file, and OUT/report.md with OUT/figures.
+
+    Args:
+      folder: of the run or the sweep, such as runs/NAME.
+      out: the folder to write to; left out: FOLDER.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data): a sweep's clean images.
+    """
+    out = out or folder
+    if (folder / results.PLAN).is_file():
+        path = sweep_report.write(folder, out, data_folder)
+    elif (folder / runs.FILE).is_file():
+        store.check_folder(out)
+        path = report.write(*runs.read(folder), out, verdicts.read(folder))
+    else:
+        raise FileNotFoundError(
+            f"no run or sweep in {folder}: neither {runs.FILE} nor {results.PLAN} is there, which `cwjax attack` and "
+            "`cwjax sweep` write"
+        )
+    say(f"Report: {path}")
+
+
+def verify(folder: tyro.conf.Positional[Path], *, torch: str | None = None, data_folder: Path | None = None) -> None:
+    """Ask about every stored image once more: without jit, in float32 at the highest precision, with distances in
+    NumPy's float64. Exit code 1 unless all rows agree.
+
+    Writes FOLDER/verification.parquet: the rows, what was found of each, and whether it agrees.
+
+    Args:
+      folder: that `cwjax attack` or `cwjax sweep` wrote.
+      torch: MODULE:FUNCTION, a function without arguments that returns the same model as a torch.nn.Module of images
+        [B, C, H, W] in [0, 1]: every row has to agree by that as well.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    if verifying.verify(folder, torch=torch, data_folder=data_folder):
+        sys.exit(1)
+
+
 COMMANDS = {
     "train": train,
     "attack": attack,
     "sweep": commands.sweep,
     "results": commands.answer,
+    "report": report_on,
+    "verify": verify,
     "race": race,
     "demo": demo,
     "doctor": doctor,
@@ -222,7 +280,7 @@ def _finish(
 ) -> None:
     """Writes everything, prints the table and says where the report lies."""
     rows.write(attacked, out)
-    runs = [
+    found = [
         report.Run(
             attack=each.attack,
             norm=attacking.ATTACKS[each.attack].norm,
@@ -235,7 +293,7 @@ def _finish(
         )
         for each in attacked
     ]
-    names = [run.name for run in runs]
+    names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
     about = report.About(
         title=f"{which} on {dataset.name}",
@@ -244,10 +302,11 @@ def _finish(
         history=card.get("history"),
         model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
     )
-    path = report.write(runs, about, out)
+    runs.record(found, about, out)
+    path = report.write(found, about, out)
     headings = ("attack", "case", "attacks", "success %", "mean distance", "median distance", "seconds")
     table = Table(*(heading.removesuffix(" distance") for heading in headings), title=about.title)
-    for row in (report.shown(row) for run in runs for row in report.summary_rows(run)):
+    for row in (report.shown(row) for run in found for row in report.summary_rows(run)):
         table.add_row(*(row[heading] for heading in headings))
     console.print(table)
     say(f"Report: {path}")

@@ -64,20 +64,24 @@ def summary_rows(run: Run) -> list[dict[str, Any]]:
     attacks of the row. A value is nan or None where there is nothing to say.
     """
     columns = columns_of(run)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case, picked in cases_of(columns).items():
-        success = jnp.asarray(columns["success"][picked])
-        lengths = {name: jnp.asarray(columns[name][picked]) for name in ("distance", *NORMS)}
-        summary = summarise(success, lengths)
-        median = summary.median["distance"]
-        row: dict[str, Any] = {"attack": run.name, "case": case.removesuffix(" case"), "attacks": summary.examples}
-        row["success %"] = 100 * summary.success_rate
-        row["mean distance"] = summary.mean["distance"]
-        row["median distance"] = int(median) if run.norm == "l0" and median % 1 == 0 else median
-        row |= {f"mean {norm_name(norm)}": summary.mean[norm] for norm in NORMS}
-        row |= {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
+        row = {"attack": run.name, "case": case.removesuffix(" case"), **sums(run.norm, columns, picked)}
         rows.append({**row, "seconds": None if rows else run.seconds.get("attack")})
     return rows
+
+
+def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]) -> dict[str, Any]:
+    """How many rows succeeded among those picked, how far, and what they cost, heading -> value."""
+    success = jnp.asarray(columns["success"][picked])
+    lengths = {name: jnp.asarray(columns[name][picked]) for name in ("distance", *NORMS)}
+    summary = summarise(success, lengths)
+    median = summary.median["distance"]
+    row: dict[str, Any] = {"attacks": summary.examples, "success %": 100 * summary.success_rate}
+    row["mean distance"] = summary.mean["distance"]
+    row["median distance"] = int(median) if norm == "l0" and median % 1 == 0 else median
+    row |= {f"mean {norm_name(norm)}": summary.mean[norm] for norm in NORMS}
+    return row | {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
 
 
 def rounding_row(run: Run) -> dict[str, Any] | None:
@@ -108,19 +112,21 @@ def setting_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
     values = {name: [run.settings.get(name) for run in runs] for name in names}
     values = {"norm": [norm_name(run.norm) for run in runs]} | values
     return [
-        {"setting": name, **{run.name: _setting(value) for run, value in zip(runs, row, strict=True)}}
+        {"setting": name, **{run.name: setting(value) for run, value in zip(runs, row, strict=True)}}
         for name, row in values.items()
         if any(value is not None for value in row)
     ]
 
 
-def _setting(value: Any) -> str:
+def setting(value: Any) -> str:
+    """The value of a setting to read: "1,000", "1e-05", "–" for None."""
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else number(value)
 
 
 def shown(row: dict[str, Any]) -> dict[str, str]:
     """A row of `summary_rows` as text."""
-    return {key: _percent(value) if key.startswith("success %") else number(value) for key, value in row.items()}
+    shares = ("success %", "finite %")
+    return {key: percent(value) if key.startswith(shares) else number(value) for key, value in row.items()}
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -132,7 +138,7 @@ def number(value: Any, digits: int = 4) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _percent(value: float) -> str:
+def percent(value: float) -> str:
     """With one digit; only all is 100.0, and only none is 0.0."""
     return f"{value if value in (0, 100) else min(max(value, 0.1), 99.9):.1f}"
 
@@ -156,7 +162,12 @@ def columns_of(run: Run) -> dict[str, np.ndarray]:
         )
     if run.norm not in NORMS:
         raise ValueError(f"norm {run.norm!r} is none of {list(NORMS)}")
-    return {name: run.table[name].to_numpy() for name in COLUMNS}
+    return arrays_of(run.table)
+
+
+def arrays_of(table: pa.Table) -> dict[str, np.ndarray]:
+    """The columns COLUMNS of a table."""
+    return {name: table[name].to_numpy() for name in COLUMNS}
 
 
 def cases_of(columns: dict[str, np.ndarray]) -> dict[str, Int[np.ndarray, "_"]]:
@@ -178,7 +189,7 @@ def verdict(run: Run, columns: dict[str, np.ndarray]) -> str:
     attacks = f"{count:,} attack{'s' * (count != 1)}"
     if not hit.any():
         return f"None of {attacks} succeeded."
-    share = f"All of {attacks}" if hit.all() else f"{_percent(100 * hit.mean())} % of {attacks}"
+    share = f"All of {attacks}" if hit.all() else f"{percent(100 * hit.mean())} % of {attacks}"
     median = length(run.norm, median_of(columns, "distance"))
     return f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
 

@@ -107,7 +107,7 @@ def examples(run: Run, columns: dict[str, np.ndarray]) -> Picture:
     pairs = {(int(label), int(target)) for label, target in zip(columns["label"], columns["target"], strict=True)}
     targeted = [pair for pair in pairs if pair[1] >= 0]
     sources = {label for label, _ in pairs}
-    return _matrix(run, columns) if len(targeted) >= 2 * len(sources) else _strip(run, columns)
+    return _matrix(run, columns) if len(targeted) >= 2 * len(sources) else strip(run, columns)
 
 
 def _matrix(run: Run, columns: dict[str, np.ndarray]) -> Picture:
@@ -142,12 +142,13 @@ def _matrix(run: Run, columns: dict[str, np.ndarray]) -> Picture:
     return Picture(f"figures/{run.attack}-examples.png", png(sheet.figure), alt, caption)
 
 
-def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
+def strip(run: Run, columns: dict[str, np.ndarray], most: int = MOST) -> Picture:
+    """Some examples side by side, of as many classes as may be: clean, adversarial, and the difference."""
     first = np.unique(columns["label"], return_index=True)[1]
     rest = np.setdiff1d(np.arange(len(columns["label"])), first)
-    picked = np.concatenate([first, rest])[:MOST]
+    picked = np.concatenate([first, rest])[:most]
     delta = run.adversarial - run.clean
-    most = float(np.abs(delta[picked]).max()) or 1.0
+    reach = float(np.abs(delta[picked]).max()) or 1.0
     headings = []
     for i in picked:
         source, answer = (_class(run, int(columns[name][i])) for name in ("label", "prediction"))
@@ -158,7 +159,7 @@ def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
         sheet.image(0, j, run.clean[i])
         if columns["success"][i]:
             sheet.image(1, j, run.adversarial[i], length(run.norm, float(columns["distance"][i])))
-            sheet.image(2, j, 0.5 + delta[i] / (2 * most), cmap="RdBu_r")
+            sheet.image(2, j, 0.5 + delta[i] / (2 * reach), cmap="RdBu_r")
             sheet.box(*sheet.place(2, j), 0, edgecolor=PALE, linewidth=0.8)
         else:
             sheet.failed(1, j)
@@ -167,7 +168,7 @@ def _strip(run: Run, columns: dict[str, np.ndarray]) -> Picture:
     caption = (
         "The right class of some examples and what the model answers for the adversarial image, with the "
         f"{norm_name(run.norm)} norm of the perturbation below. In the differences {middle} is no change; {ends} reach "
-        f"−{number(most, 2)} and +{number(most, 2)}."
+        f"−{number(reach, 2)} and +{number(reach, 2)}."
     )
     alt = f"{run.name} attack: clean images, adversarial images, differences"
     return Picture(f"figures/{run.attack}-examples.png", png(sheet.figure), alt, caption)

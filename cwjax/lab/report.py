@@ -8,16 +8,12 @@ Markdown twin `report.md`.
 The words that do not depend on the run are in `templates/`.
 """
 
-import html
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from cwjax.lab import pictures, store
+from cwjax.lab import pictures, rendering
 from cwjax.lab.findings import (
     NORMS,
     About,
@@ -32,11 +28,12 @@ from cwjax.lab.findings import (
     summary_rows,
     verdict,
 )
+from cwjax.lab.verdicts import Verdict
 
 __all__ = ["About", "Run", "shown", "summary_rows", "write"]
 
 
-def write(runs: Sequence[Run], about: About, folder: Path) -> Path:
+def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str, Verdict] | None = None) -> Path:
     """Write report.html, report.md and figures/ into `folder`, replacing what an earlier call wrote there.
 
     Each file appears whole or not at all, and none is touched before all of them are drawn.
@@ -45,6 +42,7 @@ def write(runs: Sequence[Run], about: About, folder: Path) -> Path:
       runs: one for each attack, in the order in which they are shown.
       about: what they have in common.
       folder: made if need be.
+      believed: whether the numbers of an attack can be believed, by its name, as `verdicts.read` tells.
 
     Returns:
       The path of report.html.
@@ -69,6 +67,7 @@ def write(runs: Sequence[Run], about: About, folder: Path) -> Path:
     content = {
         "about": about,
         "runs": runs,
+        "believed": believed or {},
         "verdicts": {run.name: verdict(run, found) for run, found in each},
         "misclassified": misclassified(columns[0]),
         "attempts": len(finite),
@@ -78,51 +77,16 @@ def write(runs: Sequence[Run], about: About, folder: Path) -> Path:
         "sections": {"Examples": grids, "Success within a distance": curves},
         "training": training,
         "settings": setting_rows(runs),
-        "tables": {heading: rows for heading, entries in tables.items() if (rows := _flat(entries))},
+        "tables": {heading: rows for heading, entries in tables.items() if (rows := rendering.flat(entries))},
         "norms": NORMS,
         "medians": {name: _medians(each, name) for name in ("c", "margin")},
     }
     shots = [picture for picture in (*grids.values(), *curves.values(), training) if picture is not None]
     files = {picture.file: picture.png for picture in shots}
-    for name in ("report.md", "report.html"):
-        files[name] = _template(name).render(content).encode()
-    for name, data in files.items():
-        with store.atomically(folder / name) as temporary:
-            temporary.write_bytes(data)
-    for old in (folder / "figures").glob("*.png"):
-        if f"figures/{old.name}" not in files and re.fullmatch(
-            r"(\w+-)?(examples|success)\.png|training\.png", old.name
-        ):
-            old.unlink()
-    return folder / "report.html"
+    return rendering.put(files | rendering.pages("report", content), folder)
 
 
 def _medians(each: Sequence[tuple[Run, dict[str, np.ndarray]]], name: str) -> str:
     """Of each attack's successes: "0.1", or of several attacks "0.1 (L2), 0.2 (L0)"."""
     values = [(number(median_of(columns, name)), run.name) for run, columns in each]
     return values[0][0] if len(values) == 1 else ", ".join(f"{value} ({attack})" for value, attack in values)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings on one level: {"a": {"b": [1, 2]}} is {"a.b": "1, 2"}."""
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-    return flat
-
-
-def _template(name: str) -> Template:
-    """Of report.html or report.md. Either escapes every value that it is given."""
-    settings: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    settings |= {"autoescape": True} if name.endswith(".html") else {"finalize": _markdown}
-    environment = Environment(loader=PackageLoader("cwjax.lab"), undefined=StrictUndefined, **settings)
-    return environment.get_template(f"{name}.jinja")
-
-
-def _markdown(value: Any) -> str:
-    """Text in which neither Markdown nor HTML sees anything to interpret, on one line."""
-    plain = html.escape(" ".join(str(value).split()), quote=False)
-    return re.sub(r"[\\`*\[\]|~]|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain)

@@ -104,6 +104,10 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
     assert markdown.startswith("# L∞ and lbfgs attacks on blobs\n")
     assert "| largest_c | 50 | – |" in markdown
     assert "## Rounding to 8 bits" in markdown
+    page = (tmp_path / "report.html").read_bytes()
+    (tmp_path / "report.html").unlink()
+    call("report", tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == page
 
 
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):

@@ -68,6 +68,7 @@ def sweep(
     answer(out)
     say(f"Table: {out / results.TABLE}")
     say(f'Next:  cwjax results {out} "select * from results limit 5"')
+    say(f"       cwjax report {out}")
 
 
 def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[str | None] = None) -> None:

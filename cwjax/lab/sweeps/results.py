@@ -33,6 +33,14 @@ class Missing(NamedTuple):
     of: int
 
 
+class Planned(NamedTuple):
+    """One configuration of a sweep, as it was written down."""
+
+    digest: str  # twelve digits of its SHA-256
+    columns: dict[str, Any]  # its axes
+    units: list[str]  # their digests, in the order of their examples
+
+
 def record(plan: Plan, folder: Path) -> None:
     """Writes down which units the table is made of."""
     entries = [
@@ -47,6 +55,18 @@ def record(plan: Plan, folder: Path) -> None:
     store.write_json(folder / PLAN, {"configurations": entries})
 
 
+def planned(folder: Path) -> list[Planned]:
+    """The configurations of the sweep, in its order. Raises as `table` does."""
+    path = folder / PLAN
+    if not path.is_file():
+        raise FileNotFoundError(f"no sweep in {folder} ({PLAN} is missing): run `cwjax sweep … --out {folder}` first")
+    try:
+        entries = store.read_json(path)["configurations"]
+        return [Planned(entry["digest"][:12], entry["columns"], entry["units"]) for entry in entries]
+    except (KeyError, TypeError) as error:
+        raise store.CorruptFile(f"{path} is damaged ({error!r}): run the sweep again") from error
+
+
 def table(folder: Path) -> tuple[pa.Table, Missing]:
     """The rows that are done, and how many units are missing. Every unit is checked; those that are not what was kept
     are put into quarantine, and are missing.
@@ -59,23 +79,15 @@ def table(folder: Path) -> tuple[pa.Table, Missing]:
       FileNotFoundError: there is no sweep in the folder.
       store.CorruptFile: what the sweep consists of cannot be read.
     """
-    path, vault, parts, missing, total = folder / PLAN, Vault(folder), [], 0, 0
-    if not path.is_file():
-        raise FileNotFoundError(f"no sweep in {folder} ({PLAN} is missing): run `cwjax sweep … --out {folder}` first")
-    try:
-        entries = [
-            (entry["digest"], entry["columns"], entry["units"]) for entry in store.read_json(path)["configurations"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise store.CorruptFile(f"{path} is damaged ({error!r}): run the sweep again") from error
-    for digest, columns, units in entries:
+    vault, parts, missing, total = Vault(folder), [], 0, 0
+    for digest, columns, units in planned(folder):
         for unit in units:
             total += 1
             files = vault.get(unit)
             if files is None:
                 missing += 1
                 continue
-            parts.append(_described(working.table(files), {"configuration": digest[:12], "unit": unit[:12]} | columns))
+            parts.append(_described(working.table(files), {"configuration": digest, "unit": unit[:12]} | columns))
     if not parts:
         raise FileNotFoundError(f"no unit of the sweep in {folder} is done: run it first")
     whole = pa.concat_tables(parts, promote_options="permissive")

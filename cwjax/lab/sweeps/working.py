@@ -173,3 +173,9 @@ def _facts(unit: Unit, result: Attacked) -> dict[str, Any]:
 def table(files: dict[str, bytes]) -> pa.Table:
     """The rows of a unit's files."""
     return pq.read_table(io.BytesIO(files[ROWS]))
+
+
+def arrays(files: dict[str, bytes]) -> dict[str, np.ndarray]:
+    """The images of a unit's files, with the index and target of each."""
+    with np.load(io.BytesIO(files[ARRAYS])) as kept:
+        return dict(kept)

@@ -1,0 +1,53 @@
+"""Whether the numbers of a run can be believed: a reader of the file `diagnosis.json` that may lie beside them.
+
+    {"l2": {"line": "WARN: believe these numbers with care (18 checks: …).",
+            "verdict": "warn",
+            "checks": {"incomplete": {"verdict": "warn", "number": 0.1, "threshold": 0.05, "what": "is the mean …",
+                                      "note": "", "advice": "Give the attack more steps.", "source": "…"}}}}
+
+A verdict is "fail", "warn", "pass" or "skipped"; a number that is not finite is null. More keys are ignored.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from cwjax.lab import store
+from cwjax.lab.findings import number
+
+FILE = "diagnosis.json"
+_WORST_FIRST = ("fail", "warn", "pass", "skipped")
+
+
+class Verdict(NamedTuple):
+    """What was found of one attack."""
+
+    verdict: str  # the worst of all checks
+    line: str  # the same in a sentence
+    rows: list[dict[str, str]]  # one a check, the worst first, heading -> text
+
+
+def read(folder: Path) -> dict[str, Verdict]:
+    """The verdict of each attack, by name; none if nobody checked. Raises store.CorruptFile where the file is none."""
+    path = folder / FILE
+    if not path.is_file():
+        return {}
+    try:
+        return {name: _verdict(told) for name, told in store.read_json(path).items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise store.CorruptFile(f"{path} is no diagnosis ({error!r}): delete it and run again") from error
+
+
+def _verdict(told: dict) -> Verdict:
+    checks = sorted(told["checks"].items(), key=lambda item: _WORST_FIRST.index(item[1]["verdict"]))
+    rows = [
+        {
+            "check": name.replace("_", " "),
+            "verdict": check["verdict"],
+            "number": number(check["number"], 3),
+            "threshold": number(check["threshold"], 3),
+            "what the number is": check["what"] + (f" ({check['note']})" if check["note"] else ""),
+            "advice": check["advice"] if check["verdict"] in ("fail", "warn") else "",
+        }
+        for name, check in checks
+    ]
+    return Verdict(str(told["verdict"]), str(told["line"]), rows)

@@ -1,0 +1,71 @@
+"""Sweeps that nobody ran: their units are made up, so that a report of hundreds of configurations costs no attack."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cwjax.lab import attacking, store
+from cwjax.lab.sweeps import results, units, working
+from cwjax.lab.sweeps.grid import Configuration
+from cwjax.lab.sweeps.vault import Vault
+
+FACTS = {"environment": {"device": "an abacus"}}
+
+
+def configuration(attack: str = "fast_l2", model: str = "mine", data: str = "blobs", seed: int = 0, **told):
+    settings = attacking.resolved((attack,), attacking.Settings(**told))[attack]
+    return Configuration(model, data, "untargeted", seed, attack, settings, "highest", False)
+
+
+def sweep(folder: Path, asked: Sequence[Configuration], reach=lambda place, index: 1.0 + place + index, chunk=5):
+    """A sweep of the first ten examples of each configuration's data, all done.
+
+    Args:
+      folder: of the sweep.
+      asked: the configurations.
+      reach: of the place of a configuration, from 0, and an example's, its distance; inf: not fooled.
+      chunk: examples in a unit.
+    """
+    plan = units.Plan(list(asked), [])
+    for place, each in enumerate(asked):
+        starts = range(0, 10, chunk)
+        mine = [
+            units.Unit(store.fingerprint([each.digest, start]), each, start, start + chunk, chunk, "auto", None)
+            for start in starts
+        ]
+        plan.units.append(mine)
+        for unit in mine:
+            distance = np.array([reach(place, i) for i in range(unit.start, unit.stop)], float)
+            Vault(folder).put(unit.digest, _files(unit, distance), FACTS)
+    results.record(plan, folder)
+    return plan
+
+
+def _files(unit: units.Unit, distance: np.ndarray) -> dict[str, bytes]:
+    dataset, hit = units.examples_of(unit), np.isfinite(distance)
+    count, length = len(hit), np.where(np.isfinite(distance), distance, 0)
+    columns = {
+        "attack": [unit.configuration.attack] * count,
+        "index": dataset.index,
+        "label": dataset.labels,
+        "target": np.full(count, -1, np.int32),
+        "clean_prediction": dataset.labels,
+        "prediction": np.where(hit, (dataset.labels + 1) % 3, dataset.labels).astype(np.int32),
+        "success": hit,
+        "distance": distance.astype(np.float32),
+        **{norm: length.astype(np.float32) for norm in ("l0", "l1", "l2", "linf")},
+        "margin": np.where(hit, 0.5, -1).astype(np.float32),
+        "c": np.ones(count, np.float32),
+        "forwards": np.full(count, unit.configuration.settings.steps, np.int32),
+        "backwards": np.full(count, unit.configuration.settings.steps, np.int32),
+        "finite": np.ones(count, bool),
+    }
+    rows, arrays = io.BytesIO(), io.BytesIO()
+    pq.write_table(pa.table(columns), rows)
+    moved = np.clip(dataset.images + 0.1, 0, 1) * hit[:, None, None, None] + dataset.images * ~hit[:, None, None, None]
+    np.savez_compressed(arrays, adversarial=moved, index=dataset.index, target=columns["target"])
+    return {working.ROWS: rows.getvalue(), working.ARRAYS: arrays.getvalue()}
