@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab import attacking, store
+from cwjax.lab.rows import Targets
 from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.grid import Configuration
 from cwjax.lab.sweeps.vault import Vault
@@ -17,7 +18,12 @@ FACTS = {"environment": {"device": "an abacus"}}
 
 
 def configuration(
-    attack: str = "fast_l2", model: str = "mine", data: str = "blobs", seed: int = 0, targets="untargeted", **told
+    attack: str = "fast_l2",
+    model: str = "mine",
+    data: str = "blobs",
+    seed: int = 0,
+    targets: Targets = "untargeted",
+    **told,
 ):
     """One configuration; `told` are its settings."""
     settings = attacking.resolved((attack,), attacking.Settings(**told))[attack]
