@@ -25,7 +25,7 @@ import numpy as np
 from cwjax.lab.pictures import INK, plain
 from cwjax.lab.sweeps import grid, outcomes, report, results, units, working
 
-EXAMPLES, STEPS = 20, 30
+EXAMPLES, STEPS, OBJECTIVES = 20, 30, ("f1", "f6")
 
 folder = Path("runs/notebook_sweep")
 shutil.rmtree(folder, ignore_errors=True)  # so that there is something to do when this is run again
@@ -41,7 +41,7 @@ shutil.rmtree(folder, ignore_errors=True)  # so that there is something to do wh
 sweep = grid.Sweep(
     model=("zoo:mnist_cnn",),
     attack=("fast_l2",),
-    objective=("f1", "f6"),
+    objective=OBJECTIVES,
     box=("projected", "change_of_variables"),
     confidence=(0.0, 5.0),
     steps=(STEPS,),
@@ -146,7 +146,7 @@ print(grid_of.round(3))
 # ## The heat map
 
 # %%
-figure, panels = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+figure, panels = plt.subplots(1, 2, figsize=(9, 2.6), layout="constrained")
 fooled = frame[frame.success]
 for panel, (confidence, some) in zip(panels, fooled.groupby("confidence"), strict=True):
     cells = some.pivot_table(index="objective", columns="box", values="distance")

@@ -59,7 +59,7 @@ def a_sweep_and_its_table(told):
     assert told["again"] == len(plan.all) - 5
     assert told["third"] == 0
     assert told["missing"].units == 0
-    assert len(table) == 8 * told["EXAMPLES"]
+    assert len(table) == len(plan.configurations) * told["EXAMPLES"]
     frame = told["frame"]
     np.testing.assert_allclose(told["by_sql"]["mean"], frame[frame.success].groupby(told["axes"]).distance.mean(), 1e-6)
     assert (told["grid_of"].loc["projected"] < told["grid_of"].loc["change_of_variables"]).all()
@@ -79,7 +79,11 @@ STORIES = {
         "EXAMPLES, STEPS = 6, 20",
         write_an_objective_and_an_attack,
     ),
-    "04_a_sweep_and_its_table": ("EXAMPLES, STEPS = 20, 30", "EXAMPLES, STEPS = 8, 20", a_sweep_and_its_table),
+    "04_a_sweep_and_its_table": (
+        'EXAMPLES, STEPS, OBJECTIVES = 20, 30, ("f1", "f6")',
+        'EXAMPLES, STEPS, OBJECTIVES = 8, 20, ("f6",)',
+        a_sweep_and_its_table,
+    ),
 }
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab import attacking, store
+from cwjax.lab.rows import Targets
 from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.grid import Configuration
 from cwjax.lab.sweeps.vault import Vault
@@ -16,9 +17,17 @@ from cwjax.lab.sweeps.vault import Vault
 FACTS = {"environment": {"device": "an abacus"}}
 
 
-def configuration(attack: str = "fast_l2", model: str = "mine", data: str = "blobs", seed: int = 0, **told):
+def configuration(
+    attack: str = "fast_l2",
+    model: str = "mine",
+    data: str = "blobs",
+    seed: int = 0,
+    targets: Targets = "untargeted",
+    **told,
+):
+    """One configuration; `told` are its settings."""
     settings = attacking.resolved((attack,), attacking.Settings(**told))[attack]
-    return Configuration(model, data, "untargeted", seed, attack, settings, "highest", False)
+    return Configuration(model, data, targets, seed, attack, settings, "highest", False)
 
 
 def sweep(folder: Path, asked: Sequence[Configuration], reach=lambda place, index: 1.0 + place + index, chunk=5):
@@ -48,11 +57,13 @@ def sweep(folder: Path, asked: Sequence[Configuration], reach=lambda place, inde
 def _files(unit: units.Unit, distance: np.ndarray) -> dict[str, bytes]:
     dataset, hit = units.examples_of(unit), np.isfinite(distance)
     count, length = len(hit), np.where(np.isfinite(distance), distance, 0)
+    asked = unit.configuration
+    away = (dataset.labels + 1 + asked.seed % 2) % 3
     columns = {
-        "attack": [unit.configuration.attack] * count,
+        "attack": [asked.attack] * count,
         "index": dataset.index,
         "label": dataset.labels,
-        "target": np.full(count, -1, np.int32),
+        "target": np.where(asked.targets == "untargeted", -1, away).astype(np.int32),
         "clean_prediction": dataset.labels,
         "prediction": np.where(hit, (dataset.labels + 1) % 3, dataset.labels).astype(np.int32),
         "success": hit,
@@ -60,8 +71,8 @@ def _files(unit: units.Unit, distance: np.ndarray) -> dict[str, bytes]:
         **{norm: length.astype(np.float32) for norm in ("l0", "l1", "l2", "linf")},
         "margin": np.where(hit, 0.5, -1).astype(np.float32),
         "c": np.ones(count, np.float32),
-        "forwards": np.full(count, unit.configuration.settings.steps, np.int32),
-        "backwards": np.full(count, unit.configuration.settings.steps, np.int32),
+        "forwards": np.full(count, asked.settings.steps, np.int32),
+        "backwards": np.full(count, asked.settings.steps, np.int32),
         "finite": np.ones(count, bool),
     }
     rows, arrays = io.BytesIO(), io.BytesIO()

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from cwjax.lab import cli, data, store
+from cwjax.lab import report as run_report
 from cwjax.lab.sweeps import charts, outcomes, report, units
 from tests.lab.conftest import Blobs
 from tests.lab.sweeps import made
-from tests.lab.test_report import HOSTILE, Tags
+from tests.lab.test_report import ABOUT, HOSTILE, Tags, several
 
 INF = float("inf")
 LAST = ["gradients", "finite %"]
@@ -78,6 +79,15 @@ def test_every_configuration_has_its_line(three):
         assert "3 configurations in 6 units: 30 attacks, of which 20 succeeded, in 600 gradients." in text
         assert "an abacus" in text
         assert "not done yet" not in text
+
+
+@pytest.mark.parametrize(("targets", "means"), [("best", [5.0, 15.0]), ("random", [5.5, 15.0])])
+def test_examples_are_common_where_the_attack_chose_the_targets(targets, means, tmp_path):
+    """The seeds have other targets; the first configuration alone fools the last example."""
+    asked = [made.configuration(targets=targets, seed=seed) for seed in (0, 1)]
+    made.sweep(tmp_path, asked, reach)
+    found, _ = outcomes.read(tmp_path)
+    assert [row["mean over common"] for row in outcomes.rows(found)] == means
 
 
 def test_the_page_needs_no_other_file(three):
@@ -264,6 +274,13 @@ def test_a_browser_shows_the_page_and_logs_nothing(three):
         pixels = np.asarray(shot.convert("L"))
     assert pixels.shape == (1600, 1100)
     assert (pixels < 100).mean() > 0.005  # there is something to see
+
+
+@browsed
+def test_a_browser_shows_the_page_of_a_run(tmp_path):
+    shown, said = browse(run_report.write(several(), ABOUT, tmp_path), "--dump-dom")
+    assert said == []
+    assert shown.count('<button type="button">') == 13
 
 
 @browsed
