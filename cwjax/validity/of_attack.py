@@ -1,0 +1,91 @@
+"""Checks of the attack: did it see the model, did it come to its end, and would more of it have found more?"""
+
+import numpy as np
+
+from cwjax.validity.case import Case
+from cwjax.validity.checking import Measured, Skipped
+
+_LAST = 10  # steps in which nothing much should happen any more
+
+
+def blind_attack(case: Case) -> Measured | Skipped:
+    """Where the first gradient of the attack would have been the same without a model."""
+    slope = case.first_slopes
+    if np.isnan(slope).all():
+        return Skipped("every example met its goal at the first step")
+    blind = slope == 0
+    return Measured(float(blind.sum() / (~np.isnan(slope)).sum()), case.few, slope, f"{blind.sum()} of {len(blind)}")
+
+
+def incomplete(case: Case) -> Measured:
+    """By how much the best distance fell in the last steps, as a share of itself; 1 where it was first found then.
+    Where nothing was found: by how much the loss fell.
+    """
+    path, last = case.path, case.path.last()
+    each = np.zeros(len(last))
+    for i, end in enumerate(last):
+        begin = max(end - _LAST, 0)
+        before, after = path.best[begin, i], path.best[end, i]
+        if np.isfinite(after):
+            each[i] = 1 - after / before if before > 0 else 0.0
+        else:
+            before, after = path.loss[begin, i], path.loss[begin : end + 1, i].min()
+            each[i] = min((before - after) / max(abs(before), np.finfo(np.float32).tiny), 1.0)
+    return Measured(float(np.nan_to_num(each, nan=1.0).mean()), case.few, each)
+
+
+def silent_success(case: Case) -> Measured:
+    """Where a step met the goal closer than what was returned."""
+    path, places = case.path, np.arange(len(case.few))
+    closest = np.where(path.met, path.distance, np.inf).min(0)
+    returned = path.best[path.last(), places]
+    missed = closest < returned * (1 - 1e-4)
+    return Measured(float(missed.mean()), case.few, closest, f"{missed.sum()} of {len(missed)}")
+
+
+def unbounded_fails(case: Case) -> Measured:
+    """Of the examples that were not fooled, those that PGD does not fool either with the whole box to move in."""
+    failed = np.flatnonzero(~case.result.success & case.open)[:100]
+    if not failed.size:
+        return Measured(0.0, failed, np.zeros(0), "the attack fooled every example")
+    side = float(np.max(np.asarray(case.upper) - np.asarray(case.lower)))
+    free = case.within("pgd", failed, np.full(len(failed), side, np.float32), "linf")
+    return Measured(float((~free.success).mean()), failed, free.distance, f"{(~free.success).sum()} of {len(failed)}")
+
+
+def saturated_c(case: Case) -> Measured | Skipped:
+    """Where the search over c ended at a bound of what it tried, or with a bracket that is still wide."""
+    path, rows = case.path, np.arange(len(case.few))
+    if not np.isnan(path.lower).all():
+        end = path.rounds.shape[0] - 1 - path.rounds[::-1].argmax(0)  # the last step that knew the last bracket
+        lower, upper = path.lower[end, rows], path.upper[end, rows]
+        ratio = np.where(lower > 0, upper / np.where(lower > 0, lower, 1), np.inf)
+        wide = (ratio > 10) & case.open[case.few]
+        return Measured(float(wide.mean()), case.few, ratio, f"{wide.sum()} of {len(wide)} brackets")
+    if case.largest_c is None:
+        return Skipped("the attack searches no c, or its largest_c was not given")
+    tried, c = case.open, np.where(case.result.success, case.result.c, np.inf)
+    above = (2 * c >= case.largest_c) & tried  # c is doubled: it was the last weight before the ceiling
+    return Measured(float(above.sum() / max(tried.sum(), 1)), case.everyone, c, f"{above.sum()} of {tried.sum()}")
+
+
+def saturated_tanh(case: Case) -> Measured | Skipped:
+    """Which share of the elements the variable of the descent has lost hold of, on average over its steps."""
+    path = case.path
+    if np.isnan(path.saturated).all():
+        return Skipped("the attack descends in no box that was named")
+    each = np.array([path.saturated[: end + 1, i].mean() for i, end in enumerate(path.last())])
+    return Measured(float(each.mean()), case.few, each)
+
+
+def too_short(case: Case) -> Measured | Skipped:
+    """By how much the longer attack is closer, as a share of the distance; 1 where it alone found anything."""
+    if not case.longer:
+        return Skipped("nobody said what makes the attack longer")
+    rows = np.arange(len(case.few))
+    short = case.path.best[case.path.last(), rows]
+    long = case.longer_path.best[case.longer_path.last(), rows]
+    with np.errstate(invalid="ignore"):
+        gain = np.where(np.isinf(long) & np.isinf(short), 0.0, (short - long) / np.maximum(short, 1e-30))
+    gain = np.where(np.isinf(short) & np.isfinite(long), 1.0, np.where(short == 0, 0.0, np.maximum(gain, -1.0)))
+    return Measured(float(gain.mean()), case.few, gain)
