@@ -163,7 +163,7 @@ CHECKS = {
     ),
     "second_look": Rule(
         of_result.second_look,
-        "of the adversarial examples are none when the saved arrays go through the model, uncompiled, at highest precision",
+        "of the adversarial examples are none any more when their saved arrays go through the model, not compiled",
         warn=0,
         fail=0,
         source="nn_robust_attacks issues 7 and 22: none",
