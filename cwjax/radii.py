@@ -30,10 +30,10 @@ class Metric(NamedTuple):
 METRICS = {
     "linf": Metric(distances.linf(), distances.l1().measure, jnp.sign, (0.3, 1.0), (0.9, 0.6), turn=(0.1, 0.001)),
     # Steps along the whole slope; the projection makes them sparse.
-    "l1": Metric(distances.l1(), distances.linf().measure, unit, (0.15, 0.15), (0.5, 0.5), turn=(0.03, 0.001)),
+    "l1": Metric(distances.l1(), distances.linf().measure, unit, (0.3, 0.3), (0.5, 0.5), turn=(0.03, 0.001)),
 }
-"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). In L-infinity small steps
-with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary.
+"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). In L-infinity small
+steps with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary.
 """
 
 

@@ -34,6 +34,7 @@ WIDTH_ELSEWHERE = 4096
 
 _SHARE = 0.8  # of the available memory that a program may plan with
 _PATIENCE = 1.0  # seconds that lanes have been idle, for each second of compiling, before they are moved together
+_PATIENT_STEPS = 100  # the same in steps of all lanes: about what compiling takes of the report's network on a CPU
 
 
 class Queue(NamedTuple):
@@ -81,6 +82,7 @@ def streamed(
     width: int | Literal["auto"] = "auto",
     every: int = 25,
     mesh: Mesh | None = None,
+    repeatable: bool = False,
 ) -> Callable[..., Result]:
     """The attack on any number of examples, `width` of them at a time, none waiting for another.
 
@@ -97,6 +99,8 @@ def streamed(
       every: steps in a turn. A lane whose example has ended waits for the end of the turn, half a turn on average.
       mesh: devices to spread the lanes over, along all axes of the mesh, with one queue for all. They must belong to
         this process. None: the default device.
+      repeatable: idle lanes are moved together after a number of steps and not by the clock, so that two runs on one
+        machine execute the same programs and agree in every bit (as long as memory allows the same width).
 
     Returns:
       A function `(model, keys, x, goal, *, watch=None, resume=None, **numbers) -> Result`, with arguments and errors as
@@ -139,14 +143,14 @@ def streamed(
 
         if resume is not None:
             pool = _restored(resume, make, work, devices)
-            return _served(program, every, work, pool, devices, watch)
+            return _served(program, every, work, pool, devices, watch, repeatable)
         size = wanted = _wanted(width, len(x), devices)
         while True:
             try:
                 if size <= devices.size or _fits(program(size), work, devices):
                     if size < wanted and width != "auto":
                         warnings.warn(f"a width of {wanted} does not fit into memory: it is {size} now", stacklevel=2)
-                    return _served(program, every, work, program(size).empty(work), devices, watch)
+                    return _served(program, every, work, program(size).empty(work), devices, watch, repeatable)
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error) or size <= devices.size:
                     raise
@@ -155,7 +159,7 @@ def streamed(
     return run
 
 
-def _served(program, every: int, work, pool: Pool, devices: Mesh, watch) -> Result:
+def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeatable: bool) -> Result:
     """Turn after turn, until every row has its result."""
     total, width = len(work[2].x), len(pool.row)
     turn, _, _, compiling = program(width)
@@ -178,8 +182,10 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch) -> Resu
             return _merged(pool.results, devices.size)
 
         now = time.monotonic()
-        idle, began = idle + (now - began) * max(1 - left / width, 0), now
-        if left <= _half(width, devices) < width and idle >= _PATIENCE * compiling:
+        spent, began = every if repeatable else now - began, now
+        idle += spent * max(1 - left / width, 0)
+        patience = _PATIENT_STEPS if repeatable else _PATIENCE * compiling
+        if left <= _half(width, devices) < width and idle >= patience:
             width, idle = _half(width, devices), 0.0
             turn, _, moved, compiling = program(width)
             order = np.argsort(np.asarray(pool.states.progress.done), kind="stable")  # those at work first

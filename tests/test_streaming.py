@@ -1,6 +1,7 @@
 """The engine: what it must not change, what it must not waste, how it stops, goes on, and keeps within memory."""
 
 import io
+import itertools
 
 import chex
 import jax
@@ -120,6 +121,21 @@ def test_patience_keeps_a_short_run_from_compiling_for_its_tail(expected):
     assert {status.width for status in watch} == {16}
 
 
+def test_a_repeatable_run_moves_its_lanes_by_steps_and_agrees_in_every_bit(monkeypatch, expected):
+    monkeypatch.setattr(streaming, "_PATIENT_STEPS", 10)
+    run, results, widths = cw.streamed(ATTACK, width=16, every=5, repeatable=True), [], []
+    for speed in (0.0, 100.0):  # of the clock, which has no say
+        ticks = itertools.count()
+        monkeypatch.setattr(streaming.time, "monotonic", lambda ticks=ticks, speed=speed: speed * next(ticks))
+        watch = Watch()
+        results.append(run(*ARGUMENTS, watch=watch))
+        widths.append([status.width for status in watch])
+    assert widths[0] == widths[1]
+    assert min(widths[0]) < 16
+    jax.tree.map(np.testing.assert_array_equal, *results)
+    assert_same(results[0], expected)
+
+
 def test_lanes_do_not_wait(impatient, expected):
     # Utilisation: passes spent over steps of all lanes, of which each example may waste one turn.
     every, watch = 5, Watch()
@@ -232,11 +248,11 @@ def test_a_width_that_memory_does_not_hold_is_halved_before_it_runs(monkeypatch,
 def test_a_device_that_runs_out_of_memory_is_given_half(monkeypatch, expected):
     served, tried = streaming._served, []
 
-    def out_of_memory(program, every, work, pool, devices, watch):
+    def out_of_memory(program, every, work, pool, *rest):
         tried.append(len(pool.row))
         if tried[-1] > 10:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
-        return served(program, every, work, pool, devices, watch)
+        return served(program, every, work, pool, *rest)
 
     monkeypatch.setattr(streaming, "_served", out_of_memory)
     with pytest.warns(UserWarning, match="a width of 32 does not fit"):

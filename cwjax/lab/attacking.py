@@ -18,7 +18,7 @@ from cwjax.checks import check_number
 from cwjax.lab import compiling
 from cwjax.lab.data import Dataset
 from cwjax.lab.progress import progress, say
-from cwjax.lab.rows import Attacked, Targets, extreme, rows_of, table_of
+from cwjax.lab.rows import Attacked, Targets, extreme, keys_of, rows_of, table_of
 from cwjax.models import Model
 
 
@@ -153,13 +153,6 @@ def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
     return cw.restarted(attack, starts, radius) if starts > 1 else attack
 
 
-@functools.cache
-def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...]) -> Runner:
-    """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
-    mesh = Mesh(np.asarray(devices), ("devices",))
-    return cw.streamed(functools.partial(attack_of, name, fixed), width=width, mesh=mesh)
-
-
 def _given(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
@@ -224,32 +217,86 @@ def run(
     if width != "auto":
         check_number("--width", width, least=1)
     check_number("--seed", seed, least=0, most=2**32 - 1)
-    rows = rows_of(dataset, targets, seed=seed)
-    goal, clean = rows.goal(), dataset.images[rows.place]
-    highest = cw.in_precision(model, "highest")
-    cw.validate(highest, dataset.images, cw.untargeted(dataset.labels))
+    cw.validate(cw.in_precision(model, "highest"), dataset.images, cw.untargeted(dataset.labels))
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in _given(settings).items())}")
+    # How long an attack takes is not known beforehand, so its progress is in rows that ended.
+    total = len(rows_of(dataset, targets, seed=seed).place)
+    with progress(f"{attack} attack: rows finished", total, every=10.0) as report:
+        seen = 0
+
+        def watch(status: cw.Status) -> None:
+            nonlocal seen
+            new, seen = status.finished - seen, status.finished
+            report(new, f"{status.forwards:,} gradient steps, {status.found} succeeded so far")
+
+        return results(
+            model,
+            dataset,
+            attack,
+            settings,
+            targets=targets,
+            seed=seed,
+            width=width,
+            precision=precision,
+            rounded=rounded,
+            watch=watch,
+        )
+
+
+def results(
+    model: Model,
+    dataset: Dataset,
+    attack: str,
+    settings: Settings,
+    *,
+    targets: Targets,
+    seed: int,
+    width: int | Literal["auto"],
+    precision: str,
+    rounded: bool,
+    watch: Callable[[cw.Status], Any],
+    room: int | None = None,
+) -> Attacked:
+    """What `run` returns, with its arguments; but nothing is checked, and nothing is said.
+
+    An example that the model answers with NaN is a row with `finite` False. A row's random key and target depend on the
+    seed and its example alone, not on the other examples of the data set.
+
+    `settings` are complete, as `resolved` makes them. `watch` is told after every turn, see `cwjax.streamed`. `room` is
+    a number of examples, at least as many as there are: runs that make room for equally many share their programs, and
+    each repeats itself bit by bit on one machine. None: neither.
+    """
+    rows = rows_of(dataset, targets, seed=seed)
+    keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
+    highest, own = cw.in_precision(model, "highest"), _given(settings)
+    numbers = {setting: own.pop(setting) for setting in _NUMBERS & own.keys()}
+    count = len(clean)
+    extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
+
+    def search(model: Model) -> Result:
+        runner = _runner(attack, Settings(**own), width, tuple(local_devices()), room is not None)
+        result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
+        return jax.tree.map(lambda leaf: leaf[:count], result)
 
     parts = {
-        "objective": cw.OBJECTIVES[settings.objective or "f6"](settings.confidence),
-        "distance": cw.DISTANCES[ATTACKS[attack].norm],
+        "confidence": settings.confidence,
+        "objective": settings.objective or "f6",
+        "norm": ATTACKS[attack].norm,
     }
-    keys = jax.random.split(jax.random.key(seed), len(clean))
     columns: dict[str, Any] = {}
     began = time.monotonic()
     with compiling.timed() as compiled:
         if precision == "highest":
-            result = _watched(attack, settings, width)(highest, keys, jnp.asarray(clean), goal)
+            result = search(highest)
         else:
-            search = cw.verified(_watched(attack, settings, width), precision=precision, **parts)
-            result, second = search(model, keys, jnp.asarray(clean), goal)
+            claimed = search(cw.in_precision(model, precision))
+            result, second = _verified(model, clean, goal, claimed, **parts)
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
     seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
     if rounded:
         began = time.monotonic()
-        look = jax.jit(lambda model, x, goal, result: cw.discretised(lambda *_: result, **parts)(model, keys, x, goal))
-        result, cost = jax.block_until_ready(look(highest, clean, goal, result))
+        result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **parts))
         columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
         columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
         seconds["rounding"] = time.monotonic() - began
@@ -263,23 +310,34 @@ def run(
     return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds)
 
 
-def _watched(name: str, settings: Settings, width: int | Literal["auto"]) -> Runner:
-    """The runner with its progress shown. How long an attack takes is not known beforehand, so it is in rows that
-    ended.
-    """
-    given = _given(settings)
-    numbers = {setting: given.pop(setting) for setting in _NUMBERS & given.keys()}
+@functools.cache
+def _runner(
+    name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...], repeatable: bool
+) -> Runner:
+    """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
+    mesh = Mesh(np.asarray(devices), ("devices",))
+    return cw.streamed(functools.partial(attack_of, name, fixed), width=width, mesh=mesh, repeatable=repeatable)
 
-    def run(model: Model, keys: jax.Array, x: jax.Array, goal: cw.Goal) -> Result:
-        with progress(f"{name} attack: rows finished", len(x), every=10.0) as report:
-            seen = 0
 
-            def watch(status: cw.Status) -> None:
-                nonlocal seen
-                new, seen = status.finished - seen, status.finished
-                report(new, f"{status.forwards:,} gradient steps, {status.found} succeeded so far")
+def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.Goal) -> tuple[jax.Array, jax.Array, cw.Goal]:
+    """The queue with so many rows more, of NaN: an attack gives such a row up at its first step."""
+    places = np.concatenate([np.arange(len(x)), np.zeros(extra, int)])
+    keys, x, goal = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal))
+    x[len(x) - extra :] = np.nan
+    return keys, jnp.asarray(x), goal
 
-            runner = _runner(name, Settings(**given), width, tuple(local_devices()))
-            return runner(model, keys, x, goal, watch=watch, **numbers)
 
-    return run
+def _ingredients(confidence: Any, objective: str, norm: str) -> dict[str, Any]:
+    return {"objective": cw.OBJECTIVES[objective](confidence), "distance": cw.DISTANCES[norm]}
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "norm"))
+def _verified(model, x, goal, result, *, confidence, objective, norm):
+    look = cw.verified(lambda *_: result, **_ingredients(confidence, objective, norm))
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
+
+
+@functools.partial(jax.jit, static_argnames=("objective", "norm"))
+def _discretised(model, x, goal, result, *, confidence, objective, norm):
+    look = cw.discretised(lambda *_: result, **_ingredients(confidence, objective, norm))
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)

@@ -1,9 +1,7 @@
-"""The command line: `cwjax train`, `cwjax attack`, `cwjax race`, `cwjax demo`."""
+"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax race`, `cwjax demo`."""
 
-import contextlib
 import functools
-import io
-import re
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -15,11 +13,12 @@ import tyro
 from rich.table import Table
 
 from cwjax.checks import check_number
-from cwjax.lab import attacking, compiling, entries, environment, racing, report, rows, store, training
+from cwjax.lab import attacking, compiling, entries, environment, parsing, racing, report, rows, store, training
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.progress import console, say
 from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
+from cwjax.lab.sweeps import commands
 
 MODELS = Path("runs/models")
 
@@ -161,32 +160,37 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     say(f"The demo took {time.monotonic() - began:.0f} s.")
 
 
-COMMANDS = {"train": train, "attack": attack, "race": race, "demo": demo}
+COMMANDS = {
+    "train": train,
+    "attack": attack,
+    "sweep": commands.sweep,
+    "results": commands.answer,
+    "race": race,
+    "demo": demo,
+}
+RESUMED = ("train", "sweep", "race")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. A mistake of the user's is one line and exit code 2."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        complaint = io.StringIO()
-        try:
-            with contextlib.redirect_stderr(complaint):
-                command = tyro.extras.subcommand_cli_from_dict(
-                    {name: _later(command) for name, command in COMMANDS.items()},
-                    prog="cwjax",
-                    description=__doc__,
-                    args=arguments,
-                )
-        except SystemExit as stop:
-            if stop.code:
-                _fail(_one_line(complaint.getvalue()))
-            raise
+        command = parsing.read(
+            tyro.extras.subcommand_cli_from_dict,
+            {name: _later(command) for name, command in COMMANDS.items()},
+            prog="cwjax",
+            description=__doc__,
+            args=given,
+        )
         compiling.keep(compiling.folder())
         command()
     except (ValueError, OSError, MissingData, CorruptData, store.CorruptFile) as error:
         _fail(str(error))
     except KeyboardInterrupt:
         console.print()
-        print("cwjax: stopped; nothing half-written is left, and training goes on where it was", file=sys.stderr)
+        what = "goes on where this one was" if given[0] in RESUMED else "begins anew"
+        print(f"cwjax: stopped; nothing half-written is left. The same command {what}:", file=sys.stderr)
+        print(f"cwjax {shlex.join(given)}", file=sys.stderr)
         sys.exit(130)
 
 
@@ -198,13 +202,6 @@ def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
         return functools.partial(command, *args, **options)
 
     return parsed
-
-
-def _one_line(box: str) -> str:
-    """What the parser complains of, without its frame and its advice."""
-    rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
-    until = next((i for i, row in enumerate(rows) if row.startswith("─")), len(rows))
-    return re.sub(r"\s+", " ", " ".join(rows[:until])).strip() or box.strip()
 
 
 def _fail(message: str) -> NoReturn:

@@ -1,6 +1,7 @@
 """Progress on long work: a bar on a terminal, plain lines elsewhere."""
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -50,3 +51,10 @@ def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Ite
             say(f"{what} {done}/{total} after {now - begin:.0f} s  {note}")
 
     yield advance
+
+
+def lasting(seconds: float) -> str:
+    """The time as "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

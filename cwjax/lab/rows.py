@@ -52,18 +52,30 @@ def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
       dataset: the examples.
       targets: "untargeted"; "random" and "average", one wrong class drawn uniformly for each example, which is the
         paper's average case; "best", "worst" and "all", every wrong class.
-      seed: of the draw.
+      seed: of the draw, which depends on it and the example's `index` and on no other example.
     """
     count, classes, labels = len(dataset.labels), len(dataset.classes), dataset.labels
     places = np.arange(count)
     if targets == "untargeted":
         return Rows(places, labels, np.full(count, -1, np.int32))
     if targets in ("random", "average"):
-        away = np.random.default_rng(seed).integers(1, classes, count)
+        draws = [np.random.default_rng((seed, index)).integers(1, classes) for index in dataset.index.tolist()]
+        away = np.asarray(draws, np.int64)
         return Rows(places, labels, ((labels + away) % classes).astype(np.int32))
     away = np.tile(np.arange(1, classes), count)
     places, labels = np.repeat(places, classes - 1), np.repeat(labels, classes - 1)
     return Rows(places, labels, ((labels + away) % classes).astype(np.int32))
+
+
+def keys_of(dataset: Dataset, rows: Rows, *, seed: int) -> jax.Array:
+    """The random key of every row [R]: of the seed, the example's `index` and the target, and of no other row."""
+    return _keys(np.uint32(seed), dataset.index[rows.place].astype(np.uint32), (rows.target + 1).astype(np.uint32))
+
+
+@jax.jit
+def _keys(seed, index, target):
+    key = jax.random.key(seed)
+    return jax.vmap(lambda index, target: jax.random.fold_in(jax.random.fold_in(key, index), target))(index, target)
 
 
 def write(attacked: Sequence[Attacked], folder: Path) -> None:
@@ -84,13 +96,13 @@ def write(attacked: Sequence[Attacked], folder: Path) -> None:
 
 def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, more) -> pa.Table:
     """One row for each entry; margin and prediction are those of the saved image, through the model alone."""
-    logits = jnp.asarray(_logits(model, adversarial))
+    logits = jnp.asarray(logits_of(model, adversarial))
     columns: dict[str, Any] = {
         "attack": [attack] * len(clean),
         "index": dataset.index[rows.place],
         "label": rows.label,
         "target": rows.target,
-        "clean_prediction": _logits(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
+        "clean_prediction": logits_of(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
         "prediction": np.asarray(logits.argmax(-1), np.int32),
         "success": result.success,
         "distance": result.distance,
@@ -113,7 +125,7 @@ def _answers(model: Model, x: jax.Array) -> jax.Array:
     return model.apply(model.params, x)
 
 
-def _logits(model: Model, x: np.ndarray) -> np.ndarray:
+def logits_of(model: Model, x: np.ndarray) -> np.ndarray:
     """Logits of many images, float32 [R, K], at the highest precision that the device has."""
     with jax.default_matmul_precision("highest"):
         parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]

@@ -60,6 +60,24 @@ def test_targets_are_what_they_are_called(some):
     assert 1400 < (drawn == 1).sum() < 1600
 
 
+def test_a_rows_target_and_key_are_its_examples_own(some):
+    for targets in ("untargeted", "random", "all"):
+        every = rows.rows_of(some, targets, seed=3)
+        keys = jax.random.key_data(rows.keys_of(some, every, seed=3))
+        part = some._replace(images=some.images[4:1:-1], labels=some.labels[4:1:-1], index=some.index[4:1:-1])
+        few = rows.rows_of(part, targets, seed=3)
+        known = {
+            (some.index[place], target): key.tolist()
+            for place, target, key in zip(every.place, every.target, keys, strict=True)
+        }
+        assert len({tuple(key) for key in known.values()}) == len(every.place)
+        for place, target, key in zip(
+            few.place, few.target, jax.random.key_data(rows.keys_of(part, few, seed=3)), strict=True
+        ):
+            assert known[part.index[place], target] == key.tolist()
+        assert (jax.random.key_data(rows.keys_of(some, every, seed=4)) != keys).any()
+
+
 def test_a_row_tells_the_truth_about_its_saved_image(trained, some, everything):
     table, model = everything.table.to_pandas(), trained.model
     assert len(table) == 12

@@ -1,0 +1,37 @@
+"""A command line read by tyro, with every mistake as one line."""
+
+import contextlib
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+
+def read(parse: Any, *arguments: Any, **options: Any) -> Any:
+    """What `parse`, a function of tyro's, returns of these arguments.
+
+    Raises:
+      ValueError: what came is no such command line; in one line, without the parser's frame and advice.
+      SystemExit: help was asked for, and is printed.
+    """
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return parse(*arguments, **options)
+    except SystemExit as stop:
+        if stop.code:
+            raise ValueError(_one_line(complaint.getvalue())) from None
+        raise
+
+
+def read_type(kind: type, arguments: Sequence[str]) -> Any:
+    """A frozen dataclass of the flags in `arguments`. Raises ValueError as `read` does."""
+    return read(tyro.cli, kind, args=arguments, prog="cwjax")
+
+
+def _one_line(box: str) -> str:
+    rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
+    until = next((i for i, row in enumerate(rows) if row.startswith("─")), len(rows))
+    return re.sub(r"\s+", " ", " ".join(rows[:until])).strip() or box.strip()

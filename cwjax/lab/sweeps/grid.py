@@ -1,0 +1,180 @@
+"""What a sweep is asked for: axes of values, and the configurations that they span.
+
+The same frozen dataclass is the command line (`--confidence 0 10 20`), the file (`confidence = [0, 10, 20]`) and what
+is hashed.
+"""
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from cwjax.checks import check_number
+from cwjax.lab import attacking, parsing, store
+from cwjax.lab.rows import Targets
+
+EXAMPLES = CHUNK = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Axes, each with any number of values; and what all configurations share. An axis that is left out has one value:
+    of a setting the attack's own.
+    """
+
+    model: tuple[str, ...] = ()  # folders that `cwjax train` wrote, zoo:NAME, or MODULE:FUNCTION
+    data: tuple[str, ...] = ()  # whose test images (mnist5k)
+    attack: tuple[str, ...] = ()  # by name, see `cwjax attack` (l2)
+    targets: tuple[Targets, ...] = ()  # see `cwjax attack` (untargeted)
+    seed: tuple[int, ...] = ()  # of the targets drawn and of the attack (0)
+    precision: tuple[Literal["bfloat16", "tensorfloat32", "highest"], ...] = ()  # of the search (highest)
+    # The settings of an attack; each goes to the attacks that have it. See `cwjax attack`.
+    objective: tuple[str, ...] = ()
+    box: tuple[str, ...] = ()
+    optimizer: tuple[str, ...] = ()
+    confidence: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
+    search_steps: tuple[int, ...] = ()
+    initial_c: tuple[float, ...] = ()
+    largest_c: tuple[float, ...] = ()
+    learning_rate: tuple[float, ...] = ()
+    starts: tuple[int, ...] = ()
+    radius: tuple[float, ...] = ()
+    examples: int | None = None  # the first test images (100)
+    chunk: int | None = None  # examples in a unit, which is what a fault can cost (100)
+    width: int | None = None  # rows attacked at once; left out: as `cwjax attack` takes
+    rounded: bool = False  # 8-bit pixels, and those repaired that this breaks
+
+
+_SETTINGS = tuple(field.name for field in dataclasses.fields(attacking.Settings))
+_DEFAULTS = {"data": ("mnist5k",), "attack": ("l2",), "targets": ("untargeted",), "seed": (0,)}
+_DEFAULTS |= {"precision": ("highest",), "examples": EXAMPLES, "chunk": CHUNK}
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """One value of every axis."""
+
+    model: str
+    data: str
+    targets: Targets
+    seed: int
+    attack: str
+    settings: attacking.Settings  # complete: None where the attack has no such setting
+    precision: str
+    rounded: bool
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of all values."""
+        return store.fingerprint(dataclasses.asdict(self))
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The values under the names of the axes."""
+        flat = dataclasses.asdict(self)
+        return {key: value for key, value in flat.items() if key != "settings"} | flat["settings"]
+
+
+def read(file: Path | None, told: Sweep = Sweep()) -> tuple[Sweep, ...]:
+    """The sweeps of a TOML file: one, or one for each of its `[[grid]]` tables on top of what stands above them.
+
+    Args:
+      file: keys are the fields of Sweep; an axis takes a value or a list of values. None: no file.
+      told: what the command line says, which comes before what the file says.
+
+    Raises:
+      ValueError: the file is no TOML, or says what no sweep has; something is missing or out of range.
+      OSError: it cannot be read.
+    """
+    tables = [_table(file, table) for table in _tables(file)] if file else [Sweep()]
+    return tuple(_complete(over(told, table)) for table in tables)
+
+
+def configurations(sweep: Sweep) -> list[Configuration]:
+    """Every combination, in the order of the axes, the last one fastest. Combinations that differ only in settings
+    that their attack does not have are one.
+
+    Raises:
+      ValueError: see `attacking.resolved`.
+    """
+    axes = {name: getattr(sweep, name) for name in _SETTINGS if getattr(sweep, name)}
+    first = attacking.Settings(**{name: values[0] for name, values in axes.items()})
+    attacking.resolved(sweep.attack, first)  # says which attack goes without which setting
+    found: dict[Configuration, None] = {}
+    for model, data, targets, seed, precision, attack in itertools.product(
+        sweep.model, sweep.data, sweep.targets, sweep.seed, sweep.precision, sweep.attack
+    ):
+        having = {name: axes[name] for name in axes if getattr(attacking.ATTACKS[attack].own, name) is not None}
+        for values in itertools.product(*having.values()):
+            told = attacking.Settings(**dict(zip(having, values, strict=True)))
+            settings = attacking.resolved((attack,), told)[attack]
+            one = Configuration(model, data, targets, seed, attack, settings, precision, sweep.rounded)
+            found[one] = None
+    return list(found)
+
+
+def differing(columns: Sequence[dict[str, Any]]) -> list[str]:
+    """The axes that tell these configurations' columns apart: those with several values for one attack."""
+    attacks = {one["attack"] for one in columns}
+    own = [[one for one in columns if one["attack"] == attack] for attack in attacks]
+    names = [name for name in columns[0] if any(len({one[name] for one in some}) > 1 for some in own)]
+    return [*(["attack"] if len(attacks) > 1 else []), *names]
+
+
+def _tables(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file} is no TOML file: {error}") from error
+    except OSError as error:
+        raise OSError(f"cannot read {file}: {error.strerror}") from error
+    grids = content.pop("grid", [{}])
+    if not isinstance(grids, list) or not all(isinstance(table, dict) for table in grids):
+        raise ValueError(f"{file}: grid must be tables that are each headed [[grid]]")
+    return [content | table for table in grids]
+
+
+def _table(file: Path, table: dict[str, Any]) -> Sweep:
+    """The table, read as the flags that it stands for."""
+    flags = []
+    for name, value in table.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(value, bool):
+            flags.append(flag if value else flag.replace("--", "--no-", 1))
+            continue
+        values = value if isinstance(value, list) else [value]
+        if bad := [each for each in values if isinstance(each, bool) or not isinstance(each, str | int | float)]:
+            raise ValueError(f"{file}: {name} takes text and numbers, got {bad[0]!r}")
+        flags += [flag, *map(str, values)]
+    try:
+        return parsing.read_type(Sweep, flags)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
+
+
+def over(told: Sweep, below: Sweep) -> Sweep:
+    """What is told, and the rest from below."""
+    empty = Sweep()
+    given = {name: value for name, value in dataclasses.asdict(told).items() if value != getattr(empty, name)}
+    return dataclasses.replace(below, **given)
+
+
+def _complete(sweep: Sweep) -> Sweep:
+    """With the values of what was left out, but for settings. Raises ValueError where one is wrong."""
+    missing = {name: value for name, value in _DEFAULTS.items() if getattr(sweep, name) in ((), None)}
+    sweep = dataclasses.replace(sweep, **missing)
+    if not sweep.model:
+        raise ValueError("a sweep needs a --model, such as zoo:mnist_cnn: see `cwjax attack --help`")
+    for name in ("examples", "chunk", *(["width"] if sweep.width is not None else [])):
+        check_number(f"--{name}", getattr(sweep, name), least=1)
+    for seed in sweep.seed:
+        check_number("--seed", seed, least=0, most=2**32 - 1)
+    axes: dict[str, Sequence[Any]] = {name: value for name, value in vars(sweep).items() if isinstance(value, tuple)}
+    for name, values in axes.items():
+        if len(set(values)) < len(values):
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag} takes different values, got {' '.join(map(str, values))}")
+    return sweep

@@ -1,0 +1,131 @@
+"""The table of a sweep: every row of every configuration, in order, with nothing in it that depends on how it was run.
+
+from cwjax.lab.sweeps import results
+
+table = results.table(Path("runs/grid"))         # a pyarrow.Table; .to_pandas() of it is a DataFrame
+results.query(Path("runs/grid"), "select attack, confidence, avg(l2) from results where success group by all")
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_type_hints
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cwjax.lab import attacking, store
+from cwjax.lab.sweeps import working
+from cwjax.lab.sweeps.grid import Configuration, differing
+from cwjax.lab.sweeps.units import Plan
+from cwjax.lab.sweeps.vault import Vault
+
+PLAN, TABLE = "sweep.json", "results.parquet"
+_KINDS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+_SUMS = """count(*) as rows, round(100 * avg(success::int), 2) as "success %",
+round(avg(distance) filter (success), 4) as "mean distance", round(median(distance) filter (success), 4) as
+"median distance", sum(backwards)::bigint as gradients from results group by all order by min(row)"""
+
+
+class Missing(NamedTuple):
+    """Units that the table lacks."""
+
+    units: int
+    of: int
+
+
+def record(plan: Plan, folder: Path) -> None:
+    """Writes down which units the table is made of."""
+    entries = [
+        {
+            "digest": configuration.digest,
+            "configuration": dataclasses.asdict(configuration),
+            "columns": configuration.columns,
+            "units": [unit.digest for unit in units],
+        }
+        for configuration, units in zip(plan.configurations, plan.units, strict=True)
+    ]
+    store.write_json(folder / PLAN, {"configurations": entries})
+
+
+def table(folder: Path) -> tuple[pa.Table, Missing]:
+    """The rows that are done, and how many units are missing. Every unit is checked; those that are not what was kept
+    are put into quarantine, and are missing.
+
+    Rows come in the order of the configurations, their examples and targets. Beside the columns of `cwjax attack` there
+    are `row` (int64, the row's place), `configuration` and `unit` (twelve digits of their SHA-256) and the axes of the
+    sweep; null where an attack has no such setting.
+
+    Raises:
+      FileNotFoundError: there is no sweep in the folder.
+      store.CorruptFile: what the sweep consists of cannot be read.
+    """
+    path, vault, parts, missing, total = folder / PLAN, Vault(folder), [], 0, 0
+    if not path.is_file():
+        raise FileNotFoundError(f"no sweep in {folder} ({PLAN} is missing): run `cwjax sweep … --out {folder}` first")
+    try:
+        entries = [
+            (entry["digest"], entry["columns"], entry["units"]) for entry in store.read_json(path)["configurations"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise store.CorruptFile(f"{path} is damaged ({error!r}): run the sweep again") from error
+    for digest, columns, units in entries:
+        for unit in units:
+            total += 1
+            files = vault.get(unit)
+            if files is None:
+                missing += 1
+                continue
+            parts.append(_described(working.table(files), {"configuration": digest[:12], "unit": unit[:12]} | columns))
+    if not parts:
+        raise FileNotFoundError(f"no unit of the sweep in {folder} is done: run it first")
+    whole = pa.concat_tables(parts, promote_options="permissive")
+    return whole.add_column(0, "row", pa.array(range(len(whole)), pa.int64())), Missing(missing, total)
+
+
+def write(folder: Path) -> Missing:
+    """Writes the table as FOLDER/results.parquet."""
+    whole, missing = table(folder)
+    with store.atomically(folder / TABLE) as temporary:
+        pq.write_table(whole, temporary)
+    return missing
+
+
+def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
+    """What DuckDB answers, asked about the table `results`; and which units that lacks.
+
+    Args:
+      folder: of the sweep.
+      sql: the question; None: a line for each configuration, with the axes along which they differ.
+
+    Raises:
+      ValueError: DuckDB does not understand the question.
+      FileNotFoundError, store.CorruptFile: see `table`.
+    """
+    import duckdb
+
+    results, missing = table(folder)
+    if sql is None:
+        entries = results.select(list(_axes())).group_by(list(_axes())).aggregate([]).to_pylist()
+        sql = f"select {', '.join(['configuration', *differing(entries)])}, {_SUMS}"
+    with duckdb.connect() as connection:
+        connection.register("results", results)
+        try:
+            answer = connection.sql(sql)
+            return (pa.table({}) if answer is None else answer.to_arrow_table()), missing  # None: it was no question
+        except duckdb.Error as error:
+            raise ValueError(f"DuckDB: {' '.join(str(error).split())}") from error
+
+
+def _axes() -> dict[str, pa.DataType]:
+    """The columns that a configuration gives, and their types."""
+    hints = get_type_hints(Configuration)
+    plain = {name: _KINDS.get(hint, pa.string()) for name, hint in hints.items() if name != "settings"}
+    return plain | {name: _KINDS[get_args(hint)[0]] for name, hint in get_type_hints(attacking.Settings).items()}
+
+
+def _described(rows: pa.Table, columns: dict[str, Any]) -> pa.Table:
+    """The rows with the configuration's columns before their own."""
+    kinds = {"configuration": pa.string(), "unit": pa.string()} | _axes()
+    own = rows.drop_columns([name for name in columns if name in rows.column_names])
+    given = {name: pa.array([value] * len(rows), kinds[name]) for name, value in columns.items()}
+    return pa.table(given | {name: own[name] for name in own.column_names})

@@ -1,0 +1,172 @@
+"""The pieces of a sweep: one configuration on one chunk of examples each, named by what decides its rows."""
+
+import dataclasses
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+import cwjax
+from cwjax.lab import data, store
+from cwjax.lab.data import Dataset
+from cwjax.lab.rows import logits_of
+from cwjax.lab.subjects import model_of
+from cwjax.lab.sweeps import grid
+from cwjax.lab.sweeps.grid import Configuration, Sweep
+from cwjax.models import Model
+
+_DECIDING = ("*.py", "attacks/*.py", "lab/attacking.py", "lab/rows.py", "lab/nets.py")  # sources below cwjax/
+_COMPUTING = ("jax", "jaxlib", "optax", "numpy")  # packages
+
+
+class Unit(NamedTuple):
+    """One configuration on some consecutive examples."""
+
+    digest: str  # SHA-256 of all that decides its rows
+    configuration: Configuration
+    start: int  # of its examples in the test set
+    stop: int
+    chunk: int  # examples that a full unit of the sweep has
+    width: int | Literal["auto"]
+    data_folder: Path | None
+
+
+class Plan(NamedTuple):
+    """A sweep, cut up. Units of equal content are one."""
+
+    configurations: list[Configuration]
+    units: list[list[Unit]]  # of each configuration, in the order of its examples
+
+    @property
+    def all(self) -> list[Unit]:
+        """Every unit once."""
+        return list({unit.digest: unit for each in self.units for unit in each}.values())
+
+
+class Content(NamedTuple):
+    """A model or data as it was read, and the SHA-256 of what was read."""
+
+    value: Any
+    digest: str
+
+
+def plan(sweeps: Sequence[Sweep], data_folder: Path | None = None) -> Plan:
+    """The units of some sweeps. Reads every model and all data.
+
+    Raises:
+      ValueError: no such model or setting; more examples than there are; a model that does not fit the data or the
+        first chunk, see `cwjax.validate`.
+      data.MissingData, data.CorruptData, store.CorruptFile: see `data.load` and `training.load`.
+    """
+    units: dict[Configuration, list[Unit]] = {}
+    for sweep in sweeps:
+        for configuration in grid.configurations(sweep):
+            if configuration in units:
+                continue
+            _check(configuration, sweep, data_folder)
+            count, chunk = int(sweep.examples or 0), int(sweep.chunk or 0)
+            bounds = [(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+            units[configuration] = [
+                Unit(
+                    digest=digest_of(configuration, start, stop, data_folder),
+                    configuration=configuration,
+                    start=start,
+                    stop=stop,
+                    chunk=chunk,
+                    width=sweep.width or "auto",
+                    data_folder=data_folder,
+                )
+                for start, stop in bounds
+            ]
+    return Plan(list(units), list(units.values()))
+
+
+def digest_of(configuration: Configuration, start: int, stop: int, data_folder: Path | None) -> str:
+    """The SHA-256 of the configuration with contents in the place of names, the examples and the code."""
+    return store.fingerprint(
+        dataclasses.asdict(configuration)
+        | {
+            "model": model_named(configuration.model).digest,
+            "data": _examples_digest(configuration.data, start, stop, data_folder),
+            "code": code(),
+        }
+    )
+
+
+@functools.cache
+def model_named(name: str) -> Content:
+    """The model, read once in a process. Its content is its weights, and the name of its network or the source of the
+    module that it is from.
+    """
+    model, card = model_of(name)
+    leaves = [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(model.params)]
+    structure = str(jax.tree.structure(model.params))
+    source = card.get("net") or inspect.getsource(importlib.import_module(name.partition(":")[0]))
+    return Content(model, store.fingerprint([leaves, structure, source]))
+
+
+@functools.cache
+def data_named(name: str, folder: Path | None) -> Dataset:
+    """The test images, read once in a process."""
+    return data.load(name, "test", folder)
+
+
+def examples_of(unit: Unit) -> Dataset:
+    """The examples of a unit."""
+    return _some(data_named(unit.configuration.data, unit.data_folder), unit.start, unit.stop)
+
+
+@functools.cache
+def code() -> str:
+    """The SHA-256 of the sources, and of the versions of packages, that decide a result."""
+    digest, root = hashlib.sha256(), Path(cwjax.__file__).parent
+    for file in sorted(file for pattern in _DECIDING for file in root.glob(pattern)):
+        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    versions = [importlib.metadata.version(name) for name in _COMPUTING]
+    return store.fingerprint([cwjax.__version__, digest.hexdigest(), versions])
+
+
+@functools.cache
+def _examples_digest(name: str, start: int, stop: int, folder: Path | None) -> str:
+    some = _some(data_named(name, folder), start, stop)
+    return store.fingerprint(
+        [*map(store.fingerprint, (some.images, some.labels, some.index)), len(some.classes)],
+    )
+
+
+def _some(dataset: Dataset, start: int, stop: int) -> Dataset:
+    return dataset._replace(
+        images=dataset.images[start:stop], labels=dataset.labels[start:stop], index=dataset.index[start:stop]
+    )
+
+
+def _check(configuration: Configuration, sweep: Sweep, folder: Path | None) -> None:
+    """Raises ValueError where the configuration's model does not go with its data, or there are too few examples."""
+    dataset, count = data_named(configuration.data, folder), int(sweep.examples or 0)
+    if count > len(dataset.labels):
+        raise ValueError(f"--examples {count} is more than the {len(dataset.labels)} test images of {dataset.name}")
+    _validate(configuration.model, configuration.data, min(count, int(sweep.chunk or 0)), folder)
+
+
+@functools.cache
+def _validate(model: str, name: str, count: int, folder: Path | None) -> None:
+    """`cwjax.validate` on the first examples, less those that the model answers with NaN: they are a result."""
+    some = _some(data_named(name, folder), 0, count)
+    network: Model = cwjax.in_precision(model_named(model).value, "highest")
+    finite = np.isfinite(some.images.reshape(count, -1)).all(1)
+    try:
+        finite &= np.isfinite(logits_of(network, some.images)).all(1)
+    except Exception:  # whatever a model may raise: validate says it in words of its own
+        finite &= True
+    if not finite.any():
+        raise ValueError(
+            f"--model {model} gives NaN or infinite logits for all of the first {count} examples of {name}"
+        )
+    cwjax.validate(network, some.images[finite], cwjax.untargeted(some.labels[finite]))

@@ -1,0 +1,175 @@
+"""Doing the units: one, or all that nobody has done."""
+
+import contextlib
+import dataclasses
+import errno
+import io
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import cwjax
+from cwjax.lab import attacking, environment
+from cwjax.lab.rows import Attacked, rows_of
+from cwjax.lab.sweeps import leases, units
+from cwjax.lab.sweeps.events import Events
+from cwjax.lab.sweeps.units import Unit
+from cwjax.lab.sweeps.vault import Vault
+
+ROWS, ARRAYS = "rows.parquet", "arrays.npz"
+
+_PAUSE = 1.0  # seconds between two looks at units that others are at
+_ROOM = 2  # bytes of free disk for each byte of a unit's images, before it is begun
+
+
+class Full(OSError):  # noqa: N818 - it says what is the matter
+    """The disk is full; the message says what to do."""
+
+
+class Watcher(NamedTuple):
+    """Whom a worker tells. Every function may do nothing."""
+
+    turn: Callable[[Unit, cwjax.Status], Any] = lambda unit, status: None  # a turn of the engine is over
+    done: Callable[[Unit, dict[str, Any]], Any] = lambda unit, facts: None  # a unit is, with its facts; by anybody
+    failed: Callable[[Unit, str], Any] = lambda unit, why: None  # a unit raised an error, and is given up
+
+
+def work(folder: Path, todo: Sequence[Unit], watcher: Watcher = Watcher()) -> None:
+    """Does the units, each unless it is done; waits for those that another worker is at, and does what one that has
+    died was at. Returns when all are done or have failed here.
+
+    Args:
+      folder: of the sweep.
+      todo: units, in this order.
+      watcher: is told what happens.
+
+    Raises:
+      Full: the disk is full. What is done is kept.
+      OSError: the folder cannot be written to.
+    """
+    vault, left = Vault(folder), list(todo)
+    while left:
+        waiting = []
+        for unit in left:
+            if not vault.has(unit.digest):
+                with disk(folder), leases.held(folder / "leases", unit.digest) as mine:
+                    why = _tried(unit, vault, watcher) if mine and not vault.has(unit.digest) else None
+                if why:
+                    watcher.failed(unit, why)
+                    continue
+            facts = vault.facts(unit.digest) if vault.has(unit.digest) else None
+            if facts is None:
+                waiting.append(unit)
+            else:
+                watcher.done(unit, facts)
+        if len(waiting) == len(left):
+            time.sleep(_PAUSE)
+        left = waiting
+    leases.tidy(folder / "leases", vault.has)
+
+
+def attacked(unit: Unit, watch: Callable[[cwjax.Status], Any] = lambda status: None) -> Attacked:
+    """What the unit's attack gives on its examples.
+
+    Raises:
+      ValueError: this machine has another model, other data or other code than the one that named the unit.
+    """
+    configuration = unit.configuration
+    if units.digest_of(configuration, unit.start, unit.stop, unit.data_folder) != unit.digest:
+        raise ValueError(
+            f"{platform.node()} has another {configuration.model}, {configuration.data} or cwjax than the machine that "
+            "planned this sweep: give both the same"
+        )
+    return attacking.results(
+        units.model_named(configuration.model).value,
+        units.examples_of(unit),
+        configuration.attack,
+        configuration.settings,
+        targets=configuration.targets,
+        seed=configuration.seed,
+        width=unit.width,
+        precision=configuration.precision,
+        rounded=configuration.rounded,
+        watch=watch,
+        room=unit.chunk,
+    )
+
+
+@contextlib.contextmanager
+def disk(folder: Path) -> Iterator[None]:
+    """While the block runs, a disk without space is an error that says what to do: Full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise Full(
+            f"the disk of {folder} is full: what is done is kept and nothing is half-written; free some space and run "
+            "the same command again"
+        ) from error
+
+
+def _tried(unit: Unit, vault: Vault, watcher: Watcher) -> str | None:
+    """Does the unit and keeps what came of it. What went wrong, if it raised an error of its own."""
+    events, began = Events(vault.folder), time.monotonic()
+    vault.sweep_up(unit.digest)
+    events.tell("began", unit=unit.digest)
+    try:
+        _preflight(unit, vault)
+        result = attacked(unit, lambda status: watcher.turn(unit, status))
+        facts = _facts(unit, result) | {"seconds": time.monotonic() - began, "compiling": result.seconds["compile"]}
+        kept = vault.put(unit.digest, _files(result), facts)
+    except OSError as error:
+        events.tell("stopped", unit=unit.digest, why=str(error))
+        raise
+    except Exception as error:  # of this unit; the others may do better
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        events.tell("failed", unit=unit.digest, why=why)
+        return why
+    except BaseException:
+        events.tell("stopped", unit=unit.digest)
+        raise
+    events.tell("done" if kept else "was done", unit=unit.digest, **facts)
+    return None
+
+
+def _preflight(unit: Unit, vault: Vault) -> None:
+    """Raises OSError where the disk has no room for what the unit will write."""
+    dataset, configuration = units.examples_of(unit), unit.configuration
+    rows = len(rows_of(dataset, configuration.targets, seed=configuration.seed).place)
+    if shutil.disk_usage(vault.folder).free < _ROOM * rows * dataset.images[0].nbytes:
+        raise OSError(errno.ENOSPC, "no space left")
+
+
+def _files(result: Attacked) -> dict[str, bytes]:
+    rows, arrays = io.BytesIO(), io.BytesIO()
+    pq.write_table(result.table, rows)
+    names = {name: result.table[name].to_numpy() for name in ("index", "target")}
+    np.savez_compressed(arrays, adversarial=result.adversarial, **names)
+    return {ROWS: rows.getvalue(), ARRAYS: arrays.getvalue()}
+
+
+def _facts(unit: Unit, result: Attacked) -> dict[str, Any]:
+    """How the rows came to be: what is no part of the results, and nobody compares."""
+    success = result.table["success"].to_numpy()
+    return {
+        "rows": len(success),
+        "successes": int(success.sum()),
+        "gradients": int(result.table["backwards"].to_numpy().sum()),
+        "configuration": dataclasses.asdict(unit.configuration),
+        "examples": [unit.start, unit.stop],
+        "host": platform.node(),
+        "environment": environment.describe(),
+    }
+
+
+def table(files: dict[str, bytes]) -> pa.Table:
+    """The rows of a unit's files."""
+    return pq.read_table(io.BytesIO(files[ROWS]))
