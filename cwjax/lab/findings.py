@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int
 
 from cwjax import comparing
 from cwjax.metrics import summarise
+from cwjax.validity.checking import Diagnosis
 
 NORMS = {
     "l0": ("L0", "how many pixels changed at all"),
@@ -38,6 +39,7 @@ class Run(NamedTuple):
     adversarial: Float32[np.ndarray, "R H W C"]  # in [0, 1]; the clean image where the attack failed
     classes: tuple[str, ...]  # what each label means
     seconds: dict[str, float]  # stage -> seconds; "attack" is shown in the main table
+    diagnosis: Diagnosis | None = None  # None: nobody checked
 
     @property
     def name(self) -> str:

@@ -69,6 +69,7 @@ def write(runs: Sequence[Run], about: About, folder: Path) -> Path:
     content = {
         "about": about,
         "runs": runs,
+        "diagnoses": {run.name: run.diagnosis for run in runs if run.diagnosis},
         "verdicts": {run.name: verdict(run, found) for run, found in each},
         "misclassified": misclassified(columns[0]),
         "attempts": len(finite),
