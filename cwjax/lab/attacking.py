@@ -210,7 +210,7 @@ def run(
         more columns.
       rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
         more columns.
-      checks: whether to ask if the numbers can be believed, see `cwjax.diagnose`.
+      checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
 
     Raises:
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
@@ -298,6 +298,9 @@ def results(
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
     seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
+    diagnosis = diagnosed(highest, attack, settings, clean, goal, result, seed=seed) if checks else None
+    if diagnosis:
+        seconds["checks"] = diagnosis.cost.seconds
     if rounded:
         began = time.monotonic()
         result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **parts))
@@ -306,9 +309,6 @@ def results(
         seconds["rounding"] = time.monotonic() - began
 
     result, columns = jax.tree.map(np.asarray, (result, columns))
-    diagnosis = diagnosed(highest, attack, settings, clean, goal, result, seed=seed) if checks else None
-    if diagnosis:
-        seconds["checks"] = diagnosis.cost.seconds
     adversarial = result.x
     table = table_of(highest, dataset, attack, rows, goal, clean, adversarial, result, columns)
     if targets in ("best", "worst"):

@@ -31,7 +31,7 @@ from cwjax.objectives import logit_margin, margin
 from cwjax.runners import by_rows, lanes, result_of
 from cwjax.searches import Bracket
 
-SHARE, LEAST = 0.05, 4  # the subset that an attack is run on again: a share of the examples, and at least so many
+SHARE, LEAST = 0.05, 8  # the subset that a longer attack is run on: a share of the examples, and at least so many
 RADII = (0.9, 1.5, 3.0, 6.0)  # that PGD is run within, of the distance found; the first is where it should fail
 _STEPS_AT_ONCE = 50
 WEAKER = {"fgsm": functools.partial(fgsm), "pgd": functools.partial(pgd, steps=20, relative_step=0.1)}
@@ -94,6 +94,12 @@ class Case:
         return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, self.goal))
 
     @functools.cached_property
+    def bounds(self) -> tuple[Array, Array]:
+        """The lower and the upper bound of every element: [*S], in x's dtype."""
+        lower, upper = (np.broadcast_to(np.asarray(bound), self.x.shape[1:]) for bound in (self.lower, self.upper))
+        return jnp.asarray(lower, self.x.dtype), jnp.asarray(upper, self.x.dtype)
+
+    @functools.cached_property
     def everyone(self) -> np.ndarray:
         """The places of all examples."""
         return np.arange(len(self.x))
@@ -111,24 +117,29 @@ class Case:
         return ~((lead > 0) & (lead >= self.confidence))
 
     @functools.cached_property
-    def few(self) -> np.ndarray:
+    def some(self) -> np.ndarray:
         """The subset, drawn from the examples that have something to be attacked for; from all if there are none."""
         pool = np.flatnonzero(self.open) if self.open.any() else self.everyone
         order = np.asarray(jax.random.permutation(self.key, len(pool)))
-        return np.sort(pool[order[: max(LEAST, math.ceil(SHARE * len(pool)))]])
+        return pool[order[: max(LEAST, math.ceil(SHARE * len(pool)))]]
+
+    @property
+    def few(self) -> np.ndarray:
+        """A few of the subset, however large it is."""
+        return self.some[:LEAST]
 
     @functools.cached_property
     def path(self) -> Seen:
-        """The attack on the subset, step by step."""
-        return self._followed(self.numbers)
+        """The attack on a few, step by step."""
+        return self._followed(self.numbers, self.few)
 
     @functools.cached_property
     def longer_path(self) -> Seen:
         """The longer attack on the subset."""
-        return self._followed(self.longer)
+        return self._followed(self.longer, self.some)
 
-    def _followed(self, numbers: Mapping[str, Any]) -> Seen:
-        keys, x, goal = self.rows(self.few)
+    def _followed(self, numbers: Mapping[str, Any], places: np.ndarray) -> Seen:
+        keys, x, goal = self.rows(places)
         states, parts = _begun(self.attack, dict(numbers), keys, x, goal), []
         while not parts or not parts[-1].done[-1].all():
             states, part = _followed(self.model, self.attack, dict(numbers), self.box, x, goal, states)
@@ -138,8 +149,8 @@ class Case:
 
     @functools.cached_property
     def first_slopes(self) -> np.ndarray:
-        """The largest element of what the model adds to the attack's own gradient at its first step, on the subset;
-        nan where there is nothing to do.
+        """The largest element of what the model adds to the attack's own gradient at its first step, on a few; nan
+        where there is nothing to do.
         """
         keys, x, goal = self.rows(self.few)
         self.spend(2 * len(x), 2 * len(x))
@@ -148,8 +159,9 @@ class Case:
     def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str) -> Result:
         """A weaker attack on some examples, each within a radius."""
         keys, x, goal = self.rows(places)
-        bounds = (self.lower, self.upper)
-        result = _within(self.model, keys, x, goal, jnp.asarray(radius), self.confidence, bounds, name=name, norm=norm)
+        result = _within(
+            self.model, keys, x, goal, jnp.asarray(radius), self.confidence, self.bounds, name=name, norm=norm
+        )
         self.spend(result.forwards.sum(), result.backwards.sum())
         return jax.tree.map(np.asarray, result)
 
@@ -157,29 +169,27 @@ class Case:
         """Noise within a radius around some examples, `count` draws each: margins and distances, both [R, count]."""
         keys, x, goal = self.rows(places)
         self.spend(count * len(x))
-        bounds = (self.lower, self.upper)
-        drawn = _drawn(self.model, keys, x, goal, jnp.asarray(radius), bounds, norm=self.norm, count=count)
+        drawn = _drawn(self.model, keys, x, goal, jnp.asarray(radius), self.bounds, norm=self.norm, count=count)
         return tuple(np.asarray(each) for each in drawn)
 
     def rounded(self, places: np.ndarray) -> tuple[Result, Rounding]:
         """Some of the results with 8-bit values, repaired."""
         keys, x, goal = self.rows(places)
         result = jax.tree.map(lambda leaf: jnp.asarray(leaf[places]), self.result)
-        bounds = (self.lower, self.upper)
-        after, cost = _rounded(self.model, keys, x, goal, result, self.confidence, bounds, norm=self.norm)
+        after, cost = _rounded(self.model, keys, x, goal, result, self.confidence, self.bounds, norm=self.norm)
         self.spend((after.forwards - result.forwards).sum(), (after.backwards - result.backwards).sum())
         return jax.tree.map(np.asarray, (after, cost))
 
     @functools.cached_property
     def reach(self) -> np.ndarray:
         """The distance of each example; where it was not fooled, half the size of the box: float32 [B]."""
-        sides = jnp.broadcast_to(jnp.asarray(self.upper) - jnp.asarray(self.lower), self.x.shape[1:])
-        extent = float(DISTANCES[self.norm].measure(sides.astype(wide(self.x))))
+        lower, upper = (bound.astype(wide(self.x)) for bound in self.bounds)
+        extent = float(DISTANCES[self.norm].measure(upper - lower))
         return np.where(self.result.success, self.result.distance, extent / 2).astype(np.float32)
 
     @functools.cached_property
     def climbs(self) -> np.ndarray:
-        """What PGD comes to on the subset within each of RADII: distances [4, R], inf where it fails."""
+        """What PGD comes to on a few within each of RADII: distances [4, R], inf where it fails."""
         radius = np.concatenate([share * self.reach[self.few] for share in RADII])
         found = self.within("pgd", np.tile(self.few, len(RADII)), radius, self.norm)
         return found.distance.reshape(len(RADII), -1)
@@ -297,7 +307,7 @@ def _within(model, keys, x, goal, radius, confidence, bounds, *, name, norm) -> 
 
 @functools.partial(jax.jit, static_argnames=("norm", "count"))
 def _drawn(model, keys, x, goal, radius, bounds, *, norm, count):
-    lower, upper = (jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape[1:]) for bound in bounds)
+    lower, upper = (bound.astype(wide(x)) for bound in bounds)
 
     def one(key, x, goal, radius):
         clean = x.astype(wide(x))

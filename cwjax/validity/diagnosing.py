@@ -131,7 +131,7 @@ CHECKS = {
     ),
     "too_short": Rule(
         of_attack.too_short,
-        "is the mean share by which the longer attack comes closer",
+        "is the mean share by which the longer attack comes closer, less a standard error",
         warn=0.01,
         fail=0.1,
         source=f"{_CHECKLIST}, section 5.4: doubling the steps; 1 %",
@@ -192,7 +192,7 @@ def diagnose(
 ) -> Diagnosis:
     """Whether the result of an attack can be believed: every check of CHECKS, each with its number and advice.
 
-    It runs the attack again on a subset, a twentieth of the examples and at least four, and a longer one; looks at
+    It follows the attack again on eight examples, and a longer one on a twentieth of all and at least eight; looks at
     the model; and lets weaker attacks try. Driven from the host: do not put it under `jax.jit`. For instance:
 
         diagnosis = cw.diagnose(

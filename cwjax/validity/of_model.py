@@ -22,7 +22,8 @@ def randomised(case: Case) -> Measured:
 def batch_dependent(case: Case) -> Measured:
     """Whether an input is answered alike alone and in a batch, of the other inputs and the negatives of them all."""
     _, x, _ = case.rows(case.few)
-    negatives = jnp.asarray(case.lower, x.dtype) + jnp.asarray(case.upper, x.dtype) - x
+    lower, upper = case.bounds
+    negatives = (lower + upper)[None] - x
     together = _normalised(case.model.apply(case.model.params, jnp.concatenate([x, negatives])))[: len(x)]
     alone = _normalised(np.stack([np.asarray(case.model(each)) for each in x]))
     case.spend(3 * len(x))
@@ -53,13 +54,14 @@ def saturated_softmax(case: Case) -> Measured:
 def unstable_loss(case: Case) -> Measured:
     """By how much the margin changes in a small box other than the slope says."""
     _, x, goal = case.rows(case.few)
-    sides = (jnp.asarray(case.upper, x.dtype) - jnp.asarray(case.lower, x.dtype)) * _WIDTH
-    noise = sides * jax.random.uniform(case.key, (_DRAWS, *x.shape), x.dtype, -0.5, 0.5)
-    moved = jnp.clip(x + noise, case.lower, case.upper)
+    lower, upper = case.bounds
+    noise = _WIDTH * jax.random.uniform(case.key, (_DRAWS, *x.shape), x.dtype, -0.5, 0.5)
+    within = jax.vmap(lambda x, noise: jnp.clip(x + (upper - lower) * noise, lower, upper))
+    moved = jax.vmap(within, (None, 0))(x, noise)
     repeated = jax.tree.map(lambda leaf: jnp.tile(leaf, _DRAWS), goal)
     lead = _margins(case.model, moved.reshape(-1, *x.shape[1:]), repeated).reshape(_DRAWS, -1)
     case.spend(_DRAWS * len(x))
-    lead, change = np.asarray(lead), np.asarray(moved - x).reshape(_DRAWS, len(x), -1)
+    lead, change = np.asarray(lead), np.asarray(moved - x[None]).reshape(_DRAWS, len(x), -1)
     foreseen = np.einsum("drn,rn->dr", change, case.slopes.slope[case.few].reshape(len(x), -1))
     typical = max(float(np.abs(case.slopes.margin[case.few]).mean()), np.finfo(np.float32).tiny)
     each = np.abs(lead - case.slopes.margin[case.few] - foreseen).mean(0) / typical
@@ -68,12 +70,12 @@ def unstable_loss(case: Case) -> Measured:
 
 def not_finite(case: Case) -> Measured:
     """Examples that were given up for a NaN, and inputs of the box at which the model gives one."""
-    low, high = (
-        jnp.broadcast_to(jnp.asarray(bound, case.x.dtype), case.x.shape[1:]) for bound in (case.lower, case.upper)
+    lower, upper = case.bounds
+    noise = jax.random.uniform(case.key, (_DRAWS, *lower.shape), lower.dtype)
+    greys = jnp.broadcast_to(
+        jnp.linspace(0, 1, 11, dtype=lower.dtype).reshape(-1, *[1] * lower.ndim), (11, *lower.shape)
     )
-    drawn = jax.random.uniform(case.key, (_DRAWS, *low.shape), low.dtype)
-    shades = jnp.linspace(0, 1, 11, dtype=low.dtype).reshape(-1, *[1] * low.ndim)
-    images = low + (high - low) * jnp.concatenate([drawn, jnp.broadcast_to(shades, (11, *low.shape))])
+    images = jax.vmap(lambda share: lower + share * (upper - lower))(jnp.concatenate([noise, greys]))
     case.spend(len(images))
     bad = ~np.isfinite(np.asarray(_answers(case.model, images))).all(1)
     lost = ~case.result.finite

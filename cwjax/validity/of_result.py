@@ -6,7 +6,7 @@ import numpy as np
 
 from cwjax.base import Goal
 from cwjax.objectives import margin
-from cwjax.validity.case import LEAST, RADII, Case
+from cwjax.validity.case import RADII, Case
 from cwjax.validity.checking import Measured, Skipped
 
 _DRAWS = 1000
@@ -24,10 +24,10 @@ def weaker_wins(case: Case) -> Measured | Skipped:
         found = case.climbs
         evidence[case.few] = np.minimum(evidence[case.few], found[0])
     order = np.argsort(case.result.success[case.few], kind="stable")  # failures first: there it counts most
-    some = case.few[order[:LEAST]]
-    lead, distance = case.drawn(some, radius[some], _DRAWS)
+    four = case.few[order[:4]]
+    lead, distance = case.drawn(four, radius[four], _DRAWS)
     hit = (lead > 0) & (lead >= case.confidence)
-    evidence[some] = np.minimum(evidence[some], np.where(hit, distance, np.inf).min(1))
+    evidence[four] = np.minimum(evidence[four], np.where(hit, distance, np.inf).min(1))
     beaten = case.open & (evidence <= radius * (1 + 1e-4))
     return Measured(
         float(beaten[rows].mean()), rows, evidence[rows], f"{beaten.sum()} of {len(rows)} by FGSM, PGD or noise"
