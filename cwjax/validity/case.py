@@ -33,7 +33,7 @@ from cwjax.searches import Bracket
 
 SHARE, LEAST = 0.05, 8  # the subset that a longer attack is run on: a share of the examples, and at least so many
 RADII = (0.9, 1.5, 3.0, 6.0)  # that PGD is run within, of the distance found; the first is where it should fail
-_STEPS_AT_ONCE = 50
+_RUNS, _STEPS_AT_ONCE = 5, 50
 WEAKER = {"fgsm": functools.partial(fgsm), "pgd": functools.partial(pgd, steps=20, relative_step=0.1)}
 
 
@@ -88,8 +88,11 @@ class Case:
         self.spent["forwards"] += int(forwards)
         self.spent["backwards"] += int(backwards)
 
-    def rows(self, places: np.ndarray) -> tuple[Array, Array, Goal]:
-        """Keys, inputs and goals of some examples."""
+    def rows(self, places: np.ndarray, size: int | None = None) -> tuple[Array, Array, Goal]:
+        """Keys, inputs and goals of some examples; of so many, if a size is given, the first ones again. So the shapes
+        of the programs depend on the number of examples alone.
+        """
+        places = np.resize(places, size or len(places))
         keys = jax.random.split(self.key, len(self.x))
         return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, self.goal))
 
@@ -111,6 +114,13 @@ class Case:
         return jax.tree.map(np.asarray, _slopes(self.model, self.x, self.goal))
 
     @functools.cached_property
+    def answers(self) -> np.ndarray:
+        """What the model says of a few, five times, not compiled: [5, R, K]."""
+        x = self.rows(self.few, self.size_of_few)[1]
+        self.spend(_RUNS * len(x))
+        return np.stack([self.model.apply(self.model.params, x) for _ in range(_RUNS)])[:, : len(self.few)]
+
+    @functools.cached_property
     def open(self) -> np.ndarray:
         """Which examples did not meet their goal to begin with: bool [B]."""
         lead = self.slopes.margin
@@ -121,64 +131,86 @@ class Case:
         """The subset, drawn from the examples that have something to be attacked for; from all if there are none."""
         pool = np.flatnonzero(self.open) if self.open.any() else self.everyone
         order = np.asarray(jax.random.permutation(self.key, len(pool)))
-        return pool[order[: max(LEAST, math.ceil(SHARE * len(pool)))]]
+        return pool[order[: self.size_of_some]]
 
     @property
     def few(self) -> np.ndarray:
         """A few of the subset, however large it is."""
         return self.some[:LEAST]
 
+    @property
+    def size_of_some(self) -> int:
+        """How many `some` are where that many examples have something to be attacked for."""
+        return min(max(LEAST, math.ceil(SHARE * len(self.x))), len(self.x))
+
+    @property
+    def size_of_few(self) -> int:
+        """Likewise of `few`."""
+        return min(LEAST, len(self.x))
+
     @functools.cached_property
     def path(self) -> Seen:
         """The attack on a few, step by step."""
-        return self._followed(self.numbers, self.few)
+        return self._followed(self.numbers, self.few, self.size_of_few)
 
     @functools.cached_property
     def longer_path(self) -> Seen:
         """The longer attack on the subset."""
-        return self._followed(self.longer, self.some)
+        return self._followed(self.longer, self.some, self.size_of_some)
 
-    def _followed(self, numbers: Mapping[str, Any], places: np.ndarray) -> Seen:
-        keys, x, goal = self.rows(places)
+    def _followed(self, numbers: Mapping[str, Any], places: np.ndarray, size: int) -> Seen:
+        keys, x, goal = self.rows(places, size)
         states, parts = _begun(self.attack, dict(numbers), keys, x, goal), []
         while not parts or not parts[-1].done[-1].all():
             states, part = _followed(self.model, self.attack, dict(numbers), self.box, x, goal, states)
             parts.append(jax.tree.map(np.asarray, part))
         self.spend(states.progress.forwards.sum(), states.progress.backwards.sum())
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:, : len(places)], *parts)
 
     @functools.cached_property
     def first_slopes(self) -> np.ndarray:
         """The largest element of what the model adds to the attack's own gradient at its first step, on a few; nan
         where there is nothing to do.
         """
-        keys, x, goal = self.rows(self.few)
+        keys, x, goal = self.rows(self.few, self.size_of_few)
         self.spend(2 * len(x), 2 * len(x))
-        return np.asarray(_first_slopes(self.model, self.attack, dict(self.numbers), keys, x, goal))
+        slopes = _first_slopes(self.model, self.attack, dict(self.numbers), keys, x, goal)
+        return np.asarray(slopes)[: len(self.few)]
 
-    def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str) -> Result:
-        """A weaker attack on some examples, each within a radius."""
-        keys, x, goal = self.rows(places)
+    def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str, size: int) -> np.ndarray:
+        """What a weaker attack comes to on some examples, each within a radius: distances [R], inf where it fails.
+
+        Args:
+          name: a key of WEAKER.
+          places: [R]: which examples.
+          radius: [R].
+          norm: of the radius.
+          size: see `rows`.
+        """
+        keys, x, goal = self.rows(places, size)
+        radius = np.resize(radius.astype(np.float32), size)
         result = _within(
             self.model, keys, x, goal, jnp.asarray(radius), self.confidence, self.bounds, name=name, norm=norm
         )
         self.spend(result.forwards.sum(), result.backwards.sum())
-        return jax.tree.map(np.asarray, result)
+        return np.asarray(result.distance)[: len(places)]
 
-    def drawn(self, places: np.ndarray, radius: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def drawn(self, places: np.ndarray, radius: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise within a radius around some examples, `count` draws each: margins and distances, both [R, count]."""
-        keys, x, goal = self.rows(places)
+        keys, x, goal = self.rows(places, size)
+        radius = np.resize(radius, size)
         self.spend(count * len(x))
         drawn = _drawn(self.model, keys, x, goal, jnp.asarray(radius), self.bounds, norm=self.norm, count=count)
-        return tuple(np.asarray(each) for each in drawn)
+        lead, distance = (np.asarray(each)[: len(places)] for each in drawn)
+        return lead, distance
 
     def rounded(self, places: np.ndarray) -> tuple[Result, Rounding]:
         """Some of the results with 8-bit values, repaired."""
-        keys, x, goal = self.rows(places)
-        result = jax.tree.map(lambda leaf: jnp.asarray(leaf[places]), self.result)
+        keys, x, goal = self.rows(places, self.size_of_few)
+        result = jax.tree.map(lambda leaf: jnp.asarray(leaf[np.resize(places, self.size_of_few)]), self.result)
         after, cost = _rounded(self.model, keys, x, goal, result, self.confidence, self.bounds, norm=self.norm)
         self.spend((after.forwards - result.forwards).sum(), (after.backwards - result.backwards).sum())
-        return jax.tree.map(np.asarray, (after, cost))
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], (after, cost))
 
     @functools.cached_property
     def reach(self) -> np.ndarray:
@@ -191,8 +223,9 @@ class Case:
     def climbs(self) -> np.ndarray:
         """What PGD comes to on a few within each of RADII: distances [4, R], inf where it fails."""
         radius = np.concatenate([share * self.reach[self.few] for share in RADII])
-        found = self.within("pgd", np.tile(self.few, len(RADII)), radius, self.norm)
-        return found.distance.reshape(len(RADII), -1)
+        places = np.tile(self.few, len(RADII))
+        found = self.within("pgd", places, radius, self.norm, len(RADII) * self.size_of_few)
+        return found.reshape(len(RADII), -1)
 
 
 def _made(attack: Attack | Callable[..., Attack], numbers: dict[str, Any]) -> Attack:

@@ -19,7 +19,7 @@ def blind_attack(case: Case) -> Measured | Skipped:
 
 def incomplete(case: Case) -> Measured:
     """By how much the best distance fell in the last steps, as a share of itself; 1 where it was first found then.
-    Where nothing was found: by how much the loss fell.
+    Where nothing was found: by how much the loss of the last round fell, as a share of how far it fell in all.
     """
     path, last = case.path, case.path.last()
     each = np.zeros(len(last))
@@ -29,9 +29,14 @@ def incomplete(case: Case) -> Measured:
         if np.isfinite(after):
             each[i] = 1 - after / before if before > 0 else 0.0
         else:
-            before, after = path.loss[begin, i], path.loss[begin : end + 1, i].min()
-            each[i] = min((before - after) / max(abs(before), np.finfo(np.float32).tiny), 1.0)
-    return Measured(float(np.nan_to_num(each, nan=1.0).mean()), case.few, each)
+            rounds = path.rounds[: end + 1, i]
+            first = (
+                int((rounds < rounds[-1] - 1).sum()) + 1 if rounds[-1] > 1 else 0
+            )  # the first step of the last round
+            loss = np.minimum.accumulate(path.loss[min(first, end) : end + 1, i])
+            least = 1e-3 * abs(loss[0])  # less is no fall
+            each[i] = (loss[-1 - _LAST :][0] - loss[-1]) / max(loss[0] - loss[-1], least, np.finfo(np.float32).tiny)
+    return Measured(float(np.nan_to_num(each).mean()), case.few, each)
 
 
 def silent_success(case: Case) -> Measured:
@@ -45,13 +50,13 @@ def silent_success(case: Case) -> Measured:
 
 def unbounded_fails(case: Case) -> Measured:
     """Of the examples that were not fooled, those that PGD does not fool either with the whole box to move in."""
-    failed = np.flatnonzero(~case.result.success & case.open)[:100]
+    failed = np.flatnonzero(~case.result.success & case.open)[: case.size_of_some]
     if not failed.size:
         return Measured(0.0, failed, np.zeros(0), "the attack fooled every example")
     lower, upper = case.bounds
     side = float((upper - lower).max())
-    free = case.within("pgd", failed, np.full(len(failed), side, np.float32), "linf")
-    return Measured(float((~free.success).mean()), failed, free.distance, f"{(~free.success).sum()} of {len(failed)}")
+    free = case.within("pgd", failed, np.full(len(failed), side), "linf", case.size_of_some)
+    return Measured(float(np.isinf(free).mean()), failed, free, f"{np.isinf(free).sum()} of {len(failed)}")
 
 
 def saturated_c(case: Case) -> Measured | Skipped:

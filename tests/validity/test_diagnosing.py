@@ -16,7 +16,15 @@ def _run(make):
 @functools.cache
 def diagnosed(apply=tricks.clean, make=tricks.attack, tamper=False, **changes):
     numbers = tricks.WELL | changes
-    model, x, goal = tricks.model(apply), jnp.asarray(tricks.X), cw.untargeted(tricks.LABELS)
+    model, x, goal = (
+        tricks.model(apply),
+        jnp.asarray(tricks.X),
+        cw.untargeted(
+            np.asarray(tricks.model(apply).apply(jnp.int32(tricks.MODELS.index(apply)), jnp.asarray(tricks.X))).argmax(
+                1
+            )
+        ),
+    )
     result = _run(make)(numbers, model, problems.keys(len(x)), x, goal)
     longer = numbers | {"steps": 2 * numbers["steps"]}
     return cw.diagnose(model, make, x, goal, result, jax.random.key(5), numbers=numbers, longer=longer, box=tricks.BOX)
@@ -37,11 +45,12 @@ def test_m(apply):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"steps": 5},
+        {"steps": 4},
+        {"steps": 30},
         {"initial_c": 1e-9},
         {"learning_rate": 20.0},
         {"make": tricks.forgetful},
-        {"entropy": 1.0, "apply": tricks.huge_logits},
+        {"saturating": 1.0, "apply": tricks.huge_logits},
     ],
 )
 def test_a(changes):

@@ -14,6 +14,9 @@ COUNT = 12
 X = np.round(255 * problems.inputs(COUNT)).astype(np.float32) / 255
 WEIGHTS = {name: np.float32(0.3) * value for name, value in problems.mlp_params().items()}
 LABELS = np.asarray(problems.mlp(WEIGHTS, jnp.asarray(X))).argmax(1)
+MANY = [
+    np.random.default_rng(3).normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, problems.CLASSES))
+]
 LEVELS = 2 * np.pi * 255
 _NOISE = np.random.default_rng(0)
 
@@ -59,13 +62,13 @@ def softmax_outputs(x):
 
 
 def k_winners(x):
-    """Only the three largest of sixteen activations stay (Xiao et al. 2020): it jumps wherever their order changes."""
-    h = 20 * hidden(x)
-    return out(jnp.where(h >= jax.lax.top_k(h, 3)[0][:, -1:], h, 0))
+    """Only the largest of many activations stay (Xiao et al. 2020): it jumps wherever their order changes."""
+    h = x.reshape(len(x), -1) @ MANY[0]
+    return jnp.where(h >= jax.lax.top_k(h, 10)[0][:, -1:], h, 0) @ MANY[1]
 
 
 def nan_on_part_of_the_box(x):
-    return jnp.where(x.mean((1, 2), keepdims=True)[:, 0] > 0.6, jnp.nan, clean(x))
+    return jnp.where(x.mean((1, 2), keepdims=True)[:, 0] > X.mean((1, 2)).max() + 0.02, jnp.nan, clean(x))
 
 
 def detector(x):
@@ -95,15 +98,15 @@ def model(apply) -> cw.Model:
 
 
 BOX = cw.change_of_variables()
-WELL = {"steps": 150, "initial_c": 0.1, "learning_rate": 0.02, "entropy": 0.0}
+WELL = {"steps": 400, "initial_c": 0.1, "learning_rate": 0.02, "saturating": 0.0}
 
 
-def attack(*, steps, initial_c, learning_rate, entropy) -> cw.Attack:
-    """The L2 attack, with the cross-entropy for its objective where `entropy` is one."""
-    margin, cross_entropy = cw.logit_margin(), cw.cross_entropy()
+def attack(*, steps, initial_c, learning_rate, saturating) -> cw.Attack:
+    """The L2 attack, with f2, of the probabilities, for its objective where `saturating` is one."""
+    margin, probabilities = cw.logit_margin(), cw.probability_margin()
 
     def loss(logits, goal):
-        return jnp.where(entropy > 0, cross_entropy.loss(logits, goal), margin.loss(logits, goal))
+        return jnp.where(saturating > 0, probabilities.loss(logits, goal), margin.loss(logits, goal))
 
     objective, search = cw.Objective(loss=loss, met=margin.met), cw.binary_search(7, initial_c=initial_c)
     return cw.l2(objective=objective, box=BOX, optimizer=optax.adam(learning_rate), search=search, steps=steps)
