@@ -173,7 +173,7 @@ class Case:
         where there is nothing to do.
         """
         keys, x, goal = self.rows(self.few, self.size_of_few)
-        self.spend(2 * len(x), 2 * len(x))
+        self.spend(2 * len(x), len(x))
         slopes = _first_slopes(self.model, self.attack, dict(self.numbers), keys, x, goal)
         return np.asarray(slopes)[: len(self.few)]
 

@@ -28,7 +28,7 @@ class Rule(NamedTuple):
     """A check before it is run: a function and what is made of its number."""
 
     measure: Callable[..., Measured | Skipped]  # (case) -> the number
-    what: str  # what the number is, to be read after it: "of the examples …"
+    what: str  # what the number is: "share of the examples …"
     warn: float  # a larger number is a warning
     fail: float  # a larger number is a failure; inf: never one
     source: str  # of the check and of its threshold
@@ -49,12 +49,16 @@ class Check(NamedTuple):
     rows: np.ndarray  # int64 [R]: the examples that were looked at
     evidence: np.ndarray  # [R]: of each of them
 
+    def meaning(self) -> str:
+        """What the number is, and what else was seen."""
+        return f"{self.what}; {self.note}" if self.note else self.what
+
     def line(self) -> str:
-        """What was found, in a sentence without the advice: "0.25 of the examples …"."""
+        """What was found, on a line: "too_short: 0.02, above 0.01 (mean share by which …; mean 0.03 ± 0.01)"."""
         if self.verdict == "skipped":
             return f"{self.name}: skipped, {self.note}"
-        note = f" ({self.note})" if self.note else ""
-        return f"{self.name}: {self.number:.3g} {self.what}, threshold {self.threshold:g}{note}"
+        relation = "not above" if self.verdict == "pass" else "above"
+        return f"{self.name}: {self.number:.3g}, {relation} {self.threshold:g} ({self.meaning()})"
 
 
 class Cost(NamedTuple):
@@ -107,7 +111,7 @@ class Diagnosis(NamedTuple):
                 "verdict": check.verdict,
                 "number": "–" if check.verdict == "skipped" else f"{check.number:.3g}",
                 "threshold": f"{check.threshold:g}",
-                "what the number is": check.what + (f" ({check.note})" if check.note else ""),
+                "what the number is": check.meaning(),
                 "advice": check.advice if check.verdict in ("fail", "warn") else "",
                 "source": check.source,
             }

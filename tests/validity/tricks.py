@@ -1,6 +1,9 @@
-"""Models that trick attacks, attacks that trick themselves, and a clean pair. All models are one function and all attacks
-but one are one function of numbers, so that the whole table of them compiles once.
+"""Models that trick attacks, attacks that trick themselves, and a clean pair.
+
+All models are one function, and all attacks but one another function of numbers, so that a table of them compiles once.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +13,14 @@ import optax
 import cwjax as cw
 from tests import problems
 
+Apply = Callable[[jax.Array], jax.Array]
+Make = Callable[..., cw.Attack]
+
 COUNT = 12
 X = np.round(255 * problems.inputs(COUNT)).astype(np.float32) / 255
 WEIGHTS = {name: np.float32(0.3) * value for name, value in problems.mlp_params().items()}
 LABELS = np.asarray(problems.mlp(WEIGHTS, jnp.asarray(X))).argmax(1)
-MANY = [
-    np.random.default_rng(3).normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, problems.CLASSES))
-]
+MANY = [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 200), (200, 5))]
 LEVELS = 2 * np.pi * 255
 _NOISE = np.random.default_rng(0)
 
@@ -62,9 +66,12 @@ def softmax_outputs(x):
 
 
 def k_winners(x):
-    """Only the largest of many activations stay (Xiao et al. 2020): it jumps wherever their order changes."""
-    h = x.reshape(len(x), -1) @ MANY[0]
-    return jnp.where(h >= jax.lax.top_k(h, 10)[0][:, -1:], h, 0) @ MANY[1]
+    """Of 200 activations only the 10 largest stay (Xiao et al. 2020): it jumps wherever their order changes."""
+    activations = x.reshape(len(x), -1)
+    for weights in MANY[:-1]:
+        activations = activations @ weights
+        activations = jnp.where(activations >= jax.lax.top_k(activations, 10)[0][:, -1:], activations, 0)
+    return activations @ MANY[-1]
 
 
 def nan_on_part_of_the_box(x):
