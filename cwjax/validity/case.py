@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.attacks.balls import BALLS
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
-from cwjax.base import Attack, Box, Goal, Result, State, problem, wide
+from cwjax.base import AnyArray, Attack, Box, Goal, Result, State, problem, wide
 from cwjax.boxes import Bound
 from cwjax.canonical import canonical
 from cwjax.descent import DescentState
@@ -46,21 +46,23 @@ class Slopes(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An attack on R examples as seen from outside, after each of its T steps; every field has the axes [T, R]."""
+    """An attack on R examples as seen from outside, after each of its T steps: axes [T, R] everywhere, in NumPy
+    once it is read.
+    """
 
-    loss: Float[np.ndarray, "T R"]
-    distance: Float[np.ndarray, "T R"]  # of the point of this step
-    met: Bool[np.ndarray, "T R"]  # whether the goal was met there
-    best: Float[np.ndarray, "T R"]  # the best distance so far
-    done: Bool[np.ndarray, "T R"]
-    saturated: Float[np.ndarray, "T R"]  # share of the elements inside the box whose variable has no slope left
-    lower: Float[np.ndarray, "T R"]  # of the bracket around c; nan without one
-    upper: Float[np.ndarray, "T R"]
-    rounds: Int[np.ndarray, "T R"]  # of the search over c
+    loss: Float[AnyArray, "T R"]
+    distance: Float[AnyArray, "T R"]  # of the point of this step
+    met: Bool[AnyArray, "T R"]  # whether the goal was met there
+    best: Float[AnyArray, "T R"]  # the best distance so far
+    done: Bool[AnyArray, "T R"]
+    saturated: Float[AnyArray, "T R"]  # share of the elements inside the box whose variable has no slope left
+    lower: Float[AnyArray, "T R"]  # of the bracket around c; nan without one
+    upper: Float[AnyArray, "T R"]
+    rounds: Int[AnyArray, "T R"]  # of the search over c
 
     def last(self) -> Int[np.ndarray, "R"]:
         """The last step of each example."""
-        return np.minimum((~self.done).sum(0), len(self.done) - 1)
+        return np.minimum((~np.asarray(self.done)).sum(0), len(self.done) - 1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,12 +120,13 @@ class Case:
         """What the model says of a few, five times, not compiled: [5, R, K]."""
         x = self.rows(self.few, self.size_of_few)[1]
         self.spend(_RUNS * len(x))
-        return np.stack([self.model.apply(self.model.params, x) for _ in range(_RUNS)])[:, : len(self.few)]
+        answers = [np.asarray(self.model.apply(self.model.params, x)) for _ in range(_RUNS)]
+        return np.stack(answers)[:, : len(self.few)]
 
     @functools.cached_property
     def open(self) -> np.ndarray:
         """Which examples did not meet their goal to begin with: bool [B]."""
-        lead = self.slopes.margin
+        lead = np.asarray(self.slopes.margin)
         return ~((lead > 0) & (lead >= self.confidence))
 
     @functools.cached_property
@@ -274,7 +277,7 @@ def _look(box, x, state) -> Seen:
     descents, brackets = _parts(state, DescentState), _parts(state, Bracket)
     saturated = _saturated(box, x, descents[0].w) if descents and box is not None else none
     knob = brackets[0] if brackets else Bracket(c=none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
-    return Seen(  # type: ignore  # of JAX's arrays here, of NumPy's once they are read
+    return Seen(
         loss=progress.last.loss,
         distance=progress.last.distance,
         met=progress.last.met & progress.finite,

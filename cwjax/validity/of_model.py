@@ -44,7 +44,7 @@ def zero_gradient(case: Case) -> Measured:
 def saturated_softmax(case: Case) -> Measured:
     """Where the cross-entropy has no slope though the margin of the logits has one."""
     steepest = np.abs(case.slopes.slope.reshape(len(case.x), -1)).max(1)
-    return _share(case, (steepest > 0) & (case.slopes.entropy == 0), case.slopes.entropy)
+    return _share(case, (steepest > 0) & (case.slopes.entropy == 0), np.asarray(case.slopes.entropy))
 
 
 def unstable_loss(case: Case) -> Measured:
@@ -73,7 +73,7 @@ def not_finite(case: Case) -> Measured:
     case.spend(len(finite))
     lost = ~case.result.finite
     note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} images of noise and of grey"
-    return Measured(float(max(lost.mean(), (~finite).mean())), case.everyone, lost.astype(float), note)
+    return Measured(float(max(lost.mean(), (~finite).mean())), case.everyone, np.asarray(lost, float), note)
 
 
 @jax.jit

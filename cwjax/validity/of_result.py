@@ -51,7 +51,7 @@ def lost_by_rounding(case: Case) -> Measured | Skipped:
         return Skipped("there is no adversarial example in the subset")
     after, cost = case.rounded(rows)
     plain = f"{(~cost.rounded).sum()} of {len(rows)} lost by plain rounding, {(~after.success).sum()} after repair"
-    return Measured(float((~after.success).mean()), rows, after.distance, plain)
+    return Measured(float((~after.success).mean()), rows, np.asarray(after.distance), plain)
 
 
 def second_look(case: Case) -> Measured | Skipped:

@@ -15,22 +15,17 @@ from cwjax.validity.checking import Measured, Skipped
 from tests import problems
 
 COUNT = 10
+MODEL = cw.bind(problems.mlp, problems.mlp_params())
 
 
 def case(model: cw.Model, **changes) -> Case:
     """Untargeted, of a result that found nothing; two of ten examples have met their goal beforehand."""
     x = jnp.asarray(problems.inputs(COUNT))
-    answers = np.asarray(problems.mlp(problems.mlp_params(), x)).argmax(1)
+    answers = np.asarray(MODEL.apply(MODEL.params, x)).argmax(1)
     labels = np.where(np.arange(COUNT) < 2, (answers + 1) % problems.CLASSES, answers)
+    none, zero, yes = jnp.full(COUNT, jnp.inf), jnp.zeros(COUNT, jnp.int32), jnp.ones(COUNT, bool)
     result = cw.Result(
-        x=np.asarray(x),
-        success=np.zeros(COUNT, bool),
-        distance=np.full(COUNT, np.inf, np.float32),
-        c=np.full(COUNT, np.inf, np.float32),
-        forwards=np.zeros(COUNT, np.int32),
-        backwards=np.zeros(COUNT, np.int32),
-        finite=np.ones(COUNT, bool),
-        finished=np.ones(COUNT, bool),
+        x=x, success=~yes, distance=none, c=none, forwards=zero, backwards=zero, finite=yes, finished=yes
     )
     given = Case(
         model=model,
@@ -39,7 +34,7 @@ def case(model: cw.Model, **changes) -> Case:
         longer={},
         x=x,
         goal=cw.untargeted(labels),
-        result=result,
+        result=jax.tree.map(np.asarray, result),
         key=jax.random.key(0),
         norm="l2",
         confidence=0.0,
@@ -94,9 +89,6 @@ def test_every_pass_is_counted(work):
     jax.effects_barrier()
     assert calls == given.spent
     assert calls["forwards"] > 0
-
-
-MODEL = cw.bind(problems.mlp, problems.mlp_params())
 
 
 def test_the_subset_is_drawn_from_what_there_is_to_attack():

@@ -4,6 +4,7 @@ All models are one function, and all attacks but one another function of numbers
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ Make = Callable[..., cw.Attack]
 
 COUNT = 12
 X = np.round(255 * problems.inputs(COUNT)).astype(np.float32) / 255
-WEIGHTS = {name: np.float32(0.3) * value for name, value in problems.mlp_params().items()}
+WEIGHTS: dict[str, Any] = {name: np.float32(0.3) * value for name, value in problems.mlp_params().items()}
 LABELS = np.asarray(problems.mlp(WEIGHTS, jnp.asarray(X))).argmax(1)
 MANY = [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 200), (200, 5))]
 LEVELS = 2 * np.pi * 255
