@@ -72,6 +72,8 @@ from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
 from cwjax.sparse import fast_l0
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 from cwjax.streaming import Status, streamed
+from cwjax.validity.checking import Check, Diagnosis
+from cwjax.validity.diagnosing import diagnose
 
 __version__ = "0.1.0"
 
@@ -85,7 +87,9 @@ __all__ = [
     "Attack",
     "Box",
     "Candidate",
+    "Check",
     "Decoded",
+    "Diagnosis",
     "Distance",
     "Evaluation",
     "Goal",
@@ -124,6 +128,7 @@ __all__ = [
     "ddn",
     "deepfool",
     "descend",
+    "diagnose",
     "discretised",
     "distances",
     "ead",

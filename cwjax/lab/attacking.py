@@ -194,6 +194,7 @@ def run(
     width: int | Literal["auto"] = "auto",
     precision: str = "highest",
     rounded: bool = False,
+    checks: bool = False,
 ) -> Attacked:
     """Attacks every example of the data set, with progress.
 
@@ -209,6 +210,7 @@ def run(
         more columns.
       rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
         more columns.
+      checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
 
     Raises:
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
@@ -240,6 +242,7 @@ def run(
             precision=precision,
             rounded=rounded,
             watch=watch,
+            checks=checks,
         )
 
 
@@ -256,6 +259,7 @@ def results(
     rounded: bool,
     watch: Callable[[cw.Status], Any],
     room: int | None = None,
+    checks: bool = False,
 ) -> Attacked:
     """What `run` returns, with its arguments; but nothing is checked, and nothing is said.
 
@@ -294,6 +298,9 @@ def results(
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
     seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
+    diagnosis = diagnosed(highest, attack, settings, clean, goal, result, seed=seed) if checks else None
+    if diagnosis:
+        seconds["checks"] = diagnosis.cost.seconds
     if rounded:
         began = time.monotonic()
         result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **parts))
@@ -307,7 +314,50 @@ def results(
     if targets in ("best", "worst"):
         table, kept = extreme(table, worst=targets == "worst")
         clean, adversarial = clean[kept], adversarial[kept]
-    return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds)
+    return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds, diagnosis)
+
+
+def diagnosed(
+    model: Model, attack: str, settings: Settings, x: np.ndarray, goal: cw.Goal, result: Result, *, seed: int
+) -> cw.Diagnosis:
+    """What `cwjax.diagnose` says of an attack by name, with twice its steps for the longer one.
+
+    Args:
+      model: in the precision that is believed.
+      attack: a name in ATTACKS.
+      settings: complete, as `resolved` makes them. Runs that differ in numbers alone share their programs.
+      x: the clean images [B, *S].
+      goal: fields [B].
+      result: of the attack on them.
+      seed: of the subset, the noise and the attack's own randomness.
+    """
+    own = _given(settings)
+    numbers = {setting: own.pop(setting) for setting in _NUMBERS & own.keys()}
+    return cw.diagnose(
+        model,
+        _maker(attack, Settings(**own)),
+        x,
+        goal,
+        result,
+        jax.random.fold_in(jax.random.key(seed), 1),
+        numbers=numbers,
+        longer=numbers | {"steps": 2 * numbers["steps"]},
+        norm=ATTACKS[attack].norm,
+        confidence=numbers["confidence"],
+        box=_box(settings.box) if settings.box else None,
+        largest_c=settings.largest_c,
+    )
+
+
+@functools.cache
+def _maker(name: str, fixed: Settings) -> Callable[..., Attack]:
+    """The attack as a function of its numbers: the same one every time, so that it compiles once."""
+    return functools.partial(attack_of, name, fixed)
+
+
+@functools.cache
+def _box(name: str) -> cw.Box:
+    return cw.BOXES[name]()
 
 
 @functools.cache
@@ -316,7 +366,7 @@ def _runner(
 ) -> Runner:
     """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
     mesh = Mesh(np.asarray(devices), ("devices",))
-    return cw.streamed(functools.partial(attack_of, name, fixed), width=width, mesh=mesh, repeatable=repeatable)
+    return cw.streamed(_maker(name, fixed), width=width, mesh=mesh, repeatable=repeatable)
 
 
 def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.Goal) -> tuple[jax.Array, jax.Array, cw.Goal]:

@@ -79,6 +79,7 @@ def attack(
     examples: int = 100,
     targets: Targets = "untargeted",
     rounded: bool = False,
+    checks: bool = True,
     seed: int = 0,
     width: int | Literal["auto"] = "auto",
     precision: Literal["bfloat16", "tensorfloat32", "highest"] = "highest",
@@ -86,8 +87,8 @@ def attack(
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
 
-    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target), adversarial.npz and
-    run.json (what `cwjax report` needs).
+    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target), adversarial.npz,
+    diagnosis.json (whether the numbers can be believed) and run.json (what `cwjax report` needs).
 
     A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
 
@@ -104,6 +105,7 @@ def attack(
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
         kept.
       rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
+      checks: ask whether the numbers can be believed. It costs about a tenth of a long attack, and more of a short one.
       seed: of the targets drawn, and of the attack.
       width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
       precision: of the search. Whatever it is, an example counts only if it stands in float32: those that just miss are
@@ -120,7 +122,16 @@ def attack(
     some = _take(dataset, np.arange(examples))
     attacked = [
         attacking.run(
-            network, some, name, own, targets=targets, seed=seed, width=width, precision=precision, rounded=rounded
+            network,
+            some,
+            name,
+            own,
+            targets=targets,
+            seed=seed,
+            width=width,
+            precision=precision,
+            rounded=rounded,
+            checks=checks,
         )
         for name, own in chosen.items()
     ]
@@ -172,7 +183,8 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     right = np.asarray(logits).argmax(1) == dataset.labels
     ten = _take(dataset, np.array([np.flatnonzero(right & (dataset.labels == k))[0] for k in range(10)]))
     attacked = [
-        attacking.run(trained.model, ten, name, settings, targets="all") for name, settings in DEMO_ATTACKS.items()
+        attacking.run(trained.model, ten, name, settings, targets="all", checks=True)
+        for name, settings in DEMO_ATTACKS.items()
     ]
     configuration = {"data": "mnist5k", "examples": "one held-out digit of each class", "targets": "all"}
     _finish(out, attacked, ten, configuration, trained.card)
@@ -303,12 +315,18 @@ def _finish(
         model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
     )
     runs.record(found, about, out)
-    path = report.write(found, about, out)
+    diagnoses = {each.attack: each.diagnosis for each in attacked if each.diagnosis}
+    (out / verdicts.FILE).unlink(missing_ok=True)
+    if diagnoses:
+        store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
+    path = report.write(found, about, out, believed=verdicts.read(out))
     headings = ("attack", "case", "attacks", "success %", "mean distance", "median distance", "seconds")
     table = Table(*(heading.removesuffix(" distance") for heading in headings), title=about.title)
     for row in (report.shown(row) for run in found for row in report.summary_rows(run)):
         table.add_row(*(row[heading] for heading in headings))
     console.print(table)
+    for name, diagnosis in diagnoses.items():
+        say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
 
 

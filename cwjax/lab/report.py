@@ -67,7 +67,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
     content = {
         "about": about,
         "runs": runs,
-        "believed": believed or {},
+        "believed": {run.name: believed[run.attack] for run in runs if believed and run.attack in believed},
         "verdicts": {run.name: verdict(run, found) for run, found in each},
         "misclassified": misclassified(columns[0]),
         "attempts": len(finite),

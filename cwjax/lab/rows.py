@@ -42,7 +42,8 @@ class Attacked(NamedTuple):
     table: pa.Table
     clean: np.ndarray  # float32 [R, *S]
     adversarial: np.ndarray  # float32 [R, *S]: the clean image where the attack failed
-    seconds: dict[str, float]  # "compile", "attack" and, if the results were rounded, "rounding"
+    seconds: dict[str, float]  # "compile", "attack" and, if there were any, "rounding" and "checks"
+    diagnosis: cw.Diagnosis | None = None  # of all rows, also where only extremes are kept; None: nobody checked
 
 
 def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:

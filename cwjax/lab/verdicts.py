@@ -47,6 +47,7 @@ def _verdict(told: dict) -> Verdict:
             "threshold": number(check["threshold"], 3),
             "what the number is": check["what"] + (f" ({check['note']})" if check["note"] else ""),
             "advice": check["advice"] if check["verdict"] in ("fail", "warn") else "",
+            "source": check["source"],
         }
         for name, check in checks
     ]

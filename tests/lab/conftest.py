@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cwjax as cw
 from cwjax.lab import data, training
+from cwjax.validity.checking import Cost, Measured, Rule, Skipped, judged
 
 
 class Blobs:
@@ -26,6 +28,20 @@ class Blobs:
 def blobs(monkeypatch):
     """A source called "blobs"."""
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
+
+
+def canned() -> cw.Diagnosis:
+    """A diagnosis that took no time."""
+    rule = Rule(lambda case: case, "share of <what> | was seen", 0.0, 0.5, "a | source", "Do <this> & that.")
+    rows = np.arange(3)
+    found = {
+        "is_fine": Measured(0.0, rows, np.zeros(3)),
+        "is_worse": Measured(0.75, rows, np.ones(3), "3 of 4"),
+        "is_bad": Measured(0.25, rows, np.array([0.0, np.inf, np.nan])),
+        "is_not_there": Skipped("it has no <need>"),
+    }
+    checks = {name: judged(name, rule, each) for name, each in found.items()}
+    return cw.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6))
 
 
 @pytest.fixture(scope="session")

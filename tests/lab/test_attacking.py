@@ -78,6 +78,20 @@ def test_a_rows_target_and_key_are_its_examples_own(some):
         assert (jax.random.key_data(rows.keys_of(some, every, seed=4)) != keys).any()
 
 
+def test_an_attack_is_asked_whether_it_can_be_believed(corners, some):
+    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="best", checks=True)
+    assert len(attacked.clean) == 6
+    diagnosis = attacked.diagnosis
+    assert diagnosis
+    assert attacked.seconds["checks"] == diagnosis.cost.seconds > 0
+    assert diagnosis.named("skipped") == []
+    assert len(diagnosis.checks["second_look"].rows) == 12  # of every target, not of the best alone
+    assert diagnosis.checks["second_look"].verdict == diagnosis.checks["zero_gradient"].verdict == "pass"
+    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="best")
+    assert attacked.diagnosis is None
+    assert "checks" not in attacked.seconds
+
+
 def test_a_row_tells_the_truth_about_its_saved_image(trained, some, everything):
     table, model = everything.table.to_pandas(), trained.model
     assert len(table) == 12

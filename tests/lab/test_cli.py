@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.lab import attacking, cli, data, training
+from tests.lab.conftest import canned
 
 QUICK = ["--steps", "60", "--search-steps", "2", "--initial-c", "1", "--learning-rate", "0.1"]
 
@@ -63,16 +65,17 @@ def test_train_then_attack_then_read(tmp_path, capsys):
     [folder] = (tmp_path / "models").iterdir()
     assert str(folder) in said
     out = tmp_path / "run"
-    call("attack", "--data", "blobs", "--model", folder, "--examples", 3, "--targets", "all", "--out", out, *QUICK)
+    where = ["--data", "blobs", "--model", folder, "--examples", 3, "--targets", "all", "--out", out]
+    call("attack", *where, "--no-checks", *QUICK)
     said = capsys.readouterr().out
     assert f"Report: {out / 'report.html'}" in said
-    names = {"report.html", "report.md", "results.parquet", "adversarial.npz"}
-    assert names <= {path.name for path in out.iterdir()}
+    names = {"report.html", "report.md", "results.parquet", "adversarial.npz", "figures"}
+    assert names == {path.name for path in out.iterdir()}
     assert pq.read_table(out / "results.parquet").num_rows == 6
     assert "blobs" in (out / "report.html").read_text()
 
 
-def test_a_users_own_model_can_be_attacked(tmp_path):
+def test_a_users_own_model_can_be_attacked_and_the_result_is_checked(tmp_path, capsys):
     call(
         "attack",
         "--data",
@@ -88,11 +91,16 @@ def test_a_users_own_model_can_be_attacked(tmp_path):
     table = pq.read_table(tmp_path / "results.parquet").to_pandas()
     assert table.success.all()
     assert (table.target == -1).all()
+    said = json.loads((tmp_path / "diagnosis.json").read_text())
+    assert list(said) == ["l2"]
+    assert len(said["l2"]["checks"]["second_look"]["evidence"]) == 4
+    assert f"l2 attack: {said['l2']['line']}" in capsys.readouterr().out
+    assert said["l2"]["line"] in (tmp_path / "report.html").read_text()
 
 
 def test_several_attacks_make_one_report(tmp_path, capsys):
     where = ["--data", "blobs", "--model", "tests.lab.test_cli:brightness", "--examples", 3, "--out", tmp_path]
-    more = ["--attack", "linf", "lbfgs", "--objective", "f6", "--largest-c", 50, "--rounded"]
+    more = ["--attack", "linf", "lbfgs", "--objective", "f6", "--largest-c", 50, "--rounded", "--no-checks"]
     call("attack", *where, *more, *QUICK[:2], "--initial-c", "1")
     said = capsys.readouterr().out
     assert "--largest-c goes to linf alone: it is no setting of lbfgs." in said
@@ -111,6 +119,7 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
 
 
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(attacking, "diagnosed", lambda *_, **__: canned())
     monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=3))
     quick = attacking.Settings(steps=6, initial_c=10.0, learning_rate=0.1)
     shrinking = dataclasses.replace(quick, largest_c=20.0)
@@ -120,6 +129,8 @@ def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     call("demo", "--out", tmp_path / "demo", "--models", tmp_path / "models")
     said = capsys.readouterr().out
     assert "Report:" in said
+    assert said.count("FAIL: do not believe these numbers yet") == 3
+    assert set(json.loads((tmp_path / "demo" / "diagnosis.json").read_text())) == {"l2", "l0", "linf"}
     table = pq.read_table(tmp_path / "demo" / "results.parquet").to_pandas()
     assert set(table.attack) == {"l2", "l0", "linf"}
     for _, rows in table.groupby("attack"):

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cwjax.lab import report
+from cwjax.lab import report, store, verdicts
+from tests.lab.conftest import canned
 
 INF = float("inf")
 HOSTILE = "<script>alert(1)</script> & `code` | *star* $\\bad$"
@@ -91,9 +92,14 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
-def written(runs: report.Run | list[report.Run], folder: Path, **changes) -> tuple[str, str]:
-    """The HTML and the Markdown."""
-    page = report.write([runs] if isinstance(runs, report.Run) else runs, ABOUT._replace(**changes), folder)
+def written(
+    runs: report.Run | list[report.Run], folder: Path, checked: tuple[str, ...] = (), **changes
+) -> tuple[str, str]:
+    """The HTML and the Markdown; with a diagnosis of the attacks that were checked."""
+    if checked:
+        store.write_json(folder / verdicts.FILE, {attack: canned().to_json() for attack in checked})
+    told = [runs] if isinstance(runs, report.Run) else runs
+    page = report.write(told, ABOUT._replace(**changes), folder, believed=verdicts.read(folder))
     assert page == folder / "report.html"
     return page.read_text("utf-8"), (folder / "report.md").read_text("utf-8")
 
@@ -168,6 +174,42 @@ def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
         for part in ("How it was run", "How to read this", "data.split", "1.2.3", "61.50", "worst"):
             assert part in text
         assert "2.000" in text  # the median c
+
+
+def test_a_report_opens_with_whether_it_can_be_believed(tmp_path):
+    page, markdown = written(make_run(TARGETED), tmp_path, ("l2",))
+    line = "FAIL: do not believe these numbers yet (4 checks: 1 failed, 1 warned, 1 passed, 1 skipped; 1,200 forward"
+    for text in (page, markdown):
+        assert text.index(line) < text.index("55.6 % of 9 attacks") < text.index("Can these numbers be believed?")
+        assert text.index("Can these numbers be believed?") < text.index("How to read this")
+        assert "<what>" not in text
+        assert "Do &lt;this&gt; &amp; that." in text
+    tags = Tags(page)
+    assert not tags.open
+    assert [attributes["id"] for tag, attributes in tags.found if tag == "tr" and "id" in attributes] == [
+        *("L2-is_worse", "L2-is_bad", "L2-is_fine", "L2-is_not_there"),
+    ]
+    targets = [attributes["href"] for tag, attributes in tags.found if tag == "a"]
+    assert targets == ["#L2-is_worse", "#L2-is_bad"]
+    for word in ("fail", "warn", "pass", "skipped"):  # the word, and not its colour alone
+        assert f'<td class="word {word}">{word}</td>' in page
+    rows = [line for line in markdown.splitlines() if line.startswith("| is ")]
+    assert [row.split(" | ")[1] for row in rows] == ["fail", "warn", "pass", "skipped"]
+    assert len({row.replace("\\|", "").count("|") for row in rows}) == 1
+    assert "<details>" in page
+    assert "2 checks that passed or were skipped" in page
+
+
+def test_a_report_of_several_attacks_has_a_verdict_of_each(tmp_path):
+    page, markdown = written(several(), tmp_path, ("l2", "linf"))
+    assert not Tags(page).open
+    assert page.count('<p class="verdict fail">') == 2
+    assert [line[:10] for line in markdown.splitlines() if line.startswith("> ")] == ["> **L2.** ", "> **L∞.** "]
+
+
+def test_nothing_is_said_of_checks_that_were_not_asked_for(tmp_path):
+    for text in written(make_run(TARGETED), tmp_path):
+        assert "believe" not in text
 
 
 def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path):

@@ -198,7 +198,14 @@ def test_the_front_is_that_counted_by_hand():
 
 def test_a_verdict_is_shown_where_there_is_one(three):
     folder, _ = three
-    check = {"number": 0.25, "threshold": None, "what": "is <the> share", "note": "", "advice": "More steps."}
+    check = {
+        "number": 0.25,
+        "threshold": None,
+        "what": "is <the> share",
+        "note": "",
+        "advice": "More steps.",
+        "source": "a book",
+    }
     checks = {"all_well": check | {"verdict": "pass"}, "too_short": check | {"verdict": "warn"}}
     told = {"fast_l2": {"verdict": "warn", "line": "WARN: believe these with care.", "checks": checks}}
     store.write_json(folder / "diagnosis.json", told)
@@ -208,7 +215,7 @@ def test_a_verdict_is_shown_where_there_is_one(three):
         ["all well", "pass"],
     ]
     assert "**fast_l2.** WARN: believe these with care." in markdown
-    assert "| too short | warn | 0.250 | – | is &lt;the&gt; share | More steps. |" in markdown
+    assert "| too short | warn | 0.250 | – | is &lt;the&gt; share | More steps. | a book |" in markdown
     assert page.index("too short") < page.index("all well")
     assert "is &lt;the&gt; share" in page
     store.write_json(folder / "diagnosis.json", {"fast_l2": "fine"})

@@ -1,0 +1,1 @@
+"""Can a robustness number be believed: the checks, and what they found."""

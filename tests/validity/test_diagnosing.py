@@ -1,0 +1,194 @@
+"""Every check raises its flag where it should, and none does where all is well."""
+
+import functools
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.validity.checking import VERDICTS
+from cwjax.validity.diagnosing import CHECKS
+from tests import problems
+from tests.validity import tricks
+
+X = jnp.asarray(tricks.X)
+
+
+class Row(NamedTuple):
+    must: str  # the checks that have to say something
+    may: str = ""  # those that may, because they are right as well
+    apply: tricks.Apply = tricks.clean
+    make: tricks.Make = tricks.attack
+    numbers: dict[str, float] = {}  # noqa: RUF012  # other than tricks.WELL
+
+
+NO_GRADIENT = "zero_gradient blind_attack unbounded_fails saturated_c weaker_wins"
+
+TABLE = {
+    "quantised inputs": Row(NO_GRADIENT, "incomplete", apply=tricks.quantised_inputs),
+    "a zero-gradient non-linearity": Row(NO_GRADIENT, "unstable_loss incomplete", apply=tricks.step_activations),
+    "huge logits": Row("saturated_softmax saturated_c", "too_short weaker_wins", apply=tricks.huge_logits),
+    "huge logits, attacked through the softmax": Row(
+        "saturated_softmax blind_attack",
+        "saturated_c weaker_wins incomplete too_short",
+        apply=tricks.huge_logits,
+        numbers={"saturating": 1.0},
+    ),
+    "stochastic inference": Row(
+        "randomised second_look",
+        "batch_dependent unstable_loss weaker_wins lost_by_rounding incomplete too_short saturated_c not_monotone",
+        apply=tricks.stochastic_inference,
+    ),
+    "batch normalisation in training mode": Row(
+        "batch_dependent zero_gradient",
+        "unstable_loss blind_attack unbounded_fails saturated_c second_look weaker_wins",
+        apply=tricks.batch_norm_in_training,
+    ),
+    "softmax outputs": Row("probabilities", apply=tricks.softmax_outputs),
+    "k winners": Row(
+        "unstable_loss weaker_wins", "saturated_c too_short not_monotone incomplete", apply=tricks.k_winners
+    ),
+    "NaN on part of the box": Row("not_finite", "not_monotone", apply=tricks.nan_on_part_of_the_box),
+    "a detector": Row("not_monotone unbounded_fails weaker_wins", "saturated_c", apply=tricks.detector),
+    "a comb": Row("lost_by_rounding unstable_loss", "saturated_c weaker_wins too_short", apply=tricks.comb),
+    "far too few steps": Row("incomplete saturated_c weaker_wins", numbers={"steps": 4}),
+    "too few steps": Row("too_short incomplete", "saturated_c weaker_wins", numbers={"steps": 30}),
+    "c at its ceiling": Row("saturated_c", "weaker_wins incomplete", numbers={"initial_c": 1e-9}),
+    "steps far too long": Row("saturated_tanh", "saturated_c weaker_wins", numbers={"learning_rate": 20.0}),
+    "an attack that forgets": Row("silent_success weaker_wins", "incomplete", make=tricks.forgetful),
+}
+
+
+@functools.cache
+def runner(make: tricks.Make):
+    return jax.jit(lambda numbers, *given: cw.batched(make(**numbers))(*given))
+
+
+def arguments(row: Row):
+    """What `diagnose` takes, by name, and the result among it."""
+    numbers = tricks.WELL | row.numbers
+    model = tricks.model(row.apply)
+    goal = cw.untargeted(np.asarray(model.apply(model.params, X)).argmax(1))
+    result = runner(row.make)(numbers, model, problems.keys(len(X)), X, goal)
+    longer = numbers | {"steps": 2 * numbers["steps"]}
+    given = {"model": model, "attack": row.make, "x": X, "goal": goal, "result": result, "key": jax.random.key(5)}
+    return given | {"numbers": numbers, "longer": longer, "box": tricks.BOX}
+
+
+@functools.cache
+def clean() -> cw.Diagnosis:
+    return cw.diagnose(**arguments(Row("")))
+
+
+def flagged(diagnosis: cw.Diagnosis) -> set[str]:
+    return set(diagnosis.named("warn", "fail"))
+
+
+def test_a_clean_model_and_an_attack_that_is_well_run_pass_every_check():
+    assert clean().verdict == "pass"
+    assert clean().named("pass") == list(CHECKS)
+    assert "PASS: nothing speaks against these numbers (18 checks: 18 passed;" in str(clean())
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_every_trick_raises_its_flags(name):
+    row = TABLE[name]
+    found = flagged(cw.diagnose(**arguments(row)))
+    assert found >= set(row.must.split())
+    assert found <= set(row.must.split()) | set(row.may.split())
+
+
+def test_every_check_has_a_trick_that_raises_it():
+    assert {check for row in TABLE.values() for check in row.must.split()} == set(CHECKS)
+
+
+def test_a_result_that_is_none_does_not_stand_a_second_look():
+    given = arguments(Row(""))
+    given["result"] = given["result"]._replace(x=X)
+    check = cw.diagnose(**given).checks["second_look"]
+    assert check.verdict == "fail"
+    assert check.number == 1
+    assert check.evidence.max() < 0  # the margins of the clean images
+
+
+def test_the_evidence_is_of_the_examples_it_names():
+    given = arguments(Row(""))
+    given["result"] = given["result"]._replace(finite=jnp.arange(len(X)) != 7)
+    check = cw.diagnose(**given).checks["not_finite"]
+    assert check.verdict == "fail"
+    assert check.rows[check.evidence > 0].tolist() == [7]
+    for check in clean().checks.values():
+        assert check.rows.shape == check.evidence.shape[:1]
+        assert set(check.rows.tolist()) <= set(range(len(X)))
+
+
+def test_checks_without_what_they_need_are_skipped_and_say_why():
+    given = {name: value for name, value in arguments(Row("")).items() if name not in ("longer", "box")}
+    diagnosis = cw.diagnose(**given)
+    assert diagnosis.named("skipped") == ["saturated_tanh", "too_short"]
+    assert diagnosis.verdict == "pass"
+    assert diagnosis.checks["too_short"].line() == "too_short: skipped, nobody said what makes the attack longer"
+
+
+def test_other_numbers_compile_nothing():
+    given = arguments(Row(""))
+    cw.diagnose(**given)
+    programs: list[float] = []
+    jax.monitoring.register_event_duration_secs_listener(listen := _listener(programs))
+    try:
+        given["numbers"] = given["numbers"] | {"steps": 300, "learning_rate": 0.03}
+        cw.diagnose(**given)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert programs == []
+
+
+def _listener(programs):
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            programs.append(duration_secs)
+
+    return listen
+
+
+def test_it_can_be_read_by_machines_and_men():
+    diagnosis = cw.diagnose(**arguments(TABLE["far too few steps"]))
+    rows = diagnosis.to_rows()
+    assert [VERDICTS.index(row["verdict"]) for row in rows] == sorted(
+        (VERDICTS.index(row["verdict"]) for row in rows), reverse=True
+    )
+    assert all(bool(row["advice"]) == (row["verdict"] in ("warn", "fail")) for row in rows)
+    read = json.loads(json.dumps(diagnosis.to_json(), allow_nan=False))
+    assert read["verdict"] == diagnosis.verdict == "fail"
+    assert set(read["checks"]) == set(CHECKS)
+    assert len(read["checks"]["weaker_wins"]["evidence"]) == len(X)
+    assert read["cost"]["forwards"] == diagnosis.cost.forwards > 0
+    lines = str(diagnosis).splitlines()
+    assert lines[0].startswith("FAIL: do not believe these numbers yet (18 checks: ")
+    assert "  fail  incomplete: 1, above 0.5 (mean share" in str(diagnosis)
+    assert "Give the attack more steps." in str(diagnosis)
+    assert len(lines) == 1 + len(flagged(diagnosis))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"norm": "l3"}, "unknown norm 'l3': choose one of l0, l1, l2, linf"),
+        ({"x": X[:5]}, "goal.label must have one entry an example, 5 of them"),
+        ({"lower": 1.0, "upper": 0.0}, "finite bounds with lower < upper"),
+        ({"attack": cw.l2()}, "longer takes an attack given as a function of numbers"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        cw.diagnose(**(arguments(Row("")) | change))
+
+
+def test_it_is_driven_from_the_host():
+    given = arguments(Row(""))
+    with pytest.raises(ValueError, match="driven from the host"):
+        jax.jit(lambda x: cw.diagnose(**(given | {"x": x})))(X)
