@@ -3,6 +3,7 @@
 All models are one function, and all attacks but one another function of numbers, so that a table of them compiles once.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -23,9 +24,8 @@ X = np.round(255 * problems.inputs(COUNT)).astype(np.float32) / 255
 _MLP = {name: np.float32(0.3) * value for name, value in problems.mlp_params().items()}
 WEIGHTS: dict[str, Any] = _MLP | {"w2": _MLP["w2"][:, :CLASSES], "b2": _MLP["b2"][:CLASSES]}
 LABELS = np.asarray(problems.mlp(WEIGHTS, jnp.asarray(X))).argmax(1)
-MANY = [
-    np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in ((12, 200), (200, 200), (200, CLASSES))
-]
+_WIDTHS = (12, 200, 200, 200, CLASSES)
+MANY = [np.random.default_rng(0).normal(size=shape).astype(np.float32) for shape in itertools.pairwise(_WIDTHS)]
 LEVELS = 2 * np.pi * 255
 _NOISE = np.random.default_rng(0)
 
