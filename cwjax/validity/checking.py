@@ -40,7 +40,7 @@ class Check(NamedTuple):
 
     name: str
     verdict: str  # one of VERDICTS
-    number: float  # nan where it was skipped
+    number: float  # nan where it was skipped or broke off
     threshold: float  # that the number is above, or else the first that it would have had to be above
     what: str  # what the number is
     note: str  # what else was seen; why it was skipped
@@ -127,19 +127,22 @@ class Diagnosis(NamedTuple):
         return {"verdict": self.verdict, "line": self.line(), "cost": self.cost._asdict(), "checks": checks}
 
 
-def judged(name: str, rule: Rule, found: Measured | Skipped) -> Check:
-    """The check of what its function returned. A number that is none is a failure."""
-    if isinstance(found, Skipped):
-        none = np.zeros(0, np.int64)
-        return Check(
-            name, "skipped", math.nan, rule.warn, rule.what, found.reason, rule.source, rule.advice, none, none
-        )
-    bad, poor = not found.number <= rule.fail, not found.number <= rule.warn
+def judged(name: str, rule: Rule, found: Measured | Skipped | Exception) -> Check:
+    """The check of what its function returned, or raised. A number that is nan is a failure."""
+    none = np.zeros(0, np.int64)
+    if isinstance(found, Measured):
+        bad, poor = not found.number <= rule.fail, not found.number <= rule.warn
+        verdict, threshold = "fail" if bad else "warn" if poor else "pass", rule.fail if bad else rule.warn
+    elif isinstance(found, Skipped):
+        verdict, threshold, found = "skipped", rule.warn, Measured(math.nan, none, none, found.reason)
+    else:  # what was attacked for hours is not to be lost for a check
+        said = " ".join(f"{type(found).__name__}: {found}".split())[:300]
+        verdict, threshold, found = "warn", rule.warn, Measured(math.nan, none, none, f"the check broke off, {said}")
     return Check(
         name=name,
-        verdict="fail" if bad else "warn" if poor else "pass",
+        verdict=verdict,
         number=found.number,
-        threshold=rule.fail if bad else rule.warn,
+        threshold=threshold,
         what=rule.what,
         note=found.note,
         source=rule.source,
@@ -150,8 +153,15 @@ def judged(name: str, rule: Rule, found: Measured | Skipped) -> Check:
 
 
 def run(rules: Mapping[str, Rule], case: Any) -> dict[str, Check]:
-    """Every rule on the case, by name."""
-    return {name: judged(name, rule, rule.measure(case)) for name, rule in rules.items()}
+    """Every rule on the case, by name. One that raises is a warning that says so."""
+    checks = {}
+    for name, rule in rules.items():
+        try:
+            found = rule.measure(case)
+        except Exception as error:  # whatever a user's model or attack may raise
+            found = error
+        checks[name] = judged(name, rule, found)
+    return checks
 
 
 def _plain(value: Any) -> Any:

@@ -64,7 +64,7 @@ CHECKS = {
         warn=0,
         fail=math.inf,
         source="Carlini & Wagner 2017, section VIII, on distillation: any",
-        advice="Use an objective of the logits, such as f6, and no attack that follows the cross-entropy or softmax.",
+        advice="Attacks that follow cross-entropy or softmax see nothing here: use an objective of the logits (f6).",
     ),
     "unstable_loss": Rule(
         of_model.unstable_loss,
@@ -193,8 +193,9 @@ def diagnose(
 ) -> Diagnosis:
     """Whether the result of an attack can be believed: every check of CHECKS, each with its number and advice.
 
-    It follows the attack again on eight examples, and a longer one on a twentieth of all and at least eight; looks at
-    the model; and lets weaker attacks try. Driven from the host: do not put it under `jax.jit`. For instance:
+    It looks at the model; follows the attack again on up to eight examples, and a longer one on a twentieth of all and
+    up to eight (of a small batch: an eighth); and lets weaker attacks try. Driven from the host: do not put it under
+    `jax.jit`. For instance:
 
         diagnosis = cw.diagnose(
             model, cw.fast_l2, x, goal, result, key, numbers={"steps": 100}, longer={"steps": 200}

@@ -36,16 +36,16 @@ def incomplete(case: Case) -> Measured:
             loss = np.minimum.accumulate(path.loss[min(first, end) : end + 1, i])
             least = 1e-3 * abs(loss[0])  # less is no fall
             each[i] = (loss[-1 - _LAST :][0] - loss[-1]) / max(loss[0] - loss[-1], least, np.finfo(np.float32).tiny)
-    return Measured(float(np.nan_to_num(each).mean()), case.few, each)
+    return Measured(float(np.nan_to_num(each).mean()), case.watched, each)
 
 
 def silent_success(case: Case) -> Measured:
     """Where a step met the goal closer than what was returned."""
-    path, places = case.path, np.arange(len(case.few))
+    path, places = case.path, np.arange(len(case.watched))
     closest = np.where(path.met, path.distance, np.inf).min(0)
     returned = path.best[path.last(), places]
     missed = closest < returned * (1 - 1e-4)
-    return Measured(float(missed.mean()), case.few, closest, f"{missed.sum()} of {len(missed)}")
+    return Measured(float(missed.mean()), case.watched, closest, f"{missed.sum()} of {len(missed)}")
 
 
 def unbounded_fails(case: Case) -> Measured:
@@ -61,13 +61,13 @@ def unbounded_fails(case: Case) -> Measured:
 
 def saturated_c(case: Case) -> Measured | Skipped:
     """Where the search over c ended at a bound of what it tried, or with a bracket that is still wide."""
-    path, rows = case.path, np.arange(len(case.few))
+    path, rows = case.path, np.arange(len(case.watched))
     if not np.isnan(path.lower).all():
         end = path.rounds.shape[0] - 1 - path.rounds[::-1].argmax(0)  # the last step that knew the last bracket
         lower, upper = path.lower[end, rows], path.upper[end, rows]
         ratio = np.where(lower > 0, upper / np.where(lower > 0, lower, 1), np.inf)
-        wide = (ratio > 10) & case.open[case.few]
-        return Measured(float(wide.mean()), case.few, ratio, f"{wide.sum()} of {len(wide)} brackets")
+        wide = (ratio > 10) & case.open[case.watched]
+        return Measured(float(wide.mean()), case.watched, ratio, f"{wide.sum()} of {len(wide)} brackets")
     if case.largest_c is None:
         return Skipped("the attack searches no c, or its largest_c was not given")
     tried, c = case.open, np.where(case.result.success, case.result.c, np.inf)
@@ -81,7 +81,7 @@ def saturated_tanh(case: Case) -> Measured | Skipped:
     if np.isnan(path.saturated).all():
         return Skipped("the attack descends in no box that was named")
     each = np.array([path.saturated[: end + 1, i].mean() for i, end in enumerate(path.last())])
-    return Measured(float(each.mean()), case.few, each)
+    return Measured(float(each.mean()), case.watched, each)
 
 
 def too_short(case: Case) -> Measured | Skipped:

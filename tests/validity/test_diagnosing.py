@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.validity.checking import VERDICTS
+from cwjax.validity import checking
+from cwjax.validity.checking import VERDICTS, Measured, Rule, Skipped
 from cwjax.validity.diagnosing import CHECKS
 from tests import problems
 from tests.validity import tricks
@@ -50,12 +51,16 @@ TABLE = {
     ),
     "softmax outputs": Row("probabilities", apply=tricks.softmax_outputs),
     "k winners": Row(
-        "unstable_loss weaker_wins", "saturated_c too_short not_monotone incomplete", apply=tricks.k_winners
+        "unstable_loss weaker_wins",
+        "saturated_c saturated_softmax too_short not_monotone incomplete",
+        apply=tricks.k_winners,
     ),
     "NaN on part of the box": Row("not_finite", "not_monotone", apply=tricks.nan_on_part_of_the_box),
     "a detector": Row("not_monotone unbounded_fails weaker_wins", "saturated_c", apply=tricks.detector),
-    "a comb": Row("lost_by_rounding unstable_loss", "saturated_c weaker_wins too_short", apply=tricks.comb),
-    "far too few steps": Row("incomplete saturated_c weaker_wins", numbers={"steps": 4}),
+    "a comb": Row(
+        "lost_by_rounding unstable_loss", "saturated_c weaker_wins too_short not_monotone", apply=tricks.comb
+    ),
+    "far too few steps": Row("incomplete saturated_c weaker_wins", "too_short", numbers={"steps": 4}),
     "too few steps": Row("too_short incomplete", "saturated_c weaker_wins", numbers={"steps": 30}),
     "c at its ceiling": Row("saturated_c", "weaker_wins incomplete", numbers={"initial_c": 1e-9}),
     "steps far too long": Row("saturated_tanh", "saturated_c weaker_wins", numbers={"learning_rate": 20.0}),
@@ -134,6 +139,22 @@ def test_checks_without_what_they_need_are_skipped_and_say_why():
     assert diagnosis.checks["too_short"].line() == "too_short: skipped, nobody said what makes the attack longer"
 
 
+def test_a_check_that_breaks_off_is_a_warning_and_loses_nothing():
+    def breaks(case):
+        raise ZeroDivisionError("of\nthis user's model")
+
+    rule = Rule(breaks, "a number", 0.0, 1.0, "a source", "Do this.")
+    checks = checking.run({"broken": rule, "whole": rule._replace(measure=lambda case: case)}, Skipped("it was late"))
+    assert {name: check.verdict for name, check in checks.items()} == {"broken": "warn", "whole": "skipped"}
+    assert "the check broke off, ZeroDivisionError: of this user's model" in checks["broken"].line()
+
+
+def test_a_number_that_is_none_is_a_failure():
+    rule = Rule(lambda case: case, "a number", 0.0, np.inf, "a source", "Do this.")
+    (check,) = checking.run({"nan": rule}, Measured(float("nan"), np.arange(1), np.zeros(1))).values()
+    assert check.verdict == "fail"
+
+
 def test_other_numbers_compile_nothing():
     given = arguments(Row(""))
     cw.diagnose(**given)
@@ -169,7 +190,7 @@ def test_it_can_be_read_by_machines_and_men():
     assert read["cost"]["forwards"] == diagnosis.cost.forwards > 0
     lines = str(diagnosis).splitlines()
     assert lines[0].startswith("FAIL: do not believe these numbers yet (18 checks: ")
-    assert "  fail  incomplete: 1, above 0.5 (mean share" in str(diagnosis)
+    assert "  fail  incomplete: 0.8" in str(diagnosis)
     assert "Give the attack more steps." in str(diagnosis)
     assert len(lines) == 1 + len(flagged(diagnosis))
 
