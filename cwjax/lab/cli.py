@@ -105,7 +105,7 @@ def attack(
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
         kept.
       rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
-      checks: ask whether the numbers can be believed. It costs about a tenth of a long attack, and more of a short one.
+      checks: ask whether the numbers can be believed. It costs a sixth of an attack on many images, more on few.
       seed: of the targets drawn, and of the attack.
       width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
       precision: of the search. Whatever it is, an example counts only if it stands in float32: those that just miss are
