@@ -16,3 +16,6 @@ jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtu
 @pytest.fixture(autouse=True)
 def optimizations(request):
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
+    yield
+    # Keeping a program that was compiled without optimisations has crashed the process (jax 0.10.1).
+    assert jax.config.values["jax_compilation_cache_dir"] is None, "this test leaves a folder of compiled programs"

@@ -12,8 +12,6 @@ from cwjax.base import untouched
 from cwjax.fast import rounds_of
 from tests import golden_net, problems
 
-pytestmark = pytest.mark.optimized
-
 SIZE, CLASSES = 12, 4
 FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1}
 
@@ -146,6 +144,7 @@ def test_a_round_starts_across_the_clean_input_at_the_distance_known():
     np.testing.assert_allclose(third.start, X[0] - 0.5, atol=1e-6)
 
 
+@pytest.mark.optimized
 def test_130_gradients_reach_the_original_codes_distances():
     # The released code took 6,600 gradients an image for a mean of 2.6253 on these.
     model, arrays = golden_net.load()

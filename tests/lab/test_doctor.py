@@ -12,6 +12,7 @@ from cwjax.lab.cli import main
 def own_folders(tmp_path, monkeypatch):
     monkeypatch.setenv(compiling.VARIABLE, str(tmp_path / "programs"))
     monkeypatch.setenv("CWJAX_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(compiling, "keep", lambda folder: None)  # nothing of these tests is
 
 
 def test_a_machine_in_order_has_no_failure(capsys):

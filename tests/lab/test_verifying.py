@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, data, report, rows, runs, verifying
+from cwjax.lab import attacking, compiling, data, report, rows, runs, verifying
 from cwjax.lab.cli import main
 
 WEIGHTS = np.random.default_rng(5).normal(size=(256, 3)).astype(np.float32)
@@ -46,6 +46,12 @@ def attacked():
             attacking.run(affine(), some, "fast_l2", settings, targets="random"),
             attacking.run(affine(), some, "fast_linf", attacking.Settings(steps=1), targets="random"),
         ]
+
+
+@pytest.fixture(autouse=True)
+def programs(monkeypatch):
+    """Nothing is kept of what these tests compile."""
+    monkeypatch.setattr(compiling, "keep", lambda folder: None)
 
 
 @pytest.fixture
