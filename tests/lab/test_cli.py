@@ -69,7 +69,7 @@ def test_train_then_attack_then_read(tmp_path, capsys):
     call("attack", *where, "--no-checks", *QUICK)
     said = capsys.readouterr().out
     assert f"Report: {out / 'report.html'}" in said
-    names = {"report.html", "report.md", "results.parquet", "adversarial.npz", "figures"}
+    names = {"report.html", "report.md", "results.parquet", "adversarial.npz", "run.json", "figures"}
     assert names == {path.name for path in out.iterdir()}
     assert pq.read_table(out / "results.parquet").num_rows == 6
     assert "blobs" in (out / "report.html").read_text()
