@@ -157,6 +157,13 @@ def _given(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
 
+def _split(settings: Settings) -> tuple[Settings, dict[str, Any]]:
+    """The settings without their numbers, which decide the program, and the numbers, which are its arguments."""
+    fixed = _given(settings)
+    numbers = {setting: fixed.pop(setting) for setting in _NUMBERS & fixed.keys()}
+    return Settings(**fixed), numbers
+
+
 def _flag(setting: str) -> str:
     return f"--{setting.replace('_', '-')}"
 
@@ -272,13 +279,12 @@ def results(
     """
     rows = rows_of(dataset, targets, seed=seed)
     keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
-    highest, own = cw.in_precision(model, "highest"), _given(settings)
-    numbers = {setting: own.pop(setting) for setting in _NUMBERS & own.keys()}
+    highest, (fixed, numbers) = cw.in_precision(model, "highest"), _split(settings)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
-        runner = _runner(attack, Settings(**own), width, tuple(local_devices()), room is not None)
+        runner = _runner(attack, fixed, width, tuple(local_devices()), room is not None)
         result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
@@ -331,11 +337,10 @@ def diagnosed(
       result: of the attack on them.
       seed: of the subset, the noise and the attack's own randomness.
     """
-    own = _given(settings)
-    numbers = {setting: own.pop(setting) for setting in _NUMBERS & own.keys()}
+    fixed, numbers = _split(settings)
     return cw.diagnose(
         model,
-        _maker(attack, Settings(**own)),
+        _maker(attack, fixed),
         x,
         goal,
         result,

@@ -292,19 +292,7 @@ def _finish(
 ) -> None:
     """Writes everything, prints the table and says where the report lies."""
     rows.write(attacked, out)
-    found = [
-        report.Run(
-            attack=each.attack,
-            norm=attacking.ATTACKS[each.attack].norm,
-            settings=each.settings,
-            table=each.table,
-            clean=each.clean,
-            adversarial=each.adversarial,
-            classes=dataset.classes,
-            seconds=each.seconds,
-        )
-        for each in attacked
-    ]
+    found = runs.runs_of(attacked, dataset.classes)
     names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
     about = report.About(

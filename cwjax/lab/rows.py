@@ -121,6 +121,16 @@ def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, mor
     return pa.table(columns)
 
 
+def places_of(table: pa.Table, dataset: Dataset) -> np.ndarray:
+    """Where in the data set the images of these rows lie, int64 [R]. Raises ValueError where it has other images."""
+    index, order = table["index"].to_numpy(), np.argsort(dataset.index)
+    places = order[np.searchsorted(dataset.index, index, sorter=order) % len(order)]
+    same = np.array_equal(dataset.index[places], index)
+    if not same or not np.array_equal(dataset.labels[places], table["label"].to_numpy()):
+        raise ValueError("the data has other images than those that were attacked")
+    return places
+
+
 @jax.jit
 def _answers(model: Model, x: jax.Array) -> jax.Array:
     return model.apply(model.params, x)

@@ -16,11 +16,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab import store
+from cwjax.lab.attacking import ATTACKS
 from cwjax.lab.findings import About, Run
+from cwjax.lab.rows import Attacked
 
 FILE = "run.json"
 
 _DAMAGE = (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowException)
+
+
+def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]:
+    """What was attacked, for a report; `classes` are those of the data."""
+    return [
+        Run(
+            attack=each.attack,
+            norm=ATTACKS[each.attack].norm,
+            settings=each.settings,
+            table=each.table,
+            clean=each.clean,
+            adversarial=each.adversarial,
+            classes=classes,
+            seconds=each.seconds,
+        )
+        for each in attacked
+    ]
 
 
 def record(runs: Sequence[Run], about: About, folder: Path) -> None:

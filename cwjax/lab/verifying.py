@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from cwjax.lab import data, runs, store
 from cwjax.lab.attacking import ATTACKS
 from cwjax.lab.progress import progress, say
+from cwjax.lab.rows import places_of
 from cwjax.lab.subjects import model_of
-from cwjax.lab.sweeps import results, working
+from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.models import Model
 
@@ -70,17 +71,18 @@ def verify(folder: Path, *, torch: str | None = None, data_folder: Path | None =
 
     Raises:
       FileNotFoundError, store.CorruptFile: see `runs.read` and `sweeps.results.table`.
-      ValueError: a model that is not to be had.
+      ValueError: a model that is not to be had; data with other images than those that were attacked.
     """
     claims = list(_claims(folder))
     models: dict[str, Logits] = {}
+    more = {"torch_": twin(torch)} if torch else {}
     looked = []
     with progress("rows verified", sum(len(claim.table) for claim in claims)) as advance:
         for claim in claims:
             if claim.model not in models:
                 models[claim.model] = plain(model_of(claim.model)[0])
-            ways = {"": models[claim.model]} | ({"torch_": twin(torch)} if torch else {})
-            looked.append(_looked_at(claim, ways, data.load(claim.data, "test", data_folder), advance))
+            ways, dataset = {"": models[claim.model]} | more, units.data_named(claim.data, data_folder)
+            looked.append(_looked_at(claim, ways, dataset, advance))
     table = pa.concat_tables(looked, promote_options="permissive")
     with store.atomically(folder / FILE) as temporary:
         pq.write_table(table, temporary)
@@ -135,8 +137,8 @@ def _claims(folder: Path) -> Iterator[Claims]:
             yield Claims(run.attack, *named, run.attack, float(confidence), run.table, run.adversarial)
         return
     vault = Vault(folder)
-    for configuration, columns, units in results.planned(folder):
-        for unit in units:
+    for configuration, columns, digests in results.planned(folder):
+        for unit in digests:
             if files := vault.get(unit):
                 named = (f"{configuration} {unit[:12]}", columns["model"], columns["data"], columns["attack"])
                 images = working.arrays(files)["adversarial"]
@@ -146,9 +148,8 @@ def _claims(folder: Path) -> Iterator[Claims]:
 def _looked_at(claim: Claims, ways: dict[str, Logits], dataset: data.Dataset, advance: Any) -> pa.Table:
     """The rows, with what was found of each."""
     table = claim.table
-    index, label, target, success = (table[name].to_numpy() for name in ("index", "label", "target", "success"))
-    place = {number: i for i, number in enumerate(dataset.index.tolist())}
-    clean = dataset.images[[place[number] for number in index.tolist()]]
+    label, target, success = (table[name].to_numpy() for name in ("label", "target", "success"))
+    clean = dataset.images[places_of(table, dataset)]
     distance = NORMS[ATTACKS[claim.attack].norm](claim.adversarial.astype(np.float64) - clean)
     unchanged = (claim.adversarial == clean).reshape(len(clean), -1).all(1)
     columns, met = {}, np.ones(len(clean), bool)

@@ -58,6 +58,10 @@ class Case:
         keys = jax.random.split(self.key, len(self.x))
         return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, self.goal))
 
+    def meets(self, lead: np.ndarray) -> np.ndarray:
+        """Whether margins, in logits, meet their goals with the attack's confidence."""
+        return (lead > 0) & (lead >= self.confidence)
+
     @functools.cached_property
     def bounds(self) -> tuple[Array, Array]:
         """The lower and the upper bound of every element: [*S], in x's dtype."""
@@ -76,6 +80,11 @@ class Case:
         return jax.tree.map(np.asarray, programs.slopes(self.model, self.x, self.goal))
 
     @functools.cached_property
+    def steepest(self) -> np.ndarray:
+        """The largest element of the margin's slope at each clean input: [B]."""
+        return np.abs(self.slopes.slope.reshape(len(self.x), -1)).max(1)
+
+    @functools.cached_property
     def answers(self) -> np.ndarray:
         """What the model says of a few, five times, not compiled: [5, R, K]."""
         x = self.rows(self.few, self.size_of_few)[1]
@@ -86,8 +95,7 @@ class Case:
     @functools.cached_property
     def open(self) -> np.ndarray:
         """Which examples did not meet their goal to begin with: bool [B]."""
-        lead = np.asarray(self.slopes.margin)
-        return ~((lead > 0) & (lead >= self.confidence))
+        return ~self.meets(np.asarray(self.slopes.margin))
 
     @functools.cached_property
     def shuffled(self) -> np.ndarray:

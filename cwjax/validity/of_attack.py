@@ -30,9 +30,8 @@ def incomplete(case: Case) -> Measured:
             each[i] = 1 - after / before if before > 0 else 0.0
         else:
             rounds = path.rounds[: end + 1, i]
-            first = (
-                int((rounds < rounds[-1] - 1).sum()) + 1 if rounds[-1] > 1 else 0
-            )  # the first step of the last round
+            # The first step of the last round.
+            first = int((rounds < rounds[-1] - 1).sum()) + 1 if rounds[-1] > 1 else 0
             loss = np.minimum.accumulate(path.loss[min(first, end) : end + 1, i])
             least = 1e-3 * abs(loss[0])  # less is no fall
             each[i] = (loss[-1 - _LAST :][0] - loss[-1]) / max(loss[0] - loss[-1], least, np.finfo(np.float32).tiny)

@@ -37,14 +37,12 @@ def probabilities(case: Case) -> Measured:
 
 def zero_gradient(case: Case) -> Measured:
     """Where the logits' margin has no slope, or none that is finite, at the clean input."""
-    steepest = np.abs(case.slopes.slope.reshape(len(case.x), -1)).max(1)
-    return _share(case, ~(np.isfinite(steepest) & (steepest > 0)), steepest)
+    return _share(case, ~(np.isfinite(case.steepest) & (case.steepest > 0)), case.steepest)
 
 
 def saturated_softmax(case: Case) -> Measured:
     """Where the cross-entropy has no slope though the margin of the logits has one."""
-    steepest = np.abs(case.slopes.slope.reshape(len(case.x), -1)).max(1)
-    return _share(case, (steepest > 0) & (case.slopes.entropy == 0), np.asarray(case.slopes.entropy))
+    return _share(case, (case.steepest > 0) & (case.slopes.entropy == 0), np.asarray(case.slopes.entropy))
 
 
 def unstable_loss(case: Case) -> Measured:

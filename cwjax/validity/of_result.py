@@ -23,8 +23,7 @@ def weaker_wins(case: Case) -> Measured | Skipped:
     order = np.argsort(case.result.success[case.few], kind="stable")  # failures first: there it counts most
     four = case.few[order[:_NOISED]]
     lead, distance = case.drawn(four, radius[four], _DRAWS, min(_NOISED, len(case.x)))
-    hit = (lead > 0) & (lead >= case.confidence)
-    closest[four] = np.minimum(closest[four], np.where(hit, distance, np.inf).min(1))
+    closest[four] = np.minimum(closest[four], np.where(case.meets(lead), distance, np.inf).min(1))
     beaten = case.open & (closest <= radius * (1 + 1e-4))
     note = f"{beaten.sum()} of {len(rows)} by FGSM, PGD or noise"
     return Measured(float(beaten[rows].mean()), rows, closest[rows], note)
@@ -66,5 +65,5 @@ def second_look(case: Case) -> Measured | Skipped:
         parts = [case.model.apply(case.model.params, images[i : i + 256]) for i in range(0, len(images), 256)]
     case.spend(len(images))
     lead = np.asarray(jax.vmap(margin)(jnp.concatenate(parts)[: len(rows)], case.rows(rows)[2]))
-    lost = ~((lead > 0) & (lead >= case.confidence))
+    lost = ~case.meets(lead)
     return Measured(float(lost.mean()), rows, lead, f"{lost.sum()} of {len(rows)}")

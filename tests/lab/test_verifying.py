@@ -61,19 +61,7 @@ def folder(tmp_path, attacked):
 
 def written(attacked, folder):
     rows.write(attacked, folder)
-    told = [
-        report.Run(
-            attack=each.attack,
-            norm=attacking.ATTACKS[each.attack].norm,
-            settings=each.settings,
-            table=each.table,
-            clean=each.clean,
-            adversarial=each.adversarial,
-            classes=("left", "right", "below"),
-            seconds=each.seconds,
-        )
-        for each in attacked
-    ]
+    told = runs.runs_of(attacked, ("left", "right", "below"))
     configuration = {"data": "blobs", "model": "tests.lab.test_verifying:affine"}
     about = report.About(title="", configuration=configuration, environment={}, history=None, model={})
     runs.record(told, about, folder)

@@ -162,10 +162,8 @@ def _grid(some: Sequence[Outcome]) -> tuple[tuple[list[str], list[str]], np.ndar
     objectives, boxes = (list(dict.fromkeys(str(each.axes[name]) for each in some)) for name in VARIED)
     mean, share = np.full((2, len(objectives), len(boxes)), np.nan)
     for each in some:
-        hit, cell = (
-            _hit(each),
-            tuple(names.index(str(each.axes[name])) for names, name in zip((objectives, boxes), VARIED, strict=True)),
-        )
+        hit = _hit(each)
+        cell = tuple(names.index(str(each.axes[name])) for names, name in zip((objectives, boxes), VARIED, strict=True))
         share[cell] = 100 * hit.mean()
         mean[cell] = each.columns["distance"][hit].mean() if hit.any() else np.nan
     return (objectives, boxes), mean, share

@@ -15,6 +15,7 @@ from cwjax.lab import pictures, rendering, store, verdicts
 from cwjax.lab.data import CorruptData, Dataset, MissingData
 from cwjax.lab.findings import NORMS, Run, arrays_of, cases_of, norm_name, setting, shown, sums
 from cwjax.lab.pictures import Picture
+from cwjax.lab.rows import places_of
 from cwjax.lab.sweeps import charts, outcomes, units, working
 from cwjax.lab.sweeps.outcomes import Outcome
 from cwjax.lab.sweeps.results import Missing
@@ -134,12 +135,8 @@ def _with_images(run: Run, each: Outcome, vault: Vault, dataset: Dataset) -> Run
             parts.append(working.arrays(files)["adversarial"])
     adversarial = np.concatenate(parts)
     table = each.table.slice(0, len(adversarial))
-    index, order = table["index"].to_numpy(), np.argsort(dataset.index)
-    places = order[np.searchsorted(dataset.index, index, sorter=order) % len(order)]
-    same = np.array_equal(dataset.index[places], index)
-    if not same or not np.array_equal(dataset.labels[places], table["label"].to_numpy()):
-        raise ValueError("the data has other images than those that were attacked")
-    return run._replace(table=table, clean=dataset.images[places], adversarial=adversarial, classes=dataset.classes)
+    clean = dataset.images[places_of(table, dataset)]
+    return run._replace(table=table, clean=clean, adversarial=adversarial, classes=dataset.classes)
 
 
 def _tally(found: Sequence[Outcome], missing: Missing) -> str:
