@@ -22,7 +22,7 @@ demo: $(VENV)/installed-demo
 	$(BIN)/cwjax demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

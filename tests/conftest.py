@@ -19,3 +19,10 @@ def optimizations(request):
     yield
     # Keeping a program that was compiled without optimisations has crashed the process (jax 0.10.1).
     assert jax.config.values["jax_compilation_cache_dir"] is None, "this test leaves a folder of compiled programs"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def forgotten():
+    """Compiled programs are let go: each holds a few memory maps, and Linux allows a process 65,530 of them."""
+    yield
+    jax.clear_caches()
