@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.base import Abort
-from cwjax.checks import check_number
+from cwjax.checks import check_count
 
 
 def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Array, ""] = 1e-4) -> Abort:
@@ -14,7 +14,7 @@ def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Arr
     The released code's ABORT_EARLY: every tenth of the steps, unless `loss <= 0.9999·previous`. It sums the loss over
     the batch, so that an example's result depends on its neighbours; here the loss is the example's own.
     """
-    check_number("checks", checks, least=1)
+    check_count("checks", checks)
 
     def update(problem, previous, evaluation, *, step, steps):
         due = step % jnp.maximum(steps // checks, 1) == 0

@@ -71,13 +71,22 @@ def check_bounds(lower: Bound, upper: Bound) -> None:
     """Raises ValueError unless both bounds are finite and lower < upper everywhere. Traced bounds pass."""
     if isinstance(lower, jax.core.Tracer) or isinstance(upper, jax.core.Tracer):
         return
-    low, high = np.asarray(lower, np.float64), np.asarray(upper, np.float64)
+    low, high = np.asarray(lower), np.asarray(upper)
+    if not all(np.issubdtype(bound.dtype, np.number) or bound.dtype == jnp.bfloat16 for bound in (low, high)):
+        raise TypeError(f"a box's bounds must be numbers, got lower={lower!r} and upper={upper!r}")
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise ValueError(f"a box needs finite bounds with lower < upper, got lower={lower} and upper={upper}")
 
 
 def _bounds(x, lower, upper):
-    return tuple(jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (lower, upper))
+    try:
+        return tuple(jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (lower, upper))
+    except ValueError as error:
+        shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
+        raise ValueError(
+            f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(x.shape)}: leave the "
+            "axis of the batch out"
+        ) from error
 
 
 BOXES = {"change_of_variables": change_of_variables, "projected": projected, "clipped": clipped}

@@ -20,15 +20,55 @@ from cwjax.models import Model
 def check_number(
     name: str, value: Any, *, least: int | float, above: bool = False, most: int | float = float("inf")
 ) -> None:
-    """Raises ValueError unless the number is finite, at least `least` (or above it), and at most `most`. Traced numbers
-    pass.
+    """Raises TypeError unless it is one number, and ValueError unless that is finite, at least `least` (or above it),
+    and at most `most`. Traced numbers pass.
     """
     if isinstance(value, jax.core.Tracer):
         return
-    if not np.isfinite(float(value)) or value < least or (above and value == least):
+    if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array) or np.ndim(value):
+        raise TypeError(f"{name} must be one number, got {_came(value)}")
+    number = float(value)
+    if not np.isfinite(number) or number < least or (above and number == least):
         raise ValueError(f"{name} must be {'more than' if above else 'at least'} {least:g}, got {value}")
-    if value > most:
+    if number > most:
         raise ValueError(f"{name} must be at most {most}, got {value}")
+
+
+def check_count(name: str, value: Any, *, least: int = 1, most: int | float = float("inf")) -> None:
+    """As `check_number`, and raises ValueError unless the number is whole."""
+    check_number(name, value, least=least, most=most)
+    if not isinstance(value, jax.core.Tracer) and float(value) % 1:
+        raise ValueError(f"{name} must be a whole number, got {value}")
+
+
+def check_part(name: str, value: Any, kind: type) -> None:
+    """Raises TypeError unless a part of an attack is what it has to be."""
+    if not isinstance(value, kind):
+        wanted = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        raise TypeError(f"{name} must be of the type {wanted}, got {_came(value)}")
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError for anything that `bind` did not make."""
+    if not isinstance(model, Model):
+        raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
+
+
+def check_runner(runner: Any) -> None:
+    """Raises TypeError for an attack where a runner has to be."""
+    if not callable(runner):
+        raise TypeError(f"the runner must be a function such as cwjax.batched(attack), got {_came(runner)}")
+
+
+def _came(value: Any) -> str:
+    """What came, for an error: "the text 'adam'", "the function l2, and not what it returns"."""
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    if np.ndim(value) and isinstance(value, np.ndarray | jax.Array):
+        return f"an array of shape {list(value.shape)}"
+    if callable(value) and hasattr(value, "__name__"):
+        return f"the function {value.__name__}, and not what it returns"
+    return repr(value) if isinstance(value, int | float | None) else type(value).__name__
 
 
 def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:
@@ -69,8 +109,7 @@ def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None
 
 def check_examples(model: Model, x: jax.Array, goal: Goal) -> None:
     """Raises TypeError or ValueError unless model, x [B, *S] and goal [B] fit together."""
-    if not isinstance(model, Model):
-        raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
+    check_model(model)
     if not isinstance(goal, Goal):
         raise TypeError(f"the goal must come from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
     for name, value in (("x", x), ("goal.label", goal.label), ("goal.sign", goal.sign)):

@@ -23,7 +23,7 @@ from cwjax.base import (
     untouched,
     wide,
 )
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_part
 
 
 class DescentState(NamedTuple):
@@ -59,7 +59,12 @@ def descend(
       steps: how many points to evaluate, at the most; may be traced.
       abort: when to stop sooner.
     """
-    check_number("steps", steps, least=1)
+    check_part("objective", objective, Objective)
+    check_part("distance", distance, Distance)
+    check_part("box", box, Box)
+    check_part("optimizer", optimizer, optax.GradientTransformation)
+    check_part("abort", abort, Abort)
+    check_count("steps", steps)
 
     def init(key, problem):
         del key

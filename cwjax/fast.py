@@ -16,7 +16,7 @@ from cwjax import distances
 from cwjax.aborts import never
 from cwjax.base import Attack, Box, Candidate, Objective, Search, closer, found, untouched
 from cwjax.boxes import Bound, projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number, check_part
 from cwjax.descent import descend
 from cwjax.losses import negative_margin
 from cwjax.multipliers import multiplier
@@ -110,7 +110,7 @@ def mirrored(rounds: Steps) -> Search:
     Args:
       rounds: >= 1; may be traced.
     """
-    check_number("rounds", rounds, least=1)
+    check_count("rounds", rounds)
 
     def init(problem):
         zero = jnp.zeros((), jnp.int32)
@@ -138,6 +138,7 @@ def mirrored(rounds: Steps) -> Search:
 
 def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
     """The attack from a start that is moved by `amount·problem.scale` in a random direction."""
+    check_part("attack", attack, Attack)
     check_number("amount", amount, least=0)
 
     def init(key, problem):
@@ -151,5 +152,5 @@ def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
 
 def rounds_of(steps: Steps) -> Int[Array, ""]:
     """How many rounds the steps of a fast attack make: √(steps/75), rounded. So 1 of 100, 2 of 150, 4 of 250."""
-    check_number("steps", steps, least=1)
+    check_count("steps", steps)
     return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / 75)), 1).astype(jnp.int32)

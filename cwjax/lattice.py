@@ -17,7 +17,7 @@ from cwjax import distances
 from cwjax.base import Distance, Goal, Objective, Result, Runner, settled, wide
 from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_runner
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
 from cwjax.runners import by_rows
@@ -81,8 +81,9 @@ def discretised(
     Raises:
       ValueError: numbers out of range, or bounds that are not finite or not in order.
     """
-    check_number("levels", levels, least=2)
-    check_number("the repair's steps", steps, least=0)
+    check_runner(runner)
+    check_count("levels", levels, least=2)
+    check_count("the repair's steps", steps, least=0)
     check_bounds(lower, upper)
 
     @canonical

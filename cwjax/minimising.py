@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax.base import Attack, Search, found
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number, check_part
 from cwjax.searches import searched
 
 
@@ -22,6 +22,7 @@ def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float
       steps: rounds, >= 1.
       factor: see `search_scale`.
     """
+    check_part("attack", attack, Attack)
 
     def step(model, problem, state):
         state = attack.step(model, problem, state)
@@ -46,7 +47,7 @@ def search_scale(steps: int | Int[Array, ""] = 10, *, factor: float | Float[Arra
       steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.
       factor: > 1.
     """
-    check_number("the search's steps", steps, least=1)
+    check_count("the search's steps", steps)
     check_number("factor", factor, least=1, above=True)
 
     def init(problem):

@@ -4,7 +4,9 @@ import dataclasses
 from collections.abc import Callable
 
 import jax
+import jax.core
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 
@@ -41,7 +43,15 @@ def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:
       model: takes normalised inputs.
       mean: a scalar, or an array that broadcasts to one input, such as one number a channel.
       std: likewise, > 0.
+
+    Raises:
+      TypeError, ValueError: arguments that are not that.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"normalised takes a model from cwjax.bind(apply, params), got a {type(model).__name__}")
+    known = not isinstance(mean, jax.core.Tracer) and not isinstance(std, jax.core.Tracer)
+    if known and not (np.isfinite(jnp.asarray(mean)).all() and (jnp.asarray(std) > 0).all()):
+        raise ValueError(f"normalised takes a finite mean and a std above 0, got mean={mean} and std={std}")
     return Model(apply=_Normalised(model.apply), params=(model.params, jnp.asarray(mean), jnp.asarray(std)))
 
 

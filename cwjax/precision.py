@@ -16,6 +16,7 @@ from cwjax import distances
 from cwjax.base import Distance, Goal, Objective, Result, Runner, settled, wide
 from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
+from cwjax.checks import check_model, check_runner
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
 from cwjax.runners import by_rows
@@ -34,6 +35,7 @@ def in_precision(model: Model, precision: str) -> Model:
         multiplications and convolutions with ten bits of mantissa on devices that have it, which JAX does by default on
         NVIDIA's since the A100; on others as "highest". "highest": products in full float32.
     """
+    check_model(model)
     _check(precision)
     return Model(apply=_InPrecision(model.apply, precision), params=model.params)
 
@@ -95,6 +97,7 @@ def verified(
     Returns:
       A function as the runner, that returns the Result and a Verification.
     """
+    check_runner(runner)
     check_bounds(lower, upper)
     _check(precision)
 

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cwjax.base import Attack, Goal, Progress, Result, Runner, State, found, problem
 from cwjax.canonical import canonical
-from cwjax.checks import check_batch, check_number
+from cwjax.checks import check_batch, check_count, check_part, check_runner
 from cwjax.models import Model
 
 Output = TypeVar("Output")
@@ -52,6 +52,7 @@ def lanes(attack: Attack) -> Lanes:
         while not result(states).finished.all():
             states = advance(model, x, goal, states, 100)
     """
+    check_part("attack", attack, Attack)
     step = canonical(attack.step)
 
     def begin(keys, x, goal):
@@ -99,7 +100,7 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
       A function `(model, keys, x, goal) -> (Result, Trace)`, with arguments and errors as for `batched`.
       `Result.finished` tells which examples were done in time; those that were spend nothing in the steps that remain.
     """
-    check_number("num_steps", num_steps, least=1)
+    check_count("num_steps", num_steps)
     begin, advance, result = lanes(attack)
 
     def run(model: Model, keys: Array, x: Array, goal: Goal) -> tuple[Result, Trace]:
@@ -126,7 +127,8 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
       runner: `batched(attack)`, or any other that returns arrays with a leading batch axis: `traced`, `discretised`.
       size: examples in a chunk, >= 1.
     """
-    check_number("the size of a chunk", size, least=1)
+    check_runner(runner)
+    check_count("the size of a chunk", size)
 
     def run(model: Model, keys: Array, x: Array, goal: Goal) -> Output:
         check_batch(model, keys, x, goal)
@@ -152,6 +154,8 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
       runner: `batched(attack)`, `chunked(batched(attack), size)`, or any other that can be compiled.
       mesh: the devices; the examples are spread along all of its axes.
     """
+    check_runner(runner)
+    check_part("mesh", mesh, Mesh)
     mesh = Mesh(mesh.devices, mesh.axis_names)  # axes of the compiler's own type, whatever they were
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
     each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from cwjax.aborts import never
 from cwjax.base import Abort, Attack, Knob, Progress, Search, State, closer, continued, found, select, untouched
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number, check_part
 
 
 class SearchedState(NamedTuple):
@@ -25,6 +25,8 @@ def searched(attack: Attack, search: Search) -> Attack:
     Rounds are flattened: one step is one step of the attack, and the step that ends a round also begins the next. So
     in a batch every example searches at its own pace, and none waits for another's round to end.
     """
+    check_part("attack", attack, Attack)
+    check_part("search", search, Search)
 
     def init(key, problem):
         knob = search.init(problem)
@@ -58,6 +60,8 @@ class TrackedState(NamedTuple):
 
 def tracked(attack: Attack, search: Search) -> Attack:
     """Run the attack once, and let the search turn its knob after every step. Nothing is ever started afresh."""
+    check_part("attack", attack, Attack)
+    check_part("search", search, Search)
 
     def init(key, problem):
         knob = search.init(problem)
@@ -97,7 +101,7 @@ def binary_search(
       initial_c: the first weight to try, > 0.
       factor: growth of c until the first success, > 1.
     """
-    check_number("the search's steps", steps, least=1)
+    check_count("the search's steps", steps)
     check_number("initial_c", initial_c, least=0, above=True)
     check_number("factor", factor, least=1, above=True)
 
@@ -145,7 +149,7 @@ def grow_c(
       largest: weights from here up are not tried.
       abort: when to give a weight up before its steps are over. With `plateau()`, as soon as the loss falls no more.
     """
-    check_number("steps", every, least=1)
+    check_count("steps", every)
     check_number("factor", factor, least=1, above=True)
     check_number("largest_c", largest, least=0, above=True)
 

@@ -11,7 +11,7 @@ from cwjax.attacks.geometry import annealed
 from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Candidate, Distance, Objective, Search, closer, found, untouched, wide
 from cwjax.boxes import Bound, projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number, check_part
 from cwjax.losses import negative_margin
 from cwjax.searches import searched
 
@@ -61,9 +61,11 @@ def fast_l0(
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
+    check_part("objective", objective, Objective)
+    check_part("distance", distance, Distance)
     check_number("first_step", first_step, least=0, above=True)
     check_number("removing", removing, least=0, most=1 - 1e-6)
-    check_number("steps", steps, least=1)
+    check_count("steps", steps)
     rounds = jnp.where(jnp.asarray(steps) < _TWO_ROUNDS, 1, 2)
     one_round = _descent_and_removal(
         steps=steps // rounds,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from cwjax.base import Attack, Candidate, Knob, Progress, Spread, State, closer, continued, select, untouched
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number, check_part
 
 
 class SpreadState(NamedTuple):
@@ -59,7 +59,7 @@ def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attac
       n: starting points, >= 1.
       radius: of the ball, >= 0; may be traced. The paper takes the distance of the closest example known so far.
     """
-    check_number("n, the number of starting points,", n, least=1)
+    check_count("n, the number of starting points,", n)
     check_number("radius", radius, least=0)
 
     def init(key, problem):
@@ -127,7 +127,7 @@ def _towards(num_classes: int) -> Callable:
 
 
 def _check_classes(num_classes: int) -> None:
-    check_number("num_classes", num_classes, least=2)
+    check_count("num_classes", num_classes, least=2)
 
 
 def _in_turn(attack: Attack, spread: Spread, choose: Callable, *, nothing: float) -> Attack:
@@ -140,6 +140,8 @@ def _in_turn(attack: Attack, spread: Spread, choose: Callable, *, nothing: float
         returned for now, and whether nothing more can change that.
       nothing: the distance kept before the first version has ended.
     """
+    check_part("attack", attack, Attack)
+    check_part("spread", spread, Spread)
 
     def at(knobs, version):
         return jax.tree.map(lambda leaf: leaf[version], knobs)

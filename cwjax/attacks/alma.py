@@ -11,7 +11,7 @@ from cwjax.attacks.geometry import check_norm, unit
 from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Objective, found, wide
 from cwjax.boxes import Bound, projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.losses import logits_ratio
 
 _NORMS = {"l1": (distances.l1(), jnp.sign), "l2": (distances.l2(), unit)}
@@ -88,7 +88,7 @@ def alma(
     check_number("last_rate", last_rate, least=0, above=True, most=1)
     check_number("mu", mu, least=0, above=True)
     check_number("rho", rho, least=0, above=True)
-    check_number("every", every, least=1)
+    check_count("every", every)
     check_number("tau", tau, least=0, above=True, most=1)
     check_number("gamma", gamma, least=1)
     check_number("alpha", alpha, least=0, most=1)

@@ -11,7 +11,7 @@ from cwjax.attacks.geometry import annealed, farthest, length, unit
 from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Objective, wide
 from cwjax.boxes import Bound, projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.losses import label_cross_entropy
 
 
@@ -66,7 +66,7 @@ def ddn(
     check_number("first_step", first_step, least=0, above=True)
     check_number("last_step", last_step, least=0)
     if levels is not None:
-        check_number("levels", levels, least=2)
+        check_count("levels", levels, least=2)
     box = projected(lower, upper)
 
     def rounded(x):

@@ -9,7 +9,7 @@ from cwjax.attacks.geometry import check_norm
 from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Objective, wide
 from cwjax.boxes import Bound
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.objectives import Confidence, logit_margin, rounding_margin
 
 _NUDGE = 1e-4  # of the original code: each step is that much too long, lest rounding leave it short of the boundary
@@ -26,7 +26,7 @@ def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Obj
       classes: how many classes to look at, the label's among them, or all if there are fewer; >= 2. A step costs one
         backward pass less than that. Ten is the choice of the original code.
     """
-    check_number("classes", classes, least=2)
+    check_count("classes", classes, least=2)
 
     def loss(logits, goal):
         logits = logits.astype(wide(logits))

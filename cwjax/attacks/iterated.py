@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax.base import Attack, Candidate, Distance, Evaluation, Model, Objective, Problem, Progress, untouched, wide
 from cwjax.boxes import Bound, check_bounds, projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_part
 from cwjax.descent import Evaluated, advanced
 
 
@@ -69,8 +69,10 @@ def iterated(
       upper: the box's upper bound.
       steps: how many points to ask about, >= 1; may be traced.
     """
+    check_part("objective", objective, Objective)
+    check_part("distance", distance, Distance)
     check_bounds(lower, upper)
-    check_number("steps", steps, least=1)
+    check_count("steps", steps)
     box = projected(lower, upper)
 
     def allowed(problem, x):

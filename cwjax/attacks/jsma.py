@@ -11,7 +11,7 @@ from cwjax import distances
 from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, wide
 from cwjax.boxes import Bound, projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.objectives import Confidence, logit_margin
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
@@ -95,7 +95,7 @@ def jsma_z(
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
-    check_number("candidates", candidates, least=2)
+    check_count("candidates", candidates, least=2)
 
     def choose(slope, movable):
         return _best_pair(-slope[0].reshape(-1), slope[1].reshape(-1), movable.reshape(-1), candidates)

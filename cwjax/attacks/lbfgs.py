@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.aborts import plateau
 from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, select, untouched
 from cwjax.boxes import projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_part
 from cwjax.descent import advanced, evaluate
 from cwjax.objectives import cross_entropy
 from cwjax.searches import binary_search, searched
@@ -54,8 +54,12 @@ def quasi_newton(
       abort: when to stop sooner. It sees every trial point.
       memory_size: pairs of steps and gradient differences that the inverse Hessian is made of.
     """
-    check_number("steps", steps, least=1)
-    check_number("memory_size", memory_size, least=1)
+    check_part("objective", objective, Objective)
+    check_part("distance", distance, Distance)
+    check_part("box", box, Box)
+    check_part("abort", abort, Abort)
+    check_count("steps", steps)
+    check_count("memory_size", memory_size)
     inverse_hessian = optax.scale_by_lbfgs(memory_size)
 
     def init(key, problem):

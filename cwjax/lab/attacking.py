@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 
 import cwjax as cw
 from cwjax.base import Attack, Result, Runner, Search
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.lab import compiling
 from cwjax.lab.data import Dataset
 from cwjax.lab.progress import progress, say
@@ -225,7 +225,7 @@ def run(
     settings = resolved((attack,), settings)[attack]
     if width != "auto":
         check_number("--width", width, least=1)
-    check_number("--seed", seed, least=0, most=2**32 - 1)
+    check_count("--seed", seed, least=0, most=2**32 - 1)
     cw.validate(cw.in_precision(model, "highest"), dataset.images, cw.untargeted(dataset.labels))
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in _given(settings).items())}")
     # How long an attack takes is not known beforehand, so its progress is in rows that ended.

@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from cwjax.checks import check_number
+from cwjax.checks import check_count
 from cwjax.lab import (
     attacking,
     compiling,
@@ -113,7 +113,7 @@ def attack(
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     chosen = attacking.resolved(attack, settings)
-    check_number("--examples", examples, least=1)
+    check_count("--examples", examples)
     store.check_folder(out)
     dataset = load(data, "test", data_folder)
     if examples > len(dataset.labels):

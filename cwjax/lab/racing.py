@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 import cwjax as cw
-from cwjax.checks import check_number
+from cwjax.checks import check_count
 from cwjax.lab import standings, store
 from cwjax.lab.contestants import DISTANCES, Broken, Contestant, Outcome, Task
 from cwjax.lab.data import Dataset
@@ -212,9 +212,9 @@ def _check(subjects, contestants, settings) -> None:
     if not settings.norm or not settings.budgets:
         raise ValueError("a race needs a --norm and a number of --budgets")
     for budget in settings.budgets:
-        check_number("--budgets", budget, least=2)
-    check_number("--examples", settings.examples, least=1)
-    check_number("--seed", settings.seed, least=0, most=2**32 - 1)
+        check_count("--budgets", budget, least=2)
+    check_count("--examples", settings.examples)
+    check_count("--seed", settings.seed, least=0, most=2**32 - 1)
 
 
 def _about(subjects, settings) -> dict[str, str]:

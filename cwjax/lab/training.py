@@ -13,7 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PyTree
 
 import cwjax
-from cwjax.checks import check_number
+from cwjax.checks import check_count
 from cwjax.lab import data, environment, nets, store
 from cwjax.lab.epochs import Labels, epoch
 from cwjax.lab.progress import progress, say
@@ -63,8 +63,8 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
         raise ValueError(f"unknown recipe {settings.recipe!r}: choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[settings.recipe]
     epochs = recipe.epochs if settings.epochs is None else settings.epochs
-    check_number("--epochs", epochs, least=1)
-    check_number("--seed", settings.seed, least=0, most=2**32 - 1)
+    check_count("--epochs", epochs)
+    check_count("--seed", settings.seed, least=0, most=2**32 - 1)
     train_set, validation_set, test_set = (data.load(settings.data, split, data_folder) for split in data.SPLITS)
     net = nets.build(settings.net, shape=train_set.images.shape[1:], classes=len(train_set.classes), seed=settings.seed)
     identity = dataclasses.asdict(settings) | {

@@ -8,14 +8,16 @@
 A verdict is "fail", "warn", "pass" or "skipped"; a number that is not finite is null. More keys are ignored.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from cwjax.lab import store
 from cwjax.lab.findings import number
+from cwjax.validity.checking import MEANINGS
 
 FILE = "diagnosis.json"
-_WORST_FIRST = ("fail", "warn", "pass", "skipped")
+_WORST_FIRST = list(MEANINGS)
 
 
 class Verdict(NamedTuple):
@@ -32,12 +34,27 @@ def read(folder: Path) -> dict[str, Verdict]:
     if not path.is_file():
         return {}
     try:
-        return {name: _verdict(told) for name, told in store.read_json(path).items()}
+        return {name: of(told) for name, told in store.read_json(path).items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise store.CorruptFile(f"{path} is no diagnosis ({error!r}): delete it and run again") from error
 
 
-def _verdict(told: dict) -> Verdict:
+class Group(NamedTuple):
+    """Those that have one verdict."""
+
+    verdict: str
+    meaning: str  # "FAIL: do not believe …"
+    places: list[int]
+
+
+def grouped(found: Mapping[int, Verdict]) -> list[Group]:
+    """Verdicts by place, put together: the worst first."""
+    groups = {word: [place for place, each in found.items() if each.verdict == word] for word in MEANINGS}
+    return [Group(word, f"{word.upper()}: {MEANINGS[word]}", places) for word, places in groups.items() if places]
+
+
+def of(told: dict) -> Verdict:
+    """What `Diagnosis.to_json` told, to be shown."""
     checks = sorted(told["checks"].items(), key=lambda item: _WORST_FIRST.index(item[1]["verdict"]))
     rows = [
         {

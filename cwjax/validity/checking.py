@@ -6,6 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+MEANINGS = {
+    "fail": "do not believe these numbers yet",
+    "warn": "believe these numbers with care",
+    "pass": "nothing speaks against these numbers",
+    "skipped": "nothing was checked",
+}
+"""What each verdict says of the numbers, from the worst to the best."""
 VERDICTS = ("skipped", "pass", "warn", "fail")  # from the best to the worst; a skipped check says nothing
 
 
@@ -89,12 +96,7 @@ class Diagnosis(NamedTuple):
         counts = {verdict: len(self.named(verdict)) for verdict in VERDICTS[::-1]}
         said = {"fail": "failed", "warn": "warned", "pass": "passed", "skipped": "skipped"}
         tally = ", ".join(f"{count} {said[verdict]}" for verdict, count in counts.items() if count)
-        head = {
-            "fail": "FAIL: do not believe these numbers yet",
-            "warn": "WARN: believe these numbers with care",
-            "pass": "PASS: nothing speaks against these numbers",
-            "skipped": "SKIPPED: nothing was checked",
-        }[self.verdict]
+        head = f"{self.verdict.upper()}: {MEANINGS[self.verdict]}"
         spent = f"{self.cost.forwards:,} forward and {self.cost.backwards:,} backward passes, {self.cost.seconds:.1f} s"
         return f"{head} ({len(self.checks)} checks: {tally}; {spent})."
 

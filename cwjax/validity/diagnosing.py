@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from cwjax.base import Attack, Box, Goal, Result
 from cwjax.boxes import Bound, check_bounds
-from cwjax.checks import check_batch
+from cwjax.checks import check_batch, check_part
 from cwjax.distances import DISTANCES
 from cwjax.models import Model
 from cwjax.validity import of_attack, of_model, of_result
@@ -221,6 +221,9 @@ def diagnose(
     Raises:
       TypeError, ValueError: arguments that do not fit together.
     """
+    check_part("result", result, Result)
+    if not isinstance(key, np.ndarray | jax.Array):
+        raise TypeError(f"key must come from jax.random.key, got {type(key).__name__}")
     given = (model, x, goal, result, key)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         raise ValueError("diagnose is driven from the host: call it outside jax.jit, jax.vmap and the like")
@@ -231,8 +234,12 @@ def diagnose(
     check_batch(model, jax.random.split(key, len(x)), x, goal)
     if np.shape(result.x) != x.shape:
         raise ValueError(f"result.x must have the shape of x, {list(x.shape)}, got {list(np.shape(result.x))}")
-    if longer and isinstance(attack, Attack):
-        raise ValueError("longer takes an attack given as a function of numbers, such as cwjax.fast_l2")
+    if isinstance(attack, Attack):
+        if numbers or longer:
+            raise ValueError("numbers and longer take an attack given as a function of them, such as cwjax.fast_l2")
+    else:
+        for name, some in (("numbers", numbers), ("longer", longer or numbers)):
+            _check_makes(attack, name, some or {})
     began = time.monotonic()
     case = Case(
         model=model,
@@ -252,3 +259,14 @@ def diagnose(
     )
     checks = run(CHECKS, case)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began))
+
+
+def _check_makes(attack: Callable[..., Attack], name: str, numbers: Mapping[str, Any]) -> None:
+    """Raises TypeError unless the function makes an attack of these numbers."""
+    if not callable(attack):
+        raise TypeError(f"the attack must be a cwjax.Attack or a function that makes one, got {attack!r}")
+    try:
+        made = attack(**numbers)
+    except TypeError as error:
+        raise TypeError(f"{name} {dict(numbers)} do not make the attack: {error}") from error
+    check_part(f"what the attack makes of {name}", made, Attack)

@@ -7,13 +7,15 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from cwjax.lab import store
+from cwjax.lab import store, verdicts
 from cwjax.lab.progress import console, lasting, say
 from cwjax.lab.sweeps import estimating, grid, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.sweeps.watching import watched
+
+_NAMED = 12  # configurations that are named on a line
 
 
 def sweep(
@@ -66,6 +68,9 @@ def sweep(
     if missing.units:
         raise store.CorruptFile(f"{missing.units} units are damaged: run the same command again")
     answer(out)
+    for _, meaning, places in verdicts.grouped(results.beliefs(out)):
+        some = "".join(f", {place}" for place in places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
+        say(f"{meaning}: {len(places)} of {len(plan.configurations)} configurations ({some.removeprefix(', ')}).")
     say(f"Table: {out / results.TABLE}")
     say(f'Next:  cwjax results {out} "select * from results limit 5"')
     say(f"       cwjax report {out}")

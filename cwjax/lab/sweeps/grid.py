@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.lab import attacking, parsing, store
 from cwjax.lab.rows import Targets
 
@@ -46,6 +46,7 @@ class Sweep:
     chunk: int | None = None  # examples in a unit, which is what a fault can cost (100)
     width: int | None = None  # rows attacked at once; left out: as `cwjax attack` takes
     rounded: bool = False  # 8-bit pixels, and those repaired that this breaks
+    checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
 
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(attacking.Settings))
@@ -171,7 +172,7 @@ def _complete(sweep: Sweep) -> Sweep:
     for name in ("examples", "chunk", *(["width"] if sweep.width is not None else [])):
         check_number(f"--{name}", getattr(sweep, name), least=1)
     for seed in sweep.seed:
-        check_number("--seed", seed, least=0, most=2**32 - 1)
+        check_count("--seed", seed, least=0, most=2**32 - 1)
     axes: dict[str, Sequence[Any]] = {name: value for name, value in vars(sweep).items() if isinstance(value, tuple)}
     for name, values in axes.items():
         if len(set(values)) < len(values):

@@ -13,6 +13,7 @@ from cwjax.lab.findings import NORMS, arrays_of, norm_name, setting, sums
 from cwjax.lab.sweeps import results
 from cwjax.lab.sweeps.grid import differing
 from cwjax.lab.sweeps.results import Missing
+from cwjax.lab.verdicts import Verdict
 
 VARIED = ("objective", "box")  # by an ablation
 _SHORT = 60  # letters of a label
@@ -28,6 +29,7 @@ class Outcome(NamedTuple):
     norm: str
     units: list[str]  # their digests
     missing: int  # units that are not done
+    verdict: Verdict | None  # of its first unit; None: nobody checked
     table: pa.Table
     columns: dict[str, np.ndarray]  # of the table, those that every attack has
 
@@ -44,15 +46,25 @@ def read(folder: Path) -> tuple[list[Outcome], Missing]:
     `results.table` does.
     """
     whole, missing = results.table(folder)
-    planned = results.planned(folder)
+    planned, verdicts = results.planned(folder), results.beliefs(folder)
     apart = tuple(differing([each.columns for each in planned]))
     owner, found = np.array(whole["configuration"].to_pylist()), []
     for place, (digest, axes, units) in enumerate(planned, 1):
         table = whole.filter(pa.array(owner == digest))
         if len(table):
-            gone = len(units) - len(set(table["unit"].to_pylist()))
-            norm = ATTACKS[axes["attack"]].norm
-            found.append(Outcome(place, digest, axes, apart, norm, units, gone, table, arrays_of(table)))
+            one = Outcome(
+                place=place,
+                digest=digest,
+                axes=axes,
+                apart=apart,
+                norm=ATTACKS[axes["attack"]].norm,
+                units=units,
+                missing=len(units) - len(set(table["unit"].to_pylist())),
+                verdict=verdicts.get(place),
+                table=table,
+                columns=arrays_of(table),
+            )
+            found.append(one)
     return found, missing
 
 
@@ -67,6 +79,8 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     for each in outcomes:
         told = sums(each.norm, each.columns, np.arange(len(each.table)))
         line: dict[str, Any] = {"#": each.place} | {name: setting(each.axes[name]) for name in each.apart}
+        if any(each.verdict for each in outcomes):
+            line["checks"] = each.verdict.verdict if each.verdict else None
         line |= {"norm": norm_name(each.norm)} if len(norms) > 1 else {}
         line |= {name: told[name] for name in ("attacks", "success %", "mean distance", "median distance")}
         line |= {"mean over common": common.get(each.place, np.nan), "gradients": _whole(told["backwards"])}

@@ -20,6 +20,7 @@ from cwjax.lab.sweeps import charts, outcomes, units, working
 from cwjax.lab.sweeps.outcomes import Outcome
 from cwjax.lab.sweeps.results import Missing
 from cwjax.lab.sweeps.vault import Vault
+from cwjax.lab.verdicts import Verdict
 
 MOST_PICTURED = 24  # configurations with pictures of their own: each is some 100 KB
 
@@ -36,6 +37,7 @@ class Section(NamedTuple):
     rows: list[dict[str, str]]  # how it came out, one a case
     settings: dict[str, str]
     pictures: list[Picture]
+    verdict: Verdict | None
 
 
 def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
@@ -74,11 +76,12 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
         "tally": _tally(found, missing),
         "missing": _missing(found, missing),
         "complaints": complaints,
-        "believed": verdicts.read(folder),
+        "believed": verdicts.grouped({each.place: each.verdict for each in found if each.verdict}),
         "rows": [shown(row) for row in outcomes.rows(found)],
         "figures": figures,
         "sections": sections,
         "pictured": MOST_PICTURED,
+        "listed": MOST_PICTURED,
         "environment": _environment(found, Vault(folder)),
         "norms": NORMS,
     }
@@ -93,7 +96,7 @@ def _section(each: Outcome, drawn: list[Picture]) -> Section:
         lines.append(shown({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)}))
     told = {name: setting(value) for name, value in each.axes.items() if value is not None}
     told["units"] = f"{len(each.units) - each.missing} of {len(each.units)}"
-    return Section(each.place, each.label(), each.digest, lines, told, drawn)
+    return Section(each.place, each.label(), each.digest, lines, told, drawn, each.verdict)
 
 
 def _pictures(

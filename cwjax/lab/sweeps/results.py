@@ -18,6 +18,7 @@ from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
+from cwjax.lab.verdicts import Verdict
 
 PLAN, TABLE = "sweep.json", "results.parquet"
 _KINDS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
@@ -92,6 +93,18 @@ def table(folder: Path) -> tuple[pa.Table, Missing]:
         raise FileNotFoundError(f"no unit of the sweep in {folder} is done: run it first")
     whole = pa.concat_tables(parts, promote_options="permissive")
     return whole.add_column(0, "row", pa.array(range(len(whole)), pa.int64())), Missing(missing, total)
+
+
+def beliefs(folder: Path) -> dict[int, Verdict]:
+    """Whether the numbers of a configuration can be believed, by its place in the sweep, from 1: those of which the
+    first unit is done, and was checked. Raises as `table` does.
+    """
+    found, vault = {}, Vault(folder)
+    for place, (_, _, units) in enumerate(planned(folder), 1):
+        files = vault.get(units[0])
+        if files and (verdict := working.verdict(files)):
+            found[place] = verdict
+    return found
 
 
 def write(folder: Path) -> Missing:

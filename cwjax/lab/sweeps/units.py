@@ -35,6 +35,7 @@ class Unit(NamedTuple):
     stop: int
     chunk: int  # examples that a full unit of the sweep has
     width: int | Literal["auto"]
+    checks: bool  # whether to ask if its rows can be believed
     data_folder: Path | None
 
 
@@ -81,6 +82,7 @@ def plan(sweeps: Sequence[Sweep], data_folder: Path | None = None) -> Plan:
                     stop=stop,
                     chunk=chunk,
                     width=sweep.width or "auto",
+                    checks=sweep.checks and start == 0,
                     data_folder=data_folder,
                 )
                 for start, stop in bounds

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import json
 import platform
 import shutil
 import time
@@ -16,12 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax
-from cwjax.lab import attacking, environment
+from cwjax.lab import attacking, environment, verdicts
 from cwjax.lab.rows import Attacked, rows_of
 from cwjax.lab.sweeps import leases, units
 from cwjax.lab.sweeps.events import Events
 from cwjax.lab.sweeps.units import Unit
 from cwjax.lab.sweeps.vault import Vault
+from cwjax.lab.verdicts import Verdict
 
 ROWS, ARRAYS = "rows.parquet", "arrays.npz"
 
@@ -99,6 +101,7 @@ def attacked(unit: Unit, watch: Callable[[cwjax.Status], Any] = lambda status: N
         rounded=configuration.rounded,
         watch=watch,
         room=unit.chunk,
+        checks=unit.checks,
     )
 
 
@@ -153,7 +156,10 @@ def _files(result: Attacked) -> dict[str, bytes]:
     pq.write_table(result.table, rows)
     names = {name: result.table[name].to_numpy() for name in ("index", "target")}
     np.savez_compressed(arrays, adversarial=result.adversarial, **names)
-    return {ROWS: rows.getvalue(), ARRAYS: arrays.getvalue()}
+    found = {ROWS: rows.getvalue(), ARRAYS: arrays.getvalue()}
+    if result.diagnosis:
+        found[verdicts.FILE] = json.dumps(result.diagnosis.to_json()).encode()
+    return found
 
 
 def _facts(unit: Unit, result: Attacked) -> dict[str, Any]:
@@ -179,3 +185,8 @@ def arrays(files: dict[str, bytes]) -> dict[str, np.ndarray]:
     """The images of a unit's files, with the index and target of each."""
     with np.load(io.BytesIO(files[ARRAYS])) as kept:
         return dict(kept)
+
+
+def verdict(files: dict[str, bytes]) -> Verdict | None:
+    """Whether the rows of a unit's files can be believed; None where nobody asked."""
+    return verdicts.of(json.loads(files[verdicts.FILE])) if verdicts.FILE in files else None

@@ -1,14 +1,16 @@
 """Sweeps that nobody ran: their units are made up, so that a report of hundreds of configurations costs no attack."""
 
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import attacking, store
+from cwjax.lab import attacking, store, verdicts
 from cwjax.lab.rows import Targets
 from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.grid import Configuration
@@ -30,7 +32,13 @@ def configuration(
     return Configuration(model, data, targets, seed, attack, settings, "highest", False)
 
 
-def sweep(folder: Path, asked: Sequence[Configuration], reach=lambda place, index: 1.0 + place + index, chunk=5):
+def sweep(
+    folder: Path,
+    asked: Sequence[Configuration],
+    reach=lambda place, index: 1.0 + place + index,
+    chunk=5,
+    told: Mapping[int, dict] = MappingProxyType({}),
+):
     """A sweep of the first ten examples of each configuration's data, all done.
 
     Args:
@@ -38,18 +46,20 @@ def sweep(folder: Path, asked: Sequence[Configuration], reach=lambda place, inde
       asked: the configurations.
       reach: of the place of a configuration, from 0, and an example's, its distance; inf: not fooled.
       chunk: examples in a unit.
+      told: what was found of a configuration, by its place from 0, as `Diagnosis.to_json` says it.
     """
     plan = units.Plan(list(asked), [])
     for place, each in enumerate(asked):
         starts = range(0, 10, chunk)
         mine = [
-            units.Unit(store.fingerprint([each.digest, start]), each, start, start + chunk, chunk, "auto", None)
+            units.Unit(store.fingerprint([each.digest, start]), each, start, start + chunk, chunk, "auto", False, None)
             for start in starts
         ]
         plan.units.append(mine)
         for unit in mine:
             distance = np.array([reach(place, i) for i in range(unit.start, unit.stop)], float)
-            Vault(folder).put(unit.digest, _files(unit, distance), FACTS)
+            found = {verdicts.FILE: json.dumps(told[place]).encode()} if place in told and not unit.start else {}
+            Vault(folder).put(unit.digest, _files(unit, distance) | found, FACTS)
     results.record(plan, folder)
     return plan
 

@@ -28,6 +28,7 @@ SWEEP = grid.Sweep(
     steps=(10,),
     examples=26,
     chunk=5,
+    checks=False,
 )
 
 _OPERATIONS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree"}

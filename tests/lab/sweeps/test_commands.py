@@ -1,5 +1,6 @@
 """`cwjax sweep` and `cwjax results`: what they find, what they say, and that every mistake is one line."""
 
+import dataclasses
 import itertools
 import json
 import sys
@@ -10,12 +11,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.lab import attacking, cli, compiling
+from cwjax.lab import attacking, cli, compiling, verdicts
 from cwjax.lab.sweeps import grid, results, units, working
+from cwjax.lab.sweeps.vault import Vault
+from cwjax.validity import diagnosing
 from tests.lab.sweeps import small
 
 MODEL = f"{small.HERE}:affine"
 WHERE = ["--model", MODEL, "--data", "cifar10_sample", "--attack", "fast_l2", "--steps", "10", "--examples", "12"]
+WHERE += ["--no-checks"]
 
 pytestmark = pytest.mark.xdist_group("sweep commands")  # which share what is slow to make
 
@@ -107,8 +111,24 @@ def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):
     small.finished(tmp_path, plan)
     table = results.table(tmp_path)[0].to_pandas()
     assert len(table) == 8 * 12
+    assert not results.beliefs(tmp_path)  # nobody asked
     assert table.looks.isna().equals(table.precision == "highest")
     assert table.rounded.all()
+
+
+def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
+    sweep = dataclasses.replace(small.SWEEP, confidence=(0.0, 1.0), examples=12, checks=True)
+    plan = small.planned(sweep)
+    working.work(tmp_path, plan.units[0])
+    with compiling.timed() as seconds:
+        working.work(tmp_path, plan.all)
+    assert seconds == []  # the checks of the second configuration, too, run the programs of the first
+    told = [[verdicts.FILE in (Vault(tmp_path).get(unit.digest) or {}) for unit in own] for own in plan.units]
+    assert told == [[True, False, False]] * 2
+    small.finished(tmp_path, plan)
+    found = results.beliefs(tmp_path)
+    assert set(found) == {1, 2}
+    assert all(len(each.rows) == len(diagnosing.CHECKS) for each in found.values())
 
 
 def test_a_unit_is_named_by_what_decides_it(tmp_path, trained, monkeypatch):

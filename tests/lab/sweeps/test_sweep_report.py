@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwjax.lab import cli, data, store
+from cwjax.lab import cli, data
 from cwjax.lab import report as run_report
 from cwjax.lab.sweeps import charts, outcomes, report, units
 from tests.lab.conftest import Blobs
@@ -196,31 +196,27 @@ def test_the_front_is_that_counted_by_hand():
     assert charts.front(cost, distance, able).tolist() == [4, 3, 0]
 
 
-def test_a_verdict_is_shown_where_there_is_one(three):
-    folder, _ = three
-    check = {
-        "number": 0.25,
-        "threshold": None,
-        "what": "is <the> share",
-        "note": "",
-        "advice": "More steps.",
-        "source": "a book",
-    }
-    checks = {"all_well": check | {"verdict": "pass"}, "too_short": check | {"verdict": "warn"}}
-    told = {"fast_l2": {"verdict": "warn", "line": "WARN: believe these with care.", "checks": checks}}
-    store.write_json(folder / "diagnosis.json", told)
-    page, markdown = written(folder)
-    assert [row[:2] for row in lines(markdown, "Can these numbers be believed?")[2:]] == [
-        ["too short", "warn"],
-        ["all well", "pass"],
-    ]
-    assert "**fast_l2.** WARN: believe these with care." in markdown
+def test_verdicts_are_shown_where_there_are_some(tmp_path):
+    check = {"number": 0.25, "threshold": None, "note": "", "advice": "More steps.", "source": "a book"}
+    checks = {"all_well": {"verdict": "pass"}, "too_short": {"verdict": "warn"}}
+    checks = {name: check | told | {"what": "is <the> share"} for name, told in checks.items()}
+    told = {word: {"verdict": word, "line": f"{word}: so and so.", "checks": checks} for word in ("warn", "fail")}
+    asked = [made.configuration(steps=10 * (place + 1)) for place in range(4)]
+    made.sweep(tmp_path, asked, told={0: told["warn"], 1: told["fail"], 3: told["warn"]})
+    page, markdown = written(tmp_path)
+    fail, warn = "FAIL: do not believe these numbers yet", "WARN: believe these numbers with care"
+    assert f"> **{fail}** (configuration 2)." in markdown
+    assert f"> **{warn}** (configurations 1, 4)." in markdown
+    links = '<a href="#configuration-1">1</a>, <a href="#configuration-4">4</a>'
+    assert page.index(f'<p class="verdict fail">{fail}') < page.index(f'<p class="verdict warn">{warn}')
+    assert f"{warn} (configurations {links})." in page
+    rows = lines(markdown, "Configurations")
+    assert [row[rows[0].index("checks")] for row in rows[2:]] == ["warn", "fail", "–", "warn"]
+    assert markdown.count("Can these numbers be believed? warn: so and so.") == 2
     assert "| too short | warn | 0.250 | – | is &lt;the&gt; share | More steps. | a book |" in markdown
     assert page.index("too short") < page.index("all well")
     assert "is &lt;the&gt; share" in page
-    store.write_json(folder / "diagnosis.json", {"fast_l2": "fine"})
-    with pytest.raises(store.CorruptFile, match=r"diagnosis\.json is no diagnosis"):
-        written(folder)
+    assert 'id="configuration-4-too_short"' in page
 
 
 def test_the_command_takes_a_sweep(three, tmp_path, capsys, monkeypatch):

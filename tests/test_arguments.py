@@ -1,0 +1,119 @@
+"""Every part of an attack refuses what it is not made of, when it is made, in one line that names what came."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import optax
+import pytest
+
+import cwjax as cw
+
+WEIGHTS = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
+
+
+def logits(params, x):
+    return x.reshape(len(x), 9) @ params
+
+
+MODEL, X = cw.bind(logits, jnp.asarray(WEIGHTS)), jnp.full((4, 3, 3, 1), 0.5)
+GOAL, KEY = cw.untargeted(np.arange(4)), jax.random.key(0)
+KEYS = jax.random.split(KEY, 4)
+RUN = cw.batched(cw.fast_l2(steps=2))
+RESULT = cw.Result(x=X, **{name: jnp.zeros(4) for name in cw.Result._fields if name != "x"})
+
+CALLS = {
+    "cw.bind(WEIGHTS, logits)": "bind takes a function (params, x) -> logits first, got ndarray",
+    "cw.normalised(logits, 0, 1)": "from cwjax.bind(apply, params), got a function",
+    "cw.normalised(MODEL, 0.5, 0)": "a finite mean and a std above 0, got mean=0.5 and std=0",
+    "cw.normalised(MODEL, np.nan, 1)": "a finite mean and a std above 0, got mean=nan",
+    "cw.in_precision(MODEL, 'float8')": "unknown precision 'float8': choose one of bfloat16, tensorfloat32, highest",
+    "cw.in_precision(logits, 'highest')": "from cwjax.bind(apply, params), got function",
+    "cw.targeted([0.5, 1])": "targets must be integers, got float64: pass class numbers",
+    "cw.targeted(3)": "targets must have shape [B], got []",
+    "cw.targeted(['cat', 'dog'])": "targets must be integers, got <U3",
+    "cw.targeted(None)": "targets must be integers, got object",
+    "cw.targeted([0, 1], labels=[0, 2])": "the target equals the label in 1 of 2 examples, first in example 0",
+    "cw.targeted([0, 1], labels=[0, 2, 3])": "labels [3] and targets [2] differ in shape",
+    "cw.untargeted(np.eye(5, dtype=int))": "one-hot rows: labels.argmax(-1)",
+    "cw.untargeted([True, False])": "labels must be integers, got bool",
+    "cw.l2(steps=0)": "steps must be at least 1, got 0",
+    "cw.l2(steps=2.5)": "steps must be a whole number, got 2.5",
+    "cw.l2(steps='many')": "steps must be one number, got the text 'many'",
+    "cw.l2(steps=None)": "steps must be one number, got None",
+    "cw.l2(steps=np.array([1, 2]))": "steps must be one number, got an array of shape [2]",
+    "cw.l2(objective='f6')": "objective must be of the type cwjax.Objective, got the text 'f6'",
+    "cw.l2(objective=cw.logit_margin)": "got the function logit_margin, and not what it returns",
+    "cw.l2(box='tanh')": "box must be of the type cwjax.Box, got the text 'tanh'",
+    "cw.l2(box=cw.projected)": "got the function projected, and not what it returns",
+    "cw.l2(optimizer='adam')": "optimizer must be of the type optax.GradientTransformation, got the text 'adam'",
+    "cw.l2(optimizer=optax.adam)": "got the function adam, and not what it returns",
+    "cw.l2(search=9)": "search must be of the type cwjax.Search, got 9",
+    "cw.l2(search=cw.binary_search)": "got the function binary_search, and not what it returns",
+    "cw.l2(abort=True)": "abort must be of the type cwjax.Abort, got True",
+    "cw.linf(search='tau')": "search must be of the type cwjax.Search, got the text 'tau'",
+    "cw.l0(box=0.1)": "box must be of the type cwjax.Box, got 0.1",
+    "cw.lbfgs(steps=-1)": "steps must be at least 1, got -1",
+    "cw.lbfgs(objective=7)": "objective must be of the type cwjax.Objective, got 7",
+    "cw.binary_search(0)": "the search's steps must be at least 1, got 0",
+    "cw.binary_search('9')": "the search's steps must be one number, got the text '9'",
+    "cw.binary_search(3, initial_c=0)": "initial_c must be more than 0, got 0",
+    "cw.binary_search(3, initial_c=np.nan)": "initial_c must be more than 0, got nan",
+    "cw.binary_search(3, factor=1)": "factor must be more than 1, got 1",
+    "cw.shrink_tau(factor=1.0)": "factor must be at most",
+    "cw.shrink_mask(initial_c='x')": "initial_c must be one number, got the text 'x'",
+    "cw.logit_margin(-1)": "confidence must be at least 0, got -1",
+    "cw.logit_margin('1')": "confidence must be one number, got the text '1'",
+    "cw.change_of_variables(1, 0)": "finite bounds with lower < upper, got lower=1 and upper=0",
+    "cw.projected(lower=np.nan)": "finite bounds with lower < upper, got lower=nan",
+    "cw.projected(lower='0')": "a box's bounds must be numbers, got lower='0'",
+    "cw.batched(cw.fast_l2(box=cw.projected(np.zeros(7))))(MODEL, KEYS, X, GOAL)": "shapes [7] and []",
+    "cw.fast_l2(steps=2.5)": "steps must be a whole number, got 2.5",
+    "cw.fast_l2(box=0.1)": "box must be of the type cwjax.Box, got 0.1",
+    "cw.fast_linf(objective=3)": "objective must be of the type cwjax.Objective, got 3",
+    "cw.fast_l1(objective='f6')": "objective must be of the type cwjax.Objective, got the text 'f6'",
+    "cw.fast_l0(distance='l0')": "distance must be of the type cwjax.Distance, got the text 'l0'",
+    "cw.pgd(epsilon=-1)": "epsilon must be more than 0, got -1",
+    "cw.pgd(epsilon=0.1, norm='l3')": "norm must be one of l1, l2, linf, got 'l3'",
+    "cw.bim(epsilon=None)": "epsilon must be one number, got None",
+    "cw.fgsm(epsilon=0.1, norm=2)": "norm must be one of l1, l2, linf, got 2",
+    "cw.restarted(cw.l2, 3, 0.1)": "attack must be of the type cwjax.Attack, got the function l2",
+    "cw.restarted(cw.l2(), 3, -1)": "radius must be at least 0, got -1",
+    "cw.best_target(cw.l2(), 1)": "num_classes must be at least 2, got 1",
+    "cw.best_of(cw.l2(), 4)": "spread must be of the type cwjax.Spread, got 4",
+    "cw.minimised(cw.pgd)": "attack must be of the type cwjax.Attack, got the function pgd",
+    "cw.jittered('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
+    "cw.batched('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
+    "cw.batched(cw.l2)": "attack must be of the type cwjax.Attack, got the function l2",
+    "cw.traced(cw.l2(), 0)": "num_steps must be at least 1, got 0",
+    "cw.chunked(RUN, 2.5)": "the size of a chunk must be a whole number, got 2.5",
+    "cw.chunked(cw.l2(), 4)": "the runner must be a function such as cwjax.batched(attack), got Attack",
+    "cw.sharded(RUN, None)": "mesh must be of the type jax.Mesh, got None",
+    "cw.streamed('l2')": "a cwjax.Attack or a function that makes one, got 'l2'",
+    "cw.streamed(cw.l2(), width='wide')": "width must be one number, got the text 'wide'",
+    "cw.verified(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
+    "cw.discretised(RUN, levels=1)": "levels must be at least 2, got 1",
+    "cw.discretised(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
+    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, None, KEY)": "result must be of the type cwjax.Result, got None",
+    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, 0)": "key must come from jax.random.key, got int",
+    "cw.diagnose(MODEL, 'fast_l2', X, GOAL, RESULT, KEY)": "a function that makes one, got 'fast_l2'",
+    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, KEY, norm='l3')": "unknown norm 'l3'",
+    "cw.diagnose(MODEL, cw.fast_l2, X, GOAL, RESULT, KEY, numbers={'step': 3})": "numbers {'step': 3} do not make",
+    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, KEY, numbers={'steps': 3})": "a function of them",
+}
+"""What a user may write -> what the answer has to say."""
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it(monkeypatch):
+    """Without the checks of annotations that tests add, which would refuse most of this first."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_wrong_argument_is_one_line(call):
+    names = {"cw": cw, "jax": jax, "np": np, "optax": optax} | globals()
+    with pytest.raises((TypeError, ValueError)) as caught:
+        eval(call, names)
+    assert CALLS[call] in str(caught.value)
+    assert "\n" not in str(caught.value)
