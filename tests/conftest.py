@@ -4,13 +4,18 @@ Compiling is most of what the tests cost, and XLA's optimisations are half of th
 worth them (`@pytest.mark.optimized`), and the small ones of the laws are not.
 """
 
+import itertools
+
 import jax
+import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("cwjax", "beartype.beartype")
 jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtures compile
+
+_TESTS = itertools.count(1)  # of this process
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +26,17 @@ def optimizations(request):
     assert jax.config.values["jax_compilation_cache_dir"] is None, "this test leaves a folder of compiled programs"
 
 
-@pytest.fixture(autouse=True, scope="module")
+@pytest.fixture(autouse=True)
 def forgotten():
-    """Compiled programs are let go: each holds a few memory maps, and Linux allows a process 65,530 of them."""
+    """Compiled programs are let go now and then: each holds some memory maps, of which Linux allows a process 65,530,
+    and the compiler crashes where it gets no more.
+    """
     yield
-    jax.clear_caches()
+    if next(_TESTS) % 100 == 0:
+        jax.clear_caches()
+
+
+@pytest.fixture
+def as_users_have_it(monkeypatch):
+    """Without the checks of annotations that tests add, which would refuse much before the library does."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -104,10 +103,7 @@ CALLS = {
 """What a user may write -> what the answer has to say."""
 
 
-@pytest.fixture(autouse=True)
-def as_users_have_it(monkeypatch):
-    """Without the checks of annotations that tests add, which would refuse most of this first."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
 
 @pytest.mark.parametrize("call", CALLS)

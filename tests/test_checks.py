@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -13,10 +12,7 @@ B, SHAPE, CLASSES = 4, (3, 3, 1), 5
 WEIGHTS = np.random.default_rng(0).normal(size=(9, CLASSES)).astype(np.float32)
 
 
-@pytest.fixture(autouse=True)
-def as_users_have_it(monkeypatch):
-    """Without the checks of annotations that tests add, which would refuse some arguments first."""
-    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
 
 def logits(params, x):

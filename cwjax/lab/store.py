@@ -16,7 +16,10 @@ from jaxtyping import PyTree
 
 
 class CorruptFile(RuntimeError):  # noqa: N818 - it says what is the matter
-    """A file is not what was written; the message names it and says what to do."""
+    """A file is not what was written; the message, of one line, names it and says what to do."""
+
+    def __init__(self, message: str):
+        super().__init__(" ".join(message.split()))
 
 
 @contextlib.contextmanager

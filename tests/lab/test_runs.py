@@ -9,9 +9,8 @@ from cwjax.lab import report, rows, runs, store
 from tests.lab.test_report import ABOUT, several
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """Three attacks, as `cwjax attack` leaves them."""
+def record(folder):
+    """Three attacks, as `cwjax attack` leaves them, in the folder."""
     found = several()
     attacked = [
         rows.Attacked(
@@ -24,9 +23,14 @@ def folder(tmp_path):
         )
         for run in found
     ]
-    rows.write(attacked, tmp_path)
-    runs.record(found, ABOUT, tmp_path)
-    return tmp_path
+    rows.write(attacked, folder)
+    runs.record(found, ABOUT, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return record(tmp_path)
 
 
 def test_the_report_is_the_same_again(folder):

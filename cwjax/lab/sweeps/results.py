@@ -7,6 +7,7 @@ results.query(Path("runs/grid"), "select attack, confidence, avg(l2) from result
 """
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -48,7 +49,6 @@ def record(plan: Plan, folder: Path) -> None:
         {
             "digest": configuration.digest,
             "configuration": dataclasses.asdict(configuration),
-            "columns": configuration.columns,
             "units": [unit.digest for unit in units],
         }
         for configuration, units in zip(plan.configurations, plan.units, strict=True)
@@ -62,10 +62,22 @@ def planned(folder: Path) -> list[Planned]:
     if not path.is_file():
         raise FileNotFoundError(f"no sweep in {folder} ({PLAN} is missing): run `cwjax sweep … --out {folder}` first")
     try:
-        entries = store.read_json(path)["configurations"]
-        return [Planned(entry["digest"][:12], entry["columns"], entry["units"]) for entry in entries]
-    except (KeyError, TypeError) as error:
+        return [_planned(entry) for entry in store.read_json(path)["configurations"]]
+    except (KeyError, TypeError, ValueError) as error:
         raise store.CorruptFile(f"{path} is damaged ({error!r}): run the sweep again") from error
+
+
+def _planned(entry: dict[str, Any]) -> Planned:
+    """One configuration of those that `record` wrote. Raises KeyError, TypeError or ValueError where it is none."""
+    told, units = entry["configuration"], entry["units"]
+    if store.fingerprint(told) != entry["digest"]:
+        raise ValueError("a configuration is not what was written down")
+    configuration = Configuration(**told | {"settings": attacking.Settings(**told["settings"])})
+    if configuration.attack not in attacking.ATTACKS:
+        raise ValueError(f"there is no attack {configuration.attack}")
+    if not units or not all(re.fullmatch(r"[0-9a-f]{64}", unit) for unit in units):
+        raise ValueError("a unit's name is none")
+    return Planned(entry["digest"][:12], configuration.columns, units)
 
 
 def table(folder: Path) -> tuple[pa.Table, Missing]:
