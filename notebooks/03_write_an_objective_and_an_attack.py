@@ -321,4 +321,4 @@ print(f"reported: {counted.forwards[0]} forwards, {counted.backwards[0]} backwar
 # ## To stay
 #
 # An attack that is to stay becomes one file in `cwjax/attacks/` and one row in `tests/test_laws.py`, which holds it
-# to all the laws under every runner; a row in `cwjax/lab/attacking.py` gives it to the command line.
+# to all the laws under every runner; a row in `cwjax/lab/presets.py` gives it to the command line.

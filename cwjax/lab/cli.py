@@ -21,6 +21,7 @@ from cwjax.lab import (
     entries,
     environment,
     parsing,
+    presets,
     racing,
     report,
     rows,
@@ -42,9 +43,9 @@ MODELS = Path("runs/models")
 
 DEMO_TRAINING = training.Training(data="mnist5k", net="mnist_cnn", recipe="report")
 DEMO_ATTACKS = {  # fewer steps than the paper's, and longer ones
-    "l2": attacking.Settings(steps=200, learning_rate=0.05),
-    "l0": attacking.Settings(steps=50, learning_rate=0.05, initial_c=0.1, largest_c=100.0),
-    "linf": attacking.Settings(steps=100, learning_rate=0.05, initial_c=0.1),
+    "l2": presets.Settings(steps=200, learning_rate=0.05),
+    "l0": presets.Settings(steps=50, learning_rate=0.05, initial_c=0.1, largest_c=100.0),
+    "linf": presets.Settings(steps=100, learning_rate=0.05, initial_c=0.1),
 }
 
 
@@ -70,7 +71,7 @@ def train(
 
 
 def attack(
-    settings: tyro.conf.OmitArgPrefixes[attacking.Settings] = attacking.Settings(),
+    settings: tyro.conf.OmitArgPrefixes[presets.Settings] = presets.Settings(),
     *,
     attack: tuple[str, ...] = ("l2",),
     model: str,
@@ -112,7 +113,7 @@ def attack(
         lengthened by up to an eighth.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
-    chosen = attacking.resolved(attack, settings)
+    chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
     store.check_folder(out)
     dataset = load(data, "test", data_folder)

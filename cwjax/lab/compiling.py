@@ -53,6 +53,14 @@ def check(path: Path) -> None:
         )
 
 
+def crowded() -> bool:
+    """Whether this process holds more than half of the memory maps that Linux allows it. Every program compiled for a
+    CPU holds some, and where none is left the compiler crashes.
+    """
+    maps, most = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    return maps.exists() and maps.read_bytes().count(b"\n") > int(most.read_text()) / 2
+
+
 @contextlib.contextmanager
 def timed() -> Iterator[list[float]]:
     """While the block runs, every program that is compiled, or read from the folder, adds its seconds to the list."""

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab import store
-from cwjax.lab.attacking import ATTACKS
 from cwjax.lab.findings import About, Run
+from cwjax.lab.presets import ATTACKS
 from cwjax.lab.rows import Attacked
 
 FILE = "run.json"

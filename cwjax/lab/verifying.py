@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab import data, runs, store
-from cwjax.lab.attacking import ATTACKS
+from cwjax.lab.presets import ATTACKS
 from cwjax.lab.progress import progress, say
 from cwjax.lab.rows import places_of
 from cwjax.lab.subjects import model_of

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, data, rows
+from cwjax.lab import attacking, data, presets, rows
 
 PRESETS = {
     "l2": cw.l2,
@@ -24,7 +24,7 @@ PRESETS = {
     "fast_linf": cw.fast_linf,
     "fast_l0": cw.fast_l0,
 }
-SETTINGS = attacking.Settings(steps=60, search_steps=3, initial_c=1.0, learning_rate=0.1)
+SETTINGS = presets.Settings(steps=60, search_steps=3, initial_c=1.0, learning_rate=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ def corners():
 @pytest.fixture(scope="module")
 def rounded(corners, some):
     """Attacks that end a logit or less ahead, so that rounding matters; the last of three batches is filled up."""
-    quick = attacking.Settings(steps=40, initial_c=0.1, largest_c=100.0, learning_rate=0.1)
+    quick = presets.Settings(steps=40, initial_c=0.1, largest_c=100.0, learning_rate=0.1)
     return [attacking.run(corners, some, name, quick, targets="all", width=5, rounded=True) for name in ("l0", "linf")]
 
 
@@ -240,14 +240,14 @@ def program(attack) -> str:
     return re.sub("0x[0-9a-f]+", "", f"{traced} {traced.consts}")  # where in memory a function lies
 
 
-@pytest.mark.parametrize("name", attacking.ATTACKS)
+@pytest.mark.parametrize("name", presets.ATTACKS)
 def test_an_attack_that_is_told_nothing_is_the_librarys(name):
-    settings = attacking.resolved((name,), attacking.Settings())[name]
-    assert program(attacking.attack_of(name, settings)) == program(PRESETS[name]())
+    settings = presets.resolved((name,), presets.Settings())[name]
+    assert program(presets.attack_of(name, settings)) == program(PRESETS[name]())
 
 
 def test_every_setting_reaches_the_attack():
-    settings = attacking.Settings(
+    settings = presets.Settings(
         objective="f7", box="projected", optimizer="momentum", confidence=0.3, learning_rate=0.02, steps=9
     )
     settings = dataclasses.replace(settings, initial_c=0.5, starts=2, radius=0.4)
@@ -256,13 +256,13 @@ def test_every_setting_reaches_the_attack():
     searching = cw.l1(search=cw.binary_search(4, initial_c=0.5), **parts)
     shrinking = cw.linf(search=cw.shrink_tau(initial_c=0.5), largest_c=7.0, **parts)
     for name, attack, own in (("l1", searching, {"search_steps": 4}), ("linf", shrinking, {"largest_c": 7.0})):
-        told = attacking.resolved((name,), dataclasses.replace(settings, **own))[name]
-        assert program(attacking.attack_of(name, told)) == program(cw.restarted(attack, 2, 0.4))
-        assert program(attacking.attack_of(name, told)) != program(cw.restarted(attack, 2, 0.5))
+        told = presets.resolved((name,), dataclasses.replace(settings, **own))[name]
+        assert program(presets.attack_of(name, told)) == program(cw.restarted(attack, 2, 0.4))
+        assert program(presets.attack_of(name, told)) != program(cw.restarted(attack, 2, 0.5))
 
 
 def test_of_several_attacks_each_takes_what_it_has_and_the_rest_is_said(capsys):
-    chosen = attacking.resolved(("l0", "l2", "linf"), attacking.Settings(search_steps=3, steps=8))
+    chosen = presets.resolved(("l0", "l2", "linf"), presets.Settings(search_steps=3, steps=8))
     assert [settings.search_steps for settings in chosen.values()] == [None, 3, None]
     assert [settings.steps for settings in chosen.values()] == [8, 8, 8]
     assert [settings.largest_c for settings in chosen.values()] == [2e6, None, 20.0]
@@ -298,4 +298,4 @@ def test_of_several_attacks_each_takes_what_it_has_and_the_rest_is_said(capsys):
 )
 def test_settings_out_of_range_are_named(attacks, change, words):
     with pytest.raises(ValueError, match=words):
-        attacking.resolved(attacks.split(), attacking.Settings(**change))
+        presets.resolved(attacks.split(), presets.Settings(**change))

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, cli, data, training
+from cwjax.lab import attacking, cli, data, presets, training
 from tests.lab.conftest import canned
 
 QUICK = ["--steps", "60", "--search-steps", "2", "--initial-c", "1", "--learning-rate", "0.1"]
@@ -121,7 +121,7 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attacking, "diagnosed", lambda *_, **__: canned())
     monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=3))
-    quick = attacking.Settings(steps=6, initial_c=10.0, learning_rate=0.1)
+    quick = presets.Settings(steps=6, initial_c=10.0, learning_rate=0.1)
     shrinking = dataclasses.replace(quick, largest_c=20.0)
     monkeypatch.setitem(cli.DEMO_ATTACKS, "l2", dataclasses.replace(quick, steps=40, search_steps=2))
     monkeypatch.setitem(cli.DEMO_ATTACKS, "l0", shrinking)

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -81,3 +82,9 @@ def test_the_seconds_of_compiling_are_counted():
     count = len(seconds)
     jax.jit(lambda x: jnp.tan(x) * 2.71828)(jnp.ones(13)).block_until_ready()
     assert len(seconds) == count
+
+
+def test_a_process_is_crowded_where_half_of_its_maps_are_taken(monkeypatch):
+    assert not compiling.crowded()
+    monkeypatch.setattr(Path, "read_text", lambda self: "4")
+    assert compiling.crowded() == Path("/proc/self/maps").exists()

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, compiling, data, report, rows, runs, verifying
+from cwjax.lab import attacking, compiling, data, presets, report, rows, runs, verifying
 from cwjax.lab.cli import main
 
 WEIGHTS = np.random.default_rng(5).normal(size=(256, 3)).astype(np.float32)
@@ -41,10 +41,10 @@ def attacked():
         patch.setitem(data.SOURCES, "blobs", Blobs())
         blobs = data.load("blobs", "test")
         some = blobs._replace(images=blobs.images[:8], labels=blobs.labels[:8], index=blobs.index[:8])
-        settings = attacking.Settings(steps=30, confidence=0.5)
+        settings = presets.Settings(steps=30, confidence=0.5)
         return [
             attacking.run(affine(), some, "fast_l2", settings, targets="random"),
-            attacking.run(affine(), some, "fast_linf", attacking.Settings(steps=1), targets="random"),
+            attacking.run(affine(), some, "fast_linf", presets.Settings(steps=1), targets="random"),
         ]
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.lab.attacking import Settings
+from cwjax.lab.presets import Settings
 from cwjax.lab.rows import rows_of
 from cwjax.lab.sweeps import units
 from cwjax.lab.sweeps.units import Unit

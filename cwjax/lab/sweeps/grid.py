@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cwjax.checks import check_count, check_number
-from cwjax.lab import attacking, parsing, store
+from cwjax.lab import parsing, presets, store
 from cwjax.lab.rows import Targets
 
 EXAMPLES = CHUNK = 100
@@ -49,7 +49,7 @@ class Sweep:
     checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
 
 
-_SETTINGS = tuple(field.name for field in dataclasses.fields(attacking.Settings))
+_SETTINGS = tuple(field.name for field in dataclasses.fields(presets.Settings))
 _DEFAULTS = {"data": ("mnist5k",), "attack": ("l2",), "targets": ("untargeted",), "seed": (0,)}
 _DEFAULTS |= {"precision": ("highest",), "examples": EXAMPLES, "chunk": CHUNK}
 
@@ -63,7 +63,7 @@ class Configuration:
     targets: Targets
     seed: int
     attack: str
-    settings: attacking.Settings  # complete: None where the attack has no such setting
+    settings: presets.Settings  # complete: None where the attack has no such setting
     precision: str
     rounded: bool
 
@@ -99,19 +99,19 @@ def configurations(sweep: Sweep) -> list[Configuration]:
     that their attack does not have are one.
 
     Raises:
-      ValueError: see `attacking.resolved`.
+      ValueError: see `presets.resolved`.
     """
     axes = {name: getattr(sweep, name) for name in _SETTINGS if getattr(sweep, name)}
-    first = attacking.Settings(**{name: values[0] for name, values in axes.items()})
-    attacking.resolved(sweep.attack, first)  # says which attack goes without which setting
+    first = presets.Settings(**{name: values[0] for name, values in axes.items()})
+    presets.resolved(sweep.attack, first)  # says which attack goes without which setting
     found: dict[Configuration, None] = {}
     for model, data, targets, seed, precision, attack in itertools.product(
         sweep.model, sweep.data, sweep.targets, sweep.seed, sweep.precision, sweep.attack
     ):
-        having = {name: axes[name] for name in axes if getattr(attacking.ATTACKS[attack].own, name) is not None}
+        having = {name: axes[name] for name in axes if getattr(presets.ATTACKS[attack].own, name) is not None}
         for values in itertools.product(*having.values()):
-            told = attacking.Settings(**dict(zip(having, values, strict=True)))
-            settings = attacking.resolved((attack,), told)[attack]
+            told = presets.Settings(**dict(zip(having, values, strict=True)))
+            settings = presets.resolved((attack,), told)[attack]
             one = Configuration(model, data, targets, seed, attack, settings, precision, sweep.rounded)
             found[one] = None
     return list(found)

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from cwjax import comparing
-from cwjax.lab.attacking import ATTACKS
 from cwjax.lab.findings import NORMS, arrays_of, norm_name, setting, sums
+from cwjax.lab.presets import ATTACKS
 from cwjax.lab.sweeps import results
 from cwjax.lab.sweeps.grid import differing
 from cwjax.lab.sweeps.results import Missing

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import attacking, store
+from cwjax.lab import presets, store
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
 from cwjax.lab.sweeps.units import Plan
@@ -72,8 +72,8 @@ def _planned(entry: dict[str, Any]) -> Planned:
     told, units = entry["configuration"], entry["units"]
     if store.fingerprint(told) != entry["digest"]:
         raise ValueError("a configuration is not what was written down")
-    configuration = Configuration(**told | {"settings": attacking.Settings(**told["settings"])})
-    if configuration.attack not in attacking.ATTACKS:
+    configuration = Configuration(**told | {"settings": presets.Settings(**told["settings"])})
+    if configuration.attack not in presets.ATTACKS:
         raise ValueError(f"there is no attack {configuration.attack}")
     if not units or not all(re.fullmatch(r"[0-9a-f]{64}", unit) for unit in units):
         raise ValueError("a unit's name is none")
@@ -157,7 +157,7 @@ def _axes() -> dict[str, pa.DataType]:
     """The columns that a configuration gives, and their types."""
     hints = get_type_hints(Configuration)
     plain = {name: _KINDS.get(hint, pa.string()) for name, hint in hints.items() if name != "settings"}
-    return plain | {name: _KINDS[get_args(hint)[0]] for name, hint in get_type_hints(attacking.Settings).items()}
+    return plain | {name: _KINDS[get_args(hint)[0]] for name, hint in get_type_hints(presets.Settings).items()}
 
 
 def _described(rows: pa.Table, columns: dict[str, Any]) -> pa.Table:

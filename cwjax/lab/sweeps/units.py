@@ -22,7 +22,14 @@ from cwjax.lab.sweeps import grid
 from cwjax.lab.sweeps.grid import Configuration, Sweep
 from cwjax.models import Model
 
-_DECIDING = ("*.py", "attacks/*.py", "lab/attacking.py", "lab/rows.py", "lab/nets.py")  # sources below cwjax/
+_DECIDING = (
+    "*.py",
+    "attacks/*.py",
+    "lab/attacking.py",
+    "lab/presets.py",
+    "lab/rows.py",
+    "lab/nets.py",
+)  # sources below cwjax/
 _COMPUTING = ("jax", "jaxlib", "optax", "numpy")  # packages
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax
-from cwjax.lab import attacking, environment, verdicts
+from cwjax.lab import attacking, compiling, environment, verdicts
 from cwjax.lab.rows import Attacked, rows_of
 from cwjax.lab.sweeps import leases, units
 from cwjax.lab.sweeps.events import Events
@@ -63,6 +63,8 @@ def work(folder: Path, todo: Sequence[Unit], watcher: Watcher = Watcher()) -> No
             if not vault.has(unit.digest):
                 with disk(folder), leases.held(folder / "leases", unit.digest) as mine:
                     why = _tried(unit, vault, watcher) if mine and not vault.has(unit.digest) else None
+                if compiling.crowded():
+                    attacking.forget()
                 if why:
                     watcher.failed(unit, why)
                     continue

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import attacking, store, verdicts
+from cwjax.lab import presets, store, verdicts
 from cwjax.lab.rows import Targets
 from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.grid import Configuration
@@ -28,7 +28,7 @@ def configuration(
     **told,
 ):
     """One configuration; `told` are its settings."""
-    settings = attacking.resolved((attack,), attacking.Settings(**told))[attack]
+    settings = presets.resolved((attack,), presets.Settings(**told))[attack]
     return Configuration(model, data, targets, seed, attack, settings, "highest", False)
 
 

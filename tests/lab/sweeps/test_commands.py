@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.lab import attacking, cli, compiling, verdicts
+from cwjax.lab import attacking, cli, compiling, presets, verdicts
 from cwjax.lab.sweeps import grid, results, units, working
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.validity import diagnosing
@@ -91,7 +91,7 @@ def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
         working.work(folder, plan.all)
         small.finished(folder, plan)
         tables.append(results.table(folder)[0].to_pandas())
-    settings = attacking.Settings(confidence=1.0, steps=10)
+    settings = presets.Settings(confidence=1.0, steps=10)
     attacked = attacking.run(small.affine(), units.examples_of(plan.all[0]), "fast_l2", settings, targets="random")
     alone = attacked.table.to_pandas()
     for table in tables:
@@ -129,6 +129,16 @@ def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
     found = results.beliefs(tmp_path)
     assert set(found) == {1, 2}
     assert all(len(each.rows) == len(diagnosing.CHECKS) for each in found.values())
+
+
+def test_programs_are_let_go_where_they_crowd_the_process(tmp_path, monkeypatch):
+    plan = small.planned(grid.over(grid.Sweep(confidence=(0.0,), examples=10), small.SWEEP))
+    monkeypatch.setattr(compiling, "crowded", lambda: True)
+    working.work(tmp_path / "one", plan.all[:1])
+    with compiling.timed() as seconds:
+        working.work(tmp_path / "two", plan.all)
+    assert seconds  # what was let go is compiled again
+    assert small.finished(tmp_path / "two", plan)
 
 
 def test_a_unit_is_named_by_what_decides_it(tmp_path, trained, monkeypatch):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from cwjax.lab import attacking, parsing
+from cwjax.lab import parsing, presets
 from cwjax.lab.sweeps import grid
 
 
@@ -16,10 +16,10 @@ def write(tmp_path, text: str):
 
 def test_settings_are_axes_and_nothing_is_forgotten():
     axes = {field.name for field in dataclasses.fields(grid.Sweep)}
-    assert axes > {field.name for field in dataclasses.fields(attacking.Settings)}
+    assert axes > {field.name for field in dataclasses.fields(presets.Settings)}
     [sweep] = grid.read(None, grid.Sweep(model=("m",)))
     [configuration] = grid.configurations(sweep)
-    assert set(configuration.columns) == axes - {"examples", "chunk", "width"}
+    assert set(configuration.columns) == axes - {"examples", "chunk", "width", "checks"}
 
 
 def test_a_file_is_the_command_line(tmp_path):
@@ -52,7 +52,7 @@ def test_every_combination_comes_once_in_order(capsys):
         ("fast_l2", 5.0, None),
     ]
     assert len({one.digest for one in every}) == len(every)
-    assert every[0].settings.steps == attacking.ATTACKS["l2"].own.steps
+    assert every[0].settings.steps == presets.ATTACKS["l2"].own.steps
     assert "--search-steps goes to l2 alone" in capsys.readouterr().out
     assert grid.differing([one.columns for one in every]) == ["attack", "model", "seed", "confidence", "search_steps"]
 

@@ -1,0 +1,179 @@
+"""The attacks that the command line knows by name, and what each can be told."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import cwjax as cw
+from cwjax.base import Attack, Search
+from cwjax.checks import check_number
+from cwjax.lab.progress import say
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What an attack can be told. None is the attack's own value, that of the released code (see ATTACKS)."""
+
+    objective: str | None = None  # f1, f2, f3, f4, f5, f6 or f7
+    box: str | None = None  # change_of_variables, projected or clipped
+    optimizer: str | None = None  # gradient_descent, momentum, nesterov or adam
+    confidence: float | None = None  # by how many logits an adversarial example must lead (kappa)
+    steps: int | None = None  # gradient steps; l2 and l1: in a round, at the most; l0 and linf: at one weight c
+    search_steps: int | None = None  # l2 and l1: rounds of the search over c
+    initial_c: float | None = None  # the weight c of the first round
+    largest_c: float | None = None  # l0 and linf: weights c from here up are not tried
+    learning_rate: float | None = None  # the optimiser's
+    starts: int | None = None  # starting points, the first of them the plain one
+    radius: float | None = None  # of the L2 ball around the plain start that the others are drawn from
+
+
+class Kind(NamedTuple):
+    """An attack by name."""
+
+    make: Callable[..., Attack]  # takes its settings as `attack_of` gives them
+    norm: str  # that it minimises
+    own: Settings  # its own value of every setting; None: it has no such setting
+
+
+def _searching(preset: Callable[..., Attack]) -> Callable[..., Attack]:
+    """An attack that searches for the weight c."""
+
+    def make(*, search_steps: Any, initial_c: Any, **common: Any) -> Attack:
+        return preset(search=cw.binary_search(search_steps, initial_c=initial_c), **common)
+
+    return make
+
+
+def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> Callable[..., Attack]:
+    """An attack that shrinks its problem, and doubles the weight c on the way."""
+
+    def make(*, initial_c: Any, **common: Any) -> Attack:
+        return preset(search=search(initial_c=initial_c), **common)
+
+    return make
+
+
+def _fast(preset: Callable[..., Attack], **fixed: Any) -> Callable[..., Attack]:
+    """A fast attack whose objective has no floor."""
+
+    def make(*, confidence: Any, **common: Any) -> Attack:
+        return preset(objective=cw.losses.negative_margin(confidence), **fixed, **common)
+
+    return make
+
+
+_PAPER = Settings(objective="f6", box="change_of_variables", optimizer="adam", confidence=0.0, starts=1, radius=0.0)
+_L2 = dataclasses.replace(_PAPER, steps=10_000, search_steps=9, initial_c=1e-3, learning_rate=1e-2)
+_L0 = dataclasses.replace(_PAPER, confidence=0.01, steps=1000, initial_c=1e-3, largest_c=2e6, learning_rate=1e-2)
+_LBFGS = Settings(objective="f1", box="projected", confidence=0.0, steps=1000, search_steps=9, initial_c=1e-2)
+_FAST = Settings(confidence=0.0, steps=300, starts=1, radius=0.0)
+_LINF = dataclasses.replace(_PAPER, steps=1000, initial_c=1e-5, largest_c=20.0, learning_rate=5e-3)
+
+ATTACKS = {
+    "l2": Kind(make=_searching(cw.l2), norm="l2", own=_L2),
+    "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
+    "l0": Kind(make=_shrinking(cw.l0, cw.shrink_mask), norm="l0", own=_L0),
+    "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
+    "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
+    "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
+    "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
+    "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
+    "fast_l0": Kind(make=_fast(cw.fast_l0, distance=cw.distances.l0()), norm="l0", own=_FAST),
+}
+"""By name, with the numbers of the released code where it has them."""
+
+_NUMBERS = {"confidence", "steps", "search_steps", "initial_c", "largest_c", "learning_rate", "radius"}  # traced
+_CHOICES: dict[str, Mapping[str, Any]] = {"objective": cw.OBJECTIVES, "box": cw.BOXES, "optimizer": cw.OPTIMIZERS}
+_LIMITS: dict[str, dict[str, Any]] = {
+    "confidence": {"least": 0},
+    "steps": {"least": 1},
+    "search_steps": {"least": 1},
+    "initial_c": {"least": 1e-30, "most": 1e30},  # neither zero nor infinite in float32
+    "learning_rate": {"least": 0, "above": True},
+    "starts": {"least": 1, "most": 1000},
+    "radius": {"least": 0},
+}
+
+
+def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
+    """For every attack named, the value of each setting that it has: the one given, or else its own.
+
+    Of several attacks, each takes those of the settings given that it has; a line says which have to do without.
+
+    Raises:
+      ValueError: an attack, objective, box or optimiser that is unknown; an attack named twice; a setting that none of
+        the attacks has; a number out of range.
+    """
+    for name in attacks:
+        _check_choice("attack", name, ATTACKS)
+    if len(set(attacks)) != len(attacks) or not attacks:
+        raise ValueError(f"--attack takes one name or several different ones, got {' '.join(attacks) or 'none'}")
+    told = given(settings)
+    for setting in told:
+        lacking = [name for name in attacks if setting not in given(ATTACKS[name].own)]
+        having = [name for name in attacks if name not in lacking]
+        if not having:
+            known = {_flag(name): None for attack in attacks for name in given(ATTACKS[attack].own)}
+            raise ValueError(
+                f"{_flag(setting)} is no setting of {' or '.join(attacks)}, which takes {', '.join(known)}"
+            )
+        if lacking:
+            say(f"{_flag(setting)} goes to {' and '.join(having)} alone: it is no setting of {' or '.join(lacking)}.")
+    complete = {}
+    for name in attacks:
+        own = given(ATTACKS[name].own)
+        complete[name] = Settings(**own | {setting: value for setting, value in told.items() if setting in own})
+        _check(complete[name])
+    return complete
+
+
+def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced."""
+    parts = given(settings) | numbers
+    starts, radius = parts.pop("starts"), parts.pop("radius")
+    if "objective" in parts:
+        parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
+    if "box" in parts:
+        parts["box"] = cw.BOXES[parts["box"]]()
+    if "optimizer" in parts:
+        parts["optimizer"] = cw.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
+    attack = ATTACKS[name].make(**parts)
+    return cw.restarted(attack, starts, radius) if starts > 1 else attack
+
+
+def given(settings: Settings) -> dict[str, Any]:
+    """The settings that are not None."""
+    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+
+
+def split(settings: Settings) -> tuple[Settings, dict[str, Any]]:
+    """The settings without their numbers, which decide the program, and the numbers, which are its arguments."""
+    fixed = given(settings)
+    numbers = {setting: fixed.pop(setting) for setting in _NUMBERS & fixed.keys()}
+    return Settings(**fixed), numbers
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _check_choice(what: str, name: str, choices: Mapping[str, Any]) -> None:
+    if name not in choices:
+        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
+
+
+def _check(settings: Settings) -> None:
+    """Raises ValueError, naming the setting, where one is out of range."""
+    told = given(settings)
+    for setting in told.keys() & _CHOICES.keys():
+        _check_choice(setting, told[setting], _CHOICES[setting])
+    for setting in [name for name in _LIMITS if name in told]:
+        check_number(_flag(setting), told[setting], **_LIMITS[setting])
+    if "largest_c" in told:
+        check_number("--largest-c", told["largest_c"], least=told["initial_c"], above=True)
+    starts, radius = told["starts"], told["radius"]
+    if (starts > 1) != (radius > 0):
+        raise ValueError(f"--starts above 1 and a --radius above 0 go together: got {starts} and {radius:g}")
+    if told["steps"] * told.get("search_steps", 1) * starts >= 2**31:
+        factors = [f"{_flag(name)} {told[name]}" for name in ("steps", "search_steps", "starts") if name in told]
+        raise ValueError(f"{' times '.join(factors)} is beyond counting")
