@@ -107,8 +107,8 @@ def results(
     seed and its example alone, not on the other examples of the data set.
 
     `settings` are complete, as `resolved` makes them. `watch` is told after every turn, see `cwjax.streamed`. `room` is
-    a number of examples, at least as many as there are: runs that make room for equally many share their programs, and
-    each repeats itself bit by bit on one machine. None: neither.
+    a number of examples, at least as many as there are: runs that make room for equally many share their programs.
+    A run repeats itself bit by bit on one machine.
     """
     rows = rows_of(dataset, targets, seed=seed)
     keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
@@ -117,7 +117,7 @@ def results(
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
-        runner = _runner(attack, fixed, width, tuple(local_devices()), room is not None)
+        runner = _runner(attack, fixed, width, tuple(local_devices()))
         result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
@@ -205,12 +205,10 @@ def _box(name: str) -> cw.Box:
 
 
 @functools.cache
-def _runner(
-    name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...], repeatable: bool
-) -> Runner:
+def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...]) -> Runner:
     """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
     mesh = Mesh(np.asarray(devices), ("devices",))
-    return cw.streamed(_maker(name, fixed), width=width, mesh=mesh, repeatable=repeatable)
+    return cw.streamed(_maker(name, fixed), width=width, mesh=mesh, repeatable=True)
 
 
 def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.Goal) -> tuple[jax.Array, jax.Array, cw.Goal]:

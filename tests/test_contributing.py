@@ -1,0 +1,73 @@
+"""What CONTRIBUTING.md shows as the way to add something is code that works."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.validity.checking import Measured
+from tests import problems
+from tests.test_programs import ROOT, blocks
+
+PRELUDE = """
+from typing import NamedTuple
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from cwjax import distances
+from cwjax.attacks.iterated import Rule, iterated
+from cwjax.base import Attack, Distance, Objective, Search, found
+from cwjax.checks import check_count, check_number
+from cwjax.losses import negative_margin
+from cwjax.objectives import Confidence, _objective, _positive
+from cwjax.validity.case import Case
+from cwjax.validity.checking import Measured, Skipped
+"""
+
+
+def written(name: str):
+    """The function of this name, as a block of the text has it."""
+    [block] = [block for block in blocks(ROOT / "CONTRIBUTING.md") if f"def {name}(" in block]
+    names = {}
+    exec(PRELUDE + block.split("\n# in ")[0], names)
+    return names[name]
+
+
+ATTACKS = {
+    "squared_margin": lambda new: cw.fast_l2(steps=60, objective=new()),
+    "group": lambda new: cw.searched(
+        cw.descend(
+            objective=cw.logit_margin(),
+            distance=new(size=2),
+            box=cw.projected(),
+            optimizer=cw.optimizers.adam(0.05),
+            steps=60,
+            abort=cw.never(),
+        ),
+        cw.binary_search(6, initial_c=0.1),
+    ),
+    "golden_c": lambda new: cw.l2(search=new(8), steps=60, box=cw.projected(), optimizer=cw.optimizers.adam(0.05)),
+    "gradient_sign": lambda new: new(steps=60),
+}
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_what_is_shown_is_an_attack_that_finds_examples(name):
+    model, x = cw.bind(problems.mlp, problems.mlp_params()), jnp.asarray(problems.inputs(8))
+    attack = ATTACKS[name](written(name))
+    goal = cw.untargeted(model.apply(model.params, x).argmax(-1))
+    result = jax.jit(cw.batched(attack))(model, problems.keys(8), x, goal)
+    assert result.success.mean() >= 0.6
+    assert (model.apply(model.params, result.x).argmax(-1) != goal.label)[result.success].all()
+
+
+def test_what_is_shown_is_a_check():
+    class Few:
+        open, everyone = np.array([True, False]), np.arange(2)
+        x = np.stack([np.zeros((2, 2)), np.ones((2, 2))])
+
+    found = written("dark_images")(Few())
+    assert isinstance(found, Measured)
+    assert found.number == 0.5
+    np.testing.assert_array_equal(found.evidence, [0, 1])
