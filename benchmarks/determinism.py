@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.sharding import Mesh
@@ -64,9 +65,9 @@ WAYS: dict[str, Callable[..., cw.Result]] = {
 
 def results(arguments: Arguments, way: str) -> dict[str, Any]:
     """Images and distances of every attack, run in this way."""
-    x, labels = (part[: arguments.examples] for part in data.load("mnist5k", "test")[:2])
-    model, goal = cw.in_precision(zoo.load(arguments.model).model, "highest"), cw.untargeted(labels)
-    work = (model, jax.random.split(jax.random.key(0), len(x)), jax.numpy.asarray(x), goal)
+    digits, count = data.load("mnist5k", "test"), arguments.examples
+    model, goal = cw.in_precision(zoo.load(arguments.model).model, "highest"), cw.untargeted(digits.labels[:count])
+    work = (model, jax.random.split(jax.random.key(0), count), jnp.asarray(digits.images[:count]), goal)
     found: dict[str, Any] = {}
     for name in arguments.attacks:
         result = WAYS[way](ATTACKS[name](), work)

@@ -22,7 +22,6 @@ _TESTS = itertools.count(1)  # of this process
 def optimizations(request):
     jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimized") is None)
     yield
-    # Keeping a program that was compiled without optimisations has crashed the process (jax 0.10.1).
     assert jax.config.values["jax_compilation_cache_dir"] is None, "this test leaves a folder of compiled programs"
 
 

@@ -201,7 +201,7 @@ def test_it_can_be_read_by_machines_and_men():
         ({"norm": "l3"}, "unknown norm 'l3': choose one of l0, l1, l2, linf"),
         ({"x": X[:5]}, "goal.label must have one entry an example, 5 of them"),
         ({"lower": 1.0, "upper": 0.0}, "finite bounds with lower < upper"),
-        ({"attack": cw.l2()}, "longer takes an attack given as a function of numbers"),
+        ({"attack": cw.l2()}, "numbers and longer take an attack given as a function of them"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(change, words):
