@@ -249,7 +249,9 @@ def test_ctrl_c_gives_the_lease_back_and_leaves_nothing(tmp_path):
     process.start()
     until(lambda: events(tmp_path / "sweep", "began"))
     time.sleep(0.5)  # it compiles, or attacks
-    while process.is_alive():  # in a callback of the compiler's, Python says that there was a KeyboardInterrupt and goes on
+    while (
+        process.is_alive()
+    ):  # in a callback of the compiler's, Python says that there was a KeyboardInterrupt and goes on
         os.kill(process.pid, signal.SIGINT)
         process.join(10)
     assert process.exitcode == 1
