@@ -29,6 +29,9 @@ def l2(
     0.01, 10,000 steps a round with early abort, 9 rounds over c from 0.001 up. Distances are reported as the L2 norm,
     not its square.
 
+    They are made for thousands of gradients. With the change of variables a pixel on a bound, as most of a digit's are,
+    hardly moves at first: for some hundred gradients take `projected`, or `fast_l2`.
+
     Args:
       objective: f.
       box: how the iterate stays valid; its bounds are the bounds of the inputs.

@@ -96,7 +96,7 @@ def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarra
         )
 
 
-def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None:
+def check_batch(model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal) -> None:
     """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together. Needs no values:
     runners call it.
     """
@@ -107,7 +107,7 @@ def check_batch(model: Model, keys: jax.Array, x: jax.Array, goal: Goal) -> None
     _check_count("keys", keys.shape if typed else keys.shape[:-1], x)
 
 
-def check_examples(model: Model, x: jax.Array, goal: Goal) -> None:
+def check_examples(model: Model, x: jax.Array | np.ndarray, goal: Goal) -> None:
     """Raises TypeError or ValueError unless model, x [B, *S] and goal [B] fit together."""
     check_model(model)
     if not isinstance(goal, Goal):
@@ -124,12 +124,12 @@ def check_examples(model: Model, x: jax.Array, goal: Goal) -> None:
     check_logits(model, x)
 
 
-def _check_count(name: str, shape: tuple[int, ...], x: jax.Array) -> None:
+def _check_count(name: str, shape: tuple[int, ...], x: jax.Array | np.ndarray) -> None:
     if shape != x.shape[:1]:
         raise ValueError(f"{name} must have one entry an example, {x.shape[0]} of them, got shape {list(shape)}")
 
 
-def check_logits(model: Model, x: jax.Array) -> int:
+def check_logits(model: Model, x: jax.Array | np.ndarray) -> int:
     """Raises ValueError unless the model gives at least two logits for an input of x's shape; returns how many."""
     try:
         logits = jax.eval_shape(model, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))

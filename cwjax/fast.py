@@ -41,7 +41,8 @@ def fast_l2(
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
       objective: f. One with a floor where the goal is met, such as f6.
-      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      box: how the iterate stays valid; its bounds are the bounds of the inputs. One whose variable is the image, such
+        as `projected`: steps are lengths in it, and with the change of variables a hundred end three times as far away.
       optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
     """
     parts = {"objective": objective, "distance": distances.l2(), "box": box, "optimizer": optimizer}

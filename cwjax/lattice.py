@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Distance, Goal, Objective, Result, Runner, settled, wide
+from cwjax.base import AnyArray, Distance, Goal, Objective, Result, Runner, settled, wide
 from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
 from cwjax.checks import check_count, check_runner
@@ -134,7 +134,7 @@ def discretised(
             repairs=end.moves,
         )
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal) -> tuple[Result, Rounding]:
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> tuple[Result, Rounding]:
         result = runner(model, keys, x, goal)
         return by_rows(functools.partial(one, model), jnp.asarray(x), goal, result)
 

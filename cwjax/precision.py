@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax import distances
-from cwjax.base import Distance, Goal, Objective, Result, Runner, settled, wide
+from cwjax.base import AnyArray, Distance, Goal, Objective, Result, Runner, settled, wide
 from cwjax.boxes import Bound, check_bounds
 from cwjax.canonical import canonical
 from cwjax.checks import check_model, check_runner
@@ -121,7 +121,7 @@ def verified(
         stood = stood._replace(forwards=result.forwards + end.looks)
         return stood, Verification(claimed=result.success, distance=result.distance, looks=end.looks)
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal, **options: Any) -> tuple[Result, Verification]:
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Verification]:
         result = runner(in_precision(model, precision), keys, x, goal, **options)
         return by_rows(functools.partial(one, in_precision(model, "highest")), jnp.asarray(x), goal, result)
 

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from cwjax.base import Attack, Goal, Progress, Result, Runner, State, found, problem
+from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, found, problem
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch, check_count, check_part, check_runner
 from cwjax.models import Model
@@ -37,7 +37,7 @@ class Lanes(NamedTuple):
     Lane i holds the attack on example i. States are pytrees whose arrays have the leading axis B.
     """
 
-    begin: Callable[[Array, Array, Goal], State]  # (keys, x, goal) -> states
+    begin: Callable[[Array, AnyArray, Goal], State]  # (keys, x, goal) -> states
     advance: Callable[..., State]  # (model, x, goal, states, steps) -> states, up to `steps` steps on in every lane
     result: Callable[[State], Result]  # (states) -> what has been found so far
 
@@ -86,7 +86,7 @@ def batched(attack: Attack) -> Runner:
     """
     begin, advance, result = lanes(attack)
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Result:
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Result:
         check_batch(model, keys, x, goal)
         return result(advance(model, x, goal, begin(keys, x, goal), jnp.iinfo(jnp.int32).max))
 
@@ -103,7 +103,7 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
     check_count("num_steps", num_steps)
     begin, advance, result = lanes(attack)
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal) -> tuple[Result, Trace]:
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> tuple[Result, Trace]:
         check_batch(model, keys, x, goal)
 
         def step(states, _):
@@ -130,7 +130,7 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
     check_runner(runner)
     check_count("the size of a chunk", size)
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Output:
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
         check_batch(model, keys, x, goal)
         count = x.shape[0]
         if count <= size:
@@ -160,7 +160,7 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
     each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
 
-    def run(model: Model, keys: Array, x: Array, goal: Goal) -> Output:
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
         check_batch(model, keys, x, goal)
         results = each(model, *_filled_up((keys, x, goal), mesh.size))
         return jax.tree.map(lambda leaf: leaf[: x.shape[0]], results)

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax import memory
-from cwjax.base import Attack, Goal, Result, State, problem, select, untouched
+from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, select, untouched
 from cwjax.checks import check_batch, check_count
 from cwjax.models import Model
 from cwjax.runners import lanes, result_of
@@ -121,7 +121,7 @@ def streamed(
     def run(
         model: Model,
         keys: Array,
-        x: Array,
+        x: AnyArray,
         goal: Goal,
         *,
         watch: Callable[[Status], bool | None] | None = None,

@@ -299,3 +299,16 @@ def test_keys_of_the_old_kind_are_counted_by_their_rows():
 def test_a_number_out_of_range_is_named_where_it_is_given(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("name", [*runners(), "streamed", "discretised", "verified"])
+def test_numpy_arrays_will_do(name):
+    attack = cw.l2(search=cw.binary_search(1), steps=2)
+    more = {
+        "streamed": cw.streamed(attack, width=2),
+        "discretised": cw.discretised(cw.batched(attack)),
+        "verified": cw.verified(cw.batched(attack)),
+    }
+    run = (runners() | more)[name]
+    first, second = (run(model(), keys(), x, goal()) for x in (images(), np.asarray(images())))
+    jax.tree.map(np.testing.assert_array_equal, first, second)
