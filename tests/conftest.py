@@ -1,20 +1,16 @@
 """Every test runs with shapes and types checked (jaxtyping, beartype), rank promotion an error and warnings errors.
 
 Compiling is most of what the tests cost, and XLA's optimisations are half of that: programs that run for seconds are
-worth them (`@pytest.mark.optimized`), and the small ones of the laws are not. XLA's newer emitters of fused loops take
-as long again; subprocesses are spared them too, and benchmarks and the demo are where they run.
+worth them (`@pytest.mark.optimized`), and the small ones of the laws are not.
 """
 
 import itertools
-import os
 
 import jax
 import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
-if jax.__version_info__[:2] == (0, 10):  # XLA does not start with a flag that it does not know
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("cwjax", "beartype.beartype")
 jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtures compile
