@@ -1,7 +1,7 @@
 """What else a result depends on than the seed: by how much distances differ from one way to run an attack to another.
 
-Claim: the same seed, machine and versions give the same bytes; batch, lanes and devices change no success, and distances
-within rounding, but for examples that rounding leads to another minimum.
+Claim: the same seed, machine and versions give the same bytes; batch, lanes and devices change no success, and
+distances within rounding, but for examples that rounding leads to another minimum.
 
     python -m benchmarks.determinism                    # three minutes on 2 cores
 
