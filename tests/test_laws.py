@@ -337,7 +337,7 @@ def broken_near_the_victim(params, x):
     return jnp.where(((away < 0.2) & (away >= spared))[:, None], jnp.nan, problems.mlp(weights, x))
 
 
-@every_attack
+@every_loop
 @pytest.mark.parametrize("spared", [0.0, 1e-3], ids=["at once", "on the way"])
 def test_a_model_that_returns_nan_ends_as_not_finite_and_disturbs_no_neighbour(row, spared):
     victim, model = VICTIM, cw.bind(broken_near_the_victim, (MODEL.params, jnp.float32(spared)))
@@ -361,7 +361,7 @@ def test_a_nan_among_the_logits_that_do_not_matter_is_reported(row):
     assert not result.success.any()
 
 
-@every_attack
+@every_loop
 @pytest.mark.parametrize("label", [-1, problems.CLASSES, 1000])
 def test_a_label_out_of_range_is_reported_and_disturbs_no_neighbour(row, label):
     goal = row.goal._replace(label=row.goal.label.at[2].set(label))
