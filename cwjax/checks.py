@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from cwjax.base import Goal
+from cwjax.base import Attack, Goal
 from cwjax.models import Model
 
 
@@ -52,6 +52,12 @@ def check_model(model: Any) -> None:
     """Raises TypeError for anything that `bind` did not make."""
     if not isinstance(model, Model):
         raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
+
+
+def check_maker(attack: Any) -> None:
+    """Raises TypeError unless it is an attack, or may be a function that makes one."""
+    if not isinstance(attack, Attack) and not callable(attack):
+        raise TypeError(f"the attack must be a cwjax.Attack or a function that makes one, got {attack!r}")
 
 
 def check_runner(runner: Any) -> None:

@@ -24,7 +24,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax import memory
 from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, select, untouched
-from cwjax.checks import check_batch, check_count
+from cwjax.checks import check_batch, check_count, check_maker
 from cwjax.models import Model
 from cwjax.runners import lanes, result_of
 
@@ -110,8 +110,7 @@ def streamed(
       examples came to their end, and the others have the best that was found so far. `resume` takes the arrays that
       `Status.snapshot()` gave in a run with the same attack, arguments and number of devices, and goes on from there.
     """
-    if not isinstance(attack, Attack) and not callable(attack):
-        raise TypeError(f"the attack must be a cwjax.Attack or a function that makes one, got {attack!r}")
+    check_maker(attack)
     if width != "auto":
         check_count("width", width)
     check_count("every, the steps in a turn,", every)

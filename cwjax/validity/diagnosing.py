@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from cwjax.base import Attack, Box, Goal, Result
 from cwjax.boxes import Bound, check_bounds
-from cwjax.checks import check_batch, check_part
+from cwjax.checks import check_batch, check_maker, check_part
 from cwjax.distances import DISTANCES
 from cwjax.models import Model
 from cwjax.validity import of_attack, of_model, of_result
@@ -234,6 +234,7 @@ def diagnose(
     check_batch(model, jax.random.split(key, len(x)), x, goal)
     if np.shape(result.x) != x.shape:
         raise ValueError(f"result.x must have the shape of x, {list(x.shape)}, got {list(np.shape(result.x))}")
+    check_maker(attack)
     if isinstance(attack, Attack):
         if numbers or longer:
             raise ValueError("numbers and longer take an attack given as a function of them, such as cwjax.fast_l2")
@@ -263,8 +264,6 @@ def diagnose(
 
 def _check_makes(attack: Callable[..., Attack], name: str, numbers: Mapping[str, Any]) -> None:
     """Raises TypeError unless the function makes an attack of these numbers."""
-    if not callable(attack):
-        raise TypeError(f"the attack must be a cwjax.Attack or a function that makes one, got {attack!r}")
     try:
         made = attack(**numbers)
     except TypeError as error:

@@ -69,8 +69,8 @@ def sweep(
         raise store.CorruptFile(f"{missing.units} units are damaged: run the same command again")
     answer(out)
     for _, meaning, places in verdicts.grouped(results.beliefs(out)):
-        some = "".join(f", {place}" for place in places[:_NAMED]) + (", …" if len(places) > _NAMED else "")
-        say(f"{meaning}: {len(places)} of {len(plan.configurations)} configurations ({some.removeprefix(', ')}).")
+        some = [*map(str, places[:_NAMED]), *(["…"] if len(places) > _NAMED else [])]
+        say(f"{meaning}: {len(places)} of {len(plan.configurations)} configurations ({', '.join(some)}).")
     say(f"Table: {out / results.TABLE}")
     say(f'Next:  cwjax results {out} "select * from results limit 5"')
     say(f"       cwjax report {out}")

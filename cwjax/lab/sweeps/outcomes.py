@@ -75,11 +75,12 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     that are complete and fool at least half.
     """
     norms, common = {each.norm for each in outcomes}, _common_means(outcomes)
+    checked = any(each.verdict for each in outcomes)
     lines = []
     for each in outcomes:
         told = sums(each.norm, each.columns, np.arange(len(each.table)))
         line: dict[str, Any] = {"#": each.place} | {name: setting(each.axes[name]) for name in each.apart}
-        if any(each.verdict for each in outcomes):
+        if checked:
             line["checks"] = each.verdict.verdict if each.verdict else None
         line |= {"norm": norm_name(each.norm)} if len(norms) > 1 else {}
         line |= {name: told[name] for name in ("attacks", "success %", "mean distance", "median distance")}

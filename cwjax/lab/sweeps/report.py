@@ -81,7 +81,6 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
         "figures": figures,
         "sections": sections,
         "pictured": MOST_PICTURED,
-        "listed": MOST_PICTURED,
         "environment": _environment(found, Vault(folder)),
         "norms": NORMS,
     }

@@ -63,8 +63,6 @@ def work(folder: Path, todo: Sequence[Unit], watcher: Watcher = Watcher()) -> No
             if not vault.has(unit.digest):
                 with disk(folder), leases.held(folder / "leases", unit.digest) as mine:
                     why = _tried(unit, vault, watcher) if mine and not vault.has(unit.digest) else None
-                if compiling.crowded():
-                    attacking.forget()
                 if why:
                     watcher.failed(unit, why)
                     continue
@@ -125,6 +123,8 @@ def _tried(unit: Unit, vault: Vault, watcher: Watcher) -> str | None:
     """Does the unit and keeps what came of it. What went wrong, if it raised an error of its own."""
     events, began = Events(vault.folder), time.monotonic()
     vault.sweep_up(unit.digest)
+    if compiling.crowded():
+        attacking.forget()
     events.tell("began", unit=unit.digest)
     try:
         _preflight(unit, vault)
