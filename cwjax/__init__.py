@@ -17,7 +17,6 @@ from cwjax.attacks.deepfool import deepfool
 from cwjax.attacks.ead import ead
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.fmn import fmn
-from cwjax.attacks.iterated import Rule, Seen, iterated
 from cwjax.attacks.jsma import jsma_f, jsma_z
 from cwjax.attacks.lbfgs import lbfgs, quasi_newton
 from cwjax.attacks.mifgsm import mifgsm
@@ -48,6 +47,7 @@ from cwjax.descent import descend
 from cwjax.distances import DISTANCES
 from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored
 from cwjax.goals import targeted, untargeted
+from cwjax.iterated import Rule, Seen, iterated
 from cwjax.lattice import Rounding, discretised
 from cwjax.minimising import minimised
 from cwjax.models import Model, bind, normalised

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.attacks.geometry import annealed
 from cwjax.base import Search, found
 from cwjax.checks import check_number
+from cwjax.geometry import annealed
 
 
 class Multiplier(NamedTuple):

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import Number, annealed, onto_ball, unit
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
+from cwjax.geometry import Number, annealed, onto_ball, unit
+from cwjax.iterated import Rule, iterated
 
 Steps = int | Int[Array, ""]
 

@@ -7,11 +7,11 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import annealed
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Candidate, Distance, Objective, Search, closer, found, untouched, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number, check_part
+from cwjax.geometry import annealed
+from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 from cwjax.searches import searched
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from cwjax import distances
-from cwjax.attacks.iterated import Rule, iterated
+from cwjax.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, Search, found
 from cwjax.checks import check_count, check_number
 from cwjax.losses import negative_margin

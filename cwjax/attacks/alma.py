@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import check_norm, unit
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Objective, found, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number
+from cwjax.geometry import check_norm, unit
+from cwjax.iterated import Rule, iterated
 from cwjax.losses import logits_ratio
 
 _NORMS = {"l1": (distances.l1(), jnp.sign), "l2": (distances.l2(), unit)}

@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.attacks.balls import ball
-from cwjax.attacks.geometry import check_norm, unit
-from cwjax.attacks.iterated import Rule, iterated
+from cwjax.balls import ball
 from cwjax.base import Attack, Objective, select, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
+from cwjax.geometry import check_norm, unit
+from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy, logits_ratio
 from cwjax.spreads import best_target
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import annealed, farthest, length, unit
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Objective, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number
+from cwjax.geometry import annealed, farthest, length, unit
+from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy
 
 

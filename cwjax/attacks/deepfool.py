@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.attacks.balls import ball
-from cwjax.attacks.geometry import check_norm
-from cwjax.attacks.iterated import Rule, iterated
+from cwjax.balls import ball
 from cwjax.base import Attack, Objective, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_count, check_number
+from cwjax.geometry import check_norm
+from cwjax.iterated import Rule, iterated
 from cwjax.objectives import Confidence, logit_margin, rounding_margin
 
 _NUDGE = 1e-4  # of the original code: each step is that much too long, lest rounding leave it short of the boundary

@@ -7,10 +7,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Abort, Attack, Distance, Evaluation, Objective, Search, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
+from cwjax.iterated import Rule, iterated
 from cwjax.objectives import logit_margin
 from cwjax.searches import binary_search, searched
 

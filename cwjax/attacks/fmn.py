@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import TINY, annealed, check_norm, farthest, onto_ball, unit
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, found, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
+from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, unit
+from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 
 _NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}

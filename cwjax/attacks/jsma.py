@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number
+from cwjax.iterated import Rule, iterated
 from cwjax.objectives import Confidence, logit_margin
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran

@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.attacks.balls import BALLS, ball
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.attacks.pgd import within
+from cwjax.balls import BALLS, ball
 from cwjax.base import Attack, Objective, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
+from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy
 
 

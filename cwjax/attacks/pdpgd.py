@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import TINY, check_norm, length, onto_ball, unit
-from cwjax.attacks.iterated import Rule, Seen, iterated
 from cwjax.base import Attack, Distance, Objective, Problem, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
+from cwjax.geometry import TINY, check_norm, length, onto_ball, unit
+from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
 
 _MEAN, _SQUARE, _EPS = 0.9, 0.999, 1e-8  # Adam's own

@@ -7,11 +7,11 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.attacks.geometry import annealed
-from cwjax.attacks.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
+from cwjax.geometry import annealed
+from cwjax.iterated import Rule, iterated
 from cwjax.objectives import logit_margin
 
 

@@ -16,9 +16,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.attacks.balls import BALLS
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
+from cwjax.balls import BALLS
 from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, wide
 from cwjax.canonical import canonical
 from cwjax.descent import DescentState

@@ -10,8 +10,8 @@ from scipy import optimize
 
 import cwjax as cw
 from cwjax.attacks.fmn import fmn
-from cwjax.attacks.geometry import onto_ball
 from cwjax.base import problem
+from cwjax.geometry import onto_ball
 from cwjax.losses import negative_margin
 from tests.attacks import walks
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from cwjax import distances
-from cwjax.attacks.geometry import TINY, check_norm, length, onto_ball, unit
 from cwjax.base import Distance
+from cwjax.geometry import TINY, check_norm, length, onto_ball, unit
 
 
 class Ball(NamedTuple):

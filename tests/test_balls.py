@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwjax.attacks.balls import BALLS, ball
+from cwjax.balls import BALLS, ball
 
 ORDERS = {"l1": 1, "l2": 2, "linf": np.inf}
 SIZE = 3
