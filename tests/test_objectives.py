@@ -394,8 +394,9 @@ def test_f2_f3_and_f4_have_no_slope_where_the_softmax_saturates(sign):
     logits = jnp.array([behind, 0.0, -1.0])
     answers = judged(logits, goal(1, 1) if sign > 0 else goal(0, -1), 0.0)
     steepest = {name: float(np.abs(gradient).max()) for name, (_, gradient, _) in answers.items()}
-    assert {name for name, slope in steepest.items() if slope < 1e-20} == {"f2", "f3", "f4"}
-    assert min(slope for slope in steepest.values() if slope > 1e-20) > 0.7
+    flat = {name for name, slope in steepest.items() if slope < 1e-7}  # what rounding leaves of a zero
+    assert flat == {"f2", "f3", "f4"}
+    assert min(slope for name, slope in steepest.items() if name not in flat) > 0.7
     assert all(float(loss) > 0.4 for loss, _, _ in answers.values())
 
 

@@ -78,6 +78,12 @@ def worker(folder: Path, todo: Sequence[units.Unit]) -> None:
     working.work(folder, todo)
 
 
+def interruptible(folder: Path, todo: Sequence[units.Unit]) -> None:
+    """A worker that Ctrl-C reaches, also where a shell started the tests in the background, which makes it deaf."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    worker(folder, todo)
+
+
 def doomed(folder: Path, todo: Sequence[units.Unit], seed: int) -> None:
     """A worker that is killed just before one of the first changes it makes to the sweep's files, drawn at random."""
     quick(folder)

@@ -245,15 +245,17 @@ def test_other_errors_of_the_disk_are_not_called_a_full_disk(number, plan, tmp_p
 
 def test_ctrl_c_gives_the_lease_back_and_leaves_nothing(tmp_path):
     plan = small.planned(dataclasses.replace(small.SWEEP, steps=(10_000_000,)))
-    process = small.processes().Process(target=small.worker, args=(tmp_path / "sweep", plan.all))
+    process = small.processes().Process(target=small.interruptible, args=(tmp_path / "sweep", plan.all))
     process.start()
     until(lambda: events(tmp_path / "sweep", "began"))
     time.sleep(0.5)  # it compiles, or attacks
-    while (
-        process.is_alive()
-    ):  # in a callback of the compiler's, Python says that there was a KeyboardInterrupt and goes on
+    for _ in range(6):  # in a callback of the compiler's, Python says that there was a KeyboardInterrupt and goes on
         os.kill(process.pid, signal.SIGINT)
         process.join(10)
+        if not process.is_alive():
+            break
+    process.kill()
+    process.join()
     assert process.exitcode == 1
     assert not files(tmp_path / "sweep" / "leases")
     assert not list((tmp_path / "sweep").glob("units/.*"))
