@@ -45,7 +45,7 @@ from cwjax.carlini import l0, l1, l2, linf
 from cwjax.checks import validate
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
-from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored
+from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored, sliding_l2
 from cwjax.goals import targeted, untargeted
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.lattice import Rounding, discretised
@@ -183,6 +183,7 @@ __all__ = [
     "shrink_tau",
     "sigma_zero",
     "sliding",
+    "sliding_l2",
     "smooth_logit_margin",
     "smooth_probability_margin",
     "streamed",

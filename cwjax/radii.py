@@ -1,4 +1,4 @@
-"""Attacks within a radius that is turned at every step: the fast attacks in L-infinity and in L1."""
+"""Attacks within a radius that is turned at every step: the fast attacks in L-infinity and L1, and one in L2."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
-from cwjax.geometry import Number, annealed, onto_ball, unit
+from cwjax.geometry import TINY, Number, annealed, onto_ball, unit
 from cwjax.iterated import Rule, iterated
 
 Steps = int | Int[Array, ""]
@@ -21,16 +21,53 @@ class Metric(NamedTuple):
 
     distance: Distance
     dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
-    towards: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # momentum -> the direction of a step
+    towards: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # momentum, 1 at the first step and
+    # 0 at the last -> the direction of a step
+    onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # delta, radius -> delta within it
     rate: tuple[float, float]  # the longest step, in radii: until there is an example, and then
     decay: tuple[float, float]  # of the momentum, likewise
     turn: tuple[float, float]  # by how much the logarithm of the radius changes at the first step and at the last
 
 
+def _flattened(v: Float[Array, "*S"], left: Float[Array, ""]) -> Float[Array, "*S"]:
+    """Along the square roots of the elements at first (`left` = 1), and along the elements themselves in the end."""
+    sizes = jnp.abs(v) / jnp.maximum(jnp.max(jnp.abs(v)), TINY)
+    return unit(jnp.sign(v) * jnp.maximum(sizes, TINY) ** (1 - left / 2))
+
+
+def _onto_sphere(delta: Float[Array, "*S"], radius: Float[Array, ""]) -> Float[Array, "*S"]:
+    return radius * unit(delta)
+
+
 METRICS = {
-    "linf": Metric(distances.linf(), distances.l1().measure, jnp.sign, (0.3, 1.0), (0.9, 0.6), turn=(0.1, 0.001)),
+    "linf": Metric(
+        distance=distances.linf(),
+        dual=distances.l1().measure,
+        towards=lambda momentum, left: jnp.sign(momentum),
+        onto=onto_ball["linf"],
+        rate=(0.3, 1.0),
+        decay=(0.9, 0.6),
+        turn=(0.1, 0.001),
+    ),
+    "l2": Metric(
+        distance=distances.l2(),
+        dual=distances.l2().measure,
+        towards=_flattened,
+        onto=_onto_sphere,  # also from inside, as FMN does
+        rate=(0.5, 0.5),
+        decay=(0.9, 0.5),
+        turn=(0.1, 0.001),
+    ),
     # Steps along the whole slope; the projection makes them sparse.
-    "l1": Metric(distances.l1(), distances.linf().measure, unit, (0.15, 0.3), (0.9, 0.5), turn=(0.03, 0.001)),
+    "l1": Metric(
+        distance=distances.l1(),
+        dual=distances.linf().measure,
+        towards=lambda momentum, left: unit(momentum),
+        onto=onto_ball["l1"],
+        rate=(0.15, 0.3),
+        decay=(0.9, 0.5),
+        turn=(0.03, 0.001),
+    ),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps
 with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary.
@@ -53,7 +90,7 @@ def sliding(
     `problem.tau` around the clean input, and into the box.
 
     Args:
-      norm: "linf" or "l1", the ball's.
+      norm: "linf", "l2" or "l1", the ball's.
       objective: one without a floor where the goal is met.
       steps: how many points to ask about; may be traced.
       lower: the box's lower bound.
@@ -69,8 +106,9 @@ def sliding(
     def move(problem, memory, seen):
         decay = jnp.where(found(seen.best), metric.decay[1], metric.decay[0])
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
-        delta = seen.delta - problem.scale * metric.towards(momentum)
-        return seen.x - seen.delta + onto_ball[norm](delta, problem.tau), SlidingMemory(momentum=momentum)
+        left = annealed(1.0, 0.0, seen.taken, steps)
+        delta = seen.delta - problem.scale * metric.towards(momentum, left)
+        return seen.x - seen.delta + metric.onto(delta, problem.tau), SlidingMemory(momentum=momentum)
 
     rule = Rule(init=init, move=move)
     return iterated(rule, objective=objective, distance=metric.distance, lower=lower, upper=upper, steps=steps)
@@ -93,7 +131,7 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
     found tau is multiplied by `growth` instead. A problem of another scale has an example at that distance.
 
     Args:
-      norm: "linf" or "l1".
+      norm: "linf", "l2" or "l1".
       steps: of the attack.
       growth: > 1.
     """

@@ -78,6 +78,12 @@ FAST = {
         {"steps": 40},
         {"steps": 6},
     ),
+    "sliding_l2": Row(
+        lambda confidence=0.0, steps=40: cw.sliding_l2(objective=cw.losses.negative_margin(confidence), steps=steps),
+        "l2",
+        {"steps": 40},
+        {"steps": 6},
+    ),
     "fast_linf": Row(
         lambda confidence=0.0, steps=40: cw.fast_linf(objective=cw.losses.negative_margin(confidence), steps=steps),
         "linf",
