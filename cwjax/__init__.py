@@ -10,6 +10,7 @@ An attack is a descent and a search, written for one example; a runner makes the
 
 from cwjax import aborts, boxes, comparing, distances, losses, metrics, objectives, optimizers, searches
 from cwjax.aborts import first_success, never, plateau, within_tau
+from cwjax.alternating import alternating_l2
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
 from cwjax.attacks.ddn import ddn
@@ -45,7 +46,7 @@ from cwjax.carlini import l0, l1, l2, linf
 from cwjax.checks import validate
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
-from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored, sliding_l2
+from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored
 from cwjax.goals import targeted, untargeted
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.lattice import Rounding, discretised
@@ -109,6 +110,7 @@ __all__ = [
     "Verification",
     "aborts",
     "alma",
+    "alternating_l2",
     "apgd",
     "apgd_targeted",
     "average_target",
@@ -183,7 +185,6 @@ __all__ = [
     "shrink_tau",
     "sigma_zero",
     "sliding",
-    "sliding_l2",
     "smooth_logit_margin",
     "smooth_probability_margin",
     "streamed",

@@ -36,7 +36,8 @@ def fast_l2(
     step.
 
     Carlini & Wagner's problem (section VI-A), with f6 and projected descent by Adam; see `multiplier` for the knobs and
-    `mirrored` for what it does with the steps of a long run.
+    `mirrored` for what it does with the steps of a long run. Towards a target, and with a network trained to be robust,
+    `alternating_l2` comes nearer.
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
@@ -51,21 +52,6 @@ def fast_l2(
         return tracked(descend(steps=steps, abort=never(), **parts), multiplier(steps=steps))
 
     return _in_rounds(one_round, steps)
-
-
-def sliding_l2(
-    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
-) -> Attack:
-    """The smallest L2 radius at a fixed price, found as `fast_linf` finds its own: another way to what `fast_l2` looks
-    for.
-
-    With a hundred gradients it comes nearer than `fast_l2` where the way is long, which is towards a target or with a
-    network trained to be robust. Away from the label of an ordinary network `fast_l2` does, and with three hundred
-    gradients nearly everywhere (benchmarks/fast_log.md).
-
-    Args: as for `fast_linf`.
-    """
-    return _within("l2", steps, objective, lower, upper)
 
 
 def fast_linf(

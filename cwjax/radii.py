@@ -1,4 +1,4 @@
-"""Attacks within a radius that is turned at every step: the fast attacks in L-infinity and L1, and one in L2."""
+"""Attacks within a radius that is turned at every step: the fast attacks in L-infinity and L1, and rounds in L2."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -96,6 +96,12 @@ def sliding(
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
+    rule = slid(norm, steps)
+    return iterated(rule, objective=objective, distance=METRICS[norm].distance, lower=lower, upper=upper, steps=steps)
+
+
+def slid(norm: str, steps: Steps) -> Rule:
+    """The rule of `sliding`."""
     metric = METRICS[norm]
 
     def init(key, problem):
@@ -110,8 +116,7 @@ def sliding(
         delta = seen.delta - problem.scale * metric.towards(momentum, left)
         return seen.x - seen.delta + metric.onto(delta, problem.tau), SlidingMemory(momentum=momentum)
 
-    rule = Rule(init=init, move=move)
-    return iterated(rule, objective=objective, distance=metric.distance, lower=lower, upper=upper, steps=steps)
+    return Rule(init=init, move=move)
 
 
 class Radius(NamedTuple):

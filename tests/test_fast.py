@@ -13,7 +13,7 @@ from cwjax.fast import rounds_of
 from tests import golden_net, problems
 
 SIZE, CLASSES = 12, 4
-FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, sliding": cw.sliding_l2}
+FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
 
 
 def affine(params, x):
@@ -69,9 +69,10 @@ def test_l0_finds_the_fewest_elements_of_two_classes():
     np.testing.assert_array_equal(result.distance, fewest)
 
 
+@pytest.mark.parametrize("make", [cw.fast_l2, cw.alternating_l2])
 @pytest.mark.parametrize("steps", [1, 7, 100, 170, 300, 1000])
-def test_no_more_gradients_are_spent_than_were_asked_for(steps):
-    result = attacked(cw.fast_l2(steps=steps), affine_model())
+def test_no_more_gradients_are_spent_than_were_asked_for(steps, make):
+    result = attacked(make(steps=steps), affine_model())
     assert (result.forwards <= steps).all()
     assert (result.forwards > 0.99 * steps - 1).all()
     np.testing.assert_array_equal(result.forwards, result.backwards)
@@ -154,3 +155,37 @@ def test_130_gradients_reach_the_original_codes_distances():
     assert result.success.all()
     assert (result.forwards <= 130).all()
     assert result.distance.mean() < 2.6253
+
+
+def test_the_goal_says_which_kind_of_round_comes_first():
+    model = cw.bind(problems.mlp, problems.mlp_params())
+    x = jnp.asarray(problems.inputs(len(X)))
+    answers = model.apply(model.params, x).argmax(-1)
+
+    def distances(attack, goal):
+        return jax.jit(cw.batched(attack))(model, KEYS, x, goal).distance
+
+    within = cw.tracked(
+        cw.sliding(norm="l2", objective=cw.losses.negative_margin(), steps=40), cw.radius(norm="l2", steps=40)
+    )
+    alone = {
+        "under a weight": (cw.fast_l2(steps=40), cw.untargeted(answers)),
+        "within a radius": (cw.searched(within, cw.mirrored(1)), cw.targeted((answers + 1) % problems.CLASSES)),
+    }
+    for attack, goal in alone.values():
+        np.testing.assert_allclose(
+            distances(cw.alternating_l2(steps=40), goal), distances(attack, goal), rtol=1e-3
+        )  # and not of the other kind, which differs by more
+    (weight, away), (radius, towards) = alone.values()
+    for attack, goal in ((weight, towards), (radius, away)):
+        assert not np.allclose(distances(cw.alternating_l2(steps=40), goal), distances(attack, goal), rtol=1e-3)
+
+
+def test_the_rounds_that_follow_never_make_it_worse():
+    model = cw.bind(problems.mlp, problems.mlp_params())
+    x = jnp.asarray(problems.inputs(len(X)))
+    goal = problems.goals(model, np.asarray(x))
+    one, two = (jax.jit(cw.batched(cw.alternating_l2(steps=steps)))(model, KEYS, x, goal) for steps in (100, 200))
+    assert one.success.all()
+    assert (two.distance <= one.distance * (1 + 1e-4)).all()
+    assert (two.distance < one.distance * (1 - 1e-3)).any()

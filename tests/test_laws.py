@@ -78,8 +78,10 @@ FAST = {
         {"steps": 40},
         {"steps": 6},
     ),
-    "sliding_l2": Row(
-        lambda confidence=0.0, steps=40: cw.sliding_l2(objective=cw.losses.negative_margin(confidence), steps=steps),
+    "alternating_l2": Row(
+        lambda confidence=0.0, steps=40: cw.alternating_l2(
+            objective=cw.losses.negative_margin(confidence), steps=steps
+        ),
         "l2",
         {"steps": 40},
         {"steps": 6},

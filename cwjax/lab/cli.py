@@ -95,7 +95,7 @@ def attack(
 
     Args:
       settings: the attack's.
-      attack: l2, l1, l0, linf or lbfgs, or fast_l2, fast_l1, fast_l0, fast_linf or sliding_l2, which spend --steps
+      attack: l2, l1, l0, linf or lbfgs, or fast_l2, fast_l1, fast_l0, fast_linf or alternating_l2, which spend --steps
         gradients; or several of them, such as l2 l0 linf, on the same examples.
       model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
         function without arguments that returns what cwjax.bind returns.

@@ -112,7 +112,7 @@ def _last_step(norm: str) -> float:
 
 OURS: dict[str, Contestant] = {
     "fast_l2": _plain(cw.fast_l2, "l2"),
-    "sliding_l2": _plain(cw.sliding_l2, "l2"),
+    "alternating_l2": _plain(cw.alternating_l2, "l2"),
     "fast_linf": _plain(cw.fast_linf, "linf"),
     "fast_l0": _plain(cw.fast_l0, "l0"),
     "fast_l1": _plain(cw.fast_l1, "l1"),

@@ -76,7 +76,7 @@ ATTACKS = {
     "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
     "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
     "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
-    "sliding_l2": Kind(make=_fast(cw.sliding_l2), norm="l2", own=_FAST),
+    "alternating_l2": Kind(make=_fast(cw.alternating_l2), norm="l2", own=_FAST),
     "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
     "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
     "fast_l0": Kind(make=_fast(cw.fast_l0, distance=cw.distances.l0()), norm="l0", own=_FAST),

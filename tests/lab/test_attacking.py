@@ -20,7 +20,7 @@ PRESETS = {
     "linf": cw.linf,
     "lbfgs": cw.lbfgs,
     "fast_l2": cw.fast_l2,
-    "sliding_l2": cw.sliding_l2,
+    "alternating_l2": cw.alternating_l2,
     "fast_l1": cw.fast_l1,
     "fast_linf": cw.fast_linf,
     "fast_l0": cw.fast_l0,
