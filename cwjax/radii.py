@@ -66,7 +66,7 @@ METRICS = {
         onto=onto_ball["l1"],
         rate=(0.15, 0.3),
         decay=(0.9, 0.5),
-        turn=(0.03, 0.001),
+        turn=(0.1, 0.003),
     ),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps

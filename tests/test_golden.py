@@ -32,10 +32,11 @@ def attacked(attack, count):
 
 
 def test_l2_with_a_thousand_steps_is_within_one_percent_of_the_released_code():
-    result, golden = attacked(cw.l2(steps=1000), 20)
+    result, golden = attacked(cw.l2(steps=1000), 10)  # of 20, for the time of the tests
     assert golden["original_l2"].mean() == pytest.approx(2.6254, abs=1e-4)
-    assert float(result.distance.mean()) == pytest.approx(2.6254, rel=0.01)
-    np.testing.assert_allclose(result.distance, golden["original_l2"], rtol=0.03)
+    original = golden["original_l2"][:10]
+    assert float(result.distance.mean()) == pytest.approx(original.mean(), rel=0.01)
+    np.testing.assert_allclose(result.distance, original, rtol=0.03)
     # Nine rounds of at most a thousand steps, and the abort saved some.
     assert 3_000 < float(result.forwards.mean()) < 9_000
 
