@@ -14,12 +14,12 @@ from cwjax import distances
 from cwjax.base import Attack, Objective, Search, select, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_part
-from cwjax.fast import jittered, mirrored, rounds_of
+from cwjax.fast import in_rounds, mirrored
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 from cwjax.multipliers import Multiplier, multiplier
 from cwjax.radii import Radius, Steps, radius, slid
-from cwjax.searches import searched, tracked
+from cwjax.searches import tracked
 
 
 def alternating_l2(
@@ -30,11 +30,12 @@ def alternating_l2(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The smallest L2 norm at a fixed price: the rounds of `fast_l2`, every other one of them a descent within a radius
-    as in `fast_linf`.
+    """The smallest L2 norm at a fixed price: rounds under a weight as in `fast_l2`, and within a radius as in
+    `fast_linf`, by turns.
 
     The first round, which is the only one below 170 steps, is under a weight away from a label, and within a radius
-    towards one, where the way is longer (benchmarks/fast_log.md).
+    towards one, where the way is longer. Two rounds start at the clean input, and those that follow across it from the
+    best example, none of them told how near that is (benchmarks/fast_log.md).
 
     Args:
       steps: gradients to spend on an example; may be traced.
@@ -44,12 +45,13 @@ def alternating_l2(
       upper: the box's upper bound.
     """
     check_part("optimizer", optimizer, optax.GradientTransformation)
-    rounds = rounds_of(steps)
-    each = jnp.maximum(steps // rounds, 1)
-    rule = _either(slid("l2", each), weighed(optimizer))
-    one_round = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=each)
-    knobs = _both(radius(norm="l2", steps=each), multiplier(steps=each))
-    return searched(jittered(_afresh(tracked(one_round, knobs))), _in_turn(mirrored(rounds)))
+
+    def one_round(steps):
+        rule = _either(slid("l2", steps), weighed(optimizer))
+        attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
+        return _afresh(tracked(attack, _both(radius(norm="l2", steps=steps), multiplier(steps=steps))))
+
+    return in_rounds(one_round, steps, _in_turn)
 
 
 def weighed(optimizer: optax.GradientTransformation) -> Rule:
@@ -100,11 +102,8 @@ def _both(within: Search, under: Search) -> Search:
         return select(jnp.isfinite(problem.tau), within.ask(problem, knob.radius), under.ask(problem, knob.weight))
 
     def tell(problem, knob, outcome):
-        # `multiplier` looks at the problem's own loss and slope, in which f has its weight
-        c, last = knob.weight.c, outcome.last
-        weighed = last._replace(loss=c * last.loss, gradient=c * last.gradient)
-        weight = under.tell(problem, knob.weight, outcome._replace(last=weighed))
-        return Knobs(within.tell(problem, knob.radius, outcome), weight)
+        # `multiplier` looks at loss and slope of the first step only, at which the weight that they are to have is 1
+        return Knobs(within.tell(problem, knob.radius, outcome), under.tell(problem, knob.weight, outcome))
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: within.done(knob.radius))
 
@@ -121,15 +120,16 @@ def _afresh(attack: Attack) -> Attack:
     )
 
 
-def _in_turn(rounds: Search) -> Search:
-    """Rounds of either kind: the first under a weight where a label is to be left, else within a radius. One of each
-    starts at the clean input, and only then do the rounds go by themselves.
+def _in_turn(rounds: Steps) -> Search:
+    """`mirrored` with rounds of either kind, the first under a weight where a label is to be left, else within a
+    radius; and one of each before any is mirrored.
     """
+    search = mirrored(rounds)
 
     def ask(problem, knob):
         plain = problem._replace(scale=jnp.zeros_like(problem.scale))
-        asked = select(knob.rounds < 2, plain, rounds.ask(problem, knob))
+        asked = select(knob.rounds < 2, plain, search.ask(problem, knob))
         under = (knob.rounds + (problem.goal.sign > 0)) % 2 == 0
         return asked._replace(tau=jnp.where(under, jnp.inf, 0).astype(asked.tau.dtype))
 
-    return rounds._replace(ask=ask)
+    return search._replace(ask=ask)

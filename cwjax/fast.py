@@ -51,7 +51,7 @@ def fast_l2(
     def one_round(steps):
         return tracked(descend(steps=steps, abort=never(), **parts), multiplier(steps=steps))
 
-    return _in_rounds(one_round, steps)
+    return in_rounds(one_round, steps)
 
 
 def fast_linf(
@@ -85,14 +85,16 @@ def _within(norm, steps, objective, lower, upper) -> Attack:
         attack = sliding(norm=norm, objective=objective, steps=steps, lower=lower, upper=upper)
         return tracked(attack, radius(norm=norm, steps=steps))
 
-    return _in_rounds(one_round, steps)
+    return in_rounds(one_round, steps)
 
 
-def _in_rounds(one_round: Callable[[Int[Array, ""]], Attack], steps: Steps) -> Attack:
-    """The steps shared among rounds that are attacks of so many steps each."""
+def in_rounds(
+    one_round: Callable[[Int[Array, ""]], Attack], steps: Steps, search: Callable[[Steps], Search] | None = None
+) -> Attack:
+    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None)."""
     rounds = rounds_of(steps)
     each = jnp.maximum(steps // rounds, 1)
-    return searched(jittered(one_round(each)), mirrored(rounds))
+    return searched(jittered(one_round(each)), (search or mirrored)(rounds))
 
 
 class Mirrored(NamedTuple):

@@ -59,6 +59,11 @@ def _onto_linf(delta: Float[Array, "*S"], radius: Float[Array, ""]) -> Float[Arr
     return jnp.clip(delta, -radius, radius)
 
 
+def onto_sphere(delta: Float[Array, "*S"], radius: Float[Array, ""]) -> Float[Array, "*S"]:
+    """The vector at Euclidean length `radius`, also from inside; 0 where it is 0."""
+    return radius * unit(delta)
+
+
 onto_ball: dict[str, Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]] = {
     "l0": _onto_l0,
     "l1": _onto_l1,

@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
-from cwjax.geometry import TINY, Number, annealed, onto_ball, unit
+from cwjax.geometry import TINY, Number, annealed, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated
 
 Steps = int | Int[Array, ""]
@@ -21,8 +21,8 @@ class Metric(NamedTuple):
 
     distance: Distance
     dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
-    towards: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # momentum, 1 at the first step and
-    # 0 at the last -> the direction of a step
+    # (momentum, what is left of the run: 1 at the first step, 0 at the last) -> the direction of a step
+    towards: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]
     onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # delta, radius -> delta within it
     rate: tuple[float, float]  # the longest step, in radii: until there is an example, and then
     decay: tuple[float, float]  # of the momentum, likewise
@@ -33,10 +33,6 @@ def _flattened(v: Float[Array, "*S"], left: Float[Array, ""]) -> Float[Array, "*
     """Along the square roots of the elements at first (`left` = 1), and along the elements themselves in the end."""
     sizes = jnp.abs(v) / jnp.maximum(jnp.max(jnp.abs(v)), TINY)
     return unit(jnp.sign(v) * jnp.maximum(sizes, TINY) ** (1 - left / 2))
-
-
-def _onto_sphere(delta: Float[Array, "*S"], radius: Float[Array, ""]) -> Float[Array, "*S"]:
-    return radius * unit(delta)
 
 
 METRICS = {
@@ -53,7 +49,7 @@ METRICS = {
         distance=distances.l2(),
         dual=distances.l2().measure,
         towards=_flattened,
-        onto=_onto_sphere,  # also from inside, as FMN does
+        onto=onto_sphere,  # also from inside, as FMN does
         rate=(0.5, 0.5),
         decay=(0.9, 0.5),
         turn=(0.1, 0.001),

@@ -168,17 +168,12 @@ def test_the_goal_says_which_kind_of_round_comes_first():
     within = cw.tracked(
         cw.sliding(norm="l2", objective=cw.losses.negative_margin(), steps=40), cw.radius(norm="l2", steps=40)
     )
-    alone = {
-        "under a weight": (cw.fast_l2(steps=40), cw.untargeted(answers)),
-        "within a radius": (cw.searched(within, cw.mirrored(1)), cw.targeted((answers + 1) % problems.CLASSES)),
-    }
-    for attack, goal in alone.values():
-        np.testing.assert_allclose(
-            distances(cw.alternating_l2(steps=40), goal), distances(attack, goal), rtol=1e-3
-        )  # and not of the other kind, which differs by more
-    (weight, away), (radius, towards) = alone.values()
-    for attack, goal in ((weight, towards), (radius, away)):
-        assert not np.allclose(distances(cw.alternating_l2(steps=40), goal), distances(attack, goal), rtol=1e-3)
+    weight, radius = cw.fast_l2(steps=40), cw.searched(within, cw.mirrored(1))
+    away, towards = cw.untargeted(answers), cw.targeted((answers + 1) % problems.CLASSES)
+    for goal, first, other in ((away, weight, radius), (towards, radius, weight)):
+        ours = distances(cw.alternating_l2(steps=40), goal)
+        np.testing.assert_allclose(ours, distances(first, goal), rtol=1e-3)
+        assert not np.allclose(ours, distances(other, goal), rtol=1e-3)
 
 
 def test_the_rounds_that_follow_never_make_it_worse():

@@ -9,12 +9,12 @@ from cwjax import distances
 from cwjax.base import Attack, Distance, Objective, found, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
-from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, unit
+from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 
 _NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}
-_ONTO = onto_ball | {"l2": lambda delta, radius: radius * unit(delta)}
+_ONTO = onto_ball | {"l2": onto_sphere}
 _DUALS = {"l1": distances.linf(), "l2": distances.l2(), "linf": distances.l1()}
 
 
