@@ -85,6 +85,7 @@ def test_the_seconds_of_compiling_are_counted():
 
 
 def test_a_process_is_crowded_where_half_of_its_maps_are_taken(monkeypatch):
+    monkeypatch.setattr(Path, "read_text", lambda self: "1000000000")  # allowed, whatever the tests before left
     assert not compiling.crowded()
     monkeypatch.setattr(Path, "read_text", lambda self: "4")
     assert compiling.crowded() == Path("/proc/self/maps").exists()
