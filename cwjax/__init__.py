@@ -46,7 +46,7 @@ from cwjax.carlini import l0, l1, l2, linf
 from cwjax.checks import validate
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
-from cwjax.fast import fast_l1, fast_l2, fast_linf, jittered, mirrored
+from cwjax.fast import fast_l2, fast_linf, jittered, mirrored
 from cwjax.goals import targeted, untargeted
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.lattice import Rounding, discretised
@@ -70,7 +70,7 @@ from cwjax.radii import radius, sliding
 from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
 from cwjax.searches import binary_search, grow_c, searched, tracked
 from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
-from cwjax.sparse import fast_l0
+from cwjax.sparse import fast_l0, fast_l1
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 from cwjax.streaming import Status, streamed
 from cwjax.validity.checking import Check, Diagnosis

@@ -66,35 +66,26 @@ def fast_linf(
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
-    return _within("linf", steps, objective, lower, upper)
 
-
-def fast_l1(
-    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
-) -> Attack:
-    """The smallest L1 radius at a fixed price: as `fast_linf`, with steps along the whole slope, and projected onto the
-    L1 ball.
-
-    Args: as for `fast_linf`.
-    """
-    return _within("l1", steps, objective, lower, upper)
-
-
-def _within(norm, steps, objective, lower, upper) -> Attack:
     def one_round(steps):
-        attack = sliding(norm=norm, objective=objective, steps=steps, lower=lower, upper=upper)
-        return tracked(attack, radius(norm=norm, steps=steps))
+        attack = sliding(norm="linf", objective=objective, steps=steps, lower=lower, upper=upper)
+        return tracked(attack, radius(norm="linf", steps=steps))
 
     return in_rounds(one_round, steps)
 
 
 def in_rounds(
-    one_round: Callable[[Int[Array, ""]], Attack], steps: Steps, search: Callable[[Steps], Search] | None = None
+    one_round: Callable[[Int[Array, ""]], Attack],
+    steps: Steps,
+    search: Callable[[Steps], Search] | None = None,
+    noise: float = 1.0,
 ) -> Attack:
-    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None)."""
+    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None); with
+    noise at their starts, see `jittered`.
+    """
     rounds = rounds_of(steps)
     each = jnp.maximum(steps // rounds, 1)
-    return searched(jittered(one_round(each)), (search or mirrored)(rounds))
+    return searched(jittered(one_round(each), noise), (search or mirrored)(rounds))
 
 
 class Mirrored(NamedTuple):

@@ -85,7 +85,7 @@ FAST = {
     "alternating_l2": fast(cw.alternating_l2, "l2"),
     "fast_linf": fast(cw.fast_linf, "linf"),
     "fast_l1": fast(cw.fast_l1, "l1"),
-    "fast_l0": fast(cw.fast_l0, "l0", first_step=0.15),
+    "fast_l0": fast(cw.fast_l0, "l0"),
 }
 
 # Held to every law but that they run without jit, which takes half of their time: runners see to that, and no attack.

@@ -1,6 +1,5 @@
 """PDGD and PDPGD: primal-dual (proximal) gradient descent on the Lagrangian (Matyasko & Chau 2021)."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -11,24 +10,22 @@ from cwjax import distances
 from cwjax.base import Attack, Distance, Objective, Problem, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
-from cwjax.geometry import TINY, check_norm, length, onto_ball, unit
+from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
+from cwjax.proximal import PROXIMAL, Adam, adam, shrunk
 
-_MEAN, _SQUARE, _EPS = 0.9, 0.999, 1e-8  # Adam's own
-_PROXIMAL_STEPS, _CONVERGED = 5, 1e-2  # of adv-lib: proximal iterations a step, and the relative change that ends them
+_DECAY = 0.9  # of Adam's mean
 
 
 class PrimalDualMemory(NamedTuple):
-    mean: Float[Array, "*S"]  # Adam's, of gradients
-    square: Float[Array, "*S"]  # and of their squares
+    adam: Adam
     log_ratio: Float[Array, ""]  # the dual variable: log(lambda_1 / lambda_0)
     weights: Float[Array, "2"]  # moving average of (lambda_0, lambda_1), which sum to 1: of distance and of loss
 
 
 class Moved(NamedTuple):
     delta: Float[Array, "*S"]  # after Adam's step, in the box
-    denominator: Float[Array, "*S"]  # what Adam divided the mean gradient by
     rate: Float[Array, ""]  # the step size
 
 
@@ -141,22 +138,15 @@ def pdpgd(
         steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
     )
 
-    def shrunk(problem_x, moved, weight):
-        largest = jnp.max(moved.denominator)
-        metric = moved.denominator / largest
-        weight = weight * moved.rate / largest
-        z, change = moved.delta, jnp.ones_like(weight)
-        for _ in range(_PROXIMAL_STEPS):
-            new = PROXIMAL[norm](z - metric * (z - moved.delta), weight)
-            new = jnp.where(change > _CONVERGED, lagrangian.clipped(problem_x, new), z)
-            change = length(new - z) / jnp.maximum(length(new), TINY)
-            z = new
-        return z
-
     def move(problem, memory, seen):
         clean = seen.x - seen.delta
         moved, memory = lagrangian.descended(memory, seen, jax.nn.sigmoid(seen.loss) * seen.slope)
-        delta = shrunk(clean, moved, memory.weights[0] / memory.weights[1])
+        largest = jnp.max(memory.adam.divisor)
+        weight = memory.weights[0] / memory.weights[1] * moved.rate / largest
+        metric = memory.adam.divisor / largest
+        delta = shrunk(
+            norm, moved.delta, metric=metric, weight=weight, clipped=lambda delta: lagrangian.clipped(clean, delta)
+        )
         return clean + delta, lagrangian.risen(memory, seen)
 
     return iterated(
@@ -191,8 +181,7 @@ class _Lagrangian:
         del key
         start = problem.start.astype(wide(problem.x))
         log_ratio = -jnp.log(jnp.asarray(self.first_ratio, start.dtype))
-        flat = jnp.zeros_like(start)
-        return start, PrimalDualMemory(mean=flat, square=flat, log_ratio=log_ratio, weights=_weights(log_ratio))
+        return start, PrimalDualMemory(adam=adam(start), log_ratio=log_ratio, weights=_weights(log_ratio))
 
     def clipped(self, clean: Float[Array, "*S"], delta: Float[Array, "*S"]) -> Float[Array, "*S"]:
         """The change as far as the box allows it."""
@@ -201,14 +190,11 @@ class _Lagrangian:
     def descended(
         self, memory: PrimalDualMemory, seen: Seen, gradient: Float[Array, "*S"]
     ) -> tuple[Moved, PrimalDualMemory]:
-        """A step of Adam. Written out, because the proximal operator works in Adam's metric."""
-        count = seen.taken + 1
-        mean = _MEAN * memory.mean + (1 - _MEAN) * gradient
-        square = _SQUARE * memory.square + (1 - _SQUARE) * gradient**2
-        denominator = jnp.sqrt(square / (1 - _SQUARE**count)) + _EPS
+        """A step of Adam."""
+        adam = memory.adam.update(gradient, seen.taken, _DECAY)
         rate = self.primal_rate * self.primal_decay ** (seen.taken / self.steps)
-        delta = self.clipped(seen.x - seen.delta, seen.delta - rate * mean / (1 - _MEAN**count) / denominator)
-        return Moved(delta=delta, denominator=denominator, rate=rate), memory._replace(mean=mean, square=square)
+        delta = self.clipped(seen.x - seen.delta, seen.delta - rate * adam.step(seen.taken, _DECAY))
+        return Moved(delta=delta, rate=rate), memory._replace(adam=adam)
 
     def risen(self, memory: PrimalDualMemory, seen: Seen) -> PrimalDualMemory:
         """A step in the dual variable."""
@@ -223,37 +209,5 @@ class _Lagrangian:
 def _weights(log_ratio: Float[Array, ""]) -> Float[Array, "2"]:
     return jax.nn.softmax(jnp.stack([jnp.zeros_like(log_ratio), log_ratio]))
 
-
-def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    """The stationary point z != 0 of `(z - x)²/2 + weight·|z|^(2/3)` that lies next to x; 0 where there is none."""
-    square = x**2 / 16
-    inner = x**4 / 256 - weight**3 * 8 / 729
-    exists = (inner >= 0) & (x != 0)
-    root = jnp.sqrt(jnp.where(exists, inner, 0))
-    b = 2 * (jnp.cbrt(square + root) + jnp.cbrt(jnp.maximum(square - root, 0)))
-    side = jnp.sqrt(jnp.where(exists, b, 1))
-    z = (side + jnp.sqrt(jnp.maximum(2 * jnp.abs(x) / side - b, 0))) ** 3 / 8
-    return jnp.where(exists, jnp.sign(x) * z, 0)
-
-
-def _soft(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    return jnp.sign(x) * jnp.maximum(jnp.abs(x) - weight, 0)
-
-
-def _block(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    return x * jnp.maximum(1 - weight / jnp.maximum(length(x), TINY), 0)
-
-
-def _beyond(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    return x - onto_ball["l1"](x, weight)  # Moreau's decomposition
-
-
-PROXIMAL: dict[str, Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]] = {
-    "l0": _two_thirds,
-    "l1": _soft,
-    "l2": _block,
-    "linf": _beyond,
-}
-"""By norm: the z that minimises `(z - x)²/2 + weight·|z|`; in L0 with the L2/3 norm in its place."""
 
 _NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwjax.attacks.pdpgd import PROXIMAL, pdgd, pdpgd
+from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.proximal import PROXIMAL
 from tests.attacks import walks
 
 
