@@ -1,14 +1,13 @@
 """The fast attacks in L1 and L0: down the loss and the norm by turns, under a weight that is turned at every step."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, found, wide
+from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number, check_part
 from cwjax.fast import Steps, in_rounds, mirrored
@@ -18,18 +17,28 @@ from cwjax.losses import negative_margin
 from cwjax.proximal import Adam, adam, shrunk
 
 _DECAY = 0.5  # of Adam's mean
-_STEPS = (0.2, 0.005)  # the first and the last, in widths of the box
-_LONGER = 2.5  # times are those of every other round in L0
-_FIRST_C, _LIMITS_OF_C = 100.0, (1e-3, 1e12)  # the weight of the loss: large at first, for a deep example
+_LIMITS_OF_C = (1e-3, 1e12)
 _TURN = {"l1": (0.3, 0.05), "l0": (0.2, 0.05)}  # by how much its logarithm changes at the first step and at the last
-_DEEP = 0.5  # the softer the loss, the deeper a round goes before it comes back to the boundary
+_SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
+
+
+class Temper(NamedTuple):
+    """Of a round."""
+
+    first: float | Float[Array, ""]  # step, in widths of the box
+    last: float | Float[Array, ""]
+    c: float | Float[Array, ""]  # the first weight of the loss: the larger, the deeper a round goes before it returns
+
+
+_CAREFUL = Temper(first=0.2, last=0.005, c=100.0)
+_BOLD = Temper(first=1.0, last=0.2, c=10.0)
 
 
 def fast_l1(
     *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
-    `sparse` for a step, `weight` for c, and `mirrored` for what is done with the steps of a long run.
+    `sparse` for a step and for c, and `mirrored` for what is done with the steps of a long run.
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
@@ -42,7 +51,7 @@ def fast_l1(
         rule = sparse("l1", steps, lower, upper)
         return iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=steps)
 
-    return _in_rounds(one_round, steps, longer=1.0)
+    return in_rounds(one_round, steps, noise=0.0)
 
 
 def fast_l0(
@@ -54,7 +63,8 @@ def fast_l0(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count.
+    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count, and longer
+    steps in every other round.
 
     In the last steps of a round then, as the paper's L0 attack has it (section VI-B): of the best example the element
     is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
@@ -77,22 +87,18 @@ def fast_l0(
         rule = _then_removed(sparse("l0", going, lower, upper), going, lower, upper)
         return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
 
-    return _in_rounds(one_round, steps, longer=_LONGER)
+    return in_rounds(one_round, steps, _by_turns, noise=0.0)
 
 
-def _in_rounds(one_round: Callable[[Int[Array, ""]], Attack], steps: Steps, longer: float) -> Attack:
-    """Rounds across the clean input from the best example, every other one with steps so much longer."""
+def _by_turns(rounds: Steps) -> Search:
+    """`mirrored`, with a careful and a bold round by turns."""
+    search = mirrored(rounds)
 
-    def strides(rounds):
-        search = mirrored(rounds)
+    def ask(problem, knob):
+        tau = jnp.where(knob.rounds % 2 == 0, 0, jnp.inf).astype(problem.tau.dtype)
+        return search.ask(problem, knob)._replace(tau=tau)
 
-        def ask(problem, knob):
-            scale = jnp.where(knob.rounds % 2 == 0, 1, longer).astype(problem.scale.dtype)
-            return search.ask(problem, knob)._replace(scale=scale)
-
-        return search._replace(ask=ask)
-
-    return in_rounds(one_round, steps, strides, noise=0.0)
+    return search._replace(ask=ask)
 
 
 class SparseMemory(NamedTuple):
@@ -105,9 +111,13 @@ def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> 
     """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
 
-    Slopes are of length one times `sigmoid(m/2M)`, with M the loss at the first point; and so the weight at which the
-    two terms are alike does not depend on the scale of the logits. A step in each element falls along a cosine from a
-    fifth of the box to little. The weight is `problem.c`.
+    Nothing here depends on the scale of the logits or of the box: the softplus is of m/M, M being the loss at the first
+    point, slopes are of length one, and a step moves each element by a share of the box, which falls along a cosine.
+    c is multiplied by exp(-r) where the goal is met and by exp(r) where it is not, r falling along a cosine. It is
+    large at first: a round goes deep, in many elements, and then shrinks them. On a network that was trained to be
+    robust that comes to where attacks that start with few elements never do.
+
+    A problem whose tau is infinite is one for a round in which steps stay long (`_BOLD`).
 
     Args:
       norm: "l1" or "l0".
@@ -117,17 +127,21 @@ def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> 
     """
     box = projected(lower, upper)
 
+    def temper(problem):
+        bold = jnp.isinf(problem.tau)
+        return Temper(*(jnp.where(bold, *both) for both in zip(_BOLD, _CAREFUL, strict=True)))
+
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
         return start, SparseMemory(
-            adam=adam(start), c=jnp.full_like(start, _FIRST_C, shape=()), margin=jnp.zeros_like(start, shape=())
+            adam=adam(start), c=jnp.asarray(temper(problem).c, start.dtype), margin=jnp.zeros_like(start, shape=())
         )
 
     def move(problem, memory, seen):
         clean, width = seen.x - seen.delta, _width(box, seen.x)
         margin = jnp.where(seen.taken == 0, jnp.abs(seen.loss), memory.margin)
-        slope = jax.nn.sigmoid(_DEEP * seen.loss / jnp.maximum(margin, TINY)) * unit(seen.slope)
+        slope = jax.nn.sigmoid(_SOFTNESS * seen.loss / jnp.maximum(margin, TINY)) * unit(seen.slope)
         state = memory.adam.update(slope, seen.taken, _DECAY)
 
         def clipped(share):
@@ -135,7 +149,7 @@ def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> 
 
         turn = annealed(*_TURN[norm], seen.taken, steps)
         c = jnp.clip(memory.c * jnp.exp(jnp.where(seen.met, -turn, turn)), *_LIMITS_OF_C)
-        step = problem.scale * annealed(*_STEPS, seen.taken, steps)
+        step = annealed(temper(problem).first, temper(problem).last, seen.taken, steps)
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
         largest = jnp.max(state.divisor)
         share = shrunk(norm, target, metric=state.divisor / largest, weight=step / (largest * c), clipped=clipped)
