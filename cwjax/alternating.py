@@ -1,25 +1,30 @@
-"""An attack in rounds of two kinds: within a radius that is turned at every step, and under a weight that is.
+"""An attack in rounds of three kinds: within a radius that is turned at every step, under a weight that is, and deep.
 
-A radius gets to where the goal is, a weight follows the boundary once there, and the two end in different minima. A
-round of either kind asks the model the same question, so that both are moves of one rule, and a look at the model
-serves whichever it is the turn of. A problem whose tau is infinite is one for the weight.
+A radius gets to where the goal is, a weight follows the boundary once there, and a round that goes far beyond the
+boundary and shrinks comes back to other minima than either. A round of any kind asks the model the same question, so
+that all are moves of one rule, and a look at the model serves whichever it is the turn of: a problem says by its tau.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Objective, Search, select, wide
+from cwjax.base import Attack, Objective, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_part
 from cwjax.fast import in_rounds, mirrored
+from cwjax.geometry import TINY, annealed, length
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 from cwjax.multipliers import Multiplier, multiplier
 from cwjax.radii import Radius, Steps, radius, slid
 from cwjax.searches import tracked
+from cwjax.sparse import proximal_descent
+
+_RADIUS, _WEIGHT, _DEEP = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
 
 
 def alternating_l2(
@@ -30,26 +35,26 @@ def alternating_l2(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The smallest L2 norm at a fixed price: rounds under a weight as in `fast_l2`, and within a radius as in
-    `fast_linf`, by turns.
+    """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
 
-    The first round, which is the only one below 170 steps, is under a weight away from a label, and within a radius
-    towards one, where the way is longer. Two rounds start at the clean input, and those that follow across it from the
-    best example, none of them told how near that is (benchmarks/fast_log.md).
+    The first round, which is the only one below 170 steps, is under a weight as in `fast_l2` away from a label, and
+    within a radius as in `fast_linf` towards one, where the way is longer. The next is a deep one, see `deep`. These
+    two start at the clean input, and those that follow across it from the best example, none of them told how near
+    that is (benchmarks/fast_log.md).
 
     Args:
       steps: gradients to spend on an example; may be traced.
       objective: one without a floor where the goal is met.
-      optimizer: of the rounds under a weight: any Optax transformation of learning rate 1.
+      optimizer: of what is under a weight: any Optax transformation of learning rate 1.
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
     check_part("optimizer", optimizer, optax.GradientTransformation)
 
     def one_round(steps):
-        rule = _either(slid("l2", steps), weighed(optimizer))
+        rule = _any_of(slid("l2", steps), weighed(optimizer), deep(optimizer, steps, lower, upper))
         attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
-        return _afresh(tracked(attack, _both(radius(norm="l2", steps=steps), multiplier(steps=steps))))
+        return _afresh(tracked(attack, _knobs(radius(norm="l2", steps=steps), multiplier(steps=steps))))
 
     return in_rounds(one_round, steps, _in_turn)
 
@@ -72,17 +77,64 @@ def weighed(optimizer: optax.GradientTransformation) -> Rule:
     return Rule(init=init, move=move)
 
 
-def _either(within: Rule, under: Rule) -> Rule:
-    """The rule for problems with a radius, or the one for those with none."""
+class DeepMemory(NamedTuple):
+    far: Any  # of the proximal descent
+    near: Any  # of the descent along the boundary
+    c: Float[Array, ""]
+    since: Int[Array, ""]  # int32: steps along the boundary
+
+
+def deep(optimizer: optax.GradientTransformation, steps: Steps, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+    """Three fifths of the steps as `proximal_descent` goes, far beyond the boundary and back; then from the best
+    example along the boundary as `weighed` goes.
+
+    c is then at first the weight at which the two slopes are of one length, as they are at a minimum, and is turned as
+    `multiplier` turns it.
+    """
+    going = 0.6 * steps
+    far, near = proximal_descent("l2", going, lower, upper), weighed(optimizer)
+
+    def init(key, problem):
+        start, first = far.init(key, problem)
+        zero = jnp.zeros((), jnp.int32)
+        return start, DeepMemory(far=first, near=near.init(key, problem)[1], c=jnp.ones_like(problem.c), since=zero)
+
+    def move(problem, memory, seen):
+        far_x, far_memory = far.move(problem, memory.far, seen)
+
+        stationary = 2 * length(seen.delta) / jnp.maximum(length(seen.slope), TINY)
+        c = jnp.where(memory.since == 1, stationary, memory.c).astype(memory.c.dtype)
+        left = jnp.maximum(steps - going, 1)
+        size = 0.5 * seen.best.distance / jnp.sqrt(seen.x.size) * annealed(1.0, 0.01, memory.since, left)
+        back = memory.since == 0  # to the best example
+        scale = jnp.where(back | ~found(seen.best), 0, size).astype(problem.scale.dtype)
+        near_x, near_memory = near.move(problem._replace(c=c, scale=scale), memory.near, seen)
+        near_x = jnp.where(back, seen.best.x.astype(near_x.dtype), near_x)
+        r = annealed(0.1, 0.01, memory.since, left)
+        turned = c * jnp.exp(jnp.where(seen.met, -r, r))
+
+        late = (seen.taken >= going) & found(seen.best)
+        return select(
+            late,
+            (near_x, memory._replace(near=near_memory, c=turned, since=memory.since + 1)),
+            (far_x, memory._replace(far=far_memory)),
+        )
+
+    return Rule(init=init, move=move)
+
+
+def _any_of(within: Rule, under: Rule, deep: Rule) -> Rule:
+    """The rule that the problem's tau names."""
 
     def init(key, problem):
         start, first = within.init(key, problem)
-        return start, (first, under.init(key, problem)[1])
+        return start, (first, under.init(key, problem)[1], deep.init(key, problem)[1])
 
     def move(problem, memory, seen):
-        moved = within.move(problem, memory[0], seen), under.move(problem, memory[1], seen)
-        x = jnp.where(jnp.isfinite(problem.tau), moved[0][0], moved[1][0])
-        return x, (moved[0][1], moved[1][1])
+        moved = [rule.move(problem, each, seen) for rule, each in zip((within, under, deep), memory, strict=True)]
+        (inside, _), (weighted, _), (shrunk, _) = moved
+        x = jnp.where(problem.tau == _DEEP, shrunk, jnp.where(problem.tau == _WEIGHT, weighted, inside))
+        return x, tuple(after for _, after in moved)
 
     return Rule(init=init, move=move)
 
@@ -92,14 +144,15 @@ class Knobs(NamedTuple):
     weight: Multiplier
 
 
-def _both(within: Search, under: Search) -> Search:
-    """For `tracked`: both knobs, of which a problem is given the one that it is for."""
+def _knobs(within: Search, under: Search) -> Search:
+    """For `tracked`: both knobs, of which a problem is given the one that it is for, if any."""
 
     def init(problem):
         return Knobs(within.init(problem), under.init(problem))
 
     def ask(problem, knob):
-        return select(jnp.isfinite(problem.tau), within.ask(problem, knob.radius), under.ask(problem, knob.weight))
+        weighted = select(problem.tau == _WEIGHT, under.ask(problem, knob.weight), problem)
+        return select(problem.tau == _RADIUS, within.ask(problem, knob.radius), weighted)
 
     def tell(problem, knob, outcome):
         # `multiplier` looks at loss and slope of the first step only, at which the weight that they are to have is 1
@@ -121,15 +174,15 @@ def _afresh(attack: Attack) -> Attack:
 
 
 def _in_turn(rounds: Steps) -> Search:
-    """`mirrored` with rounds of either kind, the first under a weight where a label is to be left, else within a
-    radius; and one of each before any is mirrored.
+    """`mirrored` with rounds of two kinds: under a weight where a label is to be left, else within a radius; and deep
+    ones. One of each comes before any is mirrored.
     """
     search = mirrored(rounds)
 
     def ask(problem, knob):
         plain = problem._replace(scale=jnp.zeros_like(problem.scale))
         asked = select(knob.rounds < 2, plain, search.ask(problem, knob))
-        under = (knob.rounds + (problem.goal.sign > 0)) % 2 == 0
-        return asked._replace(tau=jnp.where(under, jnp.inf, 0).astype(asked.tau.dtype))
+        first = jnp.where(problem.goal.sign > 0, _RADIUS, _WEIGHT)
+        return asked._replace(tau=jnp.where(knob.rounds % 2 == 0, first, _DEEP).astype(asked.tau.dtype))
 
     return search._replace(ask=ask)

@@ -18,7 +18,11 @@ from cwjax.proximal import Adam, adam, shrunk
 
 _DECAY = 0.5  # of Adam's mean
 _LIMITS_OF_C = (1e-3, 1e12)
-_TURN = {"l1": (0.3, 0.05), "l0": (0.2, 0.05)}  # by how much its logarithm changes at the first step and at the last
+_TURN = {
+    "l2": (0.2, 0.05),
+    "l1": (0.3, 0.05),
+    "l0": (0.2, 0.05),
+}  # by how much log c changes at the first step and the last
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
 
 
@@ -38,7 +42,7 @@ def fast_l1(
     *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
-    `sparse` for a step and for c, and `mirrored` for what is done with the steps of a long run.
+    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run.
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
@@ -48,7 +52,7 @@ def fast_l1(
     """
 
     def one_round(steps):
-        rule = sparse("l1", steps, lower, upper)
+        rule = proximal_descent("l1", steps, lower, upper)
         return iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=steps)
 
     return in_rounds(one_round, steps, noise=0.0)
@@ -84,7 +88,7 @@ def fast_l0(
 
     def one_round(steps):
         going = (1 - removing) * steps
-        rule = _then_removed(sparse("l0", going, lower, upper), going, lower, upper)
+        rule = _then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper)
         return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
 
     return in_rounds(one_round, steps, _by_turns, noise=0.0)
@@ -101,13 +105,13 @@ def _by_turns(rounds: Steps) -> Search:
     return search._replace(ask=ask)
 
 
-class SparseMemory(NamedTuple):
+class DescentMemory(NamedTuple):
     adam: Adam
     c: Float[Array, ""]
     margin: Float[Array, ""]  # the loss at the first point of the round: what the others are measured in
 
 
-def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
     """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
 
@@ -120,7 +124,7 @@ def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> 
     A problem whose tau is infinite is one for a round in which steps stay long (`_BOLD`).
 
     Args:
-      norm: "l1" or "l0".
+      norm: "l2", "l1" or "l0".
       steps: over which steps grow short.
       lower: the box's lower bound.
       upper: the box's upper bound.
@@ -134,7 +138,7 @@ def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> 
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
-        return start, SparseMemory(
+        return start, DescentMemory(
             adam=adam(start), c=jnp.asarray(temper(problem).c, start.dtype), margin=jnp.zeros_like(start, shape=())
         )
 
@@ -153,13 +157,13 @@ def sparse(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> 
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
         largest = jnp.max(state.divisor)
         share = shrunk(norm, target, metric=state.divisor / largest, weight=step / (largest * c), clipped=clipped)
-        return clean + width * share, SparseMemory(adam=state, c=c, margin=margin)
+        return clean + width * share, DescentMemory(adam=state, c=c, margin=margin)
 
     return Rule(init=init, move=move)
 
 
 class Removal(NamedTuple):
-    descent: SparseMemory
+    descent: DescentMemory
     needed: Bool[Array, "*S"]  # elements that could not be removed from the best example
     tried: Bool[Array, "*S"]  # the element that was removed last
 
