@@ -1,4 +1,4 @@
-"""Attacks within a radius that is turned at every step: the fast attacks in L-infinity and L1, and rounds in L2."""
+"""Attacks within a radius that is turned at every step: the fast attack in L-infinity, and rounds in L2."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_number
-from cwjax.geometry import TINY, Number, annealed, onto_ball, onto_sphere, unit
+from cwjax.geometry import TINY, Number, annealed, check_norm, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated
 
 Steps = int | Int[Array, ""]
@@ -54,16 +54,6 @@ METRICS = {
         decay=(0.9, 0.5),
         turn=(0.1, 0.001),
     ),
-    # Steps along the whole slope; the projection makes them sparse.
-    "l1": Metric(
-        distance=distances.l1(),
-        dual=distances.linf().measure,
-        towards=lambda momentum, left: unit(momentum),
-        onto=onto_ball["l1"],
-        rate=(0.15, 0.3),
-        decay=(0.9, 0.5),
-        turn=(0.1, 0.003),
-    ),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps
 with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary.
@@ -86,11 +76,14 @@ def sliding(
     `problem.tau` around the clean input, and into the box.
 
     Args:
-      norm: "linf", "l2" or "l1", the ball's.
+      norm: "linf" or "l2", the ball's.
       objective: one without a floor where the goal is met.
       steps: how many points to ask about; may be traced.
       lower: the box's lower bound.
       upper: the box's upper bound.
+
+    Raises:
+      ValueError: an unknown norm.
     """
     rule = slid(norm, steps)
     return iterated(rule, objective=objective, distance=METRICS[norm].distance, lower=lower, upper=upper, steps=steps)
@@ -98,6 +91,7 @@ def sliding(
 
 def slid(norm: str, steps: Steps) -> Rule:
     """The rule of `sliding`."""
+    check_norm(norm, tuple(METRICS))
     metric = METRICS[norm]
 
     def init(key, problem):
@@ -132,10 +126,14 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
     found tau is multiplied by `growth` instead. A problem of another scale has an example at that distance.
 
     Args:
-      norm: "linf", "l2" or "l1".
+      norm: "linf" or "l2".
       steps: of the attack.
       growth: > 1.
+
+    Raises:
+      ValueError: an unknown norm, or a growth that is none.
     """
+    check_norm(norm, tuple(METRICS))
     metric = METRICS[norm]
     check_number("growth", growth, least=1, above=True)
     large, small = metric.turn

@@ -11,7 +11,7 @@ from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number, check_part
 from cwjax.fast import Steps, in_rounds, mirrored
-from cwjax.geometry import TINY, Number, annealed, unit
+from cwjax.geometry import TINY, Number, annealed, check_norm, unit
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
 from cwjax.proximal import Adam, adam, shrunk
@@ -128,7 +128,11 @@ def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound 
       steps: over which steps grow short.
       lower: the box's lower bound.
       upper: the box's upper bound.
+
+    Raises:
+      ValueError: an unknown norm.
     """
+    check_norm(norm, tuple(_TURN))
     box = projected(lower, upper)
 
     def temper(problem):

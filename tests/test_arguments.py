@@ -70,6 +70,8 @@ CALLS = {
     "cw.fast_l2(steps=2.5)": "steps must be a whole number, got 2.5",
     "cw.fast_l2(box=0.1)": "box must be of the type cwjax.Box, got 0.1",
     "cw.fast_linf(objective=3)": "objective must be of the type cwjax.Objective, got 3",
+    "cw.sliding(norm='l1', objective=cw.losses.negative_margin(), steps=9)": "norm must be one of linf, l2, got 'l1'",
+    "cw.radius(norm='l0', steps=9)": "norm must be one of linf, l2, got 'l0'",
     "cw.fast_l1(objective='f6')": "objective must be of the type cwjax.Objective, got the text 'f6'",
     "cw.fast_l0(distance='l0')": "distance must be of the type cwjax.Distance, got the text 'l0'",
     "cw.pgd(epsilon=-1)": "epsilon must be more than 0, got -1",
