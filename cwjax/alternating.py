@@ -24,6 +24,7 @@ from cwjax.radii import Radius, Steps, radius, slid
 from cwjax.searches import tracked
 from cwjax.sparse import proximal_descent
 
+_LARGEST_C = 1e12  # where the slope is next to none
 _RADIUS, _WEIGHT, _DEEP = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
 
 
@@ -102,7 +103,7 @@ def deep(optimizer: optax.GradientTransformation, steps: Steps, lower: Bound = 0
     def move(problem, memory, seen):
         far_x, far_memory = far.move(problem, memory.far, seen)
 
-        stationary = 2 * length(seen.delta) / jnp.maximum(length(seen.slope), TINY)
+        stationary = jnp.minimum(2 * length(seen.delta) / jnp.maximum(length(seen.slope), TINY), _LARGEST_C)
         c = jnp.where(memory.since == 1, stationary, memory.c).astype(memory.c.dtype)
         left = jnp.maximum(steps - going, 1)
         size = 0.5 * seen.best.distance / jnp.sqrt(seen.x.size) * annealed(1.0, 0.01, memory.since, left)

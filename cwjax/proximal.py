@@ -9,8 +9,6 @@ from jaxtyping import Array, Float, Int
 from cwjax.geometry import TINY, length, onto_ball
 
 _ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: at most so many a step, and the relative change that ends them
-
-
 _SQUARES, _EPS = 0.999, 1e-8  # Adam's own
 
 

@@ -4,12 +4,15 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import cwjax as cw
+from cwjax import alternating, sparse
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.fast import rounds_of
+from cwjax.iterated import iterated
 from tests import golden_net, problems
 
 SIZE, CLASSES = 12, 4
@@ -143,6 +146,40 @@ def test_a_round_starts_across_the_clean_input_at_the_distance_known():
     third = search.ask(problem, search.tell(problem, knob, found))
     assert (third.scale, third.c) == (2, 7)
     np.testing.assert_allclose(third.start, X[0] - 0.5, atol=1e-6)
+
+
+def asked_for(search: cw.Search, goal: cw.Goal, rounds: int) -> list[float]:
+    """The taus of that many rounds, none of which finds anything."""
+    problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
+    knob, taus = search.init(problem), []
+    for _ in range(rounds):
+        taus.append(float(search.ask(problem, knob).tau))
+        knob = search.tell(problem, knob, untouched(problem))
+    return taus
+
+
+def test_kinds_of_rounds_take_turns():
+    away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
+    assert asked_for(alternating._in_turn(4), away, 4) == [np.inf, -1, np.inf, -1]
+    assert asked_for(alternating._in_turn(4), reach, 4) == [0, -1, 0, -1]
+    assert asked_for(sparse._by_turns(3), away, 3) == [0, np.inf, 0]
+
+
+@pytest.mark.parametrize("rate", [1e-3, 1.0])
+def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate):
+    model, margin, normal = two_classes()
+    scaled = cw.bind(lambda params, x: rate * affine(params, x), model.params)
+    goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
+    rule = alternating.deep(optax.adam(1.0), 100, -1.0, 2.0)
+    attack = iterated(
+        rule,
+        objective=cw.losses.negative_margin(),
+        distance=cw.distances.l2(),
+        lower=-1.0,
+        upper=2.0,
+        steps=100,
+    )
+    np.testing.assert_allclose(attacked(attack, scaled, goal).distance, margin / np.linalg.norm(normal), rtol=2e-2)
 
 
 @pytest.mark.optimized
