@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -94,10 +95,12 @@ def shrunk(
       weight: > 0.
       clipped: a change as far as the box allows it.
     """
-    z, change = target, jnp.ones_like(weight)
-    for _ in range(_ITERATIONS):
+
+    def iteration(_, state):
+        z, change = state
         new = PROXIMAL[norm](z - metric * (z - target), weight)
         new = jnp.where(change > _CONVERGED, clipped(new), z)
-        change = length(new - z) / jnp.maximum(length(new), TINY)
-        z = new
+        return new, length(new - z) / jnp.maximum(length(new), TINY)
+
+    z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(weight)))
     return z
