@@ -15,14 +15,14 @@ from cwjax import distances
 from cwjax.base import Attack, Objective, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_part
-from cwjax.fast import in_rounds, mirrored
+from cwjax.fast import in_rounds, jittered, mirrored
 from cwjax.geometry import TINY, annealed, length
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 from cwjax.multipliers import Multiplier, multiplier
+from cwjax.proximal import proximal_descent
 from cwjax.radii import Radius, Steps, radius, slid
 from cwjax.searches import tracked
-from cwjax.sparse import proximal_descent
 
 _LARGEST_C = 1e12  # where the slope is next to none
 _RADIUS, _WEIGHT, _DEEP = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
@@ -55,7 +55,7 @@ def alternating_l2(
     def one_round(steps):
         rule = _any_of(slid("l2", steps), weighed(optimizer), deep(optimizer, steps, lower, upper))
         attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
-        return _afresh(tracked(attack, _knobs(radius(norm="l2", steps=steps), multiplier(steps=steps))))
+        return jittered(_afresh(tracked(attack, _knobs(radius(norm="l2", steps=steps), multiplier(steps=steps)))))
 
     return in_rounds(one_round, steps, _in_turn)
 

@@ -49,7 +49,7 @@ def fast_l2(
     parts = {"objective": objective, "distance": distances.l2(), "box": box, "optimizer": optimizer}
 
     def one_round(steps):
-        return tracked(descend(steps=steps, abort=never(), **parts), multiplier(steps=steps))
+        return jittered(tracked(descend(steps=steps, abort=never(), **parts), multiplier(steps=steps)))
 
     return in_rounds(one_round, steps)
 
@@ -69,23 +69,18 @@ def fast_linf(
 
     def one_round(steps):
         attack = sliding(norm="linf", objective=objective, steps=steps, lower=lower, upper=upper)
-        return tracked(attack, radius(norm="linf", steps=steps))
+        return jittered(tracked(attack, radius(norm="linf", steps=steps)))
 
     return in_rounds(one_round, steps)
 
 
 def in_rounds(
-    one_round: Callable[[Int[Array, ""]], Attack],
-    steps: Steps,
-    search: Callable[[Steps], Search] | None = None,
-    noise: float = 1.0,
+    one_round: Callable[[Int[Array, ""]], Attack], steps: Steps, search: Callable[[Steps], Search] | None = None
 ) -> Attack:
-    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None); with
-    noise at their starts, see `jittered`.
-    """
+    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None)."""
     rounds = rounds_of(steps)
     each = jnp.maximum(steps // rounds, 1)
-    return searched(jittered(one_round(each), noise), (search or mirrored)(rounds))
+    return searched(one_round(each), (search or mirrored)(rounds))
 
 
 class Mirrored(NamedTuple):

@@ -28,10 +28,15 @@ def unit(v: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return v / jnp.maximum(length(v), TINY)
 
 
+def ends(box: Box, like: Float[Array, "*S"]) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
+    """The least and the largest value of each element that the box allows."""
+    return box.project(jnp.full_like(like, -jnp.inf)), box.project(jnp.full_like(like, jnp.inf))
+
+
 def farthest(problem: Problem, box: Box) -> Float[Array, "*S"]:
     """The largest change of each element that box and mask allow, >= 0."""
     clean = problem.x.astype(wide(problem.x))
-    below, above = (box.project(jnp.full_like(clean, end)) for end in (-jnp.inf, jnp.inf))
+    below, above = ends(box, clean)
     return jnp.where(problem.mask, jnp.maximum(clean - below, above - clean), 0)
 
 

@@ -1,4 +1,4 @@
-"""Proximal steps: down the loss as Adam goes, and then what a norm without a useful gradient does to the change."""
+"""Proximal descent: down the loss as Adam goes, and then what a norm without a useful gradient does to the change."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,10 +7,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.geometry import TINY, length, onto_ball
+from cwjax.base import Box, wide
+from cwjax.boxes import Bound, projected
+from cwjax.geometry import TINY, Number, annealed, check_norm, ends, length, onto_ball, unit
+from cwjax.iterated import Rule
 
 _ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: at most so many a step, and the relative change that ends them
 _SQUARES, _EPS = 0.999, 1e-8  # Adam's own
+_DECAY = 0.5  # of Adam's mean, in `proximal_descent`
+_LIMITS_OF_C = (1e-3, 1e12)
+_TURN = {"l2": (0.2, 0.05), "l1": (0.3, 0.05), "l0": (0.2, 0.05)}  # of log c, at the first step and at the last
+_SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
 
 
 class Adam(NamedTuple):
@@ -18,25 +25,25 @@ class Adam(NamedTuple):
 
     mean: Float[Array, "*S"]  # of gradients
     square: Float[Array, "*S"]  # of their squares
-    divisor: Float[Array, "*S"]  # what the mean is divided by
 
     def update(self, gradient: Float[Array, "*S"], taken: Int[Array, ""], decay: float) -> "Adam":
         """With one more gradient, after so many; `decay` is how much of the mean stays."""
-        square = _SQUARES * self.square + (1 - _SQUARES) * gradient**2
         return Adam(
             mean=decay * self.mean + (1 - decay) * gradient,
-            square=square,
-            divisor=jnp.sqrt(square / (1 - _SQUARES ** (taken + 1))) + _EPS,
+            square=_SQUARES * self.square + (1 - _SQUARES) * gradient**2,
         )
+
+    def divisor(self, taken: Int[Array, ""]) -> Float[Array, "*S"]:
+        """What the mean is divided by, element by element."""
+        return jnp.sqrt(self.square / (1 - _SQUARES ** (taken + 1))) + _EPS
 
     def step(self, taken: Int[Array, ""], decay: float) -> Float[Array, "*S"]:
         """Of learning rate 1, uphill."""
-        return self.mean / (1 - decay ** (taken + 1)) / self.divisor
+        return self.mean / (1 - decay ** (taken + 1)) / self.divisor(taken)
 
 
 def adam(like: Float[Array, "*S"]) -> Adam:
-    flat = jnp.zeros_like(like)
-    return Adam(mean=flat, square=flat, divisor=flat)
+    return Adam(mean=jnp.zeros_like(like), square=jnp.zeros_like(like))
 
 
 def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
@@ -76,25 +83,27 @@ def shrunk(
     norm: str,
     target: Float[Array, "*S"],
     *,
-    metric: Float[Array, "*S"],
+    divisor: Float[Array, "*S"],
     weight: Float[Array, ""],
     clipped: Callable[[Float[Array, "*S"]], Float[Array, "*S"]],
 ) -> Float[Array, "*S"]:
-    """The change on the way to the z that minimises `Σ_i metric_i·(z_i - target_i)²/2 + weight·|z|` (Melchior et al.
-    2019, "Proximal Adam"):
+    """The change on the way to the z that minimises `Σ_i D_i·(z_i - target_i)²/2 + weight·|z|`, D being what Adam
+    divided by (Melchior et al. 2019, "Proximal Adam"); with d the largest element of D,
 
-        z <- prox(z - metric·(z - target), weight), clipped,           up to five times from the target
+        z <- prox(z - D/d·(z - target), weight/d), clipped,           up to five times from the target
 
-    Five times are few where the metric is small: an element whose slopes are small is then shrunk by no more than five
+    Five times are few where D/d is small: an element whose slopes are small is then shrunk by no more than five
     weights, and not dropped at once for what it does to the loss just here.
 
     Args:
       norm: of `PROXIMAL`.
       target: where a step without the norm leads.
-      metric: in (0, 1].
+      divisor: D > 0.
       weight: > 0.
       clipped: a change as far as the box allows it.
     """
+    largest = jnp.max(divisor)
+    metric, weight = divisor / largest, weight / largest
 
     def iteration(_, state):
         z, change = state
@@ -104,3 +113,82 @@ def shrunk(
 
     z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(weight)))
     return z
+
+
+class Temper(NamedTuple):
+    """Of a round."""
+
+    first: float | Float[Array, ""]  # step, in widths of the box
+    last: float | Float[Array, ""]
+    c: float | Float[Array, ""]  # the first weight of the loss: the larger, the deeper a round goes before it returns
+
+
+_CAREFUL = Temper(first=0.2, last=0.005, c=100.0)
+_BOLD = Temper(first=1.0, last=0.2, c=10.0)
+
+
+class DescentMemory(NamedTuple):
+    adam: Adam
+    c: Float[Array, ""]
+    margin: Float[Array, ""]  # the loss at the first point of the round: what the others are measured in
+
+
+def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+    """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
+    operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
+
+    Nothing here depends on the scale of the logits or of the box: the softplus is of m/M, M being the loss at the first
+    point, slopes are of length one, and a step moves each element by a share of the box, which falls along a cosine.
+    c is multiplied by exp(-r) where the goal is met and by exp(r) where it is not, r falling along a cosine. It is
+    large at first: a round goes deep, in many elements, and then shrinks them. On a network that was trained to be
+    robust that comes to where attacks that start with few elements never do.
+
+    A problem whose tau is infinite is one for a round in which steps stay long (`_BOLD`).
+
+    Args:
+      norm: "l2", "l1" or "l0".
+      steps: over which steps grow short.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+
+    Raises:
+      ValueError: an unknown norm.
+    """
+    check_norm(norm, tuple(_TURN))
+    box = projected(lower, upper)
+
+    def temper(problem):
+        bold = jnp.isinf(problem.tau)
+        return Temper(*(jnp.where(bold, *both) for both in zip(_BOLD, _CAREFUL, strict=True)))
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        return start, DescentMemory(
+            adam=adam(start), c=jnp.asarray(temper(problem).c, start.dtype), margin=jnp.zeros_like(start, shape=())
+        )
+
+    def move(problem, memory, seen):
+        clean, span = seen.x - seen.delta, width(box, seen.x)
+        margin = jnp.where(seen.taken == 0, jnp.abs(seen.loss), memory.margin)
+        slope = jax.nn.sigmoid(_SOFTNESS * seen.loss / jnp.maximum(margin, TINY)) * unit(seen.slope)
+        state = memory.adam.update(slope, seen.taken, _DECAY)
+
+        def clipped(share):
+            return (box.project(clean + span * share) - clean) / span
+
+        turn = annealed(*_TURN[norm], seen.taken, steps)
+        c = jnp.clip(memory.c * jnp.exp(jnp.where(seen.met, -turn, turn)), *_LIMITS_OF_C)
+        first, last, _ = temper(problem)
+        step = annealed(first, last, seen.taken, steps)
+        target = clipped(seen.delta / span - step * state.step(seen.taken, _DECAY))
+        share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=step / c, clipped=clipped)
+        return clean + span * share, DescentMemory(adam=state, c=c, margin=margin)
+
+    return Rule(init=init, move=move)
+
+
+def width(box: Box, like: Float[Array, "*S"]) -> Float[Array, ""]:
+    """Of the box, where it is widest."""
+    low, high = ends(box, like)
+    return jnp.max(high - low)

@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Objective, wide
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import annealed, farthest, length, unit
+from cwjax.geometry import annealed, ends, farthest, length, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy
 
@@ -72,7 +72,7 @@ def ddn(
     def rounded(x):
         if levels is None:
             return x
-        low, high = (box.project(jnp.full_like(x, end)) for end in (-jnp.inf, jnp.inf))
+        low, high = ends(box, x)
         return low + jnp.round((x - low) / (high - low) * (levels - 1)) / (levels - 1) * (high - low)
 
     def init(key, problem):

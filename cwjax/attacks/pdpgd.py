@@ -141,11 +141,12 @@ def pdpgd(
     def move(problem, memory, seen):
         clean = seen.x - seen.delta
         moved, memory = lagrangian.descended(memory, seen, jax.nn.sigmoid(seen.loss) * seen.slope)
-        largest = jnp.max(memory.adam.divisor)
-        weight = memory.weights[0] / memory.weights[1] * moved.rate / largest
-        metric = memory.adam.divisor / largest
         delta = shrunk(
-            norm, moved.delta, metric=metric, weight=weight, clipped=lambda delta: lagrangian.clipped(clean, delta)
+            norm,
+            moved.delta,
+            divisor=memory.adam.divisor(seen.taken),
+            weight=memory.weights[0] / memory.weights[1] * moved.rate,
+            clipped=lambda delta: lagrangian.clipped(clean, delta),
         )
         return clean + delta, lagrangian.risen(memory, seen)
 
