@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
 from cwjax.base import Attack, Objective, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_part
 from cwjax.fast import in_rounds, jittered, mirrored
-from cwjax.geometry import TINY, annealed, length
+from cwjax.geometry import TINY, annealed, length, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 from cwjax.multipliers import Multiplier, multiplier
@@ -25,7 +25,8 @@ from cwjax.radii import Radius, Steps, radius, slid
 from cwjax.searches import tracked
 
 _LARGEST_C = 1e12  # where the slope is next to none
-_RADIUS, _WEIGHT, _DEEP = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
+_RADIUS, _WEIGHT, _DEEP = 0.0, 1.0, 2.0  # the tau of a problem for a round of that kind
+_PROBE, _LEFT = 1.5, 0.5  # how many linearised distances a probe goes, and the largest share of the loss left there
 
 
 def alternating_l2(
@@ -38,10 +39,11 @@ def alternating_l2(
 ) -> Attack:
     """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
 
-    The first round, which is the only one below 170 steps, is under a weight as in `fast_l2` away from a label, and
-    within a radius as in `fast_linf` towards one, where the way is longer. The next is a deep one, see `deep`. These
-    two start at the clean input, and those that follow across it from the best example, none of them told how near
-    that is (benchmarks/fast_log.md).
+    The first round, which is the only one below 170 steps, is within a radius as in `fast_linf` towards a label, where
+    the way is long, and under a weight as in `fast_l2` away from one; a probe then tells first whether slopes are to be
+    believed, and where they are not it is a deep round (`_any_of`). The next is a deep one, see `deep`. Towards a label
+    these two start at the clean input; other rounds start across it from the best example. None is told how near that
+    is (benchmarks/fast_log.md).
 
     Args:
       steps: gradients to spend on an example; may be traced.
@@ -124,18 +126,42 @@ def deep(optimizer: optax.GradientTransformation, steps: Steps, lower: Bound = 0
     return Rule(init=init, move=move)
 
 
+class KindsMemory(NamedTuple):
+    allowed: Float[Array, ""]  # the largest loss at the probe for which the slope is believed
+    doubted: Bool[Array, ""]  # whether it was larger
+    rules: tuple[Any, Any, Any]  # within a radius, under a weight, deep
+
+
 def _any_of(within: Rule, under: Rule, deep: Rule) -> Rule:
-    """The rule that the problem's tau names."""
+    """The rule that the problem's tau names.
+
+    A round under a weight asks first about a probe, which is farther down the slope than the boundary would be if the
+    model were linear. Where half of the loss is left there, as on most digits of a network that was trained to be
+    robust and next to none of others, slopes say little of where the boundary is, and the round is a deep one. Either
+    then begins at the start.
+    """
+    rules = (within, under, deep)
 
     def init(key, problem):
         start, first = within.init(key, problem)
-        return start, (first, under.init(key, problem)[1], deep.init(key, problem)[1])
+        memories = (first, under.init(key, problem)[1], deep.init(key, problem)[1])
+        return start, KindsMemory(allowed=jnp.zeros_like(start, shape=()), doubted=jnp.array(False), rules=memories)
 
     def move(problem, memory, seen):
-        moved = [rule.move(problem, each, seen) for rule, each in zip((within, under, deep), memory, strict=True)]
+        probing = problem.tau == _WEIGHT
+        allowed = jnp.where(seen.taken == 0, _LEFT * seen.loss, memory.allowed)
+        doubted = jnp.where(seen.taken == 1, seen.loss > allowed, memory.doubted)
+        asked = KindsMemory(allowed=allowed, doubted=doubted, rules=memory.rules)
+        probe = seen.x - _PROBE * seen.loss / jnp.maximum(length(seen.slope), TINY) * unit(seen.slope)
+        there = jnp.where(seen.taken == 0, probe, problem.start.astype(probe.dtype))
+
+        later = seen._replace(taken=jnp.maximum(seen.taken - 2 * probing, 0))
+        moved = [rule.move(problem, each, later) for rule, each in zip(rules, memory.rules, strict=True)]
         (inside, _), (weighted, _), (shrunk, _) = moved
-        x = jnp.where(problem.tau == _DEEP, shrunk, jnp.where(problem.tau == _WEIGHT, weighted, inside))
-        return x, tuple(after for _, after in moved)
+        kind = jnp.where(probing & doubted, _DEEP, problem.tau)
+        x = jnp.where(kind == _DEEP, shrunk, jnp.where(kind == _WEIGHT, weighted, inside))
+        after = asked._replace(rules=tuple(after for _, after in moved))
+        return select(probing & (seen.taken < 2), (there, asked), (x, after))
 
     return Rule(init=init, move=move)
 
@@ -176,14 +202,15 @@ def _afresh(attack: Attack) -> Attack:
 
 def _in_turn(rounds: Steps) -> Search:
     """`mirrored` with rounds of two kinds: under a weight where a label is to be left, else within a radius; and deep
-    ones. One of each comes before any is mirrored.
+    ones. Towards a label the first deep round starts where the problem says, too.
     """
     search = mirrored(rounds)
 
     def ask(problem, knob):
+        towards = problem.goal.sign > 0
         plain = problem._replace(scale=jnp.zeros_like(problem.scale))
-        asked = select(knob.rounds < 2, plain, search.ask(problem, knob))
-        first = jnp.where(problem.goal.sign > 0, _RADIUS, _WEIGHT)
+        asked = select(towards & (knob.rounds < 2), plain, search.ask(problem, knob))
+        first = jnp.where(towards, _RADIUS, _WEIGHT)
         return asked._replace(tau=jnp.where(knob.rounds % 2 == 0, first, _DEEP).astype(asked.tau.dtype))
 
     return search._replace(ask=ask)

@@ -50,7 +50,7 @@ METRICS = {
         dual=distances.l2().measure,
         towards=_flattened,
         onto=onto_sphere,  # also from inside, as FMN does
-        rate=(0.5, 0.5),
+        rate=(0.5, 1.0),
         decay=(0.9, 0.5),
         turn=(0.1, 0.001),
     ),

@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import cwjax as cw
-from cwjax import alternating, sparse
+from cwjax import alternating, radii, sparse
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.fast import rounds_of
@@ -160,8 +160,8 @@ def asked_for(search: cw.Search, goal: cw.Goal, rounds: int) -> list[float]:
 
 def test_kinds_of_rounds_take_turns():
     away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
-    assert asked_for(alternating._in_turn(4), away, 4) == [np.inf, -1, np.inf, -1]
-    assert asked_for(alternating._in_turn(4), reach, 4) == [0, -1, 0, -1]
+    assert asked_for(alternating._in_turn(4), away, 4) == [1, 2, 1, 2]
+    assert asked_for(alternating._in_turn(4), reach, 4) == [0, 2, 0, 2]
     assert asked_for(sparse._by_turns(3), away, 3) == [0, np.inf, 0]
 
 
@@ -194,7 +194,7 @@ def test_130_gradients_reach_the_original_codes_distances():
     assert result.distance.mean() < 2.6253
 
 
-def test_the_goal_says_which_kind_of_round_comes_first():
+def test_towards_a_label_the_first_round_is_within_a_radius():
     model = cw.bind(problems.mlp, problems.mlp_params())
     x = jnp.asarray(problems.inputs(len(X)))
     answers = model.apply(model.params, x).argmax(-1)
@@ -205,12 +205,33 @@ def test_the_goal_says_which_kind_of_round_comes_first():
     within = cw.tracked(
         cw.sliding(norm="l2", objective=cw.losses.negative_margin(), steps=40), cw.radius(norm="l2", steps=40)
     )
-    weight, radius = cw.fast_l2(steps=40), cw.searched(within, cw.mirrored(1))
-    away, towards = cw.untargeted(answers), cw.targeted((answers + 1) % problems.CLASSES)
-    for goal, first, other in ((away, weight, radius), (towards, radius, weight)):
-        ours = distances(cw.alternating_l2(steps=40), goal)
-        np.testing.assert_allclose(ours, distances(first, goal), rtol=1e-3)
-        assert not np.allclose(ours, distances(other, goal), rtol=1e-3)
+    ours, radius = cw.alternating_l2(steps=40), cw.searched(within, cw.mirrored(1))
+    towards, away = cw.targeted((answers + 1) % problems.CLASSES), cw.untargeted(answers)
+    np.testing.assert_allclose(distances(ours, towards), distances(radius, towards), rtol=1e-3)
+    assert not np.allclose(distances(ours, away), distances(radius, away), rtol=1e-3)
+
+
+@pytest.mark.parametrize(("bend", "doubted"), [(0.0, False), (0.9, True)])
+def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted):
+    def bent(rate, x):  # one line away from the start falls by 1, and then by 1 - bend
+        fallen = rate * (x.sum(-1) - X[0].sum())
+        margin = 1 - jnp.minimum(fallen, 0.1) - (1 - bend) * jnp.maximum(fallen - 0.1, 0)
+        return jnp.stack([margin, jnp.zeros_like(margin)], -1)
+
+    model, adam = cw.bind(bent, jnp.float32(1)), optax.adam(1.0)
+    rule = alternating._any_of(radii.slid("l2", 40), alternating.weighed(adam), alternating.deep(adam, 40))
+    attack = iterated(
+        rule, objective=cw.losses.negative_margin(), distance=cw.distances.l2(), lower=-9.0, upper=9.0, steps=40
+    )
+    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))._replace(tau=jnp.float32(alternating._WEIGHT))
+    state = attack.init(KEYS[0], problem)
+    points = []
+    for _ in range(3):
+        points.append(state.x)
+        state = attack.step(model, problem, state)
+    np.testing.assert_allclose((points[1] - X[0]).sum(), 1.5, rtol=1e-5)  # the slope promises the boundary at 1
+    np.testing.assert_array_equal(points[2], X[0])
+    assert bool(state.memory.doubted) == doubted
 
 
 def test_the_rounds_that_follow_never_make_it_worse():
