@@ -27,6 +27,7 @@ from cwjax.searches import tracked
 _LARGEST_C = 1e12  # where the slope is next to none
 _RADIUS, _WEIGHT, _DEEP = 0.0, 1.0, 2.0  # the tau of a problem for a round of that kind
 _PROBE, _LEFT = 1.5, 0.5  # how many linearised distances a probe goes, and the largest share of the loss left there
+_PROBING = 2  # points that it takes: at the start, and at the probe
 
 
 def alternating_l2(
@@ -155,13 +156,13 @@ def _any_of(within: Rule, under: Rule, deep: Rule) -> Rule:
         probe = seen.x - _PROBE * seen.loss / jnp.maximum(length(seen.slope), TINY) * unit(seen.slope)
         there = jnp.where(seen.taken == 0, probe, problem.start.astype(probe.dtype))
 
-        later = seen._replace(taken=jnp.maximum(seen.taken - 2 * probing, 0))
+        later = seen._replace(taken=jnp.maximum(seen.taken - _PROBING * probing, 0))
         moved = [rule.move(problem, each, later) for rule, each in zip(rules, memory.rules, strict=True)]
         (inside, _), (weighted, _), (shrunk, _) = moved
         kind = jnp.where(probing & doubted, _DEEP, problem.tau)
         x = jnp.where(kind == _DEEP, shrunk, jnp.where(kind == _WEIGHT, weighted, inside))
         after = asked._replace(rules=tuple(after for _, after in moved))
-        return select(probing & (seen.taken < 2), (there, asked), (x, after))
+        return select(probing & (seen.taken < _PROBING), (there, asked), (x, after))
 
     return Rule(init=init, move=move)
 
@@ -182,7 +183,8 @@ def _knobs(within: Search, under: Search) -> Search:
         return select(problem.tau == _RADIUS, within.ask(problem, knob.radius), weighted)
 
     def tell(problem, knob, outcome):
-        # `multiplier` looks at loss and slope of the first step only, at which the weight that they are to have is 1
+        # `multiplier` looks at loss and slope of the first step only, at which the weight that they are to have is 1.
+        # What is met at the probe turns it too: to be told of the round alone comes no nearer (benchmarks/fast_log.md).
         return Knobs(within.tell(problem, knob.radius, outcome), under.tell(problem, knob.weight, outcome))
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: within.done(knob.radius))

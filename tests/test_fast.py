@@ -219,19 +219,27 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
         return jnp.stack([margin, jnp.zeros_like(margin)], -1)
 
     model, adam = cw.bind(bent, jnp.float32(1)), optax.adam(1.0)
-    rule = alternating._any_of(radii.slid("l2", 40), alternating.weighed(adam), alternating.deep(adam, 40))
-    attack = iterated(
-        rule, objective=cw.losses.negative_margin(), distance=cw.distances.l2(), lower=-9.0, upper=9.0, steps=40
-    )
-    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))._replace(tau=jnp.float32(alternating._WEIGHT))
-    state = attack.init(KEYS[0], problem)
-    points = []
-    for _ in range(3):
-        points.append(state.x)
-        state = attack.step(model, problem, state)
+    under, deep = alternating.weighed(adam), alternating.deep(adam, 40)
+    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    problem = problem._replace(tau=jnp.float32(alternating._WEIGHT), scale=jnp.float32(0.3))
+
+    def walked(rule, count):
+        parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
+        attack = iterated(rule, **parts, lower=-9.0, upper=9.0, steps=40)
+        state = attack.init(KEYS[0], problem)
+        points = [state.x]
+        for _ in range(count):
+            state = attack.step(model, problem, state)
+            points.append(state.x)
+        return points
+
+    points = walked(alternating._any_of(radii.slid("l2", 40), under, deep), 5)
     np.testing.assert_allclose((points[1] - X[0]).sum(), 1.5, rtol=1e-5)  # the slope promises the boundary at 1
     np.testing.assert_array_equal(points[2], X[0])
-    assert bool(state.memory.doubted) == doubted
+    # The round that follows is the one that a round of its kind is.
+    ways = {True: walked(deep, 3), False: walked(under, 3)}
+    assert not np.allclose(ways[True][3], ways[False][3], atol=1e-2)
+    np.testing.assert_allclose(points[2:], ways[doubted], atol=1e-6)
 
 
 def test_the_rounds_that_follow_never_make_it_worse():
