@@ -7,13 +7,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Search, found
 from cwjax.checks import check_number
-from cwjax.geometry import annealed
+from cwjax.geometry import annealed, lengthened
 
 
 class Multiplier(NamedTuple):
     c: Float[Array, ""]  # the weight of f
     length: Float[Array, ""]  # the distance to the boundary, as far as is known; 0: nothing is
-    limit: Float[Array, ""]  # that it may grow to while no example is known
+    promised: Float[Array, ""]  # by the first slope
     known: Bool[Array, ""]  # whether an example was found at that distance
     taken: Int[Array, ""]  # int32: steps
 
@@ -23,8 +23,6 @@ def multiplier(
     steps: int | Int[Array, ""],
     rate: float | Float[Array, ""] = 3.0,
     shortest: float | Float[Array, ""] = 0.01,
-    growth: float | Float[Array, ""] = 1.1,
-    farthest: float | Float[Array, ""] = 100.0,
     turn: tuple[float, float] = (0.1, 0.01),
 ) -> Search:
     """For `tracked`: the weight c of f, as a Lagrange multiplier, and the length of a step.
@@ -35,26 +33,24 @@ def multiplier(
 
     A problem of scale 0 is one about which nothing is known. The first step then only looks: with the margin m to cross
     and its gradient g, the boundary of the linearised problem lies at `s = m/|g|₂`, where `2·delta + c·g = 0` for
-    `c = 2·s/|g|₂`. Until an example is found s grows. (The problem's own c multiplies that c.) A problem of another
-    scale has an example at that distance, found under its c.
+    `c = 2·s/|g|₂`. Until an example is found s grows (`lengthened`). The problem's own c, which `mirrored` raises after
+    a round without an example, multiplies that c and how far s may grow. A problem of another scale has an example at
+    that distance, found under its c.
 
     Args:
       steps: of the descent.
       rate: of the longest step, in units of s/√n.
       shortest: the last step over the first.
-      growth: of s after every step while no example is known.
-      farthest: how often the first s it may grow to.
       turn: r at the first step and at the last.
     """
     check_number("rate", rate, least=0, above=True)
     check_number("shortest", shortest, least=0, most=1)
-    check_number("growth", growth, least=1)
 
     def init(problem):
         return Multiplier(
             c=problem.c,
             length=problem.scale,
-            limit=problem.scale,
+            promised=problem.scale,
             known=problem.scale > 0,
             taken=jnp.zeros((), jnp.int32),
         )
@@ -71,12 +67,12 @@ def multiplier(
         weight = jnp.where(flat, knob.c, 2 * promised * knob.c**2 / jnp.where(flat, 1, slope))
 
         first = knob.length == 0
-        limit = jnp.where(first, farthest * promised, knob.limit)
-        guess = jnp.where(first, promised, jnp.minimum(growth * knob.length, limit))
+        expected = jnp.where(first, promised, knob.promised)
+        guess = jnp.where(first, promised, lengthened(knob.length, problem.c * expected, knob.taken, steps))
         reached = found(outcome.best)
         length = jnp.where(knob.known, jnp.minimum(knob.length, best), jnp.where(reached, best, guess))
         r = annealed(*turn, knob.taken, steps)
         c = jnp.where(first, weight, knob.c) * jnp.exp(jnp.where(seen.met, -r, r))
-        return Multiplier(c=c, length=length, limit=limit, known=knob.known | reached, taken=knob.taken + 1)
+        return Multiplier(c=c, length=length, promised=expected, known=knob.known | reached, taken=knob.taken + 1)
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: jnp.array(False))

@@ -9,8 +9,7 @@ from jaxtyping import Array, Float, Int
 from cwjax import distances
 from cwjax.base import Attack, Distance, Objective, Search, found, wide
 from cwjax.boxes import Bound
-from cwjax.checks import check_number
-from cwjax.geometry import TINY, Number, annealed, check_norm, onto_ball, onto_sphere, unit
+from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated
 
 Steps = int | Int[Array, ""]
@@ -111,11 +110,12 @@ def slid(norm: str, steps: Steps) -> Rule:
 
 class Radius(NamedTuple):
     tau: Float[Array, ""]  # the radius; 0: nothing is known
+    promised: Float[Array, ""]  # by the first slope
     best: Float[Array, ""]  # the least distance of an example; inf: none is known
     taken: Int[Array, ""]  # int32: steps
 
 
-def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
+def radius(*, norm: str, steps: Steps) -> Search:
     """For `tracked`, around `sliding`: the radius tau, and a step in proportion to it.
 
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
@@ -123,24 +123,23 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
 
     A problem of scale 0 is one about which nothing is known. The first step then only looks, and tau becomes the
     distance to the boundary of the linearised problem: the margin over the dual norm of its slope. Until an example is
-    found tau is multiplied by `growth` instead. A problem of another scale has an example at that distance.
+    found tau grows (`lengthened`), for a problem of weight c up to c times as far. A problem of another scale has an
+    example at that distance.
 
     Args:
       norm: "linf" or "l2".
       steps: of the attack.
-      growth: > 1.
 
     Raises:
-      ValueError: an unknown norm, or a growth that is none.
+      ValueError: an unknown norm.
     """
     check_norm(norm, tuple(METRICS))
     metric = METRICS[norm]
-    check_number("growth", growth, least=1, above=True)
     large, small = metric.turn
 
     def init(problem):
         best = jnp.where(problem.scale > 0, problem.scale, jnp.inf)
-        return Radius(tau=problem.scale, best=best, taken=jnp.zeros((), jnp.int32))
+        return Radius(tau=problem.scale, promised=problem.scale, best=best, taken=jnp.zeros((), jnp.int32))
 
     def ask(problem, knob):
         rate = jnp.where(jnp.isfinite(knob.best), metric.rate[1], metric.rate[0])
@@ -154,8 +153,11 @@ def radius(*, norm: str, steps: Steps, growth: Number = 1.1) -> Search:
         best = jnp.minimum(knob.best, outcome.best.distance)
         r = annealed(large, small, knob.taken, steps)
         shorter = jnp.minimum(knob.tau, best) * jnp.exp(-r)
-        longer = jnp.minimum(knob.tau * jnp.where(jnp.isfinite(best), jnp.exp(r), growth), best)
-        tau = jnp.where(knob.tau == 0, promised, jnp.where(seen.met, shorter, longer))
-        return Radius(tau=tau, best=best, taken=knob.taken + 1)
+        first = knob.tau == 0
+        expected = jnp.where(first, promised, knob.promised)
+        sought = lengthened(knob.tau, problem.c * expected, knob.taken, steps)
+        longer = jnp.where(jnp.isfinite(best), jnp.minimum(knob.tau * jnp.exp(r), best), sought)
+        tau = jnp.where(first, promised, jnp.where(seen.met, shorter, longer))
+        return Radius(tau=tau, promised=expected, best=best, taken=knob.taken + 1)
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: jnp.array(False))

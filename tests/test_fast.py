@@ -1,5 +1,7 @@
 """The fast family beyond the laws: its price, its rounds, what it does not depend on, and how near it comes."""
 
+import operator
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -211,14 +213,51 @@ def test_towards_a_label_the_first_round_is_within_a_radius():
     assert not np.allclose(distances(ours, away), distances(radius, away), rtol=1e-3)
 
 
+def bent(slope, x):
+    """Two logits, whose margin is 1 at X[0] and falls with the sum of the elements: by 1 a unit at first, and from 0.9
+    on by `slope`. The sum at the boundary is 1 more, by the first slope.
+    """
+    added = x.sum(-1) - X[0].sum()
+    margin = 1 - jnp.minimum(added, 0.1) - slope * jnp.maximum(added - 0.1, 0)
+    return jnp.stack([margin, jnp.zeros_like(margin)], -1)
+
+
+@pytest.mark.parametrize(("times", "steps"), [(6, 100), (30, 300)])
+@pytest.mark.parametrize("norm", ["l2", "linf", "l2, alternating"])
+def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, steps):
+    model = cw.bind(bent, jnp.float32(0.9 / (times - 0.1)))
+    bounds = {"box": cw.projected(-99, 99)} if norm == "l2" else {"lower": -99, "upper": 99}
+    for goal in (cw.untargeted(np.zeros(1, int)), cw.targeted(np.ones(1, int))):
+        result = jax.jit(cw.batched(FAST[norm](steps=steps, **bounds)))(model, KEYS[:1], X[:1], goal)
+        np.testing.assert_allclose(result.distance, times / (SIZE if norm == "linf" else SIZE**0.5), rtol=3e-2)
+
+
+@pytest.mark.parametrize("c", [1.0, 10.0])
+@pytest.mark.parametrize(
+    ("search", "length_of"),
+    [
+        (cw.multiplier(steps=40), operator.attrgetter("length")),
+        (cw.radius(norm="l2", steps=40), operator.attrgetter("tau")),
+    ],
+)
+def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(search, length_of, c):
+    plain = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    problem = plain._replace(scale=jnp.float32(0), c=jnp.float32(c))
+    nothing = untouched(problem)
+    seen = nothing.last._replace(loss=jnp.float32(1), gradient=jnp.ones(SIZE))
+    knob, lengths = search.init(problem), []
+    for _ in range(40):
+        knob = search.tell(problem, knob, nothing._replace(last=seen))
+        lengths.append(float(length_of(knob)) * SIZE**0.5)
+    assert lengths[0] == pytest.approx(1)
+    assert (np.diff(lengths) >= 0).all()
+    assert max(lengths[:18]) <= 3 * c
+    assert 5 < lengths[-1] <= 10 * c
+
+
 @pytest.mark.parametrize(("bend", "doubted"), [(0.0, False), (0.9, True)])
 def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted):
-    def bent(rate, x):  # one line away from the start falls by 1, and then by 1 - bend
-        fallen = rate * (x.sum(-1) - X[0].sum())
-        margin = 1 - jnp.minimum(fallen, 0.1) - (1 - bend) * jnp.maximum(fallen - 0.1, 0)
-        return jnp.stack([margin, jnp.zeros_like(margin)], -1)
-
-    model, adam = cw.bind(bent, jnp.float32(1)), optax.adam(1.0)
+    model, adam = cw.bind(bent, jnp.float32(1 - bend)), optax.adam(1.0)
     under, deep = alternating.weighed(adam), alternating.deep(adam, 40)
     problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
     problem = problem._replace(tau=jnp.float32(alternating._WEIGHT), scale=jnp.float32(0.3))
@@ -236,7 +275,7 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
     points = walked(alternating._any_of(radii.slid("l2", 40), under, deep), 5)
     np.testing.assert_allclose((points[1] - X[0]).sum(), 1.5, rtol=1e-5)  # the slope promises the boundary at 1
     np.testing.assert_array_equal(points[2], X[0])
-    # The round that follows is the one that a round of its kind is.
+    # What follows is what a round of its kind does.
     ways = {True: walked(deep, 3), False: walked(under, 3)}
     assert not np.allclose(ways[True][3], ways[False][3], atol=1e-2)
     np.testing.assert_allclose(points[2:], ways[doubted], atol=1e-6)
