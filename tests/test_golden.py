@@ -32,9 +32,9 @@ def attacked(attack, count):
 
 
 def test_l2_with_a_thousand_steps_is_within_one_percent_of_the_released_code():
-    result, golden = attacked(cw.l2(steps=1000), 10)  # of 20, for the time of the tests
+    result, golden = attacked(cw.l2(steps=1000), 6)  # of 20, for the time of the tests
     assert golden["original_l2"].mean() == pytest.approx(2.6254, abs=1e-4)
-    original = golden["original_l2"][:10]
+    original = golden["original_l2"][:6]
     assert float(result.distance.mean()) == pytest.approx(original.mean(), rel=0.01)
     np.testing.assert_allclose(result.distance, original, rtol=0.03)
     # Nine rounds of at most a thousand steps, and the abort saved some.
@@ -50,7 +50,7 @@ def assert_at_most_two_percent_above(attack, original: str, count: int, means: f
 
 
 def test_linf_is_at_most_two_percent_above_the_released_code():
-    assert_at_most_two_percent_above(cw.linf(), "original_linf", count=3, means=0.2210, each=0.12)
+    assert_at_most_two_percent_above(cw.linf(), "original_linf", count=2, means=0.2210, each=0.12)
 
 
 def test_l0_is_at_most_two_percent_above_the_released_code():

@@ -5,8 +5,8 @@
     subject = racing.Subject("mnist_cnn", model, dataset)
     racing.race([subject], entries.OURS, racing.Race(norm=("l2",), budgets=(1000,)), Path("runs/race"))
 
-Every result is kept in the folder, and not computed again while what was asked for stays the same, and the file that
-the attack is in (of another library: its version). Ask for an attack `again` when anything else of it has changed.
+Every result is kept in the folder, and not computed again while what was asked for stays the same, the version of the
+library that the attack comes from, and the file of ours that it is in. Ask for it `again` when you changed another.
 """
 
 import dataclasses
@@ -180,11 +180,12 @@ def _kept(path: Path, task: Task, contestant: Contestant, again: bool) -> tuple[
 
 
 def _version(source: str) -> str:
-    """Of a module of this library its text, of another library its version."""
-    if not source.startswith("cwjax."):
-        return importlib.metadata.version(source) if source else ""
-    file = importlib.util.find_spec(source)
-    return store.fingerprint(Path(str(file.origin))) if file else ""
+    """Of a library its version, and of a module of this one its text as well."""
+    if not source:
+        return ""
+    version = importlib.metadata.version(source.partition(".")[0])
+    file = importlib.util.find_spec(source) if source.startswith("cwjax.") else None
+    return f"{version} {store.fingerprint(Path(str(file.origin)))}" if file else version
 
 
 def _plain(array: np.ndarray) -> Any:

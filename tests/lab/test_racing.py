@@ -1,5 +1,6 @@
 """A race: who is counted how, what is kept, what is refused."""
 
+import importlib.metadata
 import json
 
 import jax
@@ -184,6 +185,21 @@ def test_a_race_from_start_to_finish(tmp_path, monkeypatch, capsys):
     assert ran == ["first"]
     racing.race([a_subject()], counted, racing.Race(attacks=("first",), budgets=(8,), examples=2), tmp_path)
     assert ran == ["first", "first"]
+
+
+def test_what_is_kept_runs_again_when_its_version_is_another(tmp_path, monkeypatch):
+    ran = []
+
+    def run(task):
+        ran.append(importlib.metadata.version("cwjax"))
+        return returning(np.roll(task.x, 1, 0))
+
+    kinds = {"first": contestants.Contestant(("l2",), run, source="cwjax.fast")}
+    settings = racing.Race(budgets=(8,), examples=3)
+    for version in ("1", "1", "2"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: version)
+        racing.race([a_subject()], kinds, settings, tmp_path)
+    assert ran == ["1", "2"]
 
 
 def test_standings_by_hand():

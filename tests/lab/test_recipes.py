@@ -125,6 +125,7 @@ def test_a_distillation_that_was_killed_ends_the_same(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, resumed.model.params, whole.model.params)
 
 
+@pytest.mark.optimized
 def test_adversarial_training_at_a_small_size_makes_robust(tmp_path, monkeypatch):
     adversary = Adversary(epsilon=0.1, steps=2, ramp=0.4)
     test = data.load("blobs", "test")
