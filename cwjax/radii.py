@@ -13,6 +13,8 @@ from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, on
 from cwjax.iterated import Rule, iterated
 
 Steps = int | Int[Array, ""]
+_KEPT = 0.3  # the share of what its slope promised that the first step has to take off the loss for it to be believed,
+_FARTHER = 10 / 3  # and how much farther one may look where it does not
 
 
 class Metric(NamedTuple):
@@ -111,6 +113,7 @@ def slid(norm: str, steps: Steps) -> Rule:
 class Radius(NamedTuple):
     tau: Float[Array, ""]  # the radius; 0: nothing is known
     promised: Float[Array, ""]  # by the first slope
+    loss: Float[Array, ""]  # the first
     best: Float[Array, ""]  # the least distance of an example; inf: none is known
     taken: Int[Array, ""]  # int32: steps
 
@@ -123,8 +126,8 @@ def radius(*, norm: str, steps: Steps) -> Search:
 
     A problem of scale 0 is one about which nothing is known. The first step then only looks, and tau becomes the
     distance to the boundary of the linearised problem: the margin over the dual norm of its slope. Until an example is
-    found tau grows (`lengthened`), for a problem of weight c up to c times as far. A problem of another scale has an
-    example at that distance.
+    found tau grows (`lengthened`), for a problem of weight c up to c times as far, and farther where the first step
+    took away less than a third of what its slope promised. A problem of another scale has an example at that distance.
 
     Args:
       norm: "linf" or "l2".
@@ -139,7 +142,8 @@ def radius(*, norm: str, steps: Steps) -> Search:
 
     def init(problem):
         best = jnp.where(problem.scale > 0, problem.scale, jnp.inf)
-        return Radius(tau=problem.scale, promised=problem.scale, best=best, taken=jnp.zeros((), jnp.int32))
+        unknown = {"promised": jnp.zeros_like(best), "loss": jnp.zeros_like(best)}
+        return Radius(tau=problem.scale, best=best, taken=jnp.zeros((), jnp.int32), **unknown)
 
     def ask(problem, knob):
         rate = jnp.where(jnp.isfinite(knob.best), metric.rate[1], metric.rate[0])
@@ -148,16 +152,20 @@ def radius(*, norm: str, steps: Steps) -> Search:
 
     def tell(problem, knob, outcome):
         seen = outcome.last
-        slope = metric.dual(seen.gradient)
-        promised = jnp.where(slope > 0, jnp.abs(seen.loss) / jnp.where(slope > 0, slope, 1), 1)
         best = jnp.minimum(knob.best, outcome.best.distance)
+        first = knob.tau == 0
+        loss = jnp.where(first, seen.loss, knob.loss).astype(knob.loss.dtype)
+        slope = metric.dual(seen.gradient)
+        linear = jnp.where(slope > 0, jnp.abs(seen.loss) / jnp.where(slope > 0, slope, 1), 1)
+        # At the second look nothing has moved yet: the third is after the first step.
+        less = knob.promised * (loss - seen.loss) < _KEPT * loss * seen.distance
+        promised = jnp.where(first, linear, knob.promised * jnp.where((knob.taken == 2) & less, _FARTHER, 1))
+        sought = lengthened(knob.tau, problem.c * promised, knob.taken, steps)
+
         r = annealed(large, small, knob.taken, steps)
         shorter = jnp.minimum(knob.tau, best) * jnp.exp(-r)
-        first = knob.tau == 0
-        expected = jnp.where(first, promised, knob.promised)
-        sought = lengthened(knob.tau, problem.c * expected, knob.taken, steps)
         longer = jnp.where(jnp.isfinite(best), jnp.minimum(knob.tau * jnp.exp(r), best), sought)
-        tau = jnp.where(first, promised, jnp.where(seen.met, shorter, longer))
-        return Radius(tau=tau, promised=expected, best=best, taken=knob.taken + 1)
+        tau = jnp.where(first, linear, jnp.where(seen.met, shorter, longer))
+        return Radius(tau=tau, promised=promised, loss=loss, best=best, taken=knob.taken + 1)
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: jnp.array(False))
