@@ -36,6 +36,7 @@ class Bridge(torch.nn.Module):
         self.forwards, self.backwards, self.refused = np.zeros((3, count), np.int64)
         self.queried = np.full(count, np.inf)  # the distance of the nearest query that met the goal
         self.images = self.out(task.x)  # the clean ones
+        self.place = torch.nn.Parameter(torch.zeros(0, device=device))  # what libraries ask for the device
         self._model = cw.in_precision(task.model, "highest")
         self._flat = torch.from_numpy(task.x.reshape(count, -1))
 

@@ -1,6 +1,6 @@
 """`cwjax race`, with the attacks of other libraries as well: same weights, same images, same propagations.
 
-    pip install torch foolbox; pip install --no-deps adv-lib
+    pip install torch foolbox; pip install --no-deps adv-lib torchattacks adversarial-robustness-toolbox
     python -m benchmarks.race --model zoo:mnist_cnn --norm l2 --budgets 1000 2000 --attacks fast_l2 ddn adv-lib.ddn
 
 Their steps are as many as the budget can pay for, by the costs that AttackBench has found: a fixed 40 steps a round for
@@ -30,7 +30,12 @@ from cwjax.lab.subjects import subject_of
 
 Call = Callable[..., Any]  # (bridge, images, labels or targets, *, norm, targeted, budget, classes) -> images
 
-LIBRARIES = {"adv_lib": "adv-lib", "foolbox": "foolbox"}  # module -> package
+LIBRARIES = {  # module -> package
+    "adv_lib": "adv-lib",
+    "foolbox": "foolbox",
+    "torchattacks": "torchattacks",
+    "art": "adversarial-robustness-toolbox",
+}
 _RADIUS = {"l1": 20.0, "l2": 2.0, "linf": 0.2}  # the first of the search; the farthest is twice as far
 
 
@@ -138,6 +143,29 @@ def _foolbox(make: Callable[[Any, int, int], Any]) -> Call:
     return call
 
 
+def _torchattacks_l2(model, x, labels, *, norm, targeted, budget, classes):
+    import torchattacks
+
+    attack = torchattacks.CW(model, steps=budget // 2)
+    if targeted:
+        attack.set_mode_targeted_by_label(quiet=True)
+    return attack(x, labels)
+
+
+def _art_l2(model, x, labels, *, norm, targeted, budget, classes):
+    import torch
+    from art.attacks.evasion import CarliniL2Method
+    from art.estimators.classification import PyTorchClassifier
+
+    seen = PyTorchClassifier(
+        model, torch.nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1), device_type="cpu"
+    )
+    # A step is a gradient and a line search, some eighteen propagations; ten rounds of ten steps are its own numbers.
+    steps = max(min(budget // 180, 10), 1)
+    attack = CarliniL2Method(seen, targeted=targeted, max_iter=steps, batch_size=len(x), verbose=False)
+    return torch.from_numpy(attack.generate(x.numpy(), np.eye(classes, dtype=np.float32)[labels.numpy()]))
+
+
 def _rounds(budget: int, cost: int) -> int:
     """The steps in each of nine rounds."""
     return max(budget // (9 * cost), 1)
@@ -207,6 +235,8 @@ PEERS: dict[str, Contestant] = {
         "linf",
         targeted=False,
     ),
+    "torchattacks.cw_l2": foreign("torchattacks", _torchattacks_l2, "l2"),
+    "art.cw_l2": foreign("art", _art_l2, "l2"),
 }
 """By name."""
 

@@ -220,7 +220,7 @@ def _check(subjects, contestants, settings) -> None:
 
 def _about(subjects, settings) -> dict[str, str]:
     versions = {}
-    for name in ("adv-lib", "foolbox", "torchattacks", "torch"):
+    for name in ("adv-lib", "foolbox", "torchattacks", "adversarial-robustness-toolbox", "torch"):
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -287,7 +287,9 @@ def test_the_bridge_counts_and_remembers():
     assert told[-1].tolist() == [np.eye(CLASSES)[task.label[2]].tolist()]
 
 
-@pytest.mark.parametrize("name", ["adv-lib.ddn", "foolbox.fmn_l2", "adv-lib.cw_linf"])
+@pytest.mark.parametrize(
+    "name", ["adv-lib.ddn", "foolbox.fmn_l2", "adv-lib.cw_linf", "torchattacks.cw_l2", "art.cw_l2"]
+)
 def test_a_peer_in_a_race(name):
     pytest.importorskip("torch", reason="the peers are attacks for PyTorch, which is not installed")
     from benchmarks import race
