@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ import numpy as np
 import tyro
 
 import cwjax as cw
+from benchmarks.libraries import art_classifier, attacks_of
 from benchmarks.timing import machine
 from cwjax.lab import compiling, data, training
 
@@ -126,15 +126,7 @@ def by_peer(attack: Callable[..., Any]) -> Callable[..., dict[str, Any]]:
 
 
 def adv_lib(net, images, labels, targets, steps):
-    class Absent(types.ModuleType):  # it imports these, and needs none of them here
-        def __getattr__(self, name):
-            return None
-
-    for name in ("torchvision", "torchvision.utils", "visdom"):
-        sys.modules.setdefault(name, Absent(name))
-    from adv_lib.attacks import carlini_wagner_l2
-
-    return carlini_wagner_l2(net, images, targets, targeted=True, max_iterations=steps)
+    return attacks_of("adv_lib").carlini_wagner_l2(net, images, targets, targeted=True, max_iterations=steps)
 
 
 def foolbox(net, images, labels, targets, steps):
@@ -156,13 +148,9 @@ def torchattacks(net, images, labels, targets, steps):
 def art(net, images, labels, targets, steps):
     import torch
     from art.attacks.evasion import CarliniL2Method
-    from art.estimators.classification import PyTorchClassifier
 
-    classifier = PyTorchClassifier(
-        net, torch.nn.CrossEntropyLoss(), tuple(images.shape[1:]), 10, clip_values=(0, 1), device_type="cpu"
-    )
     attack = CarliniL2Method(
-        classifier,
+        art_classifier(net, torch.nn.CrossEntropyLoss(), images, 10),
         targeted=True,
         binary_search_steps=9,
         max_iter=steps,

@@ -10,11 +10,8 @@ installed are left out.
 """
 
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
-import importlib
 import importlib.util
-import sys
 import time
-import types
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from benchmarks.libraries import art_classifier, attacks_of
 from cwjax.lab import compiling, entries, racing
 from cwjax.lab.contestants import Broken, Contestant, Outcome, Task
 from cwjax.lab.progress import say
@@ -54,7 +52,7 @@ def foreign(module: str, call: Call, *norms: str, targeted: bool = True) -> Cont
         told = {"norm": ORDERS[task.norm], "targeted": task.targeted, "budget": task.budget, "classes": task.classes}
         with compiling.timed() as compiled, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they deprecate is no concern of ours
-            _imported(module)
+            attacks_of(module)
             began = time.monotonic()
             try:
                 adversarial = call(bridge, bridge.images.clone(), labels, **told)
@@ -78,39 +76,28 @@ def foreign(module: str, call: Call, *norms: str, targeted: bool = True) -> Cont
     return Contestant(norms, run, kinds, source=LIBRARIES[module])
 
 
-def _imported(module: str) -> Any:
-    """The attacks of a library."""
-
-    class Absent(types.ModuleType):  # adv-lib imports these, and needs none of them here
-        def __getattr__(self, name):
-            return None
-
-    if module == "adv_lib":
-        for name in ("torchvision", "torchvision.utils", "visdom"):
-            sys.modules.setdefault(name, Absent(name))
-    return importlib.import_module(f"{module}.attacks")
-
-
 def _steps(name: str, steps: str, **settings: Any) -> Call:
     """An attack of adv-lib that takes one gradient a step, and the setting that is its number of steps."""
 
     def call(model, x, labels, *, norm, targeted, budget, classes):
         given = {key: value(norm) if callable(value) else value for key, value in settings.items()}
-        return getattr(_imported("adv_lib"), name)(model, x, labels, targeted=targeted, **{steps: budget // 2}, **given)
+        return getattr(attacks_of("adv_lib"), name)(
+            model, x, labels, targeted=targeted, **{steps: budget // 2}, **given
+        )
 
     return call
 
 
 def _carlini_l2(model, x, labels, *, norm, targeted, budget, classes):
     steps = max(budget // 18, 1)
-    return _imported("adv_lib").carlini_wagner_l2(
+    return attacks_of("adv_lib").carlini_wagner_l2(
         model, x, labels, targeted=targeted, max_iterations=steps, abort_early=steps >= 10
     )
 
 
 def _carlini_linf(model, x, labels, *, norm, targeted, budget, classes):
     steps = min(40, max(budget // 50, 1))
-    return _imported("adv_lib").carlini_wagner_linf(model, x, labels, targeted=targeted, max_iterations=steps)
+    return attacks_of("adv_lib").carlini_wagner_linf(model, x, labels, targeted=targeted, max_iterations=steps)
 
 
 def _apgd(model, x, labels, *, norm, targeted, budget, classes):
@@ -127,7 +114,7 @@ def _apgd(model, x, labels, *, norm, targeted, budget, classes):
 
 def _fab(model, x, labels, *, norm, targeted, budget, classes):
     # A step is two forward passes, and a backward one for each class but one.
-    return _imported("adv_lib").fab(model, x, labels, norm, n_iter=max((budget - 1) // (classes + 1), 1))
+    return attacks_of("adv_lib").fab(model, x, labels, norm, n_iter=max((budget - 1) // (classes + 1), 1))
 
 
 def _foolbox(make: Callable[[Any, int, int], Any]) -> Call:
@@ -155,11 +142,8 @@ def _torchattacks_l2(model, x, labels, *, norm, targeted, budget, classes):
 def _art_l2(model, x, labels, *, norm, targeted, budget, classes):
     import torch
     from art.attacks.evasion import CarliniL2Method
-    from art.estimators.classification import PyTorchClassifier
 
-    seen = PyTorchClassifier(
-        model, torch.nn.CrossEntropyLoss(), tuple(x.shape[1:]), classes, clip_values=(0, 1), device_type="cpu"
-    )
+    seen = art_classifier(model, torch.nn.CrossEntropyLoss(), x, classes)
     # A step is a gradient and a line search, some eighteen propagations; ten rounds of ten steps are its own numbers.
     steps = max(min(budget // 180, 10), 1)
     attack = CarliniL2Method(seen, targeted=targeted, max_iter=steps, batch_size=len(x), verbose=False)

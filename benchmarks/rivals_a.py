@@ -15,10 +15,8 @@ difference of two pixels in the median image.
 
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
 import dataclasses
-import sys
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import MagicMock
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +25,7 @@ import tyro
 
 import cwjax as cw
 from benchmarks import peers
+from benchmarks.libraries import art_classifier, attacks_of
 from cwjax.attacks.deepfool import deepfool
 from cwjax.attacks.ead import ead
 from cwjax.attacks.fgsm import fgsm
@@ -57,11 +56,7 @@ def foolbox(name: str, epsilon: float | None = None, **settings) -> Callable[...
 
 def adv_lib(name: str, **settings) -> Callable[..., Any]:
     def attack(net, images, labels, targets, steps):
-        for absent in ("torchvision", "torchvision.utils", "visdom"):  # it imports these, and needs none of them here
-            sys.modules.setdefault(absent, MagicMock())
-        import adv_lib.attacks
-
-        return getattr(adv_lib.attacks, name)(net, images, labels, steps=steps, **settings)
+        return getattr(attacks_of("adv_lib"), name)(net, images, labels, steps=steps, **settings)
 
     return attack
 
@@ -81,16 +76,9 @@ def torchattacks(name: str, *, targeted: bool = False, **settings) -> Callable[.
 def art_saliency(net, images, labels, targets, steps):
     import torch
     from art.attacks.evasion import SaliencyMapMethod
-    from art.estimators.classification import PyTorchClassifier
 
-    classifier = PyTorchClassifier(
-        torch.nn.Sequential(net, torch.nn.Softmax(1)),
-        torch.nn.NLLLoss(),
-        tuple(images.shape[1:]),
-        10,
-        clip_values=(0, 1),
-        device_type="cpu",
-    )
+    softmax = torch.nn.Sequential(net, torch.nn.Softmax(1))
+    classifier = art_classifier(softmax, torch.nn.NLLLoss(), images, 10)
     attack = SaliencyMapMethod(classifier, theta=1.0, gamma=1.0, batch_size=len(images), verbose=False)
     return attack.generate(images.numpy(), torch.nn.functional.one_hot(targets, 10).numpy())
 

@@ -14,10 +14,8 @@ is the median of ours over theirs. Rounding alone parts sparse attacks, and APGD
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
 import dataclasses
 import operator
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
-from unittest.mock import MagicMock
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +24,7 @@ import tyro
 
 import cwjax as cw
 from benchmarks import peers
+from benchmarks.libraries import attacks_of
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd
 from cwjax.attacks.ddn import ddn
@@ -55,13 +54,10 @@ class Rival(NamedTuple):
 
 def adv_lib(name: str, **settings) -> Callable[..., Any]:
     def attack(net, images, labels):
-        for absent in ("torchvision", "torchvision.utils", "visdom"):  # it imports these, and needs none of them here
-            sys.modules.setdefault(absent, MagicMock())
-        import adv_lib.attacks
         import torch
 
         torch.manual_seed(0)
-        return operator.attrgetter(name)(adv_lib.attacks)(net, images, labels, **settings)
+        return operator.attrgetter(name)(attacks_of("adv_lib"))(net, images, labels, **settings)
 
     return attack
 
