@@ -15,7 +15,9 @@ import torch
 
 import cwjax as cw
 from cwjax.canonical import canonical
+from cwjax.confidence import handicapped
 from cwjax.lab.contestants import Task
+from cwjax.objectives import margin
 
 ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}  # as numpy and torch name the norms
 
@@ -59,10 +61,11 @@ class Bridge(torch.nn.Module):
         paid, count, pull = self._pay(self.forwards, owner), len(images), None
         logits = np.zeros((count, self.task.classes), np.float32)
         if paid.any():
-            padded = jnp.asarray(_padded(images))
-            told, pull = _begin(self._model, padded) if slope else (_logits(self._model, padded), None)
+            goals = jax.tree.map(lambda field: field[_padded(owner)], self.task.goal())
+            asked = self._model, jnp.asarray(_padded(images)), goals, self.task.confidence
+            told, pull = _begin(*asked) if slope else (_logits(*asked), None)
             logits = np.array(told[:count])
-            distance = self._distances(images, logits, owner)
+            distance = self._distances(images, np.asarray(_leads(told, goals)[:count]), owner)
             np.minimum.at(self.queried, owner[paid], distance[paid])
         silent = np.where(self.task.target < 0, self.task.label, (self.task.target + 1) % self.task.classes)[owner]
         logits[~paid] = np.eye(self.task.classes, dtype=np.float32)[silent[~paid]]
@@ -93,16 +96,11 @@ class Bridge(torch.nn.Module):
             return np.arange(len(images))
         return torch.cdist(torch.from_numpy(images.reshape(len(images), -1)), self._flat).argmin(1).numpy()
 
-    def _distances(self, images: np.ndarray, logits: np.ndarray, owner: np.ndarray) -> np.ndarray:
+    def _distances(self, images: np.ndarray, lead: np.ndarray, owner: np.ndarray) -> np.ndarray:
         """How far each image is from the example that it belongs to; inf where it does not meet the goal."""
-        rows, target = np.arange(len(owner)), self.task.target[owner]
-        label = np.where(target < 0, self.task.label[owner], target)
-        others = np.array(logits)
-        others[rows, label] = -np.inf
-        lead = logits[rows, label] - others.max(1)
         delta = (images - self.task.x[owner]).reshape(len(owner), -1).astype(np.float64)
         size = np.linalg.norm(delta, ord=ORDERS[self.task.norm], axis=1)
-        return np.where(np.where(target < 0, -lead, lead) > 0, size, np.inf)
+        return np.where(lead > 0, size, np.inf)
 
 
 class _Through(torch.autograd.Function):
@@ -118,8 +116,13 @@ class _Through(torch.autograd.Function):
         return ctx.pull(up), None
 
 
-_logits = jax.jit(lambda model, x: model.apply(model.params, x))
-_begin = jax.jit(lambda model, x: jax.vjp(lambda x: model.apply(model.params, x), x))  # -> logits, and what goes back
+def _told(model, x, goals, confidence):
+    return handicapped(model.apply(model.params, x), goals, confidence)
+
+
+_logits = jax.jit(_told)
+_begin = jax.jit(lambda model, x, *more: jax.vjp(lambda x: _told(model, x, *more), x))  # -> logits, and what goes back
+_leads = jax.jit(jax.vmap(margin))
 _end = jax.jit(canonical(lambda pull, up: pull(up)[0]))
 
 

@@ -44,6 +44,7 @@ from cwjax.boxes import BOXES, change_of_variables, clipped, projected
 from cwjax.canonical import canonical
 from cwjax.carlini import l0, l1, l2, linf
 from cwjax.checks import validate
+from cwjax.confidence import confident
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
 from cwjax.fast import fast_l2, fast_linf, jittered, mirrored
@@ -126,6 +127,7 @@ __all__ = [
     "chunked",
     "clipped",
     "comparing",
+    "confident",
     "cross_entropy",
     "ddn",
     "deepfool",

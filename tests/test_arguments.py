@@ -83,6 +83,8 @@ CALLS = {
     "cw.best_target(cw.l2(), 1)": "num_classes must be at least 2, got 1",
     "cw.best_of(cw.l2(), 4)": "spread must be of the type cwjax.Spread, got 4",
     "cw.minimised(cw.pgd)": "attack must be of the type cwjax.Attack, got the function pgd",
+    "cw.confident(cw.l2, 1)": "attack must be of the type cwjax.Attack, got the function l2",
+    "cw.confident(cw.l2(), -1)": "confidence must be at least 0, got -1",
     "cw.jittered('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
     "cw.batched('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
     "cw.batched(cw.l2)": "attack must be of the type cwjax.Attack, got the function l2",

@@ -37,6 +37,7 @@ class Task(NamedTuple):
     budget: int  # propagations an example
     classes: int
     seed: int
+    confidence: float = 0.0  # logits by which the goal has to be met
 
     @property
     def targeted(self) -> bool:
@@ -49,7 +50,8 @@ class Task(NamedTuple):
 
     def distance(self, x: np.ndarray) -> np.ndarray:
         """How far each of some images is from its clean one, float64 [B]; inf where it does not meet its goal."""
-        met = np.asarray(successes(cw.in_precision(self.model, "highest"), jnp.asarray(x), self.goal()))
+        model = cw.in_precision(self.model, "highest")
+        met = np.asarray(successes(model, jnp.asarray(x), self.goal(), confidence=self.confidence))
         size = np.asarray(jax.vmap(DISTANCES[self.norm].measure)(jnp.asarray(x) - self.x), np.float64)
         return np.where(met, size, np.inf)
 
@@ -111,7 +113,7 @@ def ours(
     def run(task: Task) -> Outcome:
         steps = task.budget // cost(task.classes)
         check_number(f"what {task.budget} propagations can pay for, in steps,", steps, least=1)
-        attack = make(task.norm, steps, task.classes)
+        attack = cw.confident(make(task.norm, steps, task.classes), task.confidence)
         model, goal = cw.in_precision(task.model, "highest"), task.goal()
         keys = jax.random.split(jax.random.key(task.seed), len(task.x))
         began = time.monotonic()

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 import cwjax as cw
-from cwjax.checks import check_count
+from cwjax.checks import check_count, check_number
 from cwjax.lab import standings, store
 from cwjax.lab.contestants import DISTANCES, Broken, Contestant, Outcome, Task
 from cwjax.lab.data import Dataset
@@ -42,6 +42,7 @@ class Race:
     attacks: tuple[str, ...] = ()  # by name; none: all that can make the norm small
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
     targets: Targets = "untargeted"  # random: a wrong class drawn for each example; next: the class after its own
+    confidence: float = 0.0  # logits by which the goal has to be met; of every attack, see `cwjax.confident`
     examples: int = 50  # the first test images that the model answers rightly
     seed: int = 0  # of the targets drawn, and of the attacks
     again: tuple[str, ...] = ()  # attacks to run once more, though their results are kept
@@ -141,6 +142,7 @@ def _heats(subject, examples, contestants, settings, norm, folder) -> list[stand
             budget=budget,
             classes=len(subject.dataset.classes),
             seed=settings.seed,
+            confidence=settings.confidence,
         )
         heat = standings.Heat(subject.name, norm, budget, examples.source, examples.passed_over, {}, {})
         for name in names:
@@ -165,7 +167,7 @@ def _kept(path: Path, task: Task, contestant: Contestant, again: bool) -> tuple[
         {
             "examples": [store.fingerprint(np.asarray(each)) for each in (task.x, task.label, task.target)],
             "model": [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(task.model.params)],
-            "task": [task.norm, task.budget, task.classes, task.seed],
+            "task": [task.norm, task.budget, task.classes, task.seed, task.confidence],
             "source": _version(contestant.source),
         }
     )
@@ -215,6 +217,7 @@ def _check(subjects, contestants, settings) -> None:
     for budget in settings.budgets:
         check_count("--budgets", budget, least=2)
     check_count("--examples", settings.examples)
+    check_number("--confidence", settings.confidence, least=0)
     check_count("--seed", settings.seed, least=0, most=2**32 - 1)
 
 

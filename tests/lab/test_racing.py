@@ -84,6 +84,14 @@ def test_ours_are_counted_from_outside():
     np.testing.assert_allclose(outcome.curve[:, -1], distance, rtol=1e-5)
 
 
+def test_a_confidence_is_asked_of_every_attack():
+    task, kappa = a_task(budget=80), 0.5
+    plain, asked = (entries.OURS["fast_l2"].run(task._replace(confidence=each)) for each in (0.0, kappa))
+    assert np.isfinite(task._replace(confidence=kappa).distance(asked.x)).all()
+    assert task.distance(asked.x).mean() > task.distance(plain.x).mean()
+    assert np.isinf(task._replace(confidence=kappa).distance(plain.x)).any()
+
+
 def test_an_attack_is_looked_over_once_for_a_norm():
     task, contestant = a_task(), contestants.ours(an_attack, "l2")
     assert len(contestant.run(task).watched) > 0
@@ -236,6 +244,7 @@ def test_global_optimality_takes_several_models(tmp_path):
     [
         (racing.Race(attacks=("nobody",)), "unknown attack 'nobody'"),
         (racing.Race(budgets=()), "number of --budgets"),
+        (racing.Race(confidence=-1.0), "--confidence must be at least 0"),
         (racing.Race(budgets=(1,)), "--budgets must be at least 2"),
         (racing.Race(budgets=(8, 8)), "--budgets takes different ones"),
     ],
@@ -278,6 +287,14 @@ def test_the_bridge_counts_and_remembers():
     np.testing.assert_allclose(slope.numpy(), np.asarray(ours), rtol=1e-4, atol=1e-5)
     assert bridge.forwards.tolist() == bridge.backwards.tolist() == [1, 1, 1]
     assert np.isinf(bridge.queried).all()
+
+    # At a confidence the label stands higher by so much, and the slope is the same.
+    asked = Bridge(a_task(budget=4, confidence=3.0))
+    higher = asked(images)
+    np.testing.assert_allclose(
+        (higher - logits).detach().numpy(), 3.0 * np.eye(CLASSES)[task.label], rtol=1e-5, atol=1e-5
+    )
+    np.testing.assert_allclose(torch.autograd.grad(higher, images, torch.from_numpy(up))[0].numpy(), slope.numpy())
 
     # One image alone is told by what it is near to; and its budget runs out.
     far = bridge.images[2:] + torch.tensor(np.full((1, *SHAPE), 0.01, np.float32))
