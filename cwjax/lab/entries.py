@@ -122,7 +122,8 @@ OURS: dict[str, Contestant] = {
     "cw_l0": ours(_l0, "l0", source=carlini.__name__),
     "ddn": _plain(ddn, "l2"),
     "fmn": _plain(fmn, *_ALL, norm=_norm, distance=DISTANCES.__getitem__, first_step=_first_step, last_step=_last_step),
-    "alma": _plain(alma, "l1", "l2", norm=_norm),
+    "alma": _plain(alma, "l1", "l2", norm=_norm, first_distance={"l1": 0.5, "l2": 0.1}.__getitem__),  # its paper's
+    "alma_fixed_rate": _plain(alma, "l1", "l2", norm=_norm),
     "pdgd": _plain(pdgd, "l2"),
     "pdpgd": _plain(pdpgd, *_ALL, norm=_norm, distance=DISTANCES.__getitem__),
     "sigma_zero": _plain(sigma_zero, "l0"),
