@@ -14,6 +14,15 @@ from tests.lab.conftest import Blobs
 
 ROOT = Path(__file__).parent.parent
 
+# Those that attack a network that is trained on the way share it: so one worker runs them all.
+attacks_a_network = pytest.mark.xdist_group("programs")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The folder of networks that were trained."""
+    return tmp_path_factory.mktemp("models")
+
 
 def blocks(file: Path) -> list[str]:
     """The Python code blocks of a Markdown file."""
@@ -30,12 +39,13 @@ def test_the_readmes_code_runs_as_it_stands(tmp_path, monkeypatch):
     assert namespace["result"].success.all()
 
 
-def test_figure_2_at_a_small_size(tmp_path, monkeypatch):
+@attacks_a_network
+def test_figure_2_at_a_small_size(models, tmp_path, monkeypatch):
     from experiments import figure2_constant
 
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
     arguments = figure2_constant.Arguments(
-        data="blobs", epochs=12, examples=4, steps=60, out=tmp_path / "out", models=tmp_path / "models"
+        data="blobs", epochs=12, examples=4, steps=60, out=tmp_path / "out", models=models
     )
     rows = figure2_constant.main(arguments)
     assert rows[0]["success"] <= rows[-1]["success"]
@@ -44,13 +54,14 @@ def test_figure_2_at_a_small_size(tmp_path, monkeypatch):
     assert "c" in (tmp_path / "out" / "figure2.csv").read_text().splitlines()[0]
 
 
-def test_table_3_at_a_small_size(tmp_path, monkeypatch):
+@attacks_a_network
+def test_table_3_at_a_small_size(models, tmp_path, monkeypatch):
     from experiments import table3_objectives
 
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
     monkeypatch.setattr(cw, "OBJECTIVES", {name: cw.OBJECTIVES[name] for name in ("f6",)})
     arguments = table3_objectives.Arguments(
-        data="blobs", epochs=12, examples=2, steps=60, rounds=4, out=tmp_path / "out", models=tmp_path / "models"
+        data="blobs", epochs=12, examples=2, steps=60, rounds=4, out=tmp_path / "out", models=models
     )
     rows = table3_objectives.main(arguments)
     assert len(rows) == 3 * 3  # boxes, cases
@@ -64,13 +75,14 @@ def test_table_3_at_a_small_size(tmp_path, monkeypatch):
     assert table3_objectives.main(arguments) == rows
 
 
-def test_the_batching_benchmark_at_a_small_size(tmp_path, monkeypatch, capsys):
+@attacks_a_network
+def test_the_batching_benchmark_at_a_small_size(models, monkeypatch, capsys):
     from benchmarks import batching
 
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
     batching.main(
         batching.Arguments(
-            attacks=("linf",), batch=2, singles=1, steps=5, data="blobs", epochs=12, models=tmp_path / "models"
+            attacks=("linf",), batch=2, singles=1, steps=5, data="blobs", epochs=12, models=models
         )
     )
     said = capsys.readouterr().out
@@ -95,13 +107,14 @@ ENGINE = {
 }
 
 
+@attacks_a_network
 @pytest.mark.parametrize("command", ENGINE)
-def test_the_engine_benchmarks_at_a_small_size(command, tmp_path, monkeypatch, capsys):
+def test_the_engine_benchmarks_at_a_small_size(command, models, monkeypatch, capsys):
     from benchmarks import engine
 
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
     numbers, line = ENGINE[command]
-    engine.COMMANDS[command](engine.Subject(data="blobs", epochs=1, models=tmp_path), **numbers)
+    engine.COMMANDS[command](engine.Subject(data="blobs", epochs=12, models=models), **numbers)
     assert line in capsys.readouterr().out
 
 

@@ -25,6 +25,7 @@ PRESETS = {
     "fast_linf": cw.fast_linf,
     "fast_l0": cw.fast_l0,
 }
+pytestmark = pytest.mark.xdist_group("attacking")  # most of them look at one run
 SETTINGS = presets.Settings(steps=60, search_steps=3, initial_c=1.0, learning_rate=0.1)
 
 

@@ -121,9 +121,9 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
 @pytest.mark.optimized
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attacking, "diagnosed", lambda *_, **__: canned())
-    monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=3))
+    monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=2))
     quick = presets.Settings(steps=6, initial_c=10.0, learning_rate=0.1)
-    shrinking = dataclasses.replace(quick, largest_c=20.0)
+    shrinking = dataclasses.replace(quick, steps=3, learning_rate=0.3, largest_c=20.0)
     monkeypatch.setitem(cli.DEMO_ATTACKS, "l2", dataclasses.replace(quick, steps=40, search_steps=2))
     monkeypatch.setitem(cli.DEMO_ATTACKS, "l0", shrinking)
     monkeypatch.setitem(cli.DEMO_ATTACKS, "linf", shrinking)
