@@ -2,7 +2,8 @@
 
 Compiling is most of what the tests cost, and XLA's optimisations are half of that: programs that run for seconds are
 worth them (`@pytest.mark.optimized`), and the small ones of the laws are not. Nor is its newer way to write a fused
-loop, which takes longer than all the rest; so what the tests see of rounding is not always what users see.
+loop, which takes longer than all the rest, nor its splitting of a program among threads, which is for large ones; so
+what the tests see of rounding is not always what users see.
 
 Each of pytest-xdist's workers keeps to a core of its own. XLA's threads would share programs this small among all
 cores, and those of several workers in each other's way spend half of their time on waiting.
@@ -12,11 +13,9 @@ import gc
 import itertools
 import os
 
-if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
-
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false".strip()
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+)
 
 import jax
 import jaxtyping
@@ -26,6 +25,10 @@ from jaxtyping import install_import_hook
 jax.config.update("jax_numpy_rank_promotion", "raise")
 install_import_hook("cwjax", "beartype.beartype")
 jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtures compile
+
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
 gc.set_threshold(100_000)  # tracing makes many objects, and few that are garbage
 

@@ -81,9 +81,7 @@ def test_the_batching_benchmark_at_a_small_size(models, monkeypatch, capsys):
 
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
     batching.main(
-        batching.Arguments(
-            attacks=("linf",), batch=2, singles=1, steps=5, data="blobs", epochs=12, models=models
-        )
+        batching.Arguments(attacks=("linf",), batch=2, singles=1, steps=5, data="blobs", epochs=12, models=models)
     )
     said = capsys.readouterr().out
     assert "| linf | " in said
