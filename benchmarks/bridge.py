@@ -40,6 +40,7 @@ class Bridge(torch.nn.Module):
         self.images = self.out(task.x)  # the clean ones
         self.place = torch.nn.Parameter(torch.zeros(0, device=device))  # what libraries ask for the device
         self._model = cw.in_precision(task.model, "highest")
+        self._goals = jax.tree.map(np.asarray, task.goal())
         self._flat = torch.from_numpy(task.x.reshape(count, -1))
 
     def out(self, x: Any) -> torch.Tensor:
@@ -61,11 +62,11 @@ class Bridge(torch.nn.Module):
         paid, count, pull = self._pay(self.forwards, owner), len(images), None
         logits = np.zeros((count, self.task.classes), np.float32)
         if paid.any():
-            goals = jax.tree.map(lambda field: field[_padded(owner)], self.task.goal())
+            goals = jax.tree.map(lambda field: field[_padded(owner)], self._goals)
             asked = self._model, jnp.asarray(_padded(images)), goals, self.task.confidence
             told, pull = _begin(*asked) if slope else (_logits(*asked), None)
-            logits = np.array(told[:count])
-            distance = self._distances(images, np.asarray(_leads(told, goals)[:count]), owner)
+            logits = np.array(told)[:count]
+            distance = self._distances(images, np.asarray(_leads(told, goals))[:count], owner)
             np.minimum.at(self.queried, owner[paid], distance[paid])
         silent = np.where(self.task.target < 0, self.task.label, (self.task.target + 1) % self.task.classes)[owner]
         logits[~paid] = np.eye(self.task.classes, dtype=np.float32)[silent[~paid]]

@@ -36,8 +36,6 @@ def attacked(attack, goal):
 @pytest.mark.parametrize("kind", GOALS)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_what_is_found_leads_by_that_much_and_is_farther(name, kind):
-    if (name, kind) == ("deepfool", "targeted"):
-        pytest.skip("DeepFool has no targets")
     goal = GOALS[kind]
     plain, asked = (attacked(cw.confident(ATTACKS[name](), kappa), goal) for kappa in (0.0, KAPPA))
     assert plain.success.all()
