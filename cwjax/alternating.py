@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
+from cwjax.aiming import Waiting, aimed, looks, waiting
 from cwjax.base import Attack, Objective, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_part
@@ -19,7 +20,7 @@ from cwjax.fast import in_rounds, jittered, mirrored
 from cwjax.geometry import TINY, annealed, length, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
-from cwjax.multipliers import Multiplier, multiplier
+from cwjax.multipliers import multiplier
 from cwjax.proximal import proximal_descent
 from cwjax.radii import Radius, Steps, radius, slid
 from cwjax.searches import tracked
@@ -42,9 +43,9 @@ def alternating_l2(
 
     The first round, which is the only one below 170 steps, is within a radius as in `fast_linf` towards a label, where
     the way is long, and under a weight as in `fast_l2` away from one; a probe then tells first whether slopes are to be
-    believed, and where they are not it is a deep round (`_any_of`). The next is a deep one, see `deep`. Towards a label
-    these two start at the clean input; other rounds start across it from the best example. None is told how near that
-    is (benchmarks/fast_log.md).
+    believed: where they are, they tell which class is nearest (`aimed`), and where they are not it is a deep round
+    (`_any_of`). The next is a deep one, see `deep`. Towards a label these two start at the clean input; other rounds
+    start across it from the best example. None is told how near that is (benchmarks/fast_log.md).
 
     Args:
       steps: gradients to spend on an example; may be traced.
@@ -56,9 +57,11 @@ def alternating_l2(
     check_part("optimizer", optimizer, optax.GradientTransformation)
 
     def one_round(steps):
-        rule = _any_of(slid("l2", steps), weighed(optimizer), deep(optimizer, steps, lower, upper))
+        under = aimed(weighed(optimizer), "l2", steps)
+        rule = _any_of(slid("l2", steps), under, deep(optimizer, steps, lower, upper))
         attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
-        return jittered(_afresh(tracked(attack, _knobs(radius(norm="l2", steps=steps), multiplier(steps=steps)))))
+        weight = waiting(multiplier(steps=steps), lambda problem: _PROBING + looks(problem, steps))
+        return jittered(_afresh(tracked(attack, _knobs(radius(norm="l2", steps=steps), weight))))
 
     return in_rounds(one_round, steps, _in_turn)
 
@@ -134,7 +137,7 @@ class KindsMemory(NamedTuple):
 
 
 def _any_of(within: Rule, under: Rule, deep: Rule) -> Rule:
-    """The rule that the problem's tau names.
+    """The rule that the problem's tau names; its aim is that of the rule under a weight, where it is the turn of that.
 
     A round under a weight asks first about a probe, which is farther down the slope than the boundary would be if the
     model were linear. Where half of the loss is left there, as on most digits of a network that was trained to be
@@ -164,12 +167,16 @@ def _any_of(within: Rule, under: Rule, deep: Rule) -> Rule:
         after = asked._replace(rules=tuple(after for _, after in moved))
         return select(probing & (seen.taken < _PROBING), (there, asked), (x, after))
 
-    return Rule(init=init, move=move)
+    def aim(problem, memory):
+        weighted = (problem.tau == _WEIGHT) & ~memory.doubted
+        return select(weighted, under.aim(problem, memory.rules[1]), problem.goal)
+
+    return Rule(init=init, move=move, aim=aim)
 
 
 class Knobs(NamedTuple):
     radius: Radius
-    weight: Multiplier
+    weight: Waiting  # with a `Multiplier`
 
 
 def _knobs(within: Search, under: Search) -> Search:
@@ -184,7 +191,6 @@ def _knobs(within: Search, under: Search) -> Search:
 
     def tell(problem, knob, outcome):
         # `multiplier` looks at loss and slope of the first step only, at which the weight that they are to have is 1.
-        # What is met at the probe turns it too: to be told of the round alone comes no nearer (benchmarks/fast_log.md).
         return Knobs(within.tell(problem, knob.radius, outcome), under.tell(problem, knob.weight, outcome))
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: within.done(knob.radius))

@@ -14,14 +14,16 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import never
+from cwjax.aiming import aimed, looks, waiting
 from cwjax.base import Attack, Box, Candidate, Objective, Search, closer, found, untouched
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number, check_part
 from cwjax.descent import descend
+from cwjax.iterated import iterated
 from cwjax.losses import negative_margin
 from cwjax.multipliers import multiplier
 from cwjax.objectives import logit_margin
-from cwjax.radii import Steps, radius, sliding
+from cwjax.radii import Steps, radius, slid
 from cwjax.searches import searched, tracked
 
 
@@ -58,7 +60,8 @@ def fast_linf(
     *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L-infinity radius at a fixed price: steps along signs within a radius tau that is turned at every
-    step, as the paper's L-infinity attack turns it round by round (section VI-C); see `radius` and `mirrored`.
+    step, as the paper's L-infinity attack turns it round by round (section VI-C); see `radius` and `mirrored`, and
+    `aimed` for the class to go for away from a label.
 
     Args:
       steps: gradients to spend on an example; may be traced.
@@ -68,8 +71,10 @@ def fast_linf(
     """
 
     def one_round(steps):
-        attack = sliding(norm="linf", objective=objective, steps=steps, lower=lower, upper=upper)
-        return jittered(tracked(attack, radius(norm="linf", steps=steps)))
+        rule = aimed(slid("linf", steps), "linf", steps)
+        attack = iterated(rule, objective=objective, distance=distances.linf(), lower=lower, upper=upper, steps=steps)
+        search = waiting(radius(norm="linf", steps=steps), lambda problem: looks(problem, steps))
+        return jittered(tracked(attack, search))
 
     return in_rounds(one_round, steps)
 

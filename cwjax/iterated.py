@@ -10,7 +10,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from cwjax.base import Attack, Candidate, Distance, Evaluation, Model, Objective, Problem, Progress, untouched, wide
+from cwjax.base import (
+    Attack,
+    Candidate,
+    Distance,
+    Evaluation,
+    Goal,
+    Model,
+    Objective,
+    Problem,
+    Progress,
+    untouched,
+    wide,
+)
 from cwjax.boxes import Bound, check_bounds, projected
 from cwjax.checks import check_count, check_part
 from cwjax.descent import Evaluated, advanced
@@ -38,6 +50,7 @@ class Rule(NamedTuple):
     init: Callable[[PRNGKeyArray, Problem], tuple[Float[Array, "*S"], Any]]  # -> (the first point, memory)
     move: Callable[[Problem, Any, Seen], tuple[Float[Array, "*S"], Any]]  # -> (the next point, memory)
     over: Callable[[Problem, Any, Seen], Bool[Array, ""]] = lambda problem, memory, seen: jnp.array(False)
+    aim: Callable[[Problem, Any], Goal] = lambda problem, memory: problem.goal  # of the loss at the next point
 
 
 class IteratedState(NamedTuple):
@@ -85,7 +98,8 @@ def iterated(
         return IteratedState(x=allowed(problem, x), memory=memory, taken=zero, progress=untouched(problem))
 
     def step(model, problem, state):
-        asked = ask(model, problem, state.x, objective=objective, distance=distance)
+        aim = rule.aim(problem, state.memory)
+        asked = ask(model, problem, state.x, objective=objective, distance=distance, aim=aim)
         progress = advanced(state.progress, asked.evaluated, over=state.taken + 1 >= steps)
         seen = asked.seen._replace(taken=state.taken, best=progress.best)
         x, memory = rule.move(problem, state.memory, seen)
@@ -103,12 +117,16 @@ class Asked(NamedTuple):
     evaluated: Evaluated
 
 
-def ask(model: Model, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance) -> Asked:
-    """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss."""
+def ask(
+    model: Model, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance, aim: Goal
+) -> Asked:
+    """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss, which is
+    that of the goal `aim`; what is met is the problem's own goal.
+    """
     clean = problem.x.astype(wide(problem.x))
     image = x.astype(problem.x.dtype)
     logits, pull = jax.vjp(model, image)
-    loss, weights = _with_slope(lambda logits: objective.loss(logits, problem.goal), logits)
+    loss, weights = _with_slope(lambda logits: objective.loss(logits, aim), logits)
     pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]
     slope = jnp.where(problem.mask, pulled.astype(clean.dtype), 0)
 
