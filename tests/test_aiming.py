@@ -22,7 +22,7 @@ def affine(params, x):
     return x @ weights + bias[None]
 
 
-def fan(distances: list[float], likely: list[float]) -> tuple[cw.Model, np.ndarray]:
+def fan(distances: list[float], likely: list[float]) -> cw.Model:
     """Class 0's rivals: their boundaries at these L2 distances from 0, and so far above the least logit there.
 
     The slope of each rival is in two elements of its own, of the same size, so that in L-infinity the distances are
@@ -33,7 +33,7 @@ def fan(distances: list[float], likely: list[float]) -> tuple[cw.Model, np.ndarr
     for place, (gap, distance) in enumerate(zip(gaps, distances, strict=True)):
         weights[2 * place : 2 * place + 2, place + 1] = gap / distance / np.sqrt(2)
     bias = np.concatenate([[0.0], -gaps])
-    return cw.bind(affine, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32))), weights
+    return cw.bind(affine, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)))
 
 
 def found(attack: cw.Attack, model: cw.Model, goal: cw.Goal = AWAY) -> cw.Result:
@@ -46,7 +46,7 @@ def found(attack: cw.Attack, model: cw.Model, goal: cw.Goal = AWAY) -> cw.Result
 def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
     distances = [1.0, 1.1, 1.2, 1.3]
     distances[nearest] = 0.5
-    model, _ = fan(distances, likely=[4.0, 3.0, 2.0, 1.0])
+    model = fan(distances, likely=[4.0, 3.0, 2.0, 1.0])
     result = found(ATTACKS[norm](steps=100, lower=-9.0, upper=9.0), model)
     np.testing.assert_allclose(result.distance, 0.5 / (np.sqrt(2) if norm == "linf" else 1), rtol=2e-2)
     assert model.apply(model.params, result.x).argmax() == 1 + nearest
@@ -55,7 +55,7 @@ def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
 
 
 def test_without_a_look_at_classes_it_is_not():
-    model, _ = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
+    model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
     for attack in (cw.fast_l2(steps=100, box=cw.projected(-9, 9)), cw.alternating_l2(steps=49, lower=-9, upper=9)):
         assert found(attack, model).distance > 0.7
 
@@ -70,7 +70,7 @@ def walked(goal: cw.Goal, likely: list[float], distances: list[float], count: in
 
     rule = aiming.aimed(Rule(init=lambda key, problem: (problem.start, ()), move=move), "l2", steps)
     parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": -9.0, "upper": 9.0}
-    attack, (model, _) = iterated(rule, **parts, steps=steps), fan(distances, likely)
+    attack, model = iterated(rule, **parts, steps=steps), fan(distances, likely)
     problem = problem_of(jnp.zeros(SIZE), goal)._replace(start=jnp.full(SIZE, start))
     state, aims, moved = attack.init(jax.random.key(0), problem), [], []
     for _ in range(count):
