@@ -22,7 +22,7 @@ _CLASSES = 5  # that are looked at: the likeliest
 _LEAST = 50  # steps of a round; a shorter one has none to spare
 
 
-class Temper(NamedTuple):
+class Preference(NamedTuple):
     """When another class is preferred to the likeliest."""
 
     dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
@@ -30,9 +30,9 @@ class Temper(NamedTuple):
     until: float  # the share of the steps after which the loss is that of whichever class is likeliest
 
 
-TEMPERS: Mapping[str, Temper] = {
-    "l2": Temper(dual=length, clearly=0.95, until=1.0),
-    "linf": Temper(dual=distances.l1().measure, clearly=0.9, until=0.3),
+PREFERENCES: Mapping[str, Preference] = {
+    "l2": Preference(dual=length, clearly=0.95, until=1.0),
+    "linf": Preference(dual=distances.l1().measure, clearly=0.9, until=0.3),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md)."""
 
@@ -60,8 +60,8 @@ def aimed(rule: Rule, norm: str, steps: Steps) -> Rule:
     Raises:
       ValueError: an unknown norm.
     """
-    check_norm(norm, tuple(TEMPERS))
-    dual, clearly, until = TEMPERS[norm]
+    check_norm(norm, tuple(PREFERENCES))
+    dual, clearly, until = PREFERENCES[norm]
 
     def init(key, problem):
         start, first = rule.init(key, problem)
