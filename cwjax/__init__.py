@@ -10,6 +10,7 @@ An attack is a descent and a search, written for one example; a runner makes the
 
 from cwjax import aborts, boxes, comparing, distances, losses, metrics, objectives, optimizers, searches
 from cwjax.aborts import first_success, never, plateau, within_tau
+from cwjax.aiming import aimed
 from cwjax.alternating import alternating_l2
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
@@ -110,6 +111,7 @@ __all__ = [
     "Trace",
     "Verification",
     "aborts",
+    "aimed",
     "alma",
     "alternating_l2",
     "apgd",

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.base import Goal, Knob, Problem, Search, select
+from cwjax.checks import check_count, check_part
 from cwjax.geometry import TINY, check_norm, length
 from cwjax.iterated import Rule
 from cwjax.radii import Steps
@@ -60,7 +61,9 @@ def aimed(rule: Rule, norm: str, steps: Steps) -> Rule:
     Raises:
       ValueError: an unknown norm.
     """
+    check_part("rule", rule, Rule)
     check_norm(norm, tuple(PREFERENCES))
+    check_count("steps", steps)
     dual, clearly, until = PREFERENCES[norm]
 
     def init(key, problem):
