@@ -54,7 +54,7 @@ def aimed(rule: Rule, norm: str, steps: Steps) -> Rule:
     classes. An example of any class counts.
 
     Args:
-      rule: of an attack whose objective is a margin of logits.
+      rule: of an attack whose objective is a margin of logits; an `aim` of its own is not asked for.
       norm: to be small: "l2" or "linf".
       steps: of the round; with less than 50 there is no look at classes.
 
