@@ -12,12 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax import distances
 from cwjax.base import Goal, Knob, Problem, Search, select
 from cwjax.checks import check_count, check_part
-from cwjax.geometry import TINY, check_norm, length
+from cwjax.geometry import TINY, check_norm
 from cwjax.iterated import Rule
-from cwjax.radii import Steps
+from cwjax.radii import METRICS, Steps
 
 _CLASSES = 5  # that are looked at: the likeliest
 _LEAST = 50  # steps of a round; a shorter one has none to spare
@@ -26,14 +25,13 @@ _LEAST = 50  # steps of a round; a shorter one has none to spare
 class Preference(NamedTuple):
     """When another class is preferred to the likeliest."""
 
-    dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
     clearly: float  # its distance is to be less than this share of the likeliest's, for slopes only promise it
     until: float  # the share of the steps after which the loss is that of whichever class is likeliest
 
 
 PREFERENCES: Mapping[str, Preference] = {
-    "l2": Preference(dual=length, clearly=0.95, until=1.0),
-    "linf": Preference(dual=distances.l1().measure, clearly=0.9, until=0.3),
+    "l2": Preference(clearly=0.95, until=1.0),
+    "linf": Preference(clearly=0.9, until=0.3),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md)."""
 
@@ -64,7 +62,8 @@ def aimed(rule: Rule, norm: str, steps: Steps) -> Rule:
     check_part("rule", rule, Rule)
     check_norm(norm, tuple(PREFERENCES))
     check_count("steps", steps)
-    dual, clearly, until = PREFERENCES[norm]
+    clearly, until = PREFERENCES[norm]
+    dual = METRICS[norm].dual
 
     def init(key, problem):
         start, first = rule.init(key, problem)

@@ -110,12 +110,3 @@ def test_a_search_that_waits_is_told_of_what_comes_then():
         knob = search.tell(problem, knob, untouched(problem))
         rounds.append(int(knob.knob.rounds))
     assert rounds == [0, 0, 1, 2]
-
-
-def test_an_unknown_norm_is_refused():
-    with pytest.raises(ValueError, match="norm must be one of l2, linf, got 'l7'"):
-        aiming.aimed(
-            Rule(init=lambda key, problem: (problem.start, ()), move=lambda problem, memory, seen: (seen.x, ())),
-            "l7",
-            60,
-        )

@@ -72,6 +72,7 @@ CALLS = {
     "cw.fast_linf(objective=3)": "objective must be of the type cwjax.Objective, got 3",
     "cw.sliding(norm='l1', objective=cw.losses.negative_margin(), steps=9)": "norm must be one of linf, l2, got 'l1'",
     "cw.radius(norm='l0', steps=9)": "norm must be one of linf, l2, got 'l0'",
+    "cw.aimed(cw.Rule(None, None), 'l7', 60)": "norm must be one of l2, linf, got 'l7'",
     "cw.aimed('l2', 'l2', 100)": "rule must be of the type cwjax.Rule, got the text 'l2'",
     "cw.fast_l1(objective='f6')": "objective must be of the type cwjax.Objective, got the text 'f6'",
     "cw.fast_l0(distance='l0')": "distance must be of the type cwjax.Distance, got the text 'l0'",
