@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, Search, found, wide
+from cwjax.base import Attack, Distance, Objective, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated
@@ -15,6 +15,7 @@ from cwjax.iterated import Rule, iterated
 Steps = int | Int[Array, ""]
 _KEPT = 0.3  # the share of what its slope promised that the first step has to take off the loss for it to be believed,
 _FARTHER = 10 / 3  # and how much farther one may look where it does not
+_TRUSTED = 0.5  # the share for which steps go along the slope, or nearly
 
 
 class Metric(NamedTuple):
@@ -22,25 +23,28 @@ class Metric(NamedTuple):
 
     distance: Distance
     dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
-    # (momentum, what is left of the run: 1 at the first step, 0 at the last) -> the direction of a step
-    towards: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]
+    # (momentum, whether the slope is not to be trusted, what is left of the run: 1 at the first step, 0 at the last) ->
+    # the direction of a step
+    towards: Callable[[Float[Array, "*S"], Bool[Array, ""], Float[Array, ""]], Float[Array, "*S"]]
     onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # delta, radius -> delta within it
     rate: tuple[float, float]  # the longest step, in radii: until there is an example, and then
     decay: tuple[float, float]  # of the momentum, likewise
     turn: tuple[float, float]  # by how much the logarithm of the radius changes at the first step and at the last
 
 
-def _flattened(v: Float[Array, "*S"], left: Float[Array, ""]) -> Float[Array, "*S"]:
-    """Along the square roots of the elements at first (`left` = 1), and along the elements themselves in the end."""
+def _flattened(v: Float[Array, "*S"], doubted: Bool[Array, ""], left: Float[Array, ""]) -> Float[Array, "*S"]:
+    """Along powers of the elements: the square roots at first (`left` = 1) where they are doubted, nearly the elements
+    where not, and the elements themselves in the end.
+    """
     sizes = jnp.abs(v) / jnp.maximum(jnp.max(jnp.abs(v)), TINY)
-    return unit(jnp.sign(v) * jnp.maximum(sizes, TINY) ** (1 - left / 2))
+    return unit(jnp.sign(v) * jnp.maximum(sizes, TINY) ** (1 - left * jnp.where(doubted, 0.5, 0.15)))
 
 
 METRICS = {
     "linf": Metric(
         distance=distances.linf(),
         dual=distances.l1().measure,
-        towards=lambda momentum, left: jnp.sign(momentum),
+        towards=lambda momentum, doubted, left: jnp.sign(momentum),
         onto=onto_ball["linf"],
         rate=(0.3, 1.0),
         decay=(0.9, 0.6),
@@ -61,8 +65,27 @@ with much momentum get to the goal where others do not, and long ones with littl
 """
 
 
+class Promise(NamedTuple):
+    """What the slope at the first point says."""
+
+    loss: Float[Array, ""]  # there
+    distance: Float[Array, ""]  # of the boundary, if the model were linear; 1 where it is flat
+
+
+def _promise(loss: Float[Array, ""], slope: Float[Array, ""]) -> Promise:
+    """For a slope of that dual norm."""
+    return Promise(loss=loss, distance=jnp.where(slope > 0, jnp.abs(loss) / jnp.where(slope > 0, slope, 1), 1))
+
+
+def _broken(promise: Promise, share: float, loss: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
+    """Whether a step of that length from the first point took less off the loss than this share of what it promised."""
+    return promise.distance * (promise.loss - loss) < share * promise.loss * distance
+
+
 class SlidingMemory(NamedTuple):
     momentum: Float[Array, "*S"]  # of slopes of L2 norm one
+    promise: Promise
+    doubted: Bool[Array, ""]
 
 
 def sliding(
@@ -91,29 +114,37 @@ def sliding(
 
 
 def slid(norm: str, steps: Steps) -> Rule:
-    """The rule of `sliding`."""
+    """The rule of `sliding`.
+
+    In L2 a step goes along the square roots of the momentum at first, where the first step of a round from the clean
+    input took away less than half of what its slope promised, or where none tells; else nearly along the momentum.
+    """
     check_norm(norm, tuple(METRICS))
     metric = METRICS[norm]
 
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
-        return start, SlidingMemory(momentum=jnp.zeros_like(start))
+        zero = jnp.zeros_like(start, shape=())
+        return start, SlidingMemory(jnp.zeros_like(start), promise=Promise(zero, zero), doubted=jnp.array(True))
 
     def move(problem, memory, seen):
         decay = jnp.where(found(seen.best), metric.decay[1], metric.decay[0])
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
+        promise = select(seen.taken == 0, _promise(seen.loss, metric.dual(seen.slope)), memory.promise)
+        # At the second look nothing has moved yet: the third is after the first step.
+        told = (seen.taken == 2) & (problem.start == problem.x).all()
+        doubted = jnp.where(told, _broken(promise, _TRUSTED, seen.loss, seen.distance), memory.doubted)
         left = annealed(1.0, 0.0, seen.taken, steps)
-        delta = seen.delta - problem.scale * metric.towards(momentum, left)
-        return seen.x - seen.delta + metric.onto(delta, problem.tau), SlidingMemory(momentum=momentum)
+        delta = seen.delta - problem.scale * metric.towards(momentum, doubted, left)
+        return seen.x - seen.delta + metric.onto(delta, problem.tau), SlidingMemory(momentum, promise, doubted)
 
     return Rule(init=init, move=move)
 
 
 class Radius(NamedTuple):
     tau: Float[Array, ""]  # the radius; 0: nothing is known
-    promised: Float[Array, ""]  # by the first slope
-    loss: Float[Array, ""]  # the first
+    promise: Promise  # its distance longer, where it was broken
     best: Float[Array, ""]  # the least distance of an example; inf: none is known
     taken: Int[Array, ""]  # int32: steps
 
@@ -142,8 +173,8 @@ def radius(*, norm: str, steps: Steps) -> Search:
 
     def init(problem):
         best = jnp.where(problem.scale > 0, problem.scale, jnp.inf)
-        unknown = {"promised": jnp.zeros_like(best), "loss": jnp.zeros_like(best)}
-        return Radius(tau=problem.scale, best=best, taken=jnp.zeros((), jnp.int32), **unknown)
+        unknown = Promise(loss=jnp.zeros_like(best), distance=jnp.zeros_like(best))
+        return Radius(tau=problem.scale, promise=unknown, best=best, taken=jnp.zeros((), jnp.int32))
 
     def ask(problem, knob):
         rate = jnp.where(jnp.isfinite(knob.best), metric.rate[1], metric.rate[0])
@@ -154,18 +185,16 @@ def radius(*, norm: str, steps: Steps) -> Search:
         seen = outcome.last
         best = jnp.minimum(knob.best, outcome.best.distance)
         first = knob.tau == 0
-        loss = jnp.where(first, seen.loss, knob.loss).astype(knob.loss.dtype)
-        slope = metric.dual(seen.gradient)
-        linear = jnp.where(slope > 0, jnp.abs(seen.loss) / jnp.where(slope > 0, slope, 1), 1)
+        promise = select(first, _promise(seen.loss, metric.dual(seen.gradient)), knob.promise)
         # At the second look nothing has moved yet: the third is after the first step.
-        less = knob.promised * (loss - seen.loss) < _KEPT * loss * seen.distance
-        promised = jnp.where(first, linear, knob.promised * jnp.where((knob.taken == 2) & less, _FARTHER, 1))
-        sought = lengthened(knob.tau, problem.c * promised, knob.taken, steps)
+        farther = (knob.taken == 2) & _broken(promise, _KEPT, seen.loss, seen.distance)
+        promise = promise._replace(distance=promise.distance * jnp.where(farther, _FARTHER, 1))
+        sought = lengthened(knob.tau, problem.c * promise.distance, knob.taken, steps)
 
         r = annealed(large, small, knob.taken, steps)
         shorter = jnp.minimum(knob.tau, best) * jnp.exp(-r)
         longer = jnp.where(jnp.isfinite(best), jnp.minimum(knob.tau * jnp.exp(r), best), sought)
-        tau = jnp.where(first, linear, jnp.where(seen.met, shorter, longer))
-        return Radius(tau=tau, promised=promised, loss=loss, best=best, taken=knob.taken + 1)
+        tau = jnp.where(first, promise.distance, jnp.where(seen.met, shorter, longer))
+        return Radius(tau=tau, promise=promise, best=best, taken=knob.taken + 1)
 
     return Search(init=init, ask=ask, tell=tell, done=lambda knob: jnp.array(False))

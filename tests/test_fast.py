@@ -12,7 +12,7 @@ from cwjax import alternating, radii, sparse
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.fast import rounds_of
-from cwjax.iterated import iterated
+from cwjax.iterated import Seen, iterated
 from tests import golden_net, problems
 
 SIZE, CLASSES = 12, 4
@@ -253,6 +253,38 @@ def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(
     assert (np.diff(lengths) >= 0).all()
     assert max(lengths[:12]) <= 3 * c
     assert min(times / 2, 1.1**39) < lengths[-1] <= 1.01 * times * c
+
+
+@pytest.mark.parametrize(("left", "power"), [(0.4, 0.85), (0.6, 0.5)])  # of the loss after a step that was to take all
+def test_in_l2_steps_go_along_the_roots_of_a_slope_that_does_not_keep_its_promise(left, power):
+    rule = radii.slid("l2", 10_000)
+    goal = cw.Goal(jnp.int32(1), jnp.float32(1))
+    problem = problem_of(X[0], goal)._replace(tau=jnp.float32(1), scale=jnp.float32(1))
+    slope = jnp.linspace(-1, 2, SIZE)
+
+    def direction(problem):
+        x, memory = rule.init(KEYS[0], problem)
+        for taken in range(3):
+            loss, distance = (1, 0) if taken < 2 else (left, 1 / jnp.linalg.norm(slope))
+            zero = jnp.zeros_like(X[0])
+            told = {
+                "x": X[0],
+                "delta": zero,
+                "slope": slope,
+                "loss": jnp.float32(loss),
+                "distance": jnp.float32(distance),
+            }
+            seen = Seen(**told, logits=zero, met=jnp.array(False), taken=jnp.int32(taken), best=untouched(problem).best)
+            x, memory = rule.move(problem, memory, seen)
+        return x - X[0]
+
+    def along(power):
+        powers = jnp.sign(slope) * jnp.abs(slope) ** power
+        return -powers / jnp.linalg.norm(powers)
+
+    np.testing.assert_allclose(direction(problem), along(power), atol=1e-5)
+    # A round that begins elsewhere has nothing to go by.
+    np.testing.assert_allclose(direction(problem._replace(start=X[1])), along(0.5), atol=1e-5)
 
 
 @pytest.mark.parametrize(("bend", "doubted"), [(0.0, False), (0.9, True)])
