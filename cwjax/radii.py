@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, Search, found, select, wide
+from cwjax.base import Attack, Distance, Goal, Objective, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated
@@ -16,6 +16,13 @@ Steps = int | Int[Array, ""]
 _KEPT = 0.3  # the share of what its slope promised that the first step has to take off the loss for it to be believed,
 _FARTHER = 10 / 3  # and how much farther one may look where it does not
 _TRUSTED = 0.5  # the share for which steps go along the slope, or nearly
+
+
+class Pace(NamedTuple):
+    """Of the steps."""
+
+    rate: float  # the longest one, in radii
+    decay: float  # of the momentum
 
 
 class Metric(NamedTuple):
@@ -27,8 +34,9 @@ class Metric(NamedTuple):
     # the direction of a step
     towards: Callable[[Float[Array, "*S"], Bool[Array, ""], Float[Array, ""]], Float[Array, "*S"]]
     onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # delta, radius -> delta within it
-    rate: tuple[float, float]  # the longest step, in radii: until there is an example, and then
-    decay: tuple[float, float]  # of the momentum, likewise
+    seeking: Pace  # until there is an example
+    towards_label: Pace  # and then
+    from_label: Pace
     turn: tuple[float, float]  # by how much the logarithm of the radius changes at the first step and at the last
 
 
@@ -46,8 +54,9 @@ METRICS = {
         dual=distances.l1().measure,
         towards=lambda momentum, doubted, left: jnp.sign(momentum),
         onto=onto_ball["linf"],
-        rate=(0.3, 1.0),
-        decay=(0.9, 0.6),
+        seeking=Pace(rate=0.3, decay=0.9),
+        towards_label=Pace(rate=1.0, decay=0.6),
+        from_label=Pace(rate=1.5, decay=0.2),
         turn=(0.1, 0.001),
     ),
     "l2": Metric(
@@ -55,14 +64,23 @@ METRICS = {
         dual=distances.l2().measure,
         towards=_flattened,
         onto=onto_sphere,  # also from inside, as FMN does
-        rate=(0.5, 1.0),
-        decay=(0.9, 0.5),
+        seeking=Pace(rate=0.5, decay=0.9),
+        towards_label=Pace(rate=1.0, decay=0.5),
+        from_label=Pace(rate=1.0, decay=0.5),
         turn=(0.1, 0.001),
     ),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps
-with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary.
+with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary: with
+next to none away from a label, but towards one the loss has a kink wherever the likeliest other class changes, and it
+takes a mean of slopes to go along that.
 """
+
+
+def _pace(metric: Metric, goal: Goal, known: Bool[Array, ""]) -> Pace:
+    """What the steps are like, once an example is known or not."""
+    following = select(goal.sign > 0, metric.towards_label, metric.from_label)
+    return select(known, following, metric.seeking)
 
 
 class Promise(NamedTuple):
@@ -97,7 +115,8 @@ def sliding(
     upper: Bound = 1.0,
 ) -> Attack:
     """Steps of length `problem.scale` down the momentum of normalised slopes, each projected onto the ball of radius
-    `problem.tau` around the clean input, and into the box.
+    `problem.tau` around the clean input, and into the box. Of tau 0 the radius is the one that the slope promises, and
+    the length of a step is in radii.
 
     Args:
       norm: "linf" or "l2", the ball's.
@@ -129,15 +148,17 @@ def slid(norm: str, steps: Steps) -> Rule:
         return start, SlidingMemory(jnp.zeros_like(start), promise=Promise(zero, zero), doubted=jnp.array(True))
 
     def move(problem, memory, seen):
-        decay = jnp.where(found(seen.best), metric.decay[1], metric.decay[0])
+        decay = _pace(metric, problem.goal, found(seen.best)).decay
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
         promise = select(seen.taken == 0, _promise(seen.loss, metric.dual(seen.slope)), memory.promise)
-        # At the second look nothing has moved yet: the third is after the first step.
-        told = (seen.taken == 2) & (problem.start == problem.x).all()
+        told = (seen.taken == 1) & (problem.start == problem.x).all()
         doubted = jnp.where(told, _broken(promise, _TRUSTED, seen.loss, seen.distance), memory.doubted)
         left = annealed(1.0, 0.0, seen.taken, steps)
-        delta = seen.delta - problem.scale * metric.towards(momentum, doubted, left)
-        return seen.x - seen.delta + metric.onto(delta, problem.tau), SlidingMemory(momentum, promise, doubted)
+        unknown = problem.tau == 0
+        tau = jnp.where(unknown, promise.distance, problem.tau)
+        size = problem.scale * jnp.where(unknown, tau, 1)
+        delta = seen.delta - size * metric.towards(momentum, doubted, left)
+        return seen.x - seen.delta + metric.onto(delta, tau), SlidingMemory(momentum, promise, doubted)
 
     return Rule(init=init, move=move)
 
@@ -155,7 +176,7 @@ def radius(*, norm: str, steps: Steps) -> Search:
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
     never exceeds the best distance. r and the step over tau fall along a cosine.
 
-    A problem of scale 0 is one about which nothing is known. The first step then only looks, and tau becomes the
+    A problem of scale 0 is one about which nothing is known. tau is then 0 at the first step, and after it the
     distance to the boundary of the linearised problem: the margin over the dual norm of its slope. Until an example is
     found tau grows (`lengthened`), for a problem of weight c up to c times as far, and farther where the first step
     took away less than a third of what its slope promised. A problem of another scale has an example at that distance.
@@ -177,17 +198,16 @@ def radius(*, norm: str, steps: Steps) -> Search:
         return Radius(tau=problem.scale, promise=unknown, best=best, taken=jnp.zeros((), jnp.int32))
 
     def ask(problem, knob):
-        rate = jnp.where(jnp.isfinite(knob.best), metric.rate[1], metric.rate[0])
+        rate = _pace(metric, problem.goal, jnp.isfinite(knob.best)).rate
         step = rate * annealed(1.0, 0.01, knob.taken, steps)
-        return problem._replace(tau=knob.tau, scale=step * knob.tau)
+        return problem._replace(tau=knob.tau, scale=step * jnp.where(knob.tau == 0, 1, knob.tau))
 
     def tell(problem, knob, outcome):
         seen = outcome.last
         best = jnp.minimum(knob.best, outcome.best.distance)
         first = knob.tau == 0
         promise = select(first, _promise(seen.loss, metric.dual(seen.gradient)), knob.promise)
-        # At the second look nothing has moved yet: the third is after the first step.
-        farther = (knob.taken == 2) & _broken(promise, _KEPT, seen.loss, seen.distance)
+        farther = (knob.taken == 1) & _broken(promise, _KEPT, seen.loss, seen.distance)
         promise = promise._replace(distance=promise.distance * jnp.where(farther, _FARTHER, 1))
         sought = lengthened(knob.tau, problem.c * promise.distance, knob.taken, steps)
 
