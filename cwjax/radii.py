@@ -114,9 +114,8 @@ def sliding(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """Steps of length `problem.scale` down the momentum of normalised slopes, each projected onto the ball of radius
-    `problem.tau` around the clean input, and into the box. Of tau 0 the radius is the one that the slope promises, and
-    the length of a step is in radii.
+    """Steps of `problem.scale` radii down the momentum of normalised slopes, each projected onto the ball of radius
+    `problem.tau` around the clean input, and into the box. A tau of 0 stands for the one that the first slope promises.
 
     Args:
       norm: "linf" or "l2", the ball's.
@@ -154,10 +153,8 @@ def slid(norm: str, steps: Steps) -> Rule:
         told = (seen.taken == 1) & (problem.start == problem.x).all()
         doubted = jnp.where(told, _broken(promise, _TRUSTED, seen.loss, seen.distance), memory.doubted)
         left = annealed(1.0, 0.0, seen.taken, steps)
-        unknown = problem.tau == 0
-        tau = jnp.where(unknown, promise.distance, problem.tau)
-        size = problem.scale * jnp.where(unknown, tau, 1)
-        delta = seen.delta - size * metric.towards(momentum, doubted, left)
+        tau = jnp.where(problem.tau == 0, promise.distance, problem.tau)
+        delta = seen.delta - problem.scale * tau * metric.towards(momentum, doubted, left)
         return seen.x - seen.delta + metric.onto(delta, tau), SlidingMemory(momentum, promise, doubted)
 
     return Rule(init=init, move=move)
@@ -171,10 +168,10 @@ class Radius(NamedTuple):
 
 
 def radius(*, norm: str, steps: Steps) -> Search:
-    """For `tracked`, around `sliding`: the radius tau, and a step in proportion to it.
+    """For `tracked`, around `sliding`: the radius tau, and the length of a step in radii.
 
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
-    never exceeds the best distance. r and the step over tau fall along a cosine.
+    never exceeds the best distance. r and the length of a step fall along a cosine.
 
     A problem of scale 0 is one about which nothing is known. tau is then 0 at the first step, and after it the
     distance to the boundary of the linearised problem: the margin over the dual norm of its slope. Until an example is
@@ -199,8 +196,7 @@ def radius(*, norm: str, steps: Steps) -> Search:
 
     def ask(problem, knob):
         rate = _pace(metric, problem.goal, jnp.isfinite(knob.best)).rate
-        step = rate * annealed(1.0, 0.01, knob.taken, steps)
-        return problem._replace(tau=knob.tau, scale=step * jnp.where(knob.tau == 0, 1, knob.tau))
+        return problem._replace(tau=knob.tau, scale=rate * annealed(1.0, 0.01, knob.taken, steps))
 
     def tell(problem, knob, outcome):
         seen = outcome.last
