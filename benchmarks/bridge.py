@@ -1,12 +1,13 @@
 """A model of ours as a PyTorch module, for other libraries to attack: the same weights, by the same program.
 
-The module counts the images that pass through it, each way, and holds whoever calls it to a budget; and it remembers
-the nearest adversarial example that it was ever asked about, which is not always the one that comes back.
+Images, logits and slopes go from one library to the other over DLPack, on whichever device they are. The module counts
+the images that pass through it, each way, and holds whoever calls it to a budget; and it remembers the nearest
+adversarial example that it was ever asked about, which is not always the one that comes back.
 """
 
 # pyright: reportMissingImports=false, reportPrivateImportUsage=false
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,8 @@ import torch
 import cwjax as cw
 from cwjax.canonical import canonical
 from cwjax.confidence import handicapped
-from cwjax.lab.contestants import Task
+from cwjax.lab.contestants import DISTANCES, Task
 from cwjax.objectives import margin
-
-ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}  # as numpy and torch name the norms
 
 
 class Bridge(torch.nn.Module):
@@ -32,24 +31,20 @@ class Bridge(torch.nn.Module):
     its target, and with a slope of zero. No such answer counts as anything.
     """
 
-    def __init__(self, task: Task, device: str = "cpu"):
+    def __init__(self, task: Task):
         super().__init__()
-        self.task, self.device, count = task, device, len(task.x)
+        self.task, count = task, len(task.x)
         self.forwards, self.backwards, self.refused = np.zeros((3, count), np.int64)
         self.queried = np.full(count, np.inf)  # the distance of the nearest query that met the goal
-        self.images = self.out(task.x)  # the clean ones
-        self.place = torch.nn.Parameter(torch.zeros(0, device=device))  # what libraries ask for the device
-        self._model = cw.in_precision(task.model, "highest")
-        self._goals = jax.tree.map(np.asarray, task.goal())
-        self._flat = torch.from_numpy(task.x.reshape(count, -1))
-
-    def out(self, x: Any) -> torch.Tensor:
-        """Images as PyTorch has them: channels first."""
-        return _channels(torch.from_numpy(np.array(x, np.float32)), -1, 1).contiguous().to(self.device)
+        self.device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+        self.images = _channels(torch.from_numpy(task.x), -1, 1).contiguous().to(self.device)  # the clean ones
+        self.place = torch.nn.Parameter(torch.zeros(0, device=self.device))  # what libraries ask for the device
+        model, goals = cw.in_precision(task.model, "highest"), jax.tree.map(jnp.asarray, task.goal())
+        self._asked = model, _to_jax(self.images.clone()), goals, task.confidence
 
     def back(self, x: torch.Tensor) -> np.ndarray:
-        """The inverse of `out`."""
-        return np.ascontiguousarray(_channels(x.detach(), 1, -1).cpu().numpy())
+        """Images as the task has them: channels last."""
+        return np.ascontiguousarray(_channels(x.detach().float(), 1, -1).cpu().numpy())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits [N, K]."""
@@ -57,29 +52,29 @@ class Bridge(torch.nn.Module):
 
     def answer(self, x: torch.Tensor, *, slope: bool) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
         """The logits; and, if asked for, the function that takes a slope in them back to the images."""
-        images = self.back(x)
-        owner = self._owner(images)
-        paid, count, pull = self._pay(self.forwards, owner), len(images), None
-        logits = np.zeros((count, self.task.classes), np.float32)
-        if paid.any():
-            goals = jax.tree.map(lambda field: field[_padded(owner)], self._goals)
-            asked = self._model, jnp.asarray(_padded(images)), goals, self.task.confidence
-            told, pull = _begin(*asked) if slope else (_logits(*asked), None)
-            logits = np.array(told)[:count]
-            distance = self._distances(images, np.asarray(_leads(told, goals))[:count], owner)
-            np.minimum.at(self.queried, owner[paid], distance[paid])
+        count, device = len(x), x.device
+        owner, order = self._owner(x), _order(len(x))
+        paid, pull = self._pay(self.forwards, owner), None
         silent = np.where(self.task.target < 0, self.task.label, (self.task.target + 1) % self.task.classes)[owner]
-        logits[~paid] = np.eye(self.task.classes, dtype=np.float32)[silent[~paid]]
+        logits = torch.nn.functional.one_hot(torch.from_numpy(silent).long(), self.task.classes).float().to(device)
+        if paid.any():
+            # A tensor that is indexed is a new one, so that nobody writes to what is lent to JAX.
+            asked = _to_jax(x.detach().float()[order]), owner[order], *self._asked
+            told, distance, pull = (_begin if slope else _look)(*asked, norm=self.task.norm)
+            np.minimum.at(self.queried, owner[paid], np.asarray(distance)[:count][paid])
+            within = torch.from_numpy(paid)
+            logits[within] = _to_torch(told, device)[:count][within]
 
         def back(up: torch.Tensor) -> torch.Tensor:
             due = self._pay(self.backwards, owner) & paid
-            slopes = np.zeros(images.shape, np.float32)
+            slopes = torch.zeros_like(x, dtype=torch.float32, memory_format=torch.contiguous_format)
             if due.any():
-                slopes = np.array(_end(pull, jnp.asarray(_padded(up.detach().cpu().numpy())))[:count])
-            slopes[~due] = 0.0
-            return self.out(slopes)
+                within = torch.from_numpy(due)
+                pulled = _end(pull, _to_jax(up.detach().float()[order]))
+                slopes[within] = _to_torch(pulled, device)[:count][within]
+            return slopes
 
-        return torch.from_numpy(logits).to(x.device), back
+        return logits, back
 
     def _pay(self, passes: np.ndarray, owner: np.ndarray) -> np.ndarray:
         """Which of these images are within the budget of their example; it may have several here."""
@@ -92,16 +87,11 @@ class Bridge(torch.nn.Module):
                 self.refused[i] += 1
         return paid
 
-    def _owner(self, images: np.ndarray) -> np.ndarray:
-        if len(images) == len(self.task.x):
-            return np.arange(len(images))
-        return torch.cdist(torch.from_numpy(images.reshape(len(images), -1)), self._flat).argmin(1).numpy()
-
-    def _distances(self, images: np.ndarray, lead: np.ndarray, owner: np.ndarray) -> np.ndarray:
-        """How far each image is from the example that it belongs to; inf where it does not meet the goal."""
-        delta = (images - self.task.x[owner]).reshape(len(owner), -1).astype(np.float64)
-        size = np.linalg.norm(delta, ord=ORDERS[self.task.norm], axis=1)
-        return np.where(lead > 0, size, np.inf)
+    def _owner(self, x: torch.Tensor) -> np.ndarray:
+        if len(x) == len(self.images):
+            return np.arange(len(x))
+        clean = self.images.to(x.device).flatten(1)
+        return torch.cdist(x.detach().float().flatten(1), clean).argmin(1).cpu().numpy()
 
 
 class _Through(torch.autograd.Function):
@@ -117,20 +107,46 @@ class _Through(torch.autograd.Function):
         return ctx.pull(up), None
 
 
-def _told(model, x, goals, confidence):
-    return handicapped(model.apply(model.params, x), goals, confidence)
+def _told(x, asked, norm):
+    """The logits; and the distance of each image from its own, inf where it does not meet its goal."""
+    owner, model, clean, goals, confidence = asked
+    goals = jax.tree.map(lambda field: field[owner], goals)
+    images = jnp.moveaxis(x, 1, -1) if x.ndim == 4 else x
+    logits = handicapped(model.apply(model.params, images), goals, confidence)
+    size = jax.vmap(DISTANCES[norm].measure)(x - clean[owner])
+    return logits, jnp.where(jax.vmap(margin)(logits, goals) > 0, size, jnp.inf)
 
 
-_logits = jax.jit(_told)
-_begin = jax.jit(lambda model, x, *more: jax.vjp(lambda x: _told(model, x, *more), x))  # -> logits, and what goes back
-_leads = jax.jit(jax.vmap(margin))
+@functools.partial(jax.jit, static_argnames="norm")
+def _look(x, *asked, norm):
+    return *_told(x, asked, norm), None
+
+
+@functools.partial(jax.jit, static_argnames="norm")
+def _begin(x, *asked, norm):
+    logits, pull, distance = jax.vjp(lambda x: _told(x, asked, norm), x, has_aux=True)
+    return logits, distance, pull
+
+
 _end = jax.jit(canonical(lambda pull, up: pull(up)[0]))
 
 
-def _padded(rows: np.ndarray) -> np.ndarray:
-    """The rows, and the first one again until they are a power of two: so programs are few."""
-    whole = 1 << (len(rows) - 1).bit_length()
-    return np.concatenate([rows, np.repeat(rows[:1], whole - len(rows), 0)])
+def _to_jax(x: torch.Tensor) -> jax.Array:
+    """The tensor where JAX computes: itself if it is there already, and then nobody may write to it."""
+    return jax.device_put(jax.dlpack.from_dlpack(x.contiguous()), jax.devices()[0])
+
+
+def _to_torch(x: jax.Array, device: torch.device) -> torch.Tensor:
+    """The array on a device: itself if it is there already, and then nobody may write to it."""
+    there = jax.devices("cpu" if device.type == "cpu" else None)[0]
+    return torch.from_dlpack(jax.device_put(x, there)).to(device)
+
+
+def _order(count: int) -> np.ndarray:
+    """The places of so many rows, and the first one again until they are a power of two: so programs are few."""
+    places = np.zeros(1 << (count - 1).bit_length(), np.int64)
+    places[:count] = np.arange(count)
+    return places
 
 
 def _channels(x: torch.Tensor, here: int, there: int) -> torch.Tensor:

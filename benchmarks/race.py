@@ -34,6 +34,7 @@ LIBRARIES = {  # module -> package
     "torchattacks": "torchattacks",
     "art": "adversarial-robustness-toolbox",
 }
+_ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}  # as they name the norms
 _RADIUS = {"l1": 20.0, "l2": 2.0, "linf": 0.2}  # the first of the search; the farthest is twice as far
 
 
@@ -43,13 +44,13 @@ def foreign(module: str, call: Call, *norms: str, targeted: bool = True) -> Cont
     def run(task: Task) -> Outcome:
         import torch
 
-        from benchmarks.bridge import ORDERS, Bridge
+        from benchmarks.bridge import Bridge
 
         torch.set_num_threads(1)  # the network runs by JAX, and the rest is too little to share
         torch.manual_seed(task.seed)
         bridge = Bridge(task)
-        labels = torch.from_numpy((task.target if task.targeted else task.label).astype(np.int64))
-        told = {"norm": ORDERS[task.norm], "targeted": task.targeted, "budget": task.budget, "classes": task.classes}
+        labels = torch.from_numpy((task.target if task.targeted else task.label).astype(np.int64)).to(bridge.device)
+        told = {"norm": _ORDERS[task.norm], "targeted": task.targeted, "budget": task.budget, "classes": task.classes}
         with compiling.timed() as compiled, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they deprecate is no concern of ours
             attacks_of(module)
@@ -124,7 +125,7 @@ def _foolbox(make: Callable[[Any, int, int], Any]) -> Call:
         import foolbox as fb
 
         criterion = fb.criteria.TargetedMisclassification if targeted else fb.criteria.Misclassification
-        seen = fb.PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
+        seen = fb.PyTorchModel(model.eval(), bounds=(0, 1), device=model.device)
         return make(fb.attacks, budget, classes).run(seen, x, criterion(labels))
 
     return call
@@ -147,7 +148,8 @@ def _art_l2(model, x, labels, *, norm, targeted, budget, classes):
     # A step is a gradient and a line search, some eighteen propagations; ten rounds of ten steps are its own numbers.
     steps = max(min(budget // 180, 10), 1)
     attack = CarliniL2Method(seen, targeted=targeted, max_iter=steps, batch_size=len(x), verbose=False)
-    return torch.from_numpy(attack.generate(x.numpy(), np.eye(classes, dtype=np.float32)[labels.numpy()]))
+    goals = np.eye(classes, dtype=np.float32)[labels.cpu().numpy()]
+    return torch.from_numpy(attack.generate(x.cpu().numpy(), goals))  # it works on the CPU
 
 
 def _rounds(budget: int, cost: int) -> int:

@@ -304,6 +304,33 @@ def test_the_bridge_counts_and_remembers():
     assert told[-1].tolist() == [np.eye(CLASSES)[task.label[2]].tolist()]
 
 
+def test_the_bridge_lends_nothing_that_others_write_to():
+    """Libraries write to images, logits and slopes in place, and what JAX keeps must not change with them."""
+    torch = pytest.importorskip("torch", reason="the bridge is for PyTorch, which is not installed")
+    from benchmarks.bridge import Bridge
+
+    bridge = Bridge(a_task(budget=100))
+    given = bridge.images.clone()
+
+    def slope(x, spoilt):
+        x = x.clone().requires_grad_(True)
+        logits = bridge(x)
+        up = torch.ones_like(logits)
+        if spoilt:
+            x.data.fill_(0.5)
+            logits.data.fill_(1e6)
+        [slope] = torch.autograd.grad(logits, x, up)
+        told = slope.numpy().copy()
+        slope.fill_(1e6)
+        return told
+
+    expected = slope(given, spoilt=False)
+    assert np.array_equal(slope(given, spoilt=True), expected)
+    strided = torch.stack([given, given], dim=-1)[..., 0]  # every second float
+    assert not strided.is_contiguous()
+    assert np.array_equal(slope(strided.double(), spoilt=True), expected)
+
+
 @pytest.mark.parametrize(
     "name", ["adv-lib.ddn", "foolbox.fmn_l2", "adv-lib.cw_linf", "torchattacks.cw_l2", "art.cw_l2"]
 )
