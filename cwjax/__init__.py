@@ -50,7 +50,7 @@ from cwjax.descent import descend
 from cwjax.distances import DISTANCES
 from cwjax.fast import fast_l2, fast_linf, jittered, mirrored
 from cwjax.goals import targeted, untargeted
-from cwjax.iterated import Rule, Seen, iterated
+from cwjax.iterated import Rule, Seen, iterated, steered
 from cwjax.lattice import Rounding, discretised
 from cwjax.minimising import minimised
 from cwjax.models import Model, bind, normalised
@@ -68,7 +68,7 @@ from cwjax.objectives import (
 )
 from cwjax.optimizers import OPTIMIZERS
 from cwjax.precision import PRECISIONS, Verification, in_precision, verified
-from cwjax.radii import radius, sliding
+from cwjax.radii import radius, slid
 from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
 from cwjax.searches import binary_search, grow_c, searched, tracked
 from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
@@ -188,9 +188,10 @@ __all__ = [
     "shrink_mask",
     "shrink_tau",
     "sigma_zero",
-    "sliding",
+    "slid",
     "smooth_logit_margin",
     "smooth_probability_margin",
+    "steered",
     "streamed",
     "targeted",
     "traced",

@@ -14,12 +14,12 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import never
-from cwjax.aiming import aimed, looks, waiting
+from cwjax.aiming import aimed
 from cwjax.base import Attack, Box, Candidate, Objective, Search, closer, found, untouched
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number, check_part
 from cwjax.descent import descend
-from cwjax.iterated import iterated
+from cwjax.iterated import iterated, steered
 from cwjax.losses import negative_margin
 from cwjax.multipliers import multiplier
 from cwjax.objectives import logit_margin
@@ -71,10 +71,9 @@ def fast_linf(
     """
 
     def one_round(steps):
-        rule = aimed(slid("linf", steps), "linf", steps)
+        rule = aimed(steered(slid("linf", steps), radius(norm="linf", steps=steps)), "linf", steps)
         attack = iterated(rule, objective=objective, distance=distances.linf(), lower=lower, upper=upper, steps=steps)
-        search = waiting(radius(norm="linf", steps=steps), lambda problem: looks(problem, steps))
-        return jittered(tracked(attack, search))
+        return jittered(attack)
 
     return in_rounds(one_round, steps)
 

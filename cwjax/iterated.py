@@ -16,10 +16,13 @@ from cwjax.base import (
     Distance,
     Evaluation,
     Goal,
+    Knob,
     Model,
     Objective,
     Problem,
     Progress,
+    Search,
+    select,
     untouched,
     wide,
 )
@@ -110,6 +113,41 @@ def iterated(
         return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
 
     return Attack(init=init, step=step)
+
+
+class SteeredMemory(NamedTuple):
+    knob: Knob
+    rule: Any
+
+
+def steered(rule: Rule, search: Search) -> Rule:
+    """The rule, with the search's knob turned at every point, before the step from it: `tracked` turns it after that.
+
+    What the model says of a point so counts for the step from there, of the first point too.
+    """
+    check_part("rule", rule, Rule)
+    check_part("search", search, Search)
+
+    def init(key, problem):
+        knob = search.init(problem)
+        start, memory = rule.init(key, search.ask(problem, knob))
+        return start, SteeredMemory(knob, memory)
+
+    def move(problem, memory, seen):
+        last = Evaluation(loss=seen.loss, distance=seen.distance, met=seen.met, gradient=seen.slope)
+        asked = seen.taken + 1
+        outcome = untouched(problem)._replace(best=seen.best, last=last, forwards=asked, backwards=asked)
+        knob = search.tell(problem, memory.knob, outcome)
+        in_force = select(seen.taken == 0, knob, memory.knob)
+        x, after = rule.move(search.ask(problem, in_force), memory.rule, seen)
+        return x, SteeredMemory(knob, after)
+
+    return Rule(
+        init=init,
+        move=move,
+        over=lambda problem, memory, seen: rule.over(problem, memory.rule, seen) | search.done(memory.knob),
+        aim=lambda problem, memory: rule.aim(problem, memory.rule),
+    )
 
 
 class Asked(NamedTuple):

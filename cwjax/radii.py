@@ -1,4 +1,4 @@
-"""Attacks within a radius that is turned at every step: the fast attack in L-infinity, and rounds in L2."""
+"""Within a radius that is turned at every step: what the fast attack in L-infinity and rounds in L2 are made of."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,10 +7,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Goal, Objective, Search, found, select, wide
-from cwjax.boxes import Bound
+from cwjax.base import Distance, Goal, Search, found, select, wide
 from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, unit
-from cwjax.iterated import Rule, iterated
+from cwjax.iterated import Rule
 
 Steps = int | Int[Array, ""]
 _KEPT = 0.3  # the share of what its slope promised that the first step has to take off the loss for it to be believed,
@@ -66,7 +65,7 @@ METRICS = {
         onto=onto_sphere,  # also from inside, as FMN does
         seeking=Pace(rate=0.5, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.5),
-        from_label=Pace(rate=1.0, decay=0.5),
+        from_label=Pace(rate=4.0, decay=0.0),
         turn=(0.1, 0.001),
     ),
 }
@@ -106,33 +105,9 @@ class SlidingMemory(NamedTuple):
     doubted: Bool[Array, ""]
 
 
-def sliding(
-    *,
-    norm: str,
-    objective: Objective,
-    steps: Steps,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
-) -> Attack:
-    """Steps of `problem.scale` radii down the momentum of normalised slopes, each projected onto the ball of radius
-    `problem.tau` around the clean input, and into the box. A tau of 0 stands for the one that the first slope promises.
-
-    Args:
-      norm: "linf" or "l2", the ball's.
-      objective: one without a floor where the goal is met.
-      steps: how many points to ask about; may be traced.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
-
-    Raises:
-      ValueError: an unknown norm.
-    """
-    rule = slid(norm, steps)
-    return iterated(rule, objective=objective, distance=METRICS[norm].distance, lower=lower, upper=upper, steps=steps)
-
-
 def slid(norm: str, steps: Steps) -> Rule:
-    """The rule of `sliding`.
+    """The rule that takes steps of `problem.scale` radii down the momentum of normalised slopes, each projected onto
+    the ball of radius `problem.tau` around the clean input.
 
     In L2 a step goes along the square roots of the momentum at first, where the first step of a round from the clean
     input took away less than half of what its slope promised, or where none tells; else nearly along the momentum.
@@ -153,9 +128,8 @@ def slid(norm: str, steps: Steps) -> Rule:
         told = (seen.taken == 1) & (problem.start == problem.x).all()
         doubted = jnp.where(told, _broken(promise, _TRUSTED, seen.loss, seen.distance), memory.doubted)
         left = annealed(1.0, 0.0, seen.taken, steps)
-        tau = jnp.where(problem.tau == 0, promise.distance, problem.tau)
-        delta = seen.delta - problem.scale * tau * metric.towards(momentum, doubted, left)
-        return seen.x - seen.delta + metric.onto(delta, tau), SlidingMemory(momentum, promise, doubted)
+        delta = seen.delta - problem.scale * problem.tau * metric.towards(momentum, doubted, left)
+        return seen.x - seen.delta + metric.onto(delta, problem.tau), SlidingMemory(momentum, promise, doubted)
 
     return Rule(init=init, move=move)
 
@@ -168,15 +142,15 @@ class Radius(NamedTuple):
 
 
 def radius(*, norm: str, steps: Steps) -> Search:
-    """For `tracked`, around `sliding`: the radius tau, and the length of a step in radii.
+    """For `steered`, around `slid`: the radius tau, and the length of a step in radii.
 
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
     never exceeds the best distance. r and the length of a step fall along a cosine.
 
-    A problem of scale 0 is one about which nothing is known. tau is then 0 at the first step, and after it the
-    distance to the boundary of the linearised problem: the margin over the dual norm of its slope. Until an example is
-    found tau grows (`lengthened`), for a problem of weight c up to c times as far, and farther where the first step
-    took away less than a third of what its slope promised. A problem of another scale has an example at that distance.
+    A problem of scale 0 is one about which nothing is known. tau is then at first the distance to the boundary of the
+    linearised problem: the margin over the dual norm of its slope. Until an example is found it grows (`lengthened`),
+    for a problem of weight c up to c times as far, and farther where the first step took away less than a third of what
+    its slope promised. A problem of another scale has an example at that distance.
 
     Args:
       norm: "linf" or "l2".
