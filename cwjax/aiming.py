@@ -155,11 +155,7 @@ def scout(norm: str, steps: Steps, *, always: bool = False) -> Scout:
         x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
         return after, told, jnp.where(place == classes, probe(known.start, near), x)
 
-    def aim(problem, known):
-        towards = Goal(label=known.aim, sign=jnp.ones_like(problem.goal.sign))
-        return select(known.aim < 0, problem.goal, towards)
-
-    return Scout(init=init, look=look, aim=aim)
+    return Scout(init=init, look=look, aim=lambda problem, known: towards(known.aim, problem.goal))
 
 
 class AimMemory(NamedTuple):
@@ -205,14 +201,19 @@ def _begun_with(known: Scouting, seen: Seen, goal: Goal) -> Scouting:
         start=seen.x,
         met=seen.met,
         distance=seen.distance,
-        likely=_likeliest(seen.logits, goal),
+        likely=likeliest(seen.logits, goal),
         likeliest=view,
         near=view,
     )
 
 
-def _likeliest(logits: Float[Array, "K"], goal: Goal) -> Int[Array, "C"]:
-    """The classes with the largest logits but for the goal's own, largest first; -1 where there are no more."""
+def towards(label: Int[Array, ""], goal: Goal) -> Goal:
+    """The goal to reach that class; the goal that is given where it is -1."""
+    return select(label < 0, goal, Goal(label=label, sign=jnp.ones_like(goal.sign)))
+
+
+def likeliest(logits: Float[Array, "K"], goal: Goal) -> Int[Array, "C"]:
+    """The five classes with the largest logits but for the goal's own, largest first; -1 where there are no more."""
     others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, logits)
     count = min(_CLASSES, logits.size - 1)
     classes = jax.lax.top_k(others, count)[1].astype(jnp.int32)

@@ -1,11 +1,12 @@
 """The fast attacks in L1 and L0: down the loss and the norm by turns, under a weight that is turned at every step."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
+from cwjax.aiming import likeliest, towards
 from cwjax.base import Attack, Box, Distance, Objective, Search, found, select
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_number
@@ -48,7 +49,9 @@ def fast_l0(
     """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count, and longer
     steps in every other round.
 
-    In the last steps of a round then, as the paper's L0 attack has it (section VI-B): of the best example the element
+    Away from a label the careful rounds that begin across the clean input go for the second likeliest class there.
+
+    In the last steps of a round, as the paper's L0 attack has it (section VI-B): of the best example the element
     is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
     example, the element stays for good.
 
@@ -64,7 +67,7 @@ def fast_l0(
 
     def one_round(steps):
         going = (1 - removing) * steps
-        rule = _then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper)
+        rule = _elsewhere(_then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper))
         return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
 
     return in_rounds(one_round, steps, _by_turns)
@@ -79,6 +82,29 @@ def _by_turns(rounds: Steps) -> Search:
         return search.ask(problem, knob)._replace(tau=tau)
 
     return search._replace(ask=ask)
+
+
+class ElsewhereMemory(NamedTuple):
+    chosen: Int[Array, ""]  # int32: the class to go for; -1: whichever is likeliest
+    rule: Any
+
+
+def _elsewhere(rule: Rule) -> Rule:
+    """The rule, for the second likeliest class in a careful round away from a label that begins elsewhere than at the
+    clean input: for the likeliest it comes back to the elements that an earlier round has found.
+    """
+
+    def init(key, problem):
+        start, first = rule.init(key, problem)
+        return start, ElsewhereMemory(jnp.int32(-1), first)
+
+    def move(problem, memory, seen):
+        again = (problem.goal.sign < 0) & (problem.tau == 0) & (problem.start != problem.x).any()
+        second = jnp.where(again, likeliest(seen.logits, problem.goal)[1], -1)
+        x, after = rule.move(problem, memory.rule, seen)
+        return x, ElsewhereMemory(jnp.where(seen.taken == 0, second, memory.chosen), after)
+
+    return Rule(init=init, move=move, aim=lambda problem, memory: towards(memory.chosen, problem.goal))
 
 
 class Removal(NamedTuple):

@@ -166,6 +166,24 @@ def test_kinds_of_rounds_take_turns():
     assert asked_for(sparse._by_turns(3), away, 3) == [0, np.inf, 0]
 
 
+@pytest.mark.parametrize(
+    ("sign", "tau", "begun", "aim"),
+    [(-1, 0.0, 0.1, 1), (-1, 0.0, 0.0, -1), (-1, np.inf, 0.1, -1), (1, 0.0, 0.1, -1)],
+    ids=["again", "first", "bold", "towards a label"],
+)
+def test_a_careful_round_away_from_a_label_that_begins_again_goes_for_the_second_likeliest_class(sign, tau, begun, aim):
+    model = cw.bind(lambda bias, x: 0 * x.sum() + bias[None], jnp.arange(4.0))  # class 3 first, then 2 and 1
+    still = Rule(init=lambda key, problem: (problem.start, ()), move=lambda problem, memory, seen: (seen.x, ()))
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": 0, "upper": 1}
+    attack = iterated(sparse._elsewhere(still), **parts, steps=9)
+    problem = problem_of(X[0], cw.Goal(jnp.int32(3), jnp.float32(sign)))
+    problem = problem._replace(start=X[0] + begun, tau=jnp.float32(tau))
+    state = attack.init(KEYS[0], problem)
+    for _ in range(3):
+        state = attack.step(model, problem, state)
+        assert state.memory.chosen == aim
+
+
 @pytest.mark.parametrize("rate", [1e-3, 1.0])
 def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate):
     model, margin, normal = two_classes()
