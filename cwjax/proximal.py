@@ -123,8 +123,12 @@ class Temper(NamedTuple):
     c: float | Float[Array, ""]  # the first weight of the loss: the larger, the deeper a round goes before it returns
 
 
-_CAREFUL = Temper(first=0.2, last=0.005, c=100.0)
 _BOLD = Temper(first=1.0, last=0.2, c=10.0)
+
+
+def _careful(steps: Number) -> Temper:
+    """Deep; but in less than 60 steps, longer ones, and not so deep that there are too few to come back."""
+    return Temper(first=jnp.clip(12 / steps, 0.2, 0.4), last=0.005, c=jnp.minimum(jnp.exp(steps / 13), 100.0))
 
 
 class DescentMemory(NamedTuple):
@@ -159,7 +163,7 @@ def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound 
 
     def temper(problem):
         bold = jnp.isinf(problem.tau)
-        return Temper(*(jnp.where(bold, *both) for both in zip(_BOLD, _CAREFUL, strict=True)))
+        return Temper(*(jnp.where(bold, *both) for both in zip(_BOLD, _careful(steps), strict=True)))
 
     def init(key, problem):
         del key

@@ -184,21 +184,22 @@ def test_a_careful_round_away_from_a_label_that_begins_again_goes_for_the_second
         assert state.memory.chosen == aim
 
 
+@pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])
 @pytest.mark.parametrize("rate", [1e-3, 1.0])
-def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate):
+def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate, steps, over):
     model, margin, normal = two_classes()
     scaled = cw.bind(lambda params, x: rate * affine(params, x), model.params)
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
-    rule = alternating.deep(optax.adam(1.0), 100, -1.0, 2.0)
+    rule = alternating.deep(optax.adam(1.0), steps, -1.0, 2.0)
     attack = iterated(
         rule,
         objective=cw.losses.negative_margin(),
         distance=cw.distances.l2(),
         lower=-1.0,
         upper=2.0,
-        steps=100,
+        steps=steps,
     )
-    np.testing.assert_allclose(attacked(attack, scaled, goal).distance, margin / np.linalg.norm(normal), rtol=2e-2)
+    np.testing.assert_allclose(attacked(attack, scaled, goal).distance, margin / np.linalg.norm(normal), rtol=over)
 
 
 @pytest.mark.optimized
