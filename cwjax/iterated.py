@@ -121,9 +121,10 @@ class SteeredMemory(NamedTuple):
 
 
 def steered(rule: Rule, search: Search) -> Rule:
-    """The rule, with the search's knob turned at every point, before the step from it: `tracked` turns it after that.
+    """The rule, with the search's knob turned after every step, as `tracked` turns it, and before the first one too.
 
-    What the model says of a point so counts for the step from there, of the first point too.
+    So the first step goes by what the model says of the first point, where that of `tracked` knows nothing yet; and a
+    rule around this one says which points the search is told of.
     """
     check_part("rule", rule, Rule)
     check_part("search", search, Search)
