@@ -144,7 +144,7 @@ def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
     return Attack(init=init, step=attack.step)
 
 
-def rounds_of(steps: Steps) -> Int[Array, ""]:
-    """How many rounds the steps of a fast attack make: √(steps/75), rounded. So 1 of 100, 2 of 150, 4 of 250."""
+def rounds_of(steps: Steps, unit: int = 75) -> Int[Array, ""]:
+    """How many rounds the steps of a fast attack make: √(steps/unit), rounded. So 1 of 100, 2 of 170, 4 of 1,000."""
     check_count("steps", steps)
-    return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / 75)), 1).astype(jnp.int32)
+    return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / unit)), 1).astype(jnp.int32)

@@ -3,18 +3,22 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from cwjax import distances
-from cwjax.aiming import likeliest, towards
 from cwjax.base import Attack, Box, Distance, Objective, Search, found, select
 from cwjax.boxes import Bound, projected
-from cwjax.checks import check_number
-from cwjax.fast import Steps, in_rounds, mirrored
+from cwjax.checks import check_count, check_number
+from cwjax.fast import Steps, in_rounds, mirrored, rounds_of
 from cwjax.geometry import Number
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
 from cwjax.proximal import DescentMemory, proximal_descent, width
+from cwjax.searches import searched
+from cwjax.thresholding import thresholded_descent
+
+_LONG = 400  # steps: from there on a thresholded round comes to something
+_CAREFUL, _BOLD, _THRESHOLDED = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
 
 
 def fast_l1(
@@ -46,65 +50,74 @@ def fast_l0(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count, and longer
-    steps in every other round.
-
-    Away from a label the careful rounds that begin across the clean input go for the second likeliest class there.
+    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count, in rounds that
+    are careful and bold by turns: in a bold one steps stay long. Away from a label the first is bold, towards one
+    careful. From 400 steps on half of them are one more round, as `sigma_zero` goes: it finds other elements.
 
     In the last steps of a round, as the paper's L0 attack has it (section VI-B): of the best example the element
     is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
-    example, the element stays for good.
+    example, the element stays for good. Not in the round that goes as `sigma_zero` does.
 
     Args:
       steps: gradients to spend on an example; may be traced.
       objective: one without a floor where the goal is met.
       distance: what is reported and by which the closest example is chosen.
-      removing: the share of the steps that goes to removal, in [0, 1).
+      removing: the share of a round's steps that goes to removal, in [0, 1).
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
     check_number("removing", removing, least=0, most=1 - 1e-6)
+    check_count("steps", steps)
+    thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
+    rounds = rounds_of(steps - thresholded, 50)
+    each = jnp.maximum((steps - thresholded) // rounds, 1)
+    going = (1 - removing) * each
 
-    def one_round(steps):
-        going = (1 - removing) * steps
-        rule = _elsewhere(_then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper))
-        return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
+    shrinking = _then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper)
+    rule = _either(shrinking, each, thresholded_descent(thresholded, lower=lower, upper=upper))
+    longest = jnp.maximum(each, thresholded)
+    attack = iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
+    return searched(attack, _in_turn(rounds, thresholded > 0))
 
-    return in_rounds(one_round, steps, _by_turns)
 
-
-def _by_turns(rounds: Steps) -> Search:
-    """`mirrored`, with a careful and a bold round by turns."""
-    search = mirrored(rounds)
+def _in_turn(rounds: Steps, thresholded: Bool[Array, ""]) -> Search:
+    """`mirrored`, with careful and bold rounds by turns, and then, if so, a thresholded one from where the problem
+    says.
+    """
+    search = mirrored(rounds + thresholded)
 
     def ask(problem, knob):
-        tau = jnp.where(knob.rounds % 2 == 0, 0, jnp.inf).astype(problem.tau.dtype)
-        return search.ask(problem, knob)._replace(tau=tau)
+        last = knob.rounds == rounds
+        bold = (knob.rounds % 2 == 0) == (problem.goal.sign < 0)
+        tau = jnp.where(last, _THRESHOLDED, jnp.where(bold, _BOLD, _CAREFUL))
+        asked = select(last, problem, search.ask(problem, knob))
+        return asked._replace(tau=tau.astype(asked.tau.dtype))
 
     return search._replace(ask=ask)
 
 
-class ElsewhereMemory(NamedTuple):
-    chosen: Int[Array, ""]  # int32: the class to go for; -1: whichever is likeliest
-    rule: Any
+class KindsMemory(NamedTuple):
+    shrinking: Any
+    thresholded: Any
 
 
-def _elsewhere(rule: Rule) -> Rule:
-    """The rule, for the second likeliest class in a careful round away from a label that begins elsewhere than at the
-    clean input: for the likeliest it comes back to the elements that an earlier round has found.
-    """
+def _either(shrinking: Rule, steps: Steps, thresholded: Rule) -> Rule:
+    """The rule that the problem's tau names; the first of them ends after so many steps."""
 
     def init(key, problem):
-        start, first = rule.init(key, problem)
-        return start, ElsewhereMemory(jnp.int32(-1), first)
+        start, first = shrinking.init(key, problem)
+        return start, KindsMemory(first, thresholded.init(key, problem)[1])
 
     def move(problem, memory, seen):
-        again = (problem.goal.sign < 0) & (problem.tau == 0) & (problem.start != problem.x).any()
-        second = jnp.where(again, likeliest(seen.logits, problem.goal)[1], -1)
-        x, after = rule.move(problem, memory.rule, seen)
-        return x, ElsewhereMemory(jnp.where(seen.taken == 0, second, memory.chosen), after)
+        floored = seen._replace(slope=jnp.where(seen.met, 0, seen.slope))
+        x, later = thresholded.move(problem, memory.thresholded, floored)
+        shrunk, after = shrinking.move(problem, memory.shrinking, seen)
+        return jnp.where(problem.tau == _THRESHOLDED, x, shrunk), KindsMemory(after, later)
 
-    return Rule(init=init, move=move, aim=lambda problem, memory: towards(memory.chosen, problem.goal))
+    def over(problem, memory, seen):
+        return (problem.tau != _THRESHOLDED) & (seen.taken + 1 >= steps)
+
+    return Rule(init=init, move=move, over=over)
 
 
 class Removal(NamedTuple):

@@ -163,25 +163,24 @@ def test_kinds_of_rounds_take_turns():
     away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
     assert asked_for(alternating._in_turn(4), away, 4) == [0, 1, 0, 1]
     assert asked_for(alternating._in_turn(4), reach, 4) == [0, 1, 0, 1]
-    assert asked_for(sparse._by_turns(3), away, 3) == [0, np.inf, 0]
+    assert asked_for(sparse._in_turn(3, jnp.array(True)), away, 4) == [np.inf, 0, np.inf, -1]
+    assert asked_for(sparse._in_turn(2, jnp.array(False)), reach, 2) == [0, np.inf]
 
 
-@pytest.mark.parametrize(
-    ("sign", "tau", "begun", "aim"),
-    [(-1, 0.0, 0.1, 1), (-1, 0.0, 0.0, -1), (-1, np.inf, 0.1, -1), (1, 0.0, 0.1, -1)],
-    ids=["again", "first", "bold", "towards a label"],
-)
-def test_a_careful_round_away_from_a_label_that_begins_again_goes_for_the_second_likeliest_class(sign, tau, begun, aim):
-    model = cw.bind(lambda bias, x: 0 * x.sum() + bias[None], jnp.arange(4.0))  # class 3 first, then 2 and 1
-    still = Rule(init=lambda key, problem: (problem.start, ()), move=lambda problem, memory, seen: (seen.x, ()))
-    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": 0, "upper": 1}
-    attack = iterated(sparse._elsewhere(still), **parts, steps=9)
-    problem = problem_of(X[0], cw.Goal(jnp.int32(3), jnp.float32(sign)))
-    problem = problem._replace(start=X[0] + begun, tau=jnp.float32(tau))
-    state = attack.init(KEYS[0], problem)
-    for _ in range(3):
-        state = attack.step(model, problem, state)
-        assert state.memory.chosen == aim
+@pytest.mark.parametrize("kind", ["towards a label", "away from one"])
+def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
+    model = affine_model()
+    goal = towards(model) if kind == "towards a label" else cw.untargeted(model.apply(model.params, X).argmax(-1))
+    problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
+    long, short = cw.fast_l0(steps=400), cw.sigma_zero(steps=200)
+    step, recipe = jax.jit(long.step), jax.jit(short.step)
+    state, expected = long.init(KEYS[0], problem), short.init(KEYS[0], problem)
+    for _ in range(200):
+        state = step(model, problem, state)
+    for _ in range(40):
+        np.testing.assert_allclose(state.inner.x, expected.x, atol=1e-6)
+        state, expected = step(model, problem, state), recipe(model, problem, expected)
+    assert (expected.x != problem.x).any()
 
 
 @pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])

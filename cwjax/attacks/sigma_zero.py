@@ -1,23 +1,14 @@
 """sigma-zero: gradient descent on a smooth count of the elements that change (Cinà et al. 2024)."""
 
-from typing import NamedTuple
-
-import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Distance, Objective
+from cwjax.boxes import Bound
 from cwjax.checks import check_number
-from cwjax.geometry import annealed
-from cwjax.iterated import Rule, iterated
+from cwjax.iterated import iterated
 from cwjax.objectives import logit_margin
-
-
-class SigmaZeroMemory(NamedTuple):
-    threshold: Float[Array, ""]  # tau: changes smaller than it are undone
-    adam: optax.OptState
+from cwjax.thresholding import thresholded_descent
 
 
 def sigma_zero(
@@ -62,28 +53,13 @@ def sigma_zero(
     check_number("sigma", sigma, least=0, above=True)
     check_number("threshold", threshold, least=0, most=1)
     check_number("threshold_rate", threshold_rate, least=0)
-    box = projected(lower, upper)
-    adam = optax.scale_by_adam()
-
-    def init(key, problem):
-        del key
-        start = problem.start.astype(wide(problem.x))
-        return start, SigmaZeroMemory(threshold=jnp.asarray(threshold, start.dtype), adam=adam.init(start))
-
-    def move(problem, memory, seen):
-        clean = seen.x - seen.delta
-        counted = 2 * seen.delta * sigma / (seen.delta**2 + sigma) ** 2 / seen.delta.size
-        gradient = seen.slope + counted
-        gradient = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), 1e-12)
-        direction, state = adam.update(gradient, memory.adam)
-        eta = annealed(first_step, first_step / 10, jnp.maximum(seen.taken - 1, 0), steps)
-        delta = box.project(seen.x - eta * jnp.asarray(direction)) - clean
-
-        change = threshold_rate * annealed(first_step, first_step / 10, seen.taken, steps)
-        tau = jnp.clip(memory.threshold + jnp.where(seen.met, change, -change), 0, 1)
-        x = clean + jnp.where(jnp.abs(delta) < tau, 0, delta)
-        return x, SigmaZeroMemory(threshold=tau.astype(memory.threshold.dtype), adam=state)
-
-    return iterated(
-        Rule(init=init, move=move), objective=objective, distance=distance, lower=lower, upper=upper, steps=steps
+    rule = thresholded_descent(
+        steps,
+        first_step=first_step,
+        sigma=sigma,
+        threshold=threshold,
+        threshold_rate=threshold_rate,
+        lower=lower,
+        upper=upper,
     )
+    return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)

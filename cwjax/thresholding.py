@@ -1,0 +1,53 @@
+"""Thresholded descent: down the loss and a smooth count of the elements that change, small changes undone."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from cwjax.base import wide
+from cwjax.boxes import Bound, projected
+from cwjax.geometry import Number, annealed
+from cwjax.iterated import Rule
+
+
+class ThresholdedMemory(NamedTuple):
+    threshold: Float[Array, ""]  # tau: changes smaller than it are undone
+    adam: optax.OptState
+
+
+def thresholded_descent(
+    steps: Number,
+    *,
+    first_step: Number = 1.0,
+    sigma: Number = 1e-3,
+    threshold: Number = 0.3,
+    threshold_rate: Number = 0.01,
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Rule:
+    """What `sigma_zero` does; it says what these are. The loss is one with a floor where the goal is met."""
+    box = projected(lower, upper)
+    adam = optax.scale_by_adam()
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        return start, ThresholdedMemory(threshold=jnp.asarray(threshold, start.dtype), adam=adam.init(start))
+
+    def move(problem, memory, seen):
+        clean = seen.x - seen.delta
+        counted = 2 * seen.delta * sigma / (seen.delta**2 + sigma) ** 2 / seen.delta.size
+        gradient = seen.slope + counted
+        gradient = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), 1e-12)
+        direction, state = adam.update(gradient, memory.adam)
+        eta = annealed(first_step, first_step / 10, jnp.maximum(seen.taken - 1, 0), steps)
+        delta = box.project(seen.x - eta * jnp.asarray(direction)) - clean
+
+        change = threshold_rate * annealed(first_step, first_step / 10, seen.taken, steps)
+        tau = jnp.clip(memory.threshold + jnp.where(seen.met, change, -change), 0, 1)
+        x = clean + jnp.where(jnp.abs(delta) < tau, 0, delta)
+        return x, ThresholdedMemory(threshold=tau.astype(memory.threshold.dtype), adam=state)
+
+    return Rule(init=init, move=move)
