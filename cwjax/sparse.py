@@ -1,15 +1,16 @@
 """The fast attacks in L1 and L0: down the loss and the norm by turns, under a weight that is turned at every step."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Box, Distance, Objective, Search, found, select
+from cwjax.base import Attack, Box, Distance, Objective, Problem, Search, found, select
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number
-from cwjax.fast import Steps, in_rounds, mirrored, rounds_of
+from cwjax.fast import Steps, mirrored, rounds_of
 from cwjax.geometry import Number
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
@@ -17,6 +18,7 @@ from cwjax.proximal import DescentMemory, proximal_descent, width
 from cwjax.searches import searched
 from cwjax.thresholding import thresholded_descent
 
+_UNIT = 50  # n² times as many steps make n rounds
 _LONG = 400  # steps: from there on a thresholded round comes to something
 _CAREFUL, _BOLD, _THRESHOLDED = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
 
@@ -25,20 +27,20 @@ def fast_l1(
     *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
-    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run.
+    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run: rounds that
+    are careful and bold by turns. In a bold one steps stay long, and it comes to other minima.
 
     Args:
-      steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
+      steps: gradients to spend on an example; may be traced. A hundred do; from 113 on there are several rounds.
       objective: m, without a floor where the goal is met.
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
-
-    def one_round(steps):
-        rule = proximal_descent("l1", steps, lower, upper)
-        return iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=steps)
-
-    return in_rounds(one_round, steps)
+    rounds = rounds_of(steps, _UNIT)
+    each = jnp.maximum(steps // rounds, 1)
+    rule = proximal_descent("l1", each, lower, upper)
+    attack = iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=each)
+    return searched(attack, _by_turns(rounds, lambda problem, number: number % 2 == 1))
 
 
 def fast_l0(
@@ -50,9 +52,9 @@ def fast_l0(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count, in rounds that
-    are careful and bold by turns: in a bold one steps stay long. Away from a label the first is bold, towards one
-    careful. From 400 steps on half of them are one more round, as `sigma_zero` goes: it finds other elements.
+    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; away from a
+    label the first round is a bold one. From 400 steps on half of them are one more round, as `sigma_zero` goes: it
+    finds other elements.
 
     In the last steps of a round, as the paper's L0 attack has it (section VI-B): of the best example the element
     is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
@@ -69,7 +71,7 @@ def fast_l0(
     check_number("removing", removing, least=0, most=1 - 1e-6)
     check_count("steps", steps)
     thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
-    rounds = rounds_of(steps - thresholded, 50)
+    rounds = rounds_of(steps - thresholded, _UNIT)
     each = jnp.maximum((steps - thresholded) // rounds, 1)
     going = (1 - removing) * each
 
@@ -77,21 +79,29 @@ def fast_l0(
     rule = _either(shrinking, each, thresholded_descent(thresholded, lower=lower, upper=upper))
     longest = jnp.maximum(each, thresholded)
     attack = iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
-    return searched(attack, _in_turn(rounds, thresholded > 0))
+    return searched(attack, _thresholded_last(rounds, thresholded > 0))
 
 
-def _in_turn(rounds: Steps, thresholded: Bool[Array, ""]) -> Search:
-    """`mirrored`, with careful and bold rounds by turns, and then, if so, a thresholded one from where the problem
-    says.
-    """
-    search = mirrored(rounds + thresholded)
+def _by_turns(rounds: Steps, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:
+    """`mirrored`, with bold rounds among the careful ones: `bold(problem, number)` says which, counted from 0."""
+    search = mirrored(rounds)
 
     def ask(problem, knob):
-        last = knob.rounds == rounds
-        bold = (knob.rounds % 2 == 0) == (problem.goal.sign < 0)
-        tau = jnp.where(last, _THRESHOLDED, jnp.where(bold, _BOLD, _CAREFUL))
-        asked = select(last, problem, search.ask(problem, knob))
-        return asked._replace(tau=tau.astype(asked.tau.dtype))
+        tau = jnp.where(bold(problem, knob.rounds), _BOLD, _CAREFUL)
+        return search.ask(problem, knob)._replace(tau=tau.astype(problem.tau.dtype))
+
+    return search._replace(ask=ask)
+
+
+def _thresholded_last(rounds: Steps, thresholded: Bool[Array, ""]) -> Search:
+    """So many rounds by turns, away from a label a bold one first; then, if so, a thresholded one from where the
+    problem says.
+    """
+    search = _by_turns(rounds + thresholded, lambda problem, number: (number % 2 == 0) == (problem.goal.sign < 0))
+
+    def ask(problem, knob):
+        last = problem._replace(tau=jnp.full_like(problem.tau, _THRESHOLDED))
+        return select(knob.rounds == rounds, last, search.ask(problem, knob))
 
     return search._replace(ask=ask)
 
