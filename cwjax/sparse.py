@@ -27,8 +27,8 @@ def fast_l1(
     *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
-    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run: rounds that
-    are careful and bold by turns. In a bold one steps stay long, and it comes to other minima.
+    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run. Every
+    second round away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 113 on there are several rounds.
@@ -40,7 +40,7 @@ def fast_l1(
     each = jnp.maximum(steps // rounds, 1)
     rule = proximal_descent("l1", each, lower, upper)
     attack = iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=each)
-    return searched(attack, _by_turns(rounds, lambda problem, number: number % 2 == 1))
+    return searched(attack, _by_turns(rounds, _bold_in_l1))
 
 
 def fast_l0(
@@ -52,9 +52,9 @@ def fast_l0(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; away from a
-    label the first round is a bold one. From 400 steps on half of them are one more round, as `sigma_zero` goes: it
-    finds other elements.
+    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; every second
+    round is bold, away from a label the first. From 400 steps on half of them are one more round, as `sigma_zero` goes:
+    it finds other elements.
 
     In the last steps of a round, as the paper's L0 attack has it (section VI-B): of the best example the element
     is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
@@ -93,11 +93,18 @@ def _by_turns(rounds: Steps, bold: Callable[[Problem, Int[Array, ""]], Bool[Arra
     return search._replace(ask=ask)
 
 
+def _bold_in_l1(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
+    every = jnp.where(problem.goal.sign < 0, 2, 3)
+    return number % every == every - 1
+
+
+def _bold_in_l0(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
+    return (number % 2 == 0) == (problem.goal.sign < 0)
+
+
 def _thresholded_last(rounds: Steps, thresholded: Bool[Array, ""]) -> Search:
-    """So many rounds by turns, away from a label a bold one first; then, if so, a thresholded one from where the
-    problem says.
-    """
-    search = _by_turns(rounds + thresholded, lambda problem, number: (number % 2 == 0) == (problem.goal.sign < 0))
+    """So many rounds by turns, and then, if so, a thresholded one from where the problem says."""
+    search = _by_turns(rounds + thresholded, _bold_in_l0)
 
     def ask(problem, knob):
         last = problem._replace(tau=jnp.full_like(problem.tau, _THRESHOLDED))

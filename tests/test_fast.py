@@ -165,8 +165,8 @@ def test_kinds_of_rounds_take_turns():
     assert asked_for(alternating._in_turn(4), reach, 4) == [0, 1, 0, 1]
     assert asked_for(sparse._thresholded_last(3, jnp.array(True)), away, 4) == [np.inf, 0, np.inf, -1]
     assert asked_for(sparse._thresholded_last(2, jnp.array(False)), reach, 2) == [0, np.inf]
-    for goal in (away, reach):
-        assert asked_for(sparse._by_turns(3, lambda problem, number: number == 1), goal, 3) == [0, np.inf, 0]
+    assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), away, 4) == [0, np.inf, 0, np.inf]
+    assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), reach, 4) == [0, 0, np.inf, 0]
 
 
 @pytest.mark.parametrize("kind", ["towards a label", "away from one"])
