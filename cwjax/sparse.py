@@ -76,7 +76,8 @@ def fast_l0(
     going = (1 - removing) * each
 
     shrinking = _then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper)
-    rule = _either(shrinking, each, thresholded_descent(thresholded, lower=lower, upper=upper))
+    span = jnp.max(jnp.asarray(upper) - jnp.asarray(lower))
+    rule = _either(shrinking, each, thresholded_descent(thresholded, span=span, lower=lower, upper=upper))
     longest = jnp.maximum(each, thresholded)
     attack = iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
     return searched(attack, _thresholded_last(rounds, thresholded > 0))

@@ -14,6 +14,7 @@ from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.fast import rounds_of
 from cwjax.iterated import Rule, Seen, iterated, steered
+from cwjax.thresholding import thresholded_descent
 from tests import golden_net, problems
 
 SIZE, CLASSES = 12, 4
@@ -183,6 +184,22 @@ def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
         np.testing.assert_allclose(state.inner.x, expected.x, atol=1e-6)
         state, expected = step(model, problem, state), recipe(model, problem, expected)
     assert (expected.x != problem.x).any()
+
+
+def test_a_thresholded_descent_is_the_same_in_another_box():
+    model = affine_model()
+    goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
+    weights, bias = model.params
+
+    def result(span, model):
+        rule = thresholded_descent(60, span=span, upper=span)
+        parts = {"objective": cw.logit_margin(), "distance": cw.distances.l0(per_pixel=False), "lower": 0.0}
+        attack = iterated(rule, **parts, upper=span, steps=60)
+        return jax.jit(cw.batched(attack))(model, KEYS, span * X, goal)
+
+    share, wide = result(1.0, model), result(256.0, cw.bind(affine, (weights / 256, bias)))
+    np.testing.assert_array_equal(wide.distance, share.distance)
+    np.testing.assert_allclose(wide.x / 256, share.x, atol=1e-5)
 
 
 @pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])
