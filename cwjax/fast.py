@@ -79,10 +79,15 @@ def fast_linf(
 
 
 def in_rounds(
-    one_round: Callable[[Int[Array, ""]], Attack], steps: Steps, search: Callable[[Steps], Search] | None = None
+    one_round: Callable[[Int[Array, ""]], Attack],
+    steps: Steps,
+    search: Callable[[Steps], Search] | None = None,
+    unit: int = 75,
 ) -> Attack:
-    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None)."""
-    rounds = rounds_of(steps)
+    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None); see
+    `rounds_of` for the unit.
+    """
+    rounds = rounds_of(steps, unit)
     each = jnp.maximum(steps // rounds, 1)
     return searched(one_round(each), (search or mirrored)(rounds))
 

@@ -10,12 +10,11 @@ from cwjax import distances
 from cwjax.base import Attack, Box, Distance, Objective, Problem, Search, found, select
 from cwjax.boxes import Bound, projected
 from cwjax.checks import check_count, check_number
-from cwjax.fast import Steps, mirrored, rounds_of
+from cwjax.fast import Steps, in_rounds, mirrored
 from cwjax.geometry import Number
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
 from cwjax.proximal import DescentMemory, proximal_descent, width
-from cwjax.searches import searched
 from cwjax.thresholding import thresholded_descent
 
 _UNIT = 50  # n² times as many steps make n rounds
@@ -36,11 +35,12 @@ def fast_l1(
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
-    rounds = rounds_of(steps, _UNIT)
-    each = jnp.maximum(steps // rounds, 1)
-    rule = proximal_descent("l1", each, lower, upper)
-    attack = iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=each)
-    return searched(attack, _by_turns(rounds, _bold_in_l1))
+
+    def one_round(steps):
+        rule = proximal_descent("l1", steps, lower, upper)
+        return iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=steps)
+
+    return in_rounds(one_round, steps, lambda rounds: _by_turns(rounds, _bold_in_l1), _UNIT)
 
 
 def fast_l0(
@@ -71,16 +71,15 @@ def fast_l0(
     check_number("removing", removing, least=0, most=1 - 1e-6)
     check_count("steps", steps)
     thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
-    rounds = rounds_of(steps - thresholded, _UNIT)
-    each = jnp.maximum((steps - thresholded) // rounds, 1)
-    going = (1 - removing) * each
+    last = thresholded_descent(thresholded, in_widths=True, lower=lower, upper=upper)
 
-    shrinking = _then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper)
-    span = jnp.max(jnp.asarray(upper) - jnp.asarray(lower))
-    rule = _either(shrinking, each, thresholded_descent(thresholded, span=span, lower=lower, upper=upper))
-    longest = jnp.maximum(each, thresholded)
-    attack = iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
-    return searched(attack, _thresholded_last(rounds, thresholded > 0))
+    def one_round(steps):
+        going = (1 - removing) * steps
+        rule = _either(_then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper), steps, last)
+        longest = jnp.maximum(steps, thresholded)
+        return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
+
+    return in_rounds(one_round, steps - thresholded, lambda n: _thresholded_last(n, thresholded > 0), _UNIT)
 
 
 def _by_turns(rounds: Steps, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:

@@ -10,6 +10,7 @@ from cwjax.base import wide
 from cwjax.boxes import Bound, projected
 from cwjax.geometry import Number, annealed
 from cwjax.iterated import Rule
+from cwjax.proximal import width
 
 
 class ThresholdedMemory(NamedTuple):
@@ -24,14 +25,14 @@ def thresholded_descent(
     sigma: Number = 1e-3,
     threshold: Number = 0.3,
     threshold_rate: Number = 0.01,
-    span: Number = 1.0,
+    in_widths: bool = False,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Rule:
     """What `sigma_zero` does; it says what these are. The loss is one with a floor where the goal is met.
 
-    Lengths are in units of `span`. They are not in those of the loss: how the loss and the count weigh against each
-    other depends on the scale of the logits, as in the paper.
+    Lengths are those of inputs in [0, 1], or widths of the box. They do not know of the loss's own scale: how the loss
+    and the count weigh against each other depends on that of the logits, as in the paper.
     """
     box = projected(lower, upper)
     adam = optax.scale_by_adam()
@@ -42,18 +43,18 @@ def thresholded_descent(
         return start, ThresholdedMemory(threshold=jnp.asarray(threshold, start.dtype), adam=adam.init(start))
 
     def move(problem, memory, seen):
-        one = jnp.asarray(span, seen.x.dtype)
-        clean, share = seen.x - seen.delta, seen.delta / one
+        unit = width(box, seen.x) if in_widths else 1.0
+        clean, share = seen.x - seen.delta, seen.delta / unit
         counted = 2 * share * sigma / (share**2 + sigma) ** 2 / share.size
-        gradient = one * seen.slope + counted
+        gradient = unit * seen.slope + counted
         gradient = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), 1e-12)
         direction, state = adam.update(gradient, memory.adam)
         eta = annealed(first_step, first_step / 10, jnp.maximum(seen.taken - 1, 0), steps)
-        delta = box.project(seen.x - one * eta * jnp.asarray(direction)) - clean
+        delta = box.project(seen.x - unit * eta * jnp.asarray(direction)) - clean
 
         change = threshold_rate * annealed(first_step, first_step / 10, seen.taken, steps)
         tau = jnp.clip(memory.threshold + jnp.where(seen.met, change, -change), 0, 1)
-        x = clean + jnp.where(jnp.abs(delta) < one * tau, 0, delta)
+        x = clean + jnp.where(jnp.abs(delta) < unit * tau, 0, delta)
         return x, ThresholdedMemory(threshold=tau.astype(memory.threshold.dtype), adam=state)
 
     return Rule(init=init, move=move)
