@@ -5,6 +5,7 @@ to other minima. A round of either kind asks the model the same question, so tha
 at the model serves whichever it is the turn of: a problem says by its tau.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -13,18 +14,21 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aiming import Scout, Scouting, scout
-from cwjax.base import Attack, Objective, Search, found, select, wide
+from cwjax.base import Attack, Objective, Problem, Search, found, select, wide
 from cwjax.boxes import Bound
 from cwjax.checks import check_part
-from cwjax.fast import in_rounds, jittered, mirrored
+from cwjax.fast import jittered, mirrored, rounds_of
 from cwjax.geometry import TINY, annealed, length
 from cwjax.iterated import Rule, iterated, steered
 from cwjax.losses import negative_margin
 from cwjax.proximal import proximal_descent
 from cwjax.radii import Steps, radius, slid
+from cwjax.searches import searched
 
 _LARGEST_C = 1e12  # where the slope is next to none
 _RADIUS, _DEEP = 0.0, 1.0  # the tau of a problem for a round of that kind
+_LONGER = 3  # towards a label deep rounds have so many times the steps of the others,
+_ENOUGH = 100  # but for what these need
 
 
 def alternating_l2(
@@ -52,13 +56,34 @@ def alternating_l2(
     """
     check_part("optimizer", optimizer, optax.GradientTransformation)
 
-    def one_round(steps):
-        within = steered(slid("l2", steps), radius(norm="l2", steps=steps))
-        rule = _either(within, deep(optimizer, steps, lower, upper), scout("l2", steps, always=True))
-        attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
-        return jittered(_afresh(attack))
+    rounds = rounds_of(steps)
 
-    return in_rounds(one_round, steps, _in_turn)
+    def of_length(steps):
+        within = steered(slid("l2", steps), radius(norm="l2", steps=steps))
+        return _either(within, deep(optimizer, steps, lower, upper), scout("l2", steps, always=True))
+
+    rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps))
+    attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
+    return searched(jittered(_afresh(attack)), _in_turn(rounds))
+
+
+def _length(problem: Problem, rounds: Steps, steps: Steps) -> Int[Array, ""]:
+    """Of a round of the problem, if the steps are shared among so many rounds."""
+    each, deep = jnp.asarray(steps) // rounds, rounds // 2
+    short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
+    long = (steps - (rounds - deep) * short) // jnp.maximum(deep, 1)
+    towards_label = jnp.where(problem.tau == _DEEP, long, short)
+    return jnp.maximum(jnp.where(problem.goal.sign > 0, towards_label, each), 1)
+
+
+def _lasting(of_length: Callable[[Steps], Rule], length: Callable[[Problem], Steps]) -> Rule:
+    """The rule of the length that a problem has, and no longer."""
+    return Rule(
+        init=lambda key, problem: of_length(length(problem)).init(key, problem),
+        move=lambda problem, memory, seen: of_length(length(problem)).move(problem, memory, seen),
+        over=lambda problem, memory, seen: seen.taken + 1 >= length(problem),
+        aim=lambda problem, memory: of_length(length(problem)).aim(problem, memory),
+    )
 
 
 def weighed(optimizer: optax.GradientTransformation) -> Rule:

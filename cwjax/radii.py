@@ -36,7 +36,8 @@ class Metric(NamedTuple):
     seeking: Pace  # until there is an example
     towards_label: Pace  # and then
     from_label: Pace
-    turn: tuple[float, float]  # by how much the logarithm of the radius changes at the first step and at the last
+    # steps -> by how much the logarithm of the radius changes at the first of them and at the last
+    turn: Callable[[Steps], tuple[float, float | Float[Array, ""]]]
 
 
 def _flattened(v: Float[Array, "*S"], doubted: Bool[Array, ""], left: Float[Array, ""]) -> Float[Array, "*S"]:
@@ -56,7 +57,7 @@ METRICS = {
         seeking=Pace(rate=0.3, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.6),
         from_label=Pace(rate=1.5, decay=0.2),
-        turn=(0.1, 0.001),
+        turn=lambda steps: (0.1, 0.001),
     ),
     "l2": Metric(
         distance=distances.l2(),
@@ -66,7 +67,7 @@ METRICS = {
         seeking=Pace(rate=0.5, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.5),
         from_label=Pace(rate=4.0, decay=0.0),
-        turn=(0.1, 0.001),
+        turn=lambda steps: (0.1, jnp.minimum(0.001, 10 / jnp.asarray(steps) ** 2)),  # finer in more than 100 steps
     ),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps
@@ -161,7 +162,7 @@ def radius(*, norm: str, steps: Steps) -> Search:
     """
     check_norm(norm, tuple(METRICS))
     metric = METRICS[norm]
-    large, small = metric.turn
+    large, small = metric.turn(steps)
 
     def init(problem):
         best = jnp.where(problem.scale > 0, problem.scale, jnp.inf)

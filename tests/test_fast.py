@@ -170,6 +170,36 @@ def test_kinds_of_rounds_take_turns():
     assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), reach, 4) == [0, 0, np.inf, 0]
 
 
+@pytest.mark.parametrize(
+    ("steps", "towards", "away"),
+    [
+        (1, [1], [1]),
+        (150, [150], [150]),
+        (200, [100, 100], [100, 100]),
+        (300, [100, 200], [150, 150]),
+        (500, [100, 300, 100], [166, 166, 166]),
+        (1000, [125, 375, 125, 375], [250, 250, 250, 250]),
+    ],
+)
+def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(steps, towards, away):
+    rounds = rounds_of(steps)
+
+    def lengths(sign):
+        problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(sign)))
+        taus = [(alternating._RADIUS, alternating._DEEP)[k % 2] for k in range(int(rounds))]
+        return [int(alternating._length(problem._replace(tau=jnp.float32(tau)), rounds, steps)) for tau in taus]
+
+    assert lengths(1) == towards
+    assert lengths(-1) == away
+    # What a run spends is what its rounds do.
+    model = cw.bind(problems.mlp, problems.mlp_params())
+    x = jnp.asarray(problems.inputs(len(X)))
+    answers = model.apply(model.params, x).argmax(-1)
+    for goal, expected in ((cw.targeted((answers + 1) % problems.CLASSES), towards), (cw.untargeted(answers), away)):
+        result = jax.jit(cw.batched(cw.alternating_l2(steps=steps)))(model, KEYS, x, goal)
+        np.testing.assert_array_equal(result.backwards, sum(expected))
+
+
 @pytest.mark.parametrize("kind", ["towards a label", "away from one"])
 def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
     model = affine_model()
