@@ -67,7 +67,7 @@ METRICS = {
         seeking=Pace(rate=0.5, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.5),
         from_label=Pace(rate=4.0, decay=0.0),
-        turn=lambda steps: (0.1, jnp.minimum(0.001, 10 / jnp.asarray(steps) ** 2)),  # finer in more than 100 steps
+        turn=lambda steps: (0.1, 0.001 * jnp.minimum(100 / jnp.asarray(steps), 1) ** 2),  # finer in more than 100 steps
     ),
 }
 """By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps

@@ -170,6 +170,12 @@ def test_kinds_of_rounds_take_turns():
     assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), reach, 4) == [0, 0, np.inf, 0]
 
 
+@pytest.mark.parametrize(("steps", "last"), [(1, 1e-3), (100, 1e-3), (200, 2.5e-4), (100_000, 1e-9)])
+def test_the_radius_in_l2_is_turned_more_finely_in_a_longer_round(steps, last):
+    np.testing.assert_allclose(radii.METRICS["l2"].turn(steps)[1], last, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(radii.METRICS["l2"].turn)(steps)[1], last, rtol=1e-5)  # traced, in 32 bits
+
+
 @pytest.mark.parametrize(
     ("steps", "towards", "away"),
     [
