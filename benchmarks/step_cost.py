@@ -3,7 +3,7 @@
 Claim: one L2 step costs at most 1.06 times the bare jitted value_and_grad of the model on the same batch, and the step
 inside a compiled loop at most 1.15 times the same step called from Python; on CPU thanks to `cwjax.canonical`.
 
-    python -m benchmarks.step_cost            # five minutes on 2 cores, batch 100
+    python -m benchmarks.step_cost            # two minutes on 2 cores, batch 100
     python -m benchmarks.step_cost --batch 8 --rounds 2
 
 Network: the report's MNIST CNN, with pooling by reshape ("ours") and with XLA's own max-pool ("lax.reduce_window").

@@ -94,7 +94,7 @@ def test_the_step_cost_benchmark_at_a_small_size(capsys):
     step_cost.main(step_cost.Arguments(batch=2, steps=2, rounds=1))
     said = capsys.readouterr().out
     assert "loop / gradient" in said
-    assert said.count("\n| ") == 6  # two tables, each a heading and two rows
+    assert said.count("\n| ") == 13  # three tables, each a heading; two rows, two more, and six
 
 
 ENGINE = {
