@@ -45,11 +45,21 @@ class Arguments:
     rounds: int = 15  # timed calls of each contestant
 
 
+def examples(model: cw.Model, batch: int) -> tuple[jax.Array, cw.Goal]:
+    """Noise [batch, 28, 28, 1] in [0, 1], and away from what the model says of it."""
+    x = jax.random.uniform(jax.random.key(1), (batch, 28, 28, 1))
+    return x, cw.untargeted(model.apply(model.params, x).argmax(-1))
+
+
+def looped(attack: cw.Attack, x: jax.Array, goal: cw.Goal):
+    """The attack's states before the first step, and the compiled loop of so many steps."""
+    begin, advance, _ = cw.lanes(attack)
+    return jax.jit(begin)(jax.random.split(jax.random.key(0), len(x)), x, goal), jax.jit(advance)
+
+
 def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
     """Milliseconds a step, medians, and the two ratios."""
-    batch, steps = arguments.batch, arguments.steps
-    x = jax.random.uniform(jax.random.key(1), (batch, 28, 28, 1))
-    goal = cw.untargeted(model.apply(model.params, x).argmax(-1))
+    steps, (x, goal) = arguments.steps, examples(model, arguments.batch)
     objective, attack = cw.logit_margin(), cw.l2()
 
     @jax.jit
@@ -66,9 +76,7 @@ def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
 
         return jax.vmap(one)(x, goal, states)
 
-    begin, advance, _ = cw.lanes(attack)
-    states = jax.jit(begin)(jax.random.split(jax.random.key(0), batch), x, goal)
-    loop = jax.jit(advance)
+    states, loop = looped(attack, x, goal)
     began = time.perf_counter()
     jax.block_until_ready(loop(model, x, goal, states, steps))
     compiling = time.perf_counter() - began
@@ -90,19 +98,15 @@ def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
 
 def of_the_fast_family(model: cw.Model, arguments: Arguments) -> dict[str, tuple[float, float]]:
     """Milliseconds a step inside a compiled loop, the median, and the ratio to a step of the L2 attack there."""
-    batch, steps = arguments.batch, arguments.steps
-    x = jax.random.uniform(jax.random.key(1), (batch, 28, 28, 1))
-    goal = cw.untargeted(model.apply(model.params, x).argmax(-1))
+    steps, (x, goal) = arguments.steps, examples(model, arguments.batch)
     attacks = {"l2": cw.l2(), "fast_l2": cw.fast_l2(), "alternating_l2": cw.alternating_l2()}
     attacks |= {"fast_linf": cw.fast_linf(), "fast_l1": cw.fast_l1(), "fast_l0": cw.fast_l0()}
 
-    def looped(attack):
-        begin, advance, _ = cw.lanes(attack)
-        states = jax.jit(begin)(jax.random.split(jax.random.key(0), batch), x, goal)
-        loop = jax.jit(advance)
+    def call(attack):
+        states, loop = looped(attack, x, goal)
         return lambda: loop(model, x, goal, states, steps)
 
-    seconds = interleaved({name: looped(attack) for name, attack in attacks.items()}, arguments.rounds)
+    seconds = interleaved({name: call(attack) for name, attack in attacks.items()}, arguments.rounds)
     return {
         name: (1e3 * statistics.median(values) / steps, ratio(values, seconds["l2"]))
         for name, values in seconds.items()

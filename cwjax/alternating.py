@@ -73,7 +73,7 @@ def _length(problem: Problem, rounds: Steps, steps: Steps) -> Int[Array, ""]:
     short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
     long = (steps - (rounds - deep) * short) // jnp.maximum(deep, 1)
     towards_label = jnp.where(problem.tau == _DEEP, long, short)
-    return jnp.maximum(jnp.where(problem.goal.sign > 0, towards_label, each), 1)
+    return jnp.where(problem.goal.sign > 0, towards_label, each)
 
 
 def _lasting(of_length: Callable[[Steps], Rule], length: Callable[[Problem], Steps]) -> Rule:
