@@ -40,6 +40,7 @@ from cwjax.base import (
     Result,
     Search,
     Spread,
+    Terms,
 )
 from cwjax.boxes import BOXES, change_of_variables, clipped, projected
 from cwjax.canonical import canonical
@@ -108,6 +109,7 @@ __all__ = [
     "Seen",
     "Spread",
     "Status",
+    "Terms",
     "Trace",
     "Verification",
     "aborts",

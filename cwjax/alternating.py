@@ -14,8 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aiming import Scout, Scouting, scout
-from cwjax.base import Attack, Objective, Problem, Search, found, select, wide
-from cwjax.boxes import Bound
+from cwjax.base import Attack, Bound, Objective, Problem, Search, found, select, wide
 from cwjax.checks import check_part
 from cwjax.fast import jittered, mirrored, rounds_of
 from cwjax.geometry import TINY, annealed, length
@@ -184,7 +183,7 @@ def _afresh(attack: Attack) -> Attack:
     def forgotten(problem):
         return problem._replace(scale=jnp.zeros_like(problem.scale), c=jnp.ones_like(problem.c))
 
-    return Attack(
+    return attack._replace(
         init=lambda key, problem: attack.init(key, forgotten(problem)),
         step=lambda model, problem, state: attack.step(model, forgotten(problem), state),
     )

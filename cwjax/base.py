@@ -16,6 +16,9 @@ Model: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
 
 AnyArray: TypeAlias = Array | np.ndarray
 
+Bound: TypeAlias = float | int | np.ndarray | Float[Array, "..."]
+"""Of a box: a scalar, or an array that broadcasts to one input."""
+
 State: TypeAlias = Any
 """What an attack carries from step to step: a NamedTuple with a field `progress`."""
 
@@ -70,18 +73,12 @@ class Progress(NamedTuple):
     done: Bool[Array, ""]
 
 
-class Attack(NamedTuple):
-    """An attack on one example. `step` costs one forward and one backward pass of the model; `init` costs none."""
-
-    init: Callable[[PRNGKeyArray, Problem], State]
-    step: Callable[[Model, Problem, State], State]
-
-
 class Objective(NamedTuple):
     """The f of the paper, from the logits of one example."""
 
-    loss: Callable[[Float[Array, "K"], Goal], Float[Array, ""]]
-    met: Callable[[Float[Array, "K"], Goal], Bool[Array, ""]]
+    loss: Callable[[Float[Array, "K"], Goal], Float[Array, ""]]  # differentiable; falls until the goal is met
+    met: Callable[[Float[Array, "K"], Goal], Bool[Array, ""]]  # True only where the saved input would meet it again
+    confidence: float | Float[Array, ""] = 0.0  # the margin, in logits, that `met` asks for
 
 
 class Distance(NamedTuple):
@@ -89,6 +86,7 @@ class Distance(NamedTuple):
 
     penalty: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, ""]]  # (delta, tau), differentiable
     measure: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # (delta): the norm itself
+    norm: str = "other"  # its name: "l0", "l1", "l2", "linf"
 
 
 class Decoded(NamedTuple):
@@ -104,6 +102,8 @@ class Box(NamedTuple):
     encode: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # image -> the variable w that the optimiser moves
     decode: Callable[[Float[Array, "*S"]], Decoded]  # w -> images
     project: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # w -> w, after every update
+    lower: Bound  # of every valid input; a scalar, or an array that broadcasts to one input
+    upper: Bound
 
 
 class Abort(NamedTuple):
@@ -111,6 +111,22 @@ class Abort(NamedTuple):
 
     init: Callable[[], Any]
     update: Callable[..., tuple[Any, Bool[Array, ""]]]  # (problem, state, evaluation, *, step, steps) -> (state, stop)
+
+
+class Terms(NamedTuple):
+    """What an attack's results are held to. Whatever wraps a runner reads it here, so that nobody says it twice."""
+
+    objective: Objective  # with one loss; `met` says what a success is, confidence included
+    distance: Distance  # what is reported
+    box: Box  # where inputs may lie
+
+
+class Attack(NamedTuple):
+    """An attack on one example. `step` costs one forward and one backward pass of the model; `init` costs none."""
+
+    init: Callable[[PRNGKeyArray, Problem], State]
+    step: Callable[[Model, Problem, State], State]
+    terms: Terms
 
 
 class Search(NamedTuple):

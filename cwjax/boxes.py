@@ -8,11 +8,8 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 
-from cwjax.base import Box, Decoded, wide
-
-Bound = float | int | np.ndarray | Float[Array, "..."]
+from cwjax.base import Bound, Box, Decoded, wide
 
 _SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exactly on a bound
 
@@ -35,7 +32,7 @@ def change_of_variables(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         inside = jnp.clip((low + high) / 2 + (high - low) / 2 * jnp.tanh(w), low, high)
         return Decoded(inside=inside, penalised=inside)
 
-    return Box(encode=encode, decode=decode, project=lambda w: w)
+    return Box(encode=encode, decode=decode, project=lambda w: w, lower=lower, upper=upper)
 
 
 def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
@@ -49,6 +46,8 @@ def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         encode=lambda x: jnp.clip(x.astype(wide(x)), *_bounds(x, lower, upper)),
         decode=lambda w: Decoded(inside=w, penalised=w),
         project=lambda w: jnp.clip(w, *_bounds(w, lower, upper)),
+        lower=lower,
+        upper=upper,
     )
 
 
@@ -64,6 +63,8 @@ def clipped(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         encode=lambda x: x.astype(wide(x)),
         decode=lambda w: Decoded(inside=jnp.clip(w, *_bounds(w, lower, upper)), penalised=w),
         project=lambda w: w,
+        lower=lower,
+        upper=upper,
     )
 
 

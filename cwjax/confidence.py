@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from cwjax.base import Attack, Goal
+from cwjax.base import Attack, Goal, Objective
 from cwjax.checks import check_number, check_part
 from cwjax.models import Model
 from cwjax.objectives import Confidence
@@ -32,10 +32,16 @@ def confident(attack: Attack, confidence: Confidence) -> Attack:
     check_number("confidence", confidence, least=0)
 
     def step(model, problem, state):
-        harder = Model(_Handicapped(model.apply), (model.params, problem.goal, jnp.asarray(confidence)))
-        return attack.step(harder, problem, state)
+        handicap = (model.params, problem.goal, jnp.asarray(confidence))
+        return attack.step(Model(_Handicapped(model.apply), handicap), problem, state)
 
-    return Attack(init=attack.init, step=step)
+    inner = attack.terms.objective
+
+    def harder(function):
+        return lambda logits, goal: function(handicapped(logits, goal, confidence), goal)
+
+    objective = Objective(harder(inner.loss), harder(inner.met), inner.confidence + confidence)
+    return attack._replace(step=step, terms=attack.terms._replace(objective=objective))
 
 
 def handicapped(logits: Float[Array, "*B K"], goal: Goal, confidence: Confidence) -> Float[Array, "*B K"]:

@@ -18,6 +18,7 @@ from cwjax.base import (
     Objective,
     Problem,
     Progress,
+    Terms,
     closer,
     select,
     untouched,
@@ -95,7 +96,7 @@ def descend(
             progress=advanced(state.progress, evaluated, over=over),
         )
 
-    return Attack(init=init, step=step)
+    return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
 class Evaluated(NamedTuple):

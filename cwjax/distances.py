@@ -20,17 +20,21 @@ def l0(*, per_pixel: bool = True) -> Distance:
             changed = changed.any(axis=-1)
         return jnp.sum(changed).astype(delta.dtype)
 
-    return Distance(penalty=lambda delta, tau: jnp.sum(delta**2), measure=measure)
+    return Distance(penalty=lambda delta, tau: jnp.sum(delta**2), measure=measure, norm="l0")
 
 
 def l1() -> Distance:
     """The sum of the absolute changes."""
-    return Distance(penalty=lambda delta, tau: jnp.sum(_absolute(delta)), measure=lambda delta: jnp.sum(jnp.abs(delta)))
+    return Distance(
+        penalty=lambda delta, tau: jnp.sum(_absolute(delta)), measure=lambda delta: jnp.sum(jnp.abs(delta)), norm="l1"
+    )
 
 
 def l2() -> Distance:
     """The Euclidean norm; its square is the penalty, as in the paper's L2 attack (section VI-A)."""
-    return Distance(penalty=lambda delta, tau: jnp.sum(delta**2), measure=lambda delta: jnp.sqrt(jnp.sum(delta**2)))
+    return Distance(
+        penalty=lambda delta, tau: jnp.sum(delta**2), measure=lambda delta: jnp.sqrt(jnp.sum(delta**2)), norm="l2"
+    )
 
 
 def linf() -> Distance:
@@ -40,6 +44,7 @@ def linf() -> Distance:
     return Distance(
         penalty=lambda delta, tau: jnp.sum(jnp.where(_absolute(delta) > tau, _absolute(delta) - tau, 0)),
         measure=lambda delta: jnp.max(jnp.abs(delta)),
+        norm="linf",
     )
 
 

@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 from cwjax import distances
 from cwjax.aborts import never
 from cwjax.aiming import aimed
-from cwjax.base import Attack, Box, Candidate, Objective, Search, closer, found, untouched
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Box, Candidate, Objective, Search, closer, found, untouched
+from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number, check_part
 from cwjax.descent import descend
 from cwjax.iterated import iterated, steered
@@ -146,7 +146,7 @@ def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
         moved = problem.start + amount * problem.scale * direction
         return attack.init(key, problem._replace(start=moved.astype(problem.start.dtype)))
 
-    return Attack(init=init, step=attack.step)
+    return attack._replace(init=init)
 
 
 def rounds_of(steps: Steps, unit: int = 75) -> Int[Array, ""]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax.base import (
     Attack,
+    Bound,
     Candidate,
     Distance,
     Evaluation,
@@ -22,11 +23,12 @@ from cwjax.base import (
     Problem,
     Progress,
     Search,
+    Terms,
     select,
     untouched,
     wide,
 )
-from cwjax.boxes import Bound, check_bounds, projected
+from cwjax.boxes import check_bounds, projected
 from cwjax.checks import check_count, check_part
 from cwjax.descent import Evaluated, advanced
 
@@ -112,7 +114,7 @@ def iterated(
         )
         return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
 
-    return Attack(init=init, step=step)
+    return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
 class SteeredMemory(NamedTuple):

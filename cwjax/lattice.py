@@ -4,7 +4,7 @@ V-D, "Discretization"; not in their released code).
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.core
@@ -13,14 +13,12 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax import distances
-from cwjax.base import AnyArray, Distance, Goal, Objective, Result, Runner, settled, wide
-from cwjax.boxes import Bound, check_bounds
+from cwjax.base import AnyArray, Goal, Result, Runner, Terms, settled, wide
 from cwjax.canonical import canonical
-from cwjax.checks import check_count, check_runner
+from cwjax.checks import check_count
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
-from cwjax.runners import by_rows
+from cwjax.runners import by_rows, terms_of
 
 
 class Rounding(NamedTuple):
@@ -44,17 +42,15 @@ class RepairState(NamedTuple):
 def discretised(
     runner: Runner,
     *,
-    objective: Objective = logit_margin(),
-    distance: Distance = distances.l2(),
     levels: int = 256,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
     steps: int | Int[Array, ""] = 100,
+    terms: Terms | None = None,
 ) -> Callable[..., tuple[Result, Rounding]]:
     """The runner's results as images of `levels` values an element; those that rounding breaks are repaired.
 
-    Each adversarial example is rounded to the nearest of `levels` evenly spaced values of [lower, upper]: exactly the
-    `byte / 255` of x's dtype, by default. If it then misses the goal, a greedy search moves one element after the other
+    Each adversarial example is rounded to the nearest of `levels` evenly spaced values between the bounds of the
+    attack's box: in [0, 1] exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the
+    attack's own too. If it then misses the goal, a greedy search moves one element after the other
     to the level on the other side of the attack's own solution, first the one for which the slope of f predicts the
     largest fall of f. No element moves twice, so none ends a level or more from that solution. The repair fails when no
     move is predicted to help or its steps run out; a failure is the clean input at distance inf, as everywhere.
@@ -68,31 +64,30 @@ def discretised(
 
     Args:
       runner: `batched(attack)`, or any other runner that returns a Result.
-      objective: f, the attack's own, so that its confidence is kept.
-      distance: the attack's own: what is reported of the image on the lattice.
       levels: values an element may take, >= 2; 256 for 8 bits.
-      lower: of the attack's box.
-      upper: of the attack's box.
       steps: how many elements the repair moves at the most, >= 0; may be traced. With 0, rounding is plain.
+      terms: `attack.terms`, for a function of your own that returns a Result. The runners of cwjax know theirs.
 
     Returns:
-      A function `(model, keys, x, goal) -> (Result, Rounding)`, with arguments and errors as for the runner.
+      A function `(model, keys, x, goal, **numbers) -> (Result, Rounding)`, with arguments and errors as for the runner.
 
     Raises:
-      ValueError: numbers out of range, or bounds that are not finite or not in order.
+      ValueError: numbers out of range.
+      TypeError: a runner whose terms are not known.
     """
-    check_runner(runner)
     check_count("levels", levels, least=2)
     check_count("the repair's steps", steps, least=0)
-    check_bounds(lower, upper)
+    agreed = terms_of(runner, terms)
 
-    @canonical
-    def look(model, goal, state):
+    def look(objective, model, goal, state):
         """Asks the model about the image, and moves one element if the goal is not met."""
 
         def value(x):
             logits = model(x)
-            return objective.loss(logits, goal), logits
+            loss = objective.loss(logits, goal)
+            if loss.ndim:  # of several losses, as DeepFool's, none is f
+                loss = logit_margin(objective.confidence).loss(logits, goal)
+            return loss, logits
 
         (loss, logits), slope = jax.value_and_grad(value, has_aux=True)(state.x)
         fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
@@ -109,8 +104,9 @@ def discretised(
             done=~move,
         )
 
-    def one(model, x, goal, result):
-        nearest, other = _neighbours(result.x, x, levels, lower, upper)
+    def one(terms, model, x, goal, result):
+        nearest, other = _neighbours(result.x, x, levels, terms.box.lower, terms.box.upper)
+        ask = canonical(functools.partial(look, terms.objective))
         start = RepairState(
             x=nearest,
             other=other,
@@ -119,10 +115,10 @@ def discretised(
             finite=jnp.array(True),
             done=~result.success,
         )
-        end = lax.while_loop(lambda state: ~state.done, lambda state: look(model, goal, state), start)
+        end = lax.while_loop(lambda state: ~state.done, lambda state: ask(model, goal, state), start)
 
         looks = jnp.where(result.success, end.moves + 1, 0)
-        discrete = settled(result, x, end.x, end.met, distance)._replace(
+        discrete = settled(result, x, end.x, end.met, terms.distance)._replace(
             forwards=result.forwards + looks,
             backwards=result.backwards + looks,
             finite=result.finite & end.finite,
@@ -134,9 +130,9 @@ def discretised(
             repairs=end.moves,
         )
 
-    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> tuple[Result, Rounding]:
-        result = runner(model, keys, x, goal)
-        return by_rows(functools.partial(one, model), jnp.asarray(x), goal, result)
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Rounding]:
+        result = runner(model, keys, x, goal, **options)
+        return by_rows(functools.partial(one, agreed(**options), model), jnp.asarray(x), goal, result)
 
     return run
 

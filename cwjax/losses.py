@@ -23,14 +23,14 @@ def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
         chosen = jnp.where(own.any(), jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0)), jnp.nan)
         return -goal.sign.astype(logits.dtype) * chosen
 
-    return Objective(loss=loss, met=logit_margin(confidence).met)
+    return logit_margin(confidence)._replace(loss=loss)
 
 
 def negative_margin(confidence: Confidence = 0.0) -> Objective:
     """`Z_o - Z_w + kappa`, the logit difference: f6 without its floor. At most zero exactly where the goal is
     met.
     """
-    return Objective(loss=lambda logits, goal: _lag(logits, goal, confidence), met=logit_margin(confidence).met)
+    return logit_margin(confidence)._replace(loss=lambda logits, goal: _lag(logits, goal, confidence))
 
 
 def logits_ratio(confidence: Confidence = 0.0) -> Objective:
@@ -54,7 +54,7 @@ def logits_ratio(confidence: Confidence = 0.0) -> Objective:
         spread = jnp.where(goal.sign > 0, first - (third + fourth) / 2, first - third)
         return _lag(logits, goal, confidence) / (spread + jnp.asarray(1e-12, spread.dtype))
 
-    return Objective(loss=loss, met=logit_margin(confidence).met)
+    return logit_margin(confidence)._replace(loss=loss)
 
 
 def _lag(logits, goal, confidence):

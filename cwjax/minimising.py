@@ -29,7 +29,7 @@ def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float
         progress = state.progress
         return state._replace(progress=progress._replace(done=progress.done | found(progress.best)))
 
-    return searched(Attack(attack.init, step), search_scale(steps, factor=factor))
+    return searched(attack._replace(step=step), search_scale(steps, factor=factor))
 
 
 class ScaleBracket(NamedTuple):

@@ -161,7 +161,7 @@ def _objective(confidence: Confidence, formula: Callable[[_Standing], Float[Arra
         logits = logits.astype(wide(logits))
         return lag(logits, goal) <= 0
 
-    return Objective(loss=loss, met=met)
+    return Objective(loss=loss, met=met, confidence=confidence)
 
 
 def _standing(logits, goal, lag) -> _Standing:

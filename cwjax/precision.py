@@ -12,14 +12,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from cwjax import distances
-from cwjax.base import AnyArray, Distance, Goal, Objective, Result, Runner, settled, wide
-from cwjax.boxes import Bound, check_bounds
+from cwjax.base import AnyArray, Goal, Result, Runner, Terms, settled, wide
 from cwjax.canonical import canonical
-from cwjax.checks import check_model, check_runner
+from cwjax.checks import check_model
 from cwjax.models import Model
-from cwjax.objectives import logit_margin
-from cwjax.runners import by_rows
+from cwjax.runners import by_rows, terms_of
 
 PRECISIONS = ("bfloat16", "tensorfloat32", "highest")
 
@@ -75,10 +72,7 @@ def verified(
     runner: Runner,
     *,
     precision: str = "tensorfloat32",
-    objective: Objective = logit_margin(),
-    distance: Distance = distances.l2(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
+    terms: Terms | None = None,
 ) -> Callable[..., tuple[Result, Verification]]:
     """The runner with its search in a precision of choice, and no success accepted without a forward pass at "highest".
 
@@ -89,41 +83,38 @@ def verified(
     Args:
       runner: any that returns a Result: `batched(attack)`, `streamed(attack)`.
       precision: of the search; see `in_precision`.
-      objective: f, the attack's own, so that its confidence is kept.
-      distance: the attack's own.
-      lower: of the attack's box.
-      upper: of the attack's box.
+      terms: as for `discretised`.
 
     Returns:
       A function as the runner, that returns the Result and a Verification.
     """
-    check_runner(runner)
-    check_bounds(lower, upper)
     _check(precision)
+    agreed = terms_of(runner, terms)
 
-    @canonical
-    def look(model, x, goal, claim, state):
+    def look(terms, model, x, goal, claim, state):
         delta = claim.astype(wide(x)) - x.astype(wide(x))
         longer = claim.astype(wide(x)) + jnp.asarray(_STRETCHES, wide(x))[state.looks] * delta
-        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, lower, upper).astype(x.dtype))
+        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, terms.box.lower, terms.box.upper).astype(x.dtype))
         logits = model(image)
-        met = objective.met(logits, goal) & jnp.isfinite(logits).all()
+        met = terms.objective.met(logits, goal) & jnp.isfinite(logits).all()
         return LookState(looks=state.looks + 1, x=image, met=met)
 
-    def one(model, x, goal, result):
+    def one(terms, model, x, goal, result):
+        ask = canonical(functools.partial(look, terms))
         nothing = LookState(looks=jnp.zeros((), jnp.int32), x=result.x, met=jnp.array(False))
         end = lax.while_loop(
             lambda state: result.success & ~state.met & (state.looks < len(_STRETCHES)),
-            lambda state: look(model, x, goal, result.x, state),
+            lambda state: ask(model, x, goal, result.x, state),
             nothing,
         )
-        stood = settled(result, x, end.x, end.met, distance)
+        stood = settled(result, x, end.x, end.met, terms.distance)
         stood = stood._replace(forwards=result.forwards + end.looks)
         return stood, Verification(claimed=result.success, distance=result.distance, looks=end.looks)
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Verification]:
         result = runner(in_precision(model, precision), keys, x, goal, **options)
-        return by_rows(functools.partial(one, in_precision(model, "highest")), jnp.asarray(x), goal, result)
+        highest = in_precision(model, "highest")
+        return by_rows(functools.partial(one, agreed(**options), highest), jnp.asarray(x), goal, result)
 
     return run
 

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.base import Box, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Bound, Box, wide
+from cwjax.boxes import projected
 from cwjax.geometry import TINY, Number, annealed, check_norm, ends, length, onto_ball, unit
 from cwjax.iterated import Rule
 

@@ -4,6 +4,7 @@
 `keys` is a batched input like `x`, so how examples are grouped cannot change an example's randomness.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -13,7 +14,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float
 
-from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, found, problem
+from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, Terms, found, problem
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch, check_count, check_part, check_runner
 from cwjax.models import Model
@@ -40,6 +41,48 @@ class Lanes(NamedTuple):
     begin: Callable[[Array, AnyArray, Goal], State]  # (keys, x, goal) -> states
     advance: Callable[..., State]  # (model, x, goal, states, steps) -> states, up to `steps` steps on in every lane
     result: Callable[[State], Result]  # (states) -> what has been found so far
+
+
+def on_terms(terms: Callable[..., Terms]) -> Callable[[Callable[..., Output]], Callable[..., Output]]:
+    """Marks a runner with the terms of its attack, for whatever wraps it.
+
+    Args:
+      terms: from the numbers that the runner takes as keyword arguments to its attack's terms.
+    """
+
+    def marked(run: Callable[..., Output]) -> Callable[..., Output]:
+        run.terms = terms  # type: ignore
+        return run
+
+    return marked
+
+
+def terms_of(runner: Callable[..., Any], given: Terms | None = None) -> Callable[..., Terms]:
+    """The terms of a runner's attack, as a function of the runner's keyword arguments. They are seen through `jax.jit`
+    and `functools.partial`.
+
+    Args:
+      runner: any.
+      given: for a function of one's own, whose terms are not known.
+
+    Raises:
+      TypeError: a function whose terms are not known, or given terms for one whose are.
+    """
+    check_runner(runner)
+    known: Any = runner
+    while known is not None and not hasattr(known, "terms"):
+        known = getattr(known, "__wrapped__", getattr(known, "func", None))
+    if known is not None:
+        if given is not None:
+            raise TypeError("terms must be left out here: this runner knows those of its attack")
+        return known.terms
+    if given is None:
+        raise TypeError(
+            "the terms of this runner's attack (norm, objective, box) are not known: wrap a runner of cwjax, such as "
+            "cwjax.batched(attack), or say terms=attack.terms"
+        )
+    check_part("terms", given, Terms)
+    return lambda **options: given
 
 
 def lanes(attack: Attack) -> Lanes:
@@ -86,6 +129,7 @@ def batched(attack: Attack) -> Runner:
     """
     begin, advance, result = lanes(attack)
 
+    @on_terms(lambda: attack.terms)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Result:
         check_batch(model, keys, x, goal)
         return result(advance(model, x, goal, begin(keys, x, goal), jnp.iinfo(jnp.int32).max))
@@ -130,6 +174,7 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
     check_runner(runner)
     check_count("the size of a chunk", size)
 
+    @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
         check_batch(model, keys, x, goal)
         count = x.shape[0]
@@ -160,6 +205,7 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
     each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
 
+    @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
         check_batch(model, keys, x, goal)
         results = each(model, *_filled_up((keys, x, goal), mesh.size))

@@ -49,7 +49,7 @@ def searched(attack: Attack, search: Search) -> Attack:
             ),
         )
 
-    return Attack(init=init, step=step)
+    return attack._replace(init=init, step=step)
 
 
 class TrackedState(NamedTuple):
@@ -74,7 +74,7 @@ def tracked(attack: Attack, search: Search) -> Attack:
         done = inner.progress.done | search.done(knob)
         return TrackedState(knob=knob, inner=inner, progress=inner.progress._replace(done=done))
 
-    return Attack(init=init, step=step)
+    return attack._replace(init=init, step=step)
 
 
 class Bracket(NamedTuple):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Box, Distance, Objective, Problem, Search, found, select
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Box, Distance, Objective, Problem, Search, found, select
+from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
 from cwjax.fast import Steps, in_rounds, mirrored
 from cwjax.geometry import Number

@@ -176,4 +176,4 @@ def _in_turn(attack: Attack, spread: Spread, choose: Callable, *, nothing: float
             progress=continued(state.progress, before, after, best=best, over=over),
         )
 
-    return Attack(init=init, step=step)
+    return attack._replace(init=init, step=step)

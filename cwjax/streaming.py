@@ -26,7 +26,7 @@ from cwjax import memory
 from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, select, untouched
 from cwjax.checks import check_batch, check_count, check_maker
 from cwjax.models import Model
-from cwjax.runners import lanes, result_of
+from cwjax.runners import lanes, on_terms, result_of
 
 WIDTH = {"cpu": 64}
 """What width="auto" takes by the kind of a device, and on the kinds that are not named `WIDTH_ELSEWHERE`."""
@@ -117,6 +117,7 @@ def streamed(
     make = (lambda: attack) if isinstance(attack, Attack) else attack
     programs: dict[Any, _Program] = {}
 
+    @on_terms(lambda watch=None, resume=None, **numbers: make(**numbers).terms)
     def run(
         model: Model,
         keys: Array,

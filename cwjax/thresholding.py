@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cwjax.base import wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Bound, wide
+from cwjax.boxes import projected
 from cwjax.geometry import Number, annealed
 from cwjax.iterated import Rule
 from cwjax.proximal import width

@@ -99,11 +99,11 @@ CALLS = {
     "cw.streamed(cw.l2(), width='wide')": "width must be one number, got the text 'wide'",
     "cw.verified(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
     "cw.discretised(RUN, levels=1)": "levels must be at least 2, got 1",
+    "cw.discretised(lambda *given: None, terms=3)": "terms must be of the type cwjax.Terms, got 3",
     "cw.discretised(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
     "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, None, KEY)": "result must be of the type cwjax.Result, got None",
     "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, 0)": "key must come from jax.random.key, got int",
     "cw.diagnose(MODEL, 'fast_l2', X, GOAL, RESULT, KEY)": "a function that makes one, got 'fast_l2'",
-    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, KEY, norm='l3')": "unknown norm 'l3'",
     "cw.diagnose(MODEL, cw.fast_l2, X, GOAL, RESULT, KEY, numbers={'step': 3})": "numbers {'step': 3} do not make",
     "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, KEY, numbers={'steps': 3})": "a function of them",
 }

@@ -8,7 +8,9 @@ import pytest
 from jax import lax
 
 import cwjax as cw
+from cwjax.base import Bound
 from cwjax.lattice import Rounding, discretised
+from cwjax.runners import terms_of
 from tests import problems
 
 COUNT, LEVELS = 24, 8  # as coarse as that, rounding breaks about half of the adversarial examples
@@ -37,7 +39,7 @@ def repair(start, model=MODEL, x=X, goal=GOAL, confidence=0.0, steps=100) -> tup
 
 @jax.jit
 def _repair(start, model, x, goal, confidence, steps):
-    run = discretised(given(start), objective=cw.logit_margin(confidence), levels=LEVELS, steps=steps)
+    run = discretised(given(start), terms=terms(confidence=confidence), levels=LEVELS, steps=steps)
     return run(model, problems.keys(len(x)), x, goal)
 
 
@@ -50,6 +52,14 @@ def repaired(confidence: float = 0.0, steps: int = 100) -> tuple[cw.Result, Roun
 def given(result):
     """A runner that has found this result already."""
     return lambda model, keys, x, goal: result
+
+
+def terms(
+    *, confidence=0.0, objective: cw.Objective | None = None, distance=None, lower: Bound = 0.0, upper: Bound = 1.0
+) -> cw.Terms:
+    """What an attack of these parts is held to."""
+    objective, box = objective or cw.logit_margin(confidence), cw.projected(lower, upper)
+    return cw.Terms(objective, distance or cw.distances.l2(), box)
 
 
 def claimed(x, solution) -> cw.Result:
@@ -65,10 +75,10 @@ def fooled(params, x):
     return jnp.broadcast_to(jnp.asarray([[0.0, 1.0]], x.dtype), (len(x), 2)) + 0 * x.reshape(len(x), -1)[:, :2]
 
 
-def rounded(x, solution, **settings) -> np.ndarray:
+def rounded(x, solution, levels=256, **parts) -> np.ndarray:
     """The solution after plain rounding: the model is fooled by everything."""
     x = jnp.asarray(x)
-    run = jax.jit(discretised(given(claimed(x, solution)), **settings))
+    run = jax.jit(discretised(given(claimed(x, solution)), levels=levels, terms=terms(**parts)))
     result, rounding = run(cw.bind(fooled), problems.keys(len(x)), x, cw.untargeted(np.zeros(len(x), np.int32)))
     assert rounding.rounded.all()
     assert result.x.dtype == x.dtype
@@ -137,7 +147,7 @@ def test_traced_bounds_of_each_channel():
     expected = low + (high - low) * np.rint(share * 15) / 15
 
     def run(lower, upper):
-        runner = discretised(given(claimed(clean, solution)), levels=16, lower=lower, upper=upper)
+        runner = discretised(given(claimed(clean, solution)), levels=16, terms=terms(lower=lower, upper=upper))
         goal = cw.untargeted(np.zeros(len(clean), np.int32))
         return runner(cw.bind(fooled), problems.keys(len(clean)), jnp.asarray(clean), goal)[0].x
 
@@ -262,7 +272,7 @@ def test_unchanged_pixels_stay_so_that_l0_counts_few():
     rng = np.random.default_rng(3)
     free = np.argsort(rng.uniform(size=(COUNT, 12)), axis=1).reshape(X.shape) < 2
     far = jnp.where(free, jnp.where(X > 0.5, X - 0.45, X + 0.45), X)
-    run = jax.jit(discretised(given(claimed(X, far)), levels=LEVELS, distance=cw.distances.l0()))
+    run = jax.jit(discretised(given(claimed(X, far)), levels=LEVELS, terms=terms(distance=cw.distances.l0())))
     result, rounding = run(MODEL, KEYS, X, GOAL)
     hit = np.asarray(result.success)
     assert (rounding.repairs[hit] > 0).any()
@@ -352,9 +362,8 @@ def test_new_numbers_and_new_weights_do_not_compile_again():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def run(model, start, steps, confidence, upper):
-        runner = discretised(
-            given(start), objective=cw.logit_margin(confidence), levels=LEVELS, steps=steps, upper=upper
-        )
+        agreed = terms(confidence=confidence, upper=upper)
+        runner = discretised(given(start), terms=agreed, levels=LEVELS, steps=steps)
         return runner(model, KEYS, X, GOAL)
 
     assert_same(run(MODEL, solved(), 100, 0.0, 1.0), repaired())
@@ -395,7 +404,7 @@ def test_a_nan_that_the_objective_does_not_look_at_is_reported():
     def apply(params, x):
         return jnp.stack([0 * x.sum((1, 2)), jnp.full(len(x), jnp.nan)], axis=1)
 
-    result, _ = jax.jit(discretised(given(solved()), objective=objective))(cw.bind(apply), KEYS, X, GOAL)
+    result, _ = jax.jit(discretised(given(solved()), terms=terms(objective=objective)))(cw.bind(apply), KEYS, X, GOAL)
     np.testing.assert_array_equal(result.finite, ~solved().success)
     assert not result.success.any()
 
@@ -428,19 +437,59 @@ def test_the_repairs_convolutions_are_rewritten_for_the_cpu():
         return features.sum((1, 2))
 
     model = cw.bind(apply, jnp.ones((3, 3, 1, 5)))
-    run = jax.jit(discretised(given(solved()), levels=LEVELS))
+    run = jax.jit(discretised(given(solved()), levels=LEVELS, terms=terms()))
     assert "optimization_barrier" in run.trace(model, KEYS, X, GOAL).lower(lowering_platforms=("cpu",)).as_text()
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"levels": 1},
-        {"steps": -1},
-        {"lower": 1.0, "upper": 1.0},
-        {"upper": np.inf},
-    ],
-)
+@pytest.mark.parametrize("settings", [{"levels": 1}, {"steps": -1}])
 def test_numbers_out_of_range_are_refused(settings):
-    with pytest.raises(ValueError, match=r"must be at least|needs finite bounds"):
-        discretised(given(solved()), **settings)
+    with pytest.raises(ValueError, match="must be at least"):
+        discretised(given(solved()), terms=terms(), **settings)
+
+
+# What it knows of its attack
+
+BOXES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+
+
+@pytest.mark.parametrize(("lower", "upper"), BOXES)
+def test_the_levels_are_those_of_the_attacks_own_box(lower, upper):
+    # Saved as bytes and read again, every success still fools the model.
+    def apply(params, x):
+        return problems.mlp(params, (x - lower) / (upper - lower))
+
+    bytes_ = np.rint(problems.inputs(COUNT) * 255)
+    x = (lower + (upper - lower) * bytes_ / 255).astype(np.float32)
+    attack = cw.fast_l2(steps=40, box=cw.projected(lower, upper))
+    model = cw.bind(apply, MODEL.params)
+    result, _ = jax.jit(discretised(cw.batched(attack)))(model, KEYS, x, GOAL)
+    level = (np.asarray(result.x, np.float64) - lower) / (upper - lower) * 255
+    np.testing.assert_allclose(level, np.rint(level), atol=1e-3)
+    saved = np.rint(level).astype(np.uint8)
+    read = (lower + (upper - lower) * saved.astype(np.float64) / 255).astype(np.float32)
+    assert result.success.mean() > 0.6
+    assert cw.metrics.successes(model, read, GOAL)[result.success].all()
+
+
+@pytest.mark.parametrize("wrap", [lambda run: run, jax.jit, functools.partial, lambda run: cw.chunked(run, 7)])
+def test_a_runner_is_seen_through_whatever_the_caller_puts_around_it(wrap):
+    attack = cw.fast_linf(objective=cw.losses.negative_margin(5.0))
+    assert terms_of(wrap(cw.batched(attack)))() is attack.terms
+
+
+def test_the_terms_of_a_function_of_numbers_are_those_of_its_numbers():
+    runner = cw.streamed(lambda confidence, steps: cw.l2(objective=cw.logit_margin(confidence), steps=steps), width=4)
+    assert terms_of(runner)(confidence=3.0, steps=5).objective.confidence == 3.0
+    result, _ = discretised(runner)(MODEL, *pick(np.arange(4), KEYS, X, GOAL), confidence=0.5, steps=60)
+    assert result.success.any()
+    hit = np.asarray(result.success)
+    goal = pick(np.arange(4), GOAL)[0]
+    assert cw.metrics.successes(MODEL, result.x, goal, confidence=0.5)[hit].all()
+
+
+@pytest.mark.parametrize("wrapper", [discretised, cw.verified])
+def test_a_function_whose_terms_are_not_known_cannot_be_wrapped(wrapper):
+    with pytest.raises(TypeError, match=r"are not known: wrap a runner of cwjax, .* or say terms=attack.terms"):
+        wrapper(given(solved()))
+    with pytest.raises(TypeError, match="must be left out here"):
+        wrapper(cw.batched(cw.l2()), terms=cw.l2().terms)

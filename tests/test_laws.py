@@ -208,6 +208,34 @@ def test_the_distance_is_that_of_the_returned_input(row):
 
 
 @every_combination
+def test_an_attack_tells_its_norm_its_confidence_and_its_bounds(row):
+    terms = row.make(1.5).terms
+    assert terms.distance.norm == row.norm
+    assert terms.objective.confidence == 1.5
+    assert (terms.box.lower, terms.box.upper) == (row.lower, row.upper)
+
+
+@every_attack
+def test_what_wraps_a_runner_keeps_the_attacks_norm_and_margin(row):
+    plain = attacked(row, 1.5)
+
+    @jax.jit
+    def wrapped(plain):
+        terms = row.make(1.5).terms
+        return [
+            wrap(lambda *given: plain, terms=terms)(MODEL, KEYS, X, row.goal)
+            for wrap in (cw.discretised, functools.partial(cw.verified, precision="highest"))
+        ]
+
+    for result, cost in wrapped(plain):
+        hit = np.asarray(result.success)
+        assert hit.sum() >= 0.5 * plain.success.sum()
+        np.testing.assert_array_equal(cost.distance, plain.distance)
+        np.testing.assert_allclose(result.distance[hit], cw.metrics.norms(X, result.x)[row.norm][hit], rtol=1e-5)
+        assert cw.metrics.successes(MODEL, result.x, row.goal, confidence=1.5)[hit].all()
+
+
+@every_combination
 def test_a_failure_returns_the_clean_input_at_distance_infinity(row):
     result = attacked(row, confidence=1e4)
     assert not result.success.any()

@@ -12,6 +12,7 @@ import pytest
 from jax import lax
 from jaxtyping import Array
 
+import cwjax as cw
 from cwjax.aborts import plateau
 from cwjax.base import Attack, Candidate, Goal, Problem, Progress, Search, closer, problem, untouched
 from cwjax.searches import binary_search, grow_c, searched, tracked
@@ -141,7 +142,7 @@ def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) 
             ),
         )
 
-    return Attack(init=init, step=step)
+    return Attack(init=init, step=step, terms=cw.l2().terms)
 
 
 def history(attack: Attack, given: Problem | None = None, at_most: int = 200) -> list[Progress]:
@@ -232,7 +233,9 @@ def test_every_round_has_a_key_of_its_own_made_from_the_one_before():
         after = plain.step(model, problem, state)
         return after._replace(progress=after.progress._replace(best=after.progress.best._replace(c=state.c)))
 
-    drawn = [float(progress.best.c) for progress in history(searched(Attack(init, step), binary_search(4)))]
+    drawn = [
+        float(progress.best.c) for progress in history(searched(plain._replace(init=init, step=step), binary_search(4)))
+    ]
     keys = [jax.random.key(0)]
     for _ in range(3):
         keys.append(jax.random.fold_in(keys[-1], 0))

@@ -134,7 +134,7 @@ def fake(distance, *, length: int = 2) -> Attack:
             ),
         )
 
-    return Attack(init=init, step=step)
+    return Attack(init=init, step=step, terms=cw.linf().terms)
 
 
 def told(attack: Attack, given: Problem, at_most: int = 500) -> tuple[list, Progress]:

@@ -72,7 +72,7 @@ def fake(distance: Callable = lambda state: state.problem.c, *, length: Callable
             ),
         )
 
-    return Attack(init=init, step=step)
+    return Attack(init=init, step=step, terms=cw.l2().terms)
 
 
 def history(attack: Attack, given: Problem | None = None, key: Array | None = None) -> list:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Objective, found, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Objective, found, wide
+from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
 from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, iterated

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.balls import ball
-from cwjax.base import Attack, Objective, select, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Objective, select, wide
+from cwjax.boxes import projected
 from cwjax.checks import check_number
 from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, iterated

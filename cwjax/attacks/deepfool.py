@@ -5,8 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax.balls import ball
-from cwjax.base import Attack, Objective, wide
-from cwjax.boxes import Bound
+from cwjax.base import Attack, Bound, Objective, wide
 from cwjax.checks import check_count, check_number
 from cwjax.geometry import check_norm
 from cwjax.iterated import Rule, iterated
@@ -35,7 +34,7 @@ def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Obj
         others = jax.lax.top_k(jnp.where(own, -jnp.inf, logits), min(classes, logits.shape[-1]) - 1)[0]
         return confidence + rounding_margin(logits) - goal.sign.astype(logits.dtype) * (mine - others)
 
-    return Objective(loss=loss, met=logit_margin(confidence).met)
+    return logit_margin(confidence)._replace(loss=loss)
 
 
 def deepfool(

@@ -7,8 +7,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.base import Abort, Attack, Distance, Evaluation, Objective, Search, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Abort, Attack, Bound, Distance, Evaluation, Objective, Search, wide
+from cwjax.boxes import projected
 from cwjax.checks import check_number
 from cwjax.iterated import Rule, iterated
 from cwjax.objectives import logit_margin
@@ -22,7 +22,9 @@ def elastic_net(beta: float | Float[Array, ""] = 1e-3) -> Distance:
         return jnp.sum(delta**2) + beta * jnp.sum(jnp.abs(delta))
 
     return Distance(
-        penalty=lambda delta, tau: jnp.sum(delta**2) + beta * distances.l1().penalty(delta, tau), measure=measure
+        penalty=lambda delta, tau: jnp.sum(delta**2) + beta * distances.l1().penalty(delta, tau),
+        measure=measure,
+        norm="elastic net",
     )
 
 

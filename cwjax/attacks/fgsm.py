@@ -3,8 +3,7 @@
 from jaxtyping import Array, Float
 
 from cwjax.attacks.pgd import pgd
-from cwjax.base import Attack, Objective
-from cwjax.boxes import Bound
+from cwjax.base import Attack, Bound, Objective
 from cwjax.losses import label_cross_entropy
 
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, found, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Distance, Objective, found, wide
+from cwjax.boxes import projected
 from cwjax.checks import check_number
 from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule, iterated

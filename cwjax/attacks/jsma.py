@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Distance, Objective, wide
+from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
 from cwjax.iterated import Rule, iterated
 from cwjax.objectives import Confidence, logit_margin
@@ -37,7 +37,7 @@ def label_probability(confidence: Confidence = 0.0) -> Objective:
         own, _ = _own_and_others(jax.nn.softmax(logits.astype(wide(logits))), goal)
         return -goal.sign.astype(own.dtype) * own
 
-    return Objective(loss=loss, met=logit_margin(confidence).met)
+    return logit_margin(confidence)._replace(loss=loss)
 
 
 def label_and_other_logits(confidence: Confidence = 0.0) -> Objective:
@@ -52,7 +52,7 @@ def label_and_other_logits(confidence: Confidence = 0.0) -> Objective:
         own, others = _own_and_others(logits.astype(wide(logits)), goal)
         return goal.sign.astype(own.dtype) * jnp.stack([-own, others])
 
-    return Objective(loss=loss, met=logit_margin(confidence).met)
+    return logit_margin(confidence)._replace(loss=loss)
 
 
 def jsma_z(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, select, untouched
+from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, select, untouched
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_part
 from cwjax.descent import advanced, evaluate
@@ -116,7 +116,7 @@ def quasi_newton(
             progress=advanced(state.progress, evaluated, over=stop | stuck | (taken >= steps)),
         )
 
-    return Attack(init=init, step=step)
+    return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
 def lbfgs(

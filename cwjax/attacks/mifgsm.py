@@ -5,8 +5,7 @@ from jaxtyping import Array, Float, Int
 
 from cwjax.attacks.pgd import within
 from cwjax.balls import BALLS, ball
-from cwjax.base import Attack, Objective, wide
-from cwjax.boxes import Bound
+from cwjax.base import Attack, Bound, Objective, wide
 from cwjax.checks import check_number
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective, Problem, wide
-from cwjax.boxes import Bound, projected
+from cwjax.base import Attack, Bound, Distance, Objective, Problem, wide
+from cwjax.boxes import projected
 from cwjax.checks import check_number
 from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, Seen, iterated

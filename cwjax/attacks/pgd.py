@@ -4,8 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax.balls import Ball, ball
-from cwjax.base import Attack, Objective, Problem, wide
-from cwjax.boxes import Bound
+from cwjax.base import Attack, Bound, Objective, Problem, wide
 from cwjax.checks import check_number
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy

@@ -3,8 +3,7 @@
 from jaxtyping import Array, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Distance, Objective
-from cwjax.boxes import Bound
+from cwjax.base import Attack, Bound, Distance, Objective
 from cwjax.checks import check_number
 from cwjax.iterated import iterated
 from cwjax.objectives import logit_margin

@@ -17,7 +17,7 @@ from cwjax.base import Attack, Result, Runner
 from cwjax.checks import check_count, check_number
 from cwjax.lab import compiling
 from cwjax.lab.data import Dataset
-from cwjax.lab.presets import ATTACKS, Settings, attack_of, given, resolved, split
+from cwjax.lab.presets import Settings, attack_of, given, resolved, split
 from cwjax.lab.progress import progress, say
 from cwjax.lab.rows import Attacked, Targets, extreme, keys_of, rows_of, table_of
 from cwjax.models import Model
@@ -121,11 +121,7 @@ def results(
         result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
-    parts = {
-        "confidence": settings.confidence,
-        "objective": settings.objective or "f6",
-        "norm": ATTACKS[attack].norm,
-    }
+    made = {"name": attack, "fixed": fixed, "numbers": numbers}
     columns: dict[str, Any] = {}
     began = time.monotonic()
     with compiling.timed() as compiled:
@@ -133,7 +129,7 @@ def results(
             result = search(highest)
         else:
             claimed = search(cw.in_precision(model, precision))
-            result, second = _verified(model, clean, goal, claimed, **parts)
+            result, second = _verified(model, clean, goal, claimed, **made)
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
     seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
@@ -142,7 +138,7 @@ def results(
         seconds["checks"] = diagnosis.cost.seconds
     if rounded:
         began = time.monotonic()
-        result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **parts))
+        result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **made))
         columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
         columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
         seconds["rounding"] = time.monotonic() - began
@@ -180,9 +176,6 @@ def diagnosed(
         jax.random.fold_in(jax.random.key(seed), 1),
         numbers=numbers,
         longer=numbers | {"steps": 2 * numbers["steps"]},
-        norm=ATTACKS[attack].norm,
-        confidence=numbers["confidence"],
-        box=_box(settings.box) if settings.box else None,
         largest_c=settings.largest_c,
     )
 
@@ -200,11 +193,6 @@ def _maker(name: str, fixed: Settings) -> Callable[..., Attack]:
 
 
 @functools.cache
-def _box(name: str) -> cw.Box:
-    return cw.BOXES[name]()
-
-
-@functools.cache
 def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...]) -> Runner:
     """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
     mesh = Mesh(np.asarray(devices), ("devices",))
@@ -219,17 +207,13 @@ def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.Goal) -> tuple[ja
     return keys, jnp.asarray(x), goal
 
 
-def _ingredients(confidence: Any, objective: str, norm: str) -> dict[str, Any]:
-    return {"objective": cw.OBJECTIVES[objective](confidence), "distance": cw.DISTANCES[norm]}
-
-
-@functools.partial(jax.jit, static_argnames=("objective", "norm"))
-def _verified(model, x, goal, result, *, confidence, objective, norm):
-    look = cw.verified(lambda *_: result, **_ingredients(confidence, objective, norm))
+@functools.partial(jax.jit, static_argnames=("name", "fixed"))
+def _verified(model, x, goal, result, *, name, fixed, numbers):
+    look = cw.verified(lambda *_: result, terms=attack_of(name, fixed, **numbers).terms)
     return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
 
 
-@functools.partial(jax.jit, static_argnames=("objective", "norm"))
-def _discretised(model, x, goal, result, *, confidence, objective, norm):
-    look = cw.discretised(lambda *_: result, **_ingredients(confidence, objective, norm))
+@functools.partial(jax.jit, static_argnames=("name", "fixed"))
+def _discretised(model, x, goal, result, *, name, fixed, numbers):
+    look = cw.discretised(lambda *_: result, terms=attack_of(name, fixed, **numbers).terms)
     return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.base import Attack, Box, Goal, Result, wide
-from cwjax.boxes import Bound
-from cwjax.distances import DISTANCES
+from cwjax.base import Attack, Goal, Result, Terms, wide
 from cwjax.lattice import Rounding
 from cwjax.models import Model
 from cwjax.validity import programs
@@ -37,13 +35,23 @@ class Case:
     goal: Goal
     result: Result  # as NumPy arrays
     key: Array
-    norm: str
-    confidence: float
-    lower: Bound
-    upper: Bound
-    box: Box | None
     largest_c: float | None
     spent: dict[str, int] = dataclasses.field(default_factory=lambda: {"forwards": 0, "backwards": 0})
+
+    @functools.cached_property
+    def terms(self) -> Terms:
+        """Of the attack: its objective, distance and box."""
+        return programs.made(self.attack, self.numbers).terms
+
+    @property
+    def norm(self) -> str:
+        """That the attack minimises: "l0", "l1", "l2" or "linf"."""
+        return self.terms.distance.norm
+
+    @property
+    def confidence(self) -> float:
+        """The margin that the attack asks for, in logits."""
+        return float(self.terms.objective.confidence)
 
     def spend(self, forwards: Any, backwards: Any = 0) -> None:
         """Counts passes."""
@@ -65,7 +73,7 @@ class Case:
     @functools.cached_property
     def bounds(self) -> tuple[Array, Array]:
         """The lower and the upper bound of every element: [*S], in x's dtype."""
-        lower, upper = (np.broadcast_to(np.asarray(bound), self.x.shape[1:]) for bound in (self.lower, self.upper))
+        lower, upper = (np.broadcast_to(np.asarray(bound), self.x.shape[1:]) for bound in self.terms.box[-2:])
         return jnp.asarray(lower, self.x.dtype), jnp.asarray(upper, self.x.dtype)
 
     @functools.cached_property
@@ -143,7 +151,7 @@ class Case:
         keys, x, goal = self.rows(places, size)
         states, parts = programs.begun(self.attack, dict(numbers), keys, x, goal), []
         while not parts or not parts[-1].done[-1].all():
-            states, part = programs.followed(self.model, self.attack, dict(numbers), self.box, x, goal, states)
+            states, part = programs.followed(self.model, self.attack, dict(numbers), x, goal, states)
             parts.append(jax.tree.map(np.asarray, part))
         self.spend(states.progress.forwards.sum(), states.progress.backwards.sum())
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:, : len(places)], *parts)
@@ -181,7 +189,9 @@ class Case:
         keys, x, goal = self.rows(places, size)
         radius = np.resize(radius, size)
         self.spend(count * len(x))
-        drawn = programs.drawn(self.model, keys, x, goal, jnp.asarray(radius), self.bounds, norm=self.norm, count=count)
+        attack = (self.attack, dict(self.numbers))
+        given = (keys, x, goal, jnp.asarray(radius), self.bounds)
+        drawn = programs.drawn(self.model, *attack, *given, norm=self.norm, count=count)
         lead, distance = (np.asarray(each)[: len(places)] for each in drawn)
         return lead, distance
 
@@ -189,7 +199,7 @@ class Case:
         """Some of the results with 8-bit values, repaired."""
         keys, x, goal = self.rows(places, self.size_of_few)
         result = jax.tree.map(lambda leaf: jnp.asarray(leaf[np.resize(places, self.size_of_few)]), self.result)
-        after, cost = programs.rounded(self.model, keys, x, goal, result, self.confidence, self.bounds, norm=self.norm)
+        after, cost = programs.rounded(self.model, self.attack, dict(self.numbers), keys, x, goal, result)
         self.spend((after.forwards - result.forwards).sum(), (after.backwards - result.backwards).sum())
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], (after, cost))
 
@@ -197,7 +207,7 @@ class Case:
     def reach(self) -> np.ndarray:
         """The distance of each example; where it was not fooled, half the size of the box: float32 [B]."""
         lower, upper = (bound.astype(wide(self.x)) for bound in self.bounds)
-        extent = float(DISTANCES[self.norm].measure(upper - lower))
+        extent = float(self.terms.distance.measure(upper - lower))
         return np.where(self.result.success, self.result.distance, extent / 2).astype(np.float32)
 
     @functools.cached_property

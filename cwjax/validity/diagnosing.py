@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.base import Attack, Box, Goal, Result
-from cwjax.boxes import Bound, check_bounds
+from cwjax.base import Attack, Goal, Result
 from cwjax.checks import check_batch, check_maker, check_part
 from cwjax.distances import DISTANCES
 from cwjax.models import Model
@@ -184,11 +183,6 @@ def diagnose(
     *,
     numbers: Mapping[str, Any] | None = None,
     longer: Mapping[str, Any] | None = None,
-    norm: str = "l2",
-    confidence: float = 0.0,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
-    box: Box | None = None,
     largest_c: float | None = None,
 ) -> Diagnosis:
     """Whether the result of an attack can be believed: every check of CHECKS, each with its number and advice.
@@ -211,15 +205,10 @@ def diagnose(
       key: of the subset, the noise and the attack's own randomness.
       numbers: keyword arguments of `attack` where it is a function; traced.
       longer: the same with more steps; without it one check is skipped.
-      norm: that the attack minimises, "l0", "l1", "l2" or "linf".
-      confidence: of the attack's objective, in logits.
-      lower: of the attack's box.
-      upper: of the attack's box.
-      box: the attack's own; without it one check is skipped.
       largest_c: of `cwjax.linf` and `cwjax.l0`; a `binary_search` is seen without it.
 
     Raises:
-      TypeError, ValueError: arguments that do not fit together.
+      TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms.
     """
     check_part("result", result, Result)
     if not isinstance(key, np.ndarray | jax.Array):
@@ -227,9 +216,6 @@ def diagnose(
     given = (model, x, goal, result, key)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         raise ValueError("diagnose is driven from the host: call it outside jax.jit, jax.vmap and the like")
-    if norm not in DISTANCES:
-        raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(DISTANCES)}")
-    check_bounds(lower, upper)
     x, goal = jnp.asarray(x), jax.tree.map(jnp.asarray, goal)
     check_batch(model, jax.random.split(key, len(x)), x, goal)
     if np.shape(result.x) != x.shape:
@@ -251,13 +237,13 @@ def diagnose(
         goal=goal,
         result=jax.tree.map(np.asarray, result),
         key=key,
-        norm=norm,
-        confidence=confidence,
-        lower=lower,
-        upper=upper,
-        box=box,
         largest_c=largest_c,
     )
+    if case.norm not in DISTANCES:
+        raise ValueError(
+            f"diagnose knows the norms {', '.join(DISTANCES)}, and the attack's distance is {case.norm!r}: name its norm "
+            "in Distance(…, norm=…) if it is one of them"
+        )
     checks = run(CHECKS, case)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began))
 

@@ -78,7 +78,7 @@ def saturated_tanh(case: Case) -> Measured | Skipped:
     """Which share of the elements the variable of the descent has lost hold of, on average over its steps."""
     path = case.path
     if np.isnan(path.saturated).all():
-        return Skipped("the attack descends in no box that was named")
+        return Skipped("the attack descends in no box's variable")
     each = np.array([path.saturated[: end + 1, i].mean() for i, end in enumerate(path.last())])
     return Measured(float(each.mean()), case.watched, each)
 

@@ -7,7 +7,7 @@ call `jax.jit` themselves. They are made once for a shape and an attack, whateve
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -22,11 +22,10 @@ from cwjax.balls import BALLS
 from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, wide
 from cwjax.canonical import canonical
 from cwjax.descent import DescentState
-from cwjax.distances import DISTANCES
 from cwjax.lattice import Rounding, discretised
 from cwjax.losses import label_cross_entropy, negative_margin
 from cwjax.models import Model
-from cwjax.objectives import logit_margin, margin
+from cwjax.objectives import margin
 from cwjax.runners import by_rows, lanes, result_of
 from cwjax.searches import Bracket
 
@@ -67,7 +66,8 @@ class Seen(NamedTuple):
         return np.minimum((~np.asarray(self.done)).sum(0), len(self.done) - 1)
 
 
-def _made(attack: Attack | Callable[..., Attack], numbers: dict[str, Any]) -> Attack:
+def made(attack: Attack | Callable[..., Attack], numbers: Mapping[str, Any]) -> Attack:
+    """The attack of these numbers."""
     return attack if isinstance(attack, Attack) else attack(**numbers)
 
 
@@ -96,13 +96,14 @@ def slopes(model: Model, x: Array, goal: Goal) -> Slopes:
 @functools.partial(jax.jit, static_argnums=0)
 def begun(attack, numbers, keys, x, goal) -> State:
     """The states of an attack before its first step."""
-    return lanes(_made(attack, numbers)).begin(keys, x, goal)
+    return lanes(made(attack, numbers)).begin(keys, x, goal)
 
 
-@functools.partial(jax.jit, static_argnums=(1, 3))
-def followed(model, attack, numbers, box, x, goal, states) -> tuple[State, Any]:
+@functools.partial(jax.jit, static_argnums=1)
+def followed(model, attack, numbers, x, goal, states) -> tuple[State, Any]:
     """The states of an attack some steps on, and what was seen after each of them."""
-    advance = lanes(_made(attack, numbers)).advance
+    one_attack = made(attack, numbers)
+    advance, box = lanes(one_attack).advance, one_attack.terms.box
 
     def step(states, _):
         states = advance(model, x, goal, states, 1)
@@ -114,7 +115,7 @@ def followed(model, attack, numbers, box, x, goal, states) -> tuple[State, Any]:
 def _look(box, x, state) -> Seen:
     progress, none = state.progress, jnp.full((), jnp.nan, jnp.float32)
     descents, brackets = _parts(state, DescentState), _parts(state, Bracket)
-    saturated = _saturated(box, x, descents[0].w) if descents and box is not None else none
+    saturated = _saturated(box, x, descents[0].w) if descents else none
     knob = brackets[0] if brackets else Bracket(c=none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
     return Seen(
         loss=progress.last.loss,
@@ -145,13 +146,13 @@ def first_slopes(model, attack, numbers, keys, x, goal):
     """The largest element by which the attack's first gradient changes when the model has none: [R]. nan where the goal
     is met at once, 0 where the model gives a NaN.
     """
-    made = _made(attack, numbers)
+    one_attack = made(attack, numbers)
     still = Model(apply=_Still(model.apply), params=model.params)
 
     def one(key, x, goal):
         given = problem(x, goal)
-        state = made.init(key, given)
-        with_model, without = (canonical(made.step)(each, given, state).progress for each in (model, still))
+        state = one_attack.init(key, given)
+        with_model, without = (canonical(one_attack.step)(each, given, state).progress for each in (model, still))
         slope = jnp.max(jnp.abs(with_model.last.gradient - without.last.gradient))
         return jnp.where(with_model.last.met, jnp.nan, jnp.where(with_model.finite, slope, 0))
 
@@ -183,11 +184,12 @@ def within(model, keys, x, goal, radius, confidence, bounds, *, name, norm) -> R
     return by_rows(one, keys, x, goal, radius)
 
 
-@functools.partial(jax.jit, static_argnames=("norm", "count"))
-def drawn(model, keys, x, goal, radius, bounds, *, norm, count):
+@functools.partial(jax.jit, static_argnames=("attack", "norm", "count"))
+def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, norm, count):
     """Noise within a radius [R] around every example: margins (nan where the model gives one) and distances, both
     [R, count].
     """
+    measure = made(attack, numbers).terms.distance.measure
     lower, upper = (bound.astype(wide(x)) for bound in bounds)
 
     def one(key, x, goal, radius):
@@ -198,7 +200,7 @@ def drawn(model, keys, x, goal, radius, bounds, *, norm, count):
         image = jnp.clip(clean + change, lower, upper).astype(x.dtype)
         logits = model(image)
         lead = jnp.where(jnp.isfinite(logits).all(), margin(logits, goal), jnp.nan)
-        return lead, DISTANCES[norm].measure(image.astype(clean.dtype) - clean)
+        return lead, measure(image.astype(clean.dtype) - clean)
 
     def draws(key, x, goal, radius):
         return lax.map(lambda key: one(key, x, goal, radius), jax.random.split(key, count), batch_size=250)
@@ -216,9 +218,7 @@ def _few_pixels(key, clean, radius, lower, upper):
     return jnp.where(chosen[..., None] if clean.ndim == 3 else chosen, extreme - clean, 0)
 
 
-@functools.partial(jax.jit, static_argnames="norm")
-def rounded(model, keys, x, goal, result, confidence, bounds, *, norm) -> tuple[Result, Rounding]:
+@functools.partial(jax.jit, static_argnames="attack")
+def rounded(model, attack, numbers, keys, x, goal, result) -> tuple[Result, Rounding]:
     """A result with 8-bit values, repaired."""
-    lower, upper = bounds
-    parts = {"objective": logit_margin(confidence), "distance": DISTANCES[norm], "lower": lower, "upper": upper}
-    return discretised(lambda *_: result, **parts)(model, keys, x, goal)
+    return discretised(lambda *_: result, terms=made(attack, numbers).terms)(model, keys, x, goal)

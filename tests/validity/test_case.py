@@ -36,11 +36,6 @@ def case(model: cw.Model, **changes) -> Case:
         goal=cw.untargeted(labels),
         result=jax.tree.map(np.asarray, result),
         key=jax.random.key(0),
-        norm="l2",
-        confidence=0.0,
-        lower=0.0,
-        upper=1.0,
-        box=None,
         largest_c=None,
     )
     return dataclasses.replace(given, **changes)
@@ -105,7 +100,7 @@ def test_the_subset_is_drawn_from_what_there_is_to_attack():
 @pytest.mark.parametrize("norm", ["l0", "l1", "l2", "linf"])
 def test_noise_stays_within_the_radius_and_the_box(norm):
     radius = np.array([3.0 if norm == "l0" else 0.25] * 4, np.float32)
-    given = case(MODEL, norm=norm)
+    given = case(MODEL, attack=cw.fmn(norm=norm))
     lead, distance = given.drawn(given.few[:4], radius, 50, 4)
     assert lead.shape == distance.shape == (4, 50)
     assert (distance <= radius[0] * 1.0001).all()

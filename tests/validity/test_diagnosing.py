@@ -2,7 +2,7 @@
 
 import functools
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def runner(make: tricks.Make):
     return jax.jit(lambda numbers, *given: cw.batched(make(**numbers))(*given))
 
 
-def arguments(row: Row):
+def arguments(row: Row) -> dict[str, Any]:
     """What `diagnose` takes, by name, and the result among it."""
     numbers = tricks.WELL | row.numbers
     model = tricks.model(row.apply)
@@ -81,7 +81,7 @@ def arguments(row: Row):
     result = runner(row.make)(numbers, model, problems.keys(len(X)), X, goal)
     longer = numbers | {"steps": 2 * numbers["steps"]}
     given = {"model": model, "attack": row.make, "x": X, "goal": goal, "result": result, "key": jax.random.key(5)}
-    return given | {"numbers": numbers, "longer": longer, "box": tricks.BOX}
+    return given | {"numbers": numbers, "longer": longer}
 
 
 @functools.cache
@@ -132,9 +132,9 @@ def test_the_evidence_is_of_the_examples_it_names():
 
 
 def test_checks_without_what_they_need_are_skipped_and_say_why():
-    given = {name: value for name, value in arguments(Row("")).items() if name not in ("longer", "box")}
+    given = {name: value for name, value in arguments(Row("")).items() if name != "longer"}
     diagnosis = cw.diagnose(**given)
-    assert diagnosis.named("skipped") == ["saturated_tanh", "too_short"]
+    assert diagnosis.named("skipped") == ["too_short"]
     assert diagnosis.verdict == "pass"
     assert diagnosis.checks["too_short"].line() == "too_short: skipped, nobody said what makes the attack longer"
 
@@ -198,9 +198,11 @@ def test_it_can_be_read_by_machines_and_men():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"norm": "l3"}, "unknown norm 'l3': choose one of l0, l1, l2, linf"),
+        (
+            {"attack": cw.ead, "numbers": {}, "longer": {}},
+            "and the attack's distance is 'elastic net'",
+        ),
         ({"x": X[:5]}, "goal.label must have one entry an example, 5 of them"),
-        ({"lower": 1.0, "upper": 0.0}, "finite bounds with lower < upper"),
         ({"attack": cw.l2()}, "numbers and longer take an attack given as a function of them"),
     ],
 )

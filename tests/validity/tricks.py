@@ -134,4 +134,4 @@ def forgetful(**numbers) -> cw.Attack:
         best = state.progress.best._replace(distance=lost)
         return state._replace(progress=state.progress._replace(best=best))
 
-    return cw.Attack(inner.init, step)
+    return inner._replace(step=step)
