@@ -16,6 +16,7 @@ from cwjax.base import Goal, Problem, select, wide
 from cwjax.checks import check_count, check_part
 from cwjax.geometry import TINY, check_norm
 from cwjax.iterated import Rule, Seen
+from cwjax.objectives import in_play
 from cwjax.radii import METRICS, Steps
 
 _CLASSES = 5  # that are looked at: the likeliest
@@ -109,10 +110,10 @@ def scout(norm: str, steps: Steps, *, always: bool = False) -> Scout:
         )
 
     def look(problem, known, seen, wanted):
-        classes = min(_CLASSES, seen.logits.size - 1)
         choosing = (problem.start == problem.x).all() & (jnp.asarray(steps) >= _LEAST)
         view, place = View(seen.loss, seen.slope), seen.taken
         known = select(place == 0, _begun_with(known, seen, problem.goal), known)
+        classes = jnp.sum(known.likely >= 0)
 
         waits = known.begun < 0
         probed = waits & (place == 1)
@@ -213,8 +214,11 @@ def towards(label: Int[Array, ""], goal: Goal) -> Goal:
 
 
 def likeliest(logits: Float[Array, "K"], goal: Goal) -> Int[Array, "C"]:
-    """The five classes with the largest logits but for the goal's own, largest first; -1 where there are no more."""
-    others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, logits)
+    """The five classes with the largest logits except the goal's own, largest first; -1 where there are no more that
+    can win.
+    """
+    others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, jnp.where(in_play(logits), logits, -jnp.inf))
     count = min(_CLASSES, logits.size - 1)
-    classes = jax.lax.top_k(others, count)[1].astype(jnp.int32)
+    values, classes = jax.lax.top_k(others, count)
+    classes = jnp.where(values > -jnp.inf, classes.astype(jnp.int32), -1)
     return jnp.pad(classes, (0, _CLASSES - count), constant_values=-1)

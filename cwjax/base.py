@@ -214,6 +214,11 @@ def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
 
 
+def answered(logits: Float[Array, "*B K"]) -> Bool[Array, ""]:
+    """Whether the logits can be compared: no NaN and no +inf among them. A class at -inf is switched off."""
+    return (logits < jnp.inf).all()
+
+
 def wide(x: Float[Array, "..."]) -> jnp.dtype:
     """The dtype to compute with: x's own, but at least float32. Steps of 1e-2 are lost in bfloat16."""
     return jnp.promote_types(x.dtype, jnp.float32)

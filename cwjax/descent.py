@@ -19,6 +19,7 @@ from cwjax.base import (
     Problem,
     Progress,
     Terms,
+    answered,
     closer,
     select,
     untouched,
@@ -135,7 +136,7 @@ def evaluate(
         met=objective.met(logits, problem.goal),
         gradient=gradient,
     )
-    finite = jnp.isfinite(evaluation.loss) & jnp.isfinite(logits).all() & jnp.isfinite(gradient).all()
+    finite = jnp.isfinite(evaluation.loss) & answered(logits) & jnp.isfinite(gradient).all()
     reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
     return Evaluated(evaluation, Candidate(x=x, distance=reached, c=problem.c), finite)
 

@@ -24,6 +24,7 @@ from cwjax.base import (
     Progress,
     Search,
     Terms,
+    answered,
     select,
     untouched,
     wide,
@@ -173,7 +174,7 @@ def ask(
 
     x = image.astype(clean.dtype)
     met, size = objective.met(logits, problem.goal), distance.measure(x - clean)
-    finite = jnp.isfinite(loss).all() & jnp.isfinite(logits).all() & jnp.isfinite(slope).all()
+    finite = jnp.isfinite(loss).all() & answered(logits) & jnp.isfinite(slope).all()
     candidate = Candidate(x=image, distance=jnp.where(met & finite, size, jnp.inf), c=problem.c)
     flat = slope if not loss.ndim else slope[0]
     evaluation = Evaluation(loss=loss if not loss.ndim else loss[0], distance=size, met=met, gradient=flat)

@@ -13,7 +13,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import AnyArray, Goal, Result, Runner, Terms, settled, wide
+from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.canonical import canonical
 from cwjax.checks import check_count
 from cwjax.models import Model
@@ -91,7 +91,7 @@ def discretised(
 
         (loss, logits), slope = jax.value_and_grad(value, has_aux=True)(state.x)
         fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
-        finite = jnp.isfinite(loss) & jnp.isfinite(logits).all() & jnp.isfinite(slope).all()
+        finite = jnp.isfinite(loss) & answered(logits) & jnp.isfinite(slope).all()
         met = objective.met(logits, goal) & finite
         move = ~met & finite & (fall.max() > 0) & (state.moves < steps)
         chosen = move & (jnp.arange(fall.size).reshape(fall.shape) == jnp.argmax(fall))

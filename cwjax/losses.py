@@ -6,8 +6,8 @@ For all of them `met` is that of the paper's objectives: the goal is met with th
 import jax
 import jax.numpy as jnp
 
-from cwjax.base import Objective, wide
-from cwjax.objectives import Confidence, logit_margin, margin, rounding_margin
+from cwjax.base import Objective
+from cwjax.objectives import Confidence, comparable, in_play, logit_margin, margin, rounding_margin
 
 
 def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
@@ -18,7 +18,7 @@ def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
     """
 
     def loss(logits, goal):
-        logits = logits.astype(wide(logits))
+        logits = comparable(logits)
         own = jnp.arange(logits.shape[-1]) == goal.label
         chosen = jnp.where(own.any(), jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0)), jnp.nan)
         return -goal.sign.astype(logits.dtype) * chosen
@@ -42,22 +42,26 @@ def logits_ratio(confidence: Confidence = 0.0) -> Objective:
         (Z_y - max_{i≠y} Z_i) / (Z_(1) - Z_(3))          (Z_y - Z_t) / (Z_(1) - (Z_(3) + Z_(4))/2)
 
     In the targeted form they take the true label for y. A goal holds no true label when it is targeted, so that the
-    strongest other class stands for it. With fewer classes than the formula sorts, the last one stands for those that
-    there are not. At a confidence kappa the numerator is that plus kappa, so that the loss is at most zero exactly
-    where the goal is met.
+    strongest other class stands for it. At a confidence kappa the numerator is that plus kappa, so that the loss is at
+    most zero exactly where the goal is met.
+
+    The formula needs the classes that it sorts, three away from a label and four towards one. With fewer of them, those
+    that are switched off not counted (`objectives.in_play`), it is constant and so blind. The loss is then
+    `negative_margin`, the numerator alone.
     """
 
     def loss(logits, goal):
-        logits = logits.astype(wide(logits))
-        ordered = jax.lax.top_k(logits, min(4, logits.shape[-1]))[0]
-        first, third, fourth = ordered[0], ordered[min(2, len(ordered) - 1)], ordered[-1]
-        spread = jnp.where(goal.sign > 0, first - (third + fourth) / 2, first - third)
-        return _lag(logits, goal, confidence) / (spread + jnp.asarray(1e-12, spread.dtype))
+        logits = comparable(logits)
+        first, _, third, fourth = jnp.pad(jax.lax.top_k(logits, min(4, logits.size))[0], (0, max(4 - logits.size, 0)))
+        towards = goal.sign > 0
+        spread = jnp.where(towards, first - (third + fourth) / 2, first - third) + jnp.asarray(1e-12, logits.dtype)
+        enough = jnp.sum(in_play(logits)) >= jnp.where(towards, 4, 3)
+        return _lag(logits, goal, confidence) / jnp.where(enough, spread, 1)
 
     return logit_margin(confidence)._replace(loss=loss)
 
 
 def _lag(logits, goal, confidence):
     """By how much the wanted class lags behind, with the goal made harder by the confidence, as in the objectives."""
-    logits = logits.astype(wide(logits))
+    logits = comparable(logits)
     return confidence + rounding_margin(logits) - margin(logits, goal)

@@ -20,6 +20,9 @@ Everything is computed from two differences of logits, `lag = Z_o - Z_w` and `L 
 that no probability is ever taken the logarithm of, and a sign is never lost to rounding: `F_w = sigmoid(-L)` and
 `F_o - F_w = (F_o + F_w)·tanh(lag/2)`.
 
+A class may be switched off by a logit of -inf, or of any number far below the others: it is never the wanted class nor
+the other one, and has no slope.
+
 Every objective takes a confidence kappa, in logits: it is the objective of the logits with the goal made harder by
 kappa, which is how the released code tests for confidence. And for all of them `met` is the same: the goal is met with
 that margin.
@@ -38,6 +41,9 @@ from cwjax.checks import check_number
 
 Confidence = float | int | Float[Array, ""]
 
+_LOWEST = -1e28  # stands for -inf in sums: ten orders of magnitude, those of a weight c, are left in float32
+_OUT_OF_PLAY = 1e3  # a class so many times the size of the two largest logits below them cannot win
+
 
 def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:
     """By how much the goal is met: `Z_t - max_{i≠t} Z_i` towards t, `max_{i≠y} Z_i - Z_y` away from y.
@@ -45,19 +51,36 @@ def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:
     Positive exactly where the model's only answer is what the goal wants. NaN where `goal.label` is not in 0…K-1: the
     attack then reports the example as not finite.
     """
-    logits = logits.astype(wide(logits))
+    logits = comparable(logits)
     own = jnp.arange(logits.shape[-1]) == goal.label
     mine = jnp.where(own.any(), jnp.sum(jnp.where(own, logits, 0)), jnp.nan)
     other = jnp.max(jnp.where(own, -jnp.inf, logits))
     return goal.sign.astype(logits.dtype) * (mine - other)
 
 
+def comparable(logits: Float[Array, "K"]) -> Float[Array, "K"]:
+    """The logits in at least float32, and a large negative number for -inf, so that differences are finite."""
+    logits = logits.astype(wide(logits))
+    return jnp.where(logits < _LOWEST, jnp.asarray(_LOWEST, logits.dtype), logits)  # and not jnp.maximum: NaN stays
+
+
+def in_play(logits: Float[Array, "K"]) -> Bool[Array, "K"]:
+    """Which classes can win. Not those switched off: at -inf, or below the two largest logits by more than 1,000 times
+    the size of the larger one (or of 1, where both are smaller).
+    """
+    logits = comparable(logits)
+    leading = jax.lax.top_k(logits, 2)[0]
+    return logits >= leading[0] - _OUT_OF_PLAY * jnp.maximum(jnp.max(jnp.abs(leading)), 1)
+
+
 def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
-    """The lead that rounding cannot overturn: 64 units in the last place of the largest logit.
+    """The lead that rounding cannot overturn: 64 units in the last place of the larger in size of the two largest
+    logits, which are those that decide.
 
     The same image gives logits that differ by a few units in the last place when it goes through the model alone, in
     another batch or in another program. An example that leads by less than this at confidence 0 may be no example at
-    all when the saved array is evaluated again (carlini/nn_robust_attacks#7 and #22, foolbox#674).
+    all when the saved array is evaluated again (carlini/nn_robust_attacks#7 and #22, foolbox#674). The other logits do
+    not count: a class that is switched off by a logit of -1e9 would drown every lead.
 
     Logits of less than float32 precision are taken for float32: for a model that computes in bfloat16, ask for a
     confidence above its own rounding.
@@ -65,7 +88,8 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     # Any positive lead is an answer for a model whose logits are all zero, so the floor is small; but it stays so far
     # above the smallest number that no f of it underflows to zero.
     info = jnp.finfo(logits.dtype)
-    return 64 * info.eps * jnp.max(jnp.abs(logits)) + info.tiny / info.eps
+    leading = jax.lax.top_k(comparable(logits), 2)[0]
+    return 64 * info.eps * jnp.max(jnp.abs(leading)) + info.tiny / info.eps
 
 
 def cross_entropy(confidence: Confidence = 0.0) -> Objective:
@@ -154,12 +178,11 @@ def _objective(confidence: Confidence, formula: Callable[[_Standing], Float[Arra
         return confidence + rounding_margin(logits) - margin(logits, goal)
 
     def loss(logits, goal):
-        logits = logits.astype(wide(logits))
+        logits = comparable(logits)
         return formula(_standing(logits, goal, lag(logits, goal)))
 
     def met(logits, goal) -> Bool[Array, ""]:
-        logits = logits.astype(wide(logits))
-        return lag(logits, goal) <= 0
+        return lag(comparable(logits), goal) <= 0
 
     return Objective(loss=loss, met=met, confidence=confidence)
 

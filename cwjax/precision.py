@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from cwjax.base import AnyArray, Goal, Result, Runner, Terms, settled, wide
+from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.canonical import canonical
 from cwjax.checks import check_model
 from cwjax.models import Model
@@ -96,7 +96,7 @@ def verified(
         longer = claim.astype(wide(x)) + jnp.asarray(_STRETCHES, wide(x))[state.looks] * delta
         image = jnp.where(state.looks == 0, claim, jnp.clip(longer, terms.box.lower, terms.box.upper).astype(x.dtype))
         logits = model(image)
-        met = terms.objective.met(logits, goal) & jnp.isfinite(logits).all()
+        met = terms.objective.met(logits, goal) & answered(logits)
         return LookState(looks=state.looks + 1, x=image, met=met)
 
     def one(terms, model, x, goal, result):

@@ -338,6 +338,45 @@ def test_jitted_and_unjitted_agree(row):
         assert_same(cw.batched(small)(*arguments), expected)
 
 
+SPARE = 2  # classes that the network has no use for
+
+
+def switched_off(params, x):
+    """The network with more classes, and only the first so many switched on."""
+    weights, classes, off = params
+    logits = jnp.pad(problems.mlp(weights, x), ((0, 0), (0, SPARE)))
+    return jnp.where(jnp.arange(logits.shape[1])[None] < classes, logits, off)
+
+
+def with_classes(classes: int, off: float = -np.inf) -> cw.Model:
+    return cw.bind(switched_off, (MODEL.params, jnp.int32(classes), jnp.float32(off)))
+
+
+@every_attack
+def test_classes_that_cannot_win_change_nothing(row):
+    results = [runner(row)(with_classes(problems.CLASSES, off), KEYS, X, row.goal) for off in OFF]
+    assert_same(results[0], attacked(row))
+    for result in results[1:]:
+        np.testing.assert_allclose(result.distance, results[0].distance, rtol=1e-6)
+        np.testing.assert_array_equal(result.finite, results[0].finite)
+
+
+OFF = (-np.inf, float(np.finfo(np.float32).min), -1e9, -1e4)
+
+
+@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name})  # which must reach each
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_few_classes_are_enough(row, classes):
+    model = with_classes(classes)
+    goal = problems.goals(model, np.asarray(X), classes)
+    leave = (row.goal.sign < 0).all()
+    goal = cw.untargeted(model.apply(model.params, X).argmax(-1)) if leave else goal
+    result = runner(row)(model, KEYS, X, goal)
+    assert result.finite.all()
+    assert result.success.mean() > row.fooled
+    assert cw.metrics.successes(model, result.x, goal)[result.success].all()
+
+
 VICTIM = 4
 
 

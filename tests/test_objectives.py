@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cwjax as cw
 from cwjax.base import Goal
-from cwjax.objectives import logit_margin, margin
+from cwjax.objectives import logit_margin, margin, rounding_margin
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
@@ -487,3 +487,96 @@ def test_away_from_a_label_is_towards_the_largest_of_the_others(question):
         np.testing.assert_allclose(away[name][0], towards[name][0], rtol=1e-4, atol=1e-4, err_msg=name)
         np.testing.assert_allclose(away[name][1], towards[name][1], rtol=1e-4, atol=1e-4, err_msg=name)
         assert not rivals or away[name][2] == towards[name][2], name
+
+
+# Classes that are switched off, and few classes.
+
+ALL = EVERY | {
+    "label_cross_entropy": cw.losses.label_cross_entropy,
+    "negative_margin": cw.losses.negative_margin,
+    "logits_ratio": cw.losses.logits_ratio,
+}
+OFF = [-np.inf, float(np.finfo(np.float32).min), -1e9, -1e4]
+
+
+@jax.jit
+def all_judged(logits, goal, confidence):
+    objectives = {name: make(confidence) for name, make in ALL.items()}
+    return {
+        name: (*jax.value_and_grad(objective.loss)(logits, goal), objective.met(logits, goal))
+        for name, objective in objectives.items()
+    }
+
+
+@pytest.mark.parametrize("off", OFF)
+@pytest.mark.parametrize("confidence", [0.0, 2.0])
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+def test_a_class_that_cannot_win_changes_nothing_and_has_no_slope(classes, sign, confidence, off):
+    rng = np.random.default_rng(classes)
+    for _ in range(5):
+        logits = rng.normal(size=classes).astype(np.float32) * 3
+        label = int(rng.integers(classes))
+        padded = np.insert(logits, [0, classes], np.float32(off))
+        alone = all_judged(logits, goal(label, sign), confidence)
+        among = all_judged(padded, goal(label + 1, sign), confidence)
+        for name, (loss, gradient, met) in among.items():
+            np.testing.assert_allclose(loss, alone[name][0], rtol=1e-6, atol=1e-6, err_msg=name)
+            np.testing.assert_allclose(gradient[1:-1], alone[name][1], rtol=1e-6, atol=1e-6, err_msg=name)
+            assert gradient[0] == gradient[-1] == 0, name
+            assert met == alone[name][2], name
+
+
+@pytest.mark.parametrize("off", OFF)
+@pytest.mark.parametrize("name", ALL)
+def test_a_target_that_is_switched_off_is_out_of_reach_and_a_label_is_left_already(name, off):
+    logits = jnp.array([3.0, 1.0, off, -2.0])
+    loss, gradient, met = all_judged(logits, goal(2, 1), 0.0)[name]
+    assert np.isfinite(loss)
+    assert np.isfinite(gradient).all()
+    assert not met
+    loss, gradient, met = all_judged(logits, goal(2, -1), 0.0)[name]
+    assert np.isfinite(loss)
+    assert np.isfinite(gradient).all()
+    assert met
+
+
+def test_the_rounding_margin_is_that_of_the_two_logits_that_decide():
+    unit = 64 * np.finfo(np.float32).eps
+    assert float(rounding_margin(jnp.array([0.0, -1e3]))) == pytest.approx(unit * 1e3)  # 7.63e-3: both decide
+    assert float(rounding_margin(jnp.array([1.0, 0.0, -1e3]))) == pytest.approx(unit)
+    assert float(rounding_margin(jnp.array([-7.0, -9.0, -np.inf]))) == pytest.approx(unit * 9)
+    # What a class that loses by a thousand adds to the rounding of the others, nobody can tell from the logits.
+    tiny, lead = np.float32(1e-6), goal(0, 1)
+    assert logit_margin().met(jnp.array([tiny, 0.0, -1e3]), lead)
+    assert logit_margin().met(jnp.array([tiny, 0.0]), lead)
+    assert not logit_margin().met(jnp.array([1 + 32 * unit / 64, 1.0, -1e3], jnp.float32), lead)
+
+
+@pytest.mark.parametrize("huge", [1e9, 1e20, 1e30])
+def test_a_huge_logit_that_loses_does_not_drown_a_lead(huge):
+    # The label to be left has the smallest of three, and the other two are huge.
+    logits = jnp.array([1.0, huge, 0.5 * huge])
+    assert logit_margin().met(logits, goal(0, -1))
+    assert logit_margin().met(logits, goal(1, 1))
+    assert not logit_margin().met(logits, goal(2, 1))
+
+
+@pytest.mark.parametrize(("classes", "sign"), [(2, 1), (2, -1), (3, 1)])
+def test_the_ratio_is_the_margin_where_it_would_be_constant(classes, sign):
+    logits = jnp.array([0.5, 2.0, -1.0][:classes])
+    label = classes - 1 if sign > 0 else 1  # towards the last, or away from the answer
+    ratio, margin_ = (all_judged(logits, goal(label, sign), 0.0)[name] for name in ("logits_ratio", "negative_margin"))
+    assert ratio[0] == margin_[0]
+    np.testing.assert_array_equal(ratio[1], margin_[1])
+    assert np.abs(ratio[1]).max() > 0.5
+
+
+def test_the_ratio_with_the_classes_that_it_sorts_is_the_papers():
+    logits = np.array([0.5, 2.0, -1.0, 1.5], np.float32)
+    away = all_judged(logits, goal(1, -1), 0.0)["logits_ratio"][0]
+    assert float(away) == pytest.approx((2.0 - 1.5) / (2.0 - 0.5), abs=2e-5)
+    towards = all_judged(logits, goal(0, 1), 0.0)["logits_ratio"][0]
+    assert float(towards) == pytest.approx((2.0 - 0.5) / (2.0 - (0.5 - 1.0) / 2), abs=2e-5)
+    three = all_judged(logits[:3], goal(1, -1), 0.0)["logits_ratio"][0]
+    assert float(three) == pytest.approx((2.0 - 0.5) / (2.0 + 1.0), abs=2e-5)

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax.balls import ball
-from cwjax.base import Attack, Bound, Objective, wide
+from cwjax.base import Attack, Bound, Objective
 from cwjax.checks import check_count, check_number
 from cwjax.geometry import check_norm
 from cwjax.iterated import Rule, iterated
-from cwjax.objectives import Confidence, logit_margin, rounding_margin
+from cwjax.objectives import Confidence, comparable, logit_margin, rounding_margin
 
 _NUDGE = 1e-4  # of the original code: each step is that much too long, lest rounding leave it short of the boundary
 
@@ -28,7 +28,7 @@ def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Obj
     check_count("classes", classes, least=2)
 
     def loss(logits, goal):
-        logits = logits.astype(wide(logits))
+        logits = comparable(logits)
         own = jnp.arange(logits.shape[-1]) == goal.label
         mine = jnp.where(own.any(), jnp.sum(jnp.where(own, logits, 0)), jnp.nan)
         others = jax.lax.top_k(jnp.where(own, -jnp.inf, logits), min(classes, logits.shape[-1]) - 1)[0]

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Attack, Bound, Distance, Objective, wide
+from cwjax.base import Attack, Bound, Distance, Objective
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
 from cwjax.iterated import Rule, iterated
-from cwjax.objectives import Confidence, logit_margin
+from cwjax.objectives import Confidence, comparable, logit_margin
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
 
@@ -34,7 +34,7 @@ def label_probability(confidence: Confidence = 0.0) -> Objective:
     """
 
     def loss(logits, goal):
-        own, _ = _own_and_others(jax.nn.softmax(logits.astype(wide(logits))), goal)
+        own, _ = _own_and_others(jax.nn.softmax(comparable(logits)), goal)
         return -goal.sign.astype(own.dtype) * own
 
     return logit_margin(confidence)._replace(loss=loss)
@@ -49,7 +49,7 @@ def label_and_other_logits(confidence: Confidence = 0.0) -> Objective:
     """
 
     def loss(logits, goal):
-        own, others = _own_and_others(logits.astype(wide(logits)), goal)
+        own, others = _own_and_others(comparable(logits), goal)
         return goal.sign.astype(own.dtype) * jnp.stack([-own, others])
 
     return logit_margin(confidence)._replace(loss=loss)

@@ -241,8 +241,8 @@ def diagnose(
     )
     if case.norm not in DISTANCES:
         raise ValueError(
-            f"diagnose knows the norms {', '.join(DISTANCES)}, and the attack's distance is {case.norm!r}: name its norm "
-            "in Distance(…, norm=…) if it is one of them"
+            f"diagnose knows the norms {', '.join(DISTANCES)}, and the attack's distance is {case.norm!r}: name its "
+            "norm in Distance(…, norm=…) if it is one of them"
         )
     checks = run(CHECKS, case)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began))

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cwjax.objectives import margin
+from cwjax.objectives import in_play, margin
 from cwjax.validity.case import Case
 from cwjax.validity.checking import Measured
 
@@ -88,12 +88,13 @@ def _around(model, x, goal, noise, bounds):
 
 @jax.jit
 def _finite(model, x):
-    return jnp.isfinite(model.apply(model.params, x)).all(1)
+    return (model.apply(model.params, x) < jnp.inf).all(1)
 
 
 def _normalised(logits) -> np.ndarray:
-    """Logits [..., K] at length one, so that their scale does not matter."""
-    logits = np.asarray(logits, np.float64)
+    """Logits [..., K] at length one, so that their scale does not matter; 0 for classes that are switched off."""
+    played = jax.vmap(in_play)(jnp.asarray(logits).reshape(-1, np.shape(logits)[-1])).reshape(np.shape(logits))
+    logits = np.where(played, np.asarray(logits, np.float64), 0)
     return logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10)
 
 

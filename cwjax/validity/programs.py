@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
 from cwjax.balls import BALLS
-from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, wide
+from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, problem, wide
 from cwjax.canonical import canonical
 from cwjax.descent import DescentState
 from cwjax.lattice import Rounding, discretised
@@ -199,7 +199,7 @@ def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, norm, count)
         )
         image = jnp.clip(clean + change, lower, upper).astype(x.dtype)
         logits = model(image)
-        lead = jnp.where(jnp.isfinite(logits).all(), margin(logits, goal), jnp.nan)
+        lead = jnp.where(answered(logits), margin(logits, goal), jnp.nan)
         return lead, measure(image.astype(clean.dtype) - clean)
 
     def draws(key, x, goal, radius):
