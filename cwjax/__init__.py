@@ -45,7 +45,6 @@ from cwjax.base import (
 from cwjax.boxes import BOXES, change_of_variables, clipped, projected
 from cwjax.canonical import canonical
 from cwjax.carlini import l0, l1, l2, linf
-from cwjax.checks import validate
 from cwjax.confidence import confident
 from cwjax.descent import descend
 from cwjax.distances import DISTANCES
@@ -76,6 +75,7 @@ from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
 from cwjax.sparse import fast_l0, fast_l1
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 from cwjax.streaming import Status, streamed
+from cwjax.validating import Validation, validate
 from cwjax.validity.checking import Check, Diagnosis
 from cwjax.validity.diagnosing import diagnose
 
@@ -111,6 +111,7 @@ __all__ = [
     "Status",
     "Terms",
     "Trace",
+    "Validation",
     "Verification",
     "aborts",
     "aimed",

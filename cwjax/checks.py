@@ -1,7 +1,7 @@
 """Input checks at the public boundary: one error that says what came and what to do.
 
-What shapes and dtypes tell is checked by the runners, also under jit. What only values tell (`validate`) has to be
-asked for outside jit, where there are values.
+What shapes and dtypes tell is checked by the runners, also under jit. What only values tell is asked for outside jit,
+where there are values: see `validate`.
 """
 
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import ArrayLike
 
 from cwjax.base import Attack, Goal
+from cwjax.frameworks import described
 from cwjax.models import Model
 
 
@@ -48,10 +49,20 @@ def check_part(name: str, value: Any, kind: type) -> None:
         raise TypeError(f"{name} must be of the type {wanted}, got {_came(value)}")
 
 
+def check_channel_axis(per_pixel: bool, axis: int | None) -> None:
+    """Raises TypeError unless the axis is None or a whole number, and ValueError if elements are counted all the
+    same.
+    """
+    if axis is not None and (not isinstance(axis, int) or isinstance(axis, bool)):
+        raise TypeError(f"channel_axis must be a whole number such as -1 or 0, got {_came(axis)}")
+    if axis is not None and not per_pixel:
+        raise ValueError(f"per_pixel=False counts elements: leave out channel_axis={axis}")
+
+
 def check_model(model: Any) -> None:
     """Raises TypeError for anything that `bind` did not make."""
     if not isinstance(model, Model):
-        raise TypeError(f"the model must come from cwjax.bind(apply, params), got {type(model).__name__}")
+        raise TypeError(f"the model must come from cwjax.bind(apply, params), got {described(model)}")
 
 
 def check_maker(attack: Any) -> None:
@@ -78,14 +89,24 @@ def _came(value: Any) -> str:
 
 
 def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:
-    """Raises ValueError unless `labels` are integers of shape [B]; returns them as an array."""
+    """Raises ValueError unless `labels` are integers of shape [B] that fit into 32 bits; returns them as an array."""
     labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers, got {labels.dtype}: pass class numbers 0…K-1")
     if labels.ndim != 1:
         hint = ", not one-hot rows: labels.argmax(-1)" if labels.ndim == 2 else ""
         raise ValueError(f"{name} must have shape [B], got {list(labels.shape)}: pass class numbers{hint}")
+    _check_fits(name, labels)
     return labels
+
+
+def _check_fits(name: str, labels: jax.Array | np.ndarray) -> None:
+    """Raises ValueError where int32, in which goals keep labels, would make other numbers of them. Traced ones pass."""
+    if isinstance(labels, jax.core.Tracer) or np.can_cast(labels.dtype, np.int32) or not labels.size:
+        return
+    least, most, kept = int(labels.min()), int(labels.max()), np.iinfo(np.int32)
+    if least < kept.min or most > kept.max:
+        raise ValueError(f"{name} span {least}…{most}, more than 32 bits hold: pass class numbers 0…K-1")
 
 
 def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarray) -> None:
@@ -127,6 +148,8 @@ def check_examples(model: Model, x: jax.Array | np.ndarray, goal: Goal) -> None:
         raise ValueError(f"x must hold at least one example along its first axis, got shape {list(x.shape)}")
     _check_count("goal.label", goal.label.shape, x)
     _check_count("goal.sign", goal.sign.shape, x)
+    if jnp.issubdtype(goal.label.dtype, jnp.integer):
+        _check_fits("goal.label", goal.label)
     check_logits(model, x)
 
 
@@ -135,14 +158,20 @@ def _check_count(name: str, shape: tuple[int, ...], x: jax.Array | np.ndarray) -
         raise ValueError(f"{name} must have one entry an example, {x.shape[0]} of them, got shape {list(shape)}")
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of what an error of a user's own code says, or its name."""
+    if isinstance(error, SystemExit):
+        return f"it calls sys.exit({'' if error.code is None else error.code!r})"
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
 def check_logits(model: Model, x: jax.Array | np.ndarray) -> int:
     """Raises ValueError unless the model gives at least two logits for an input of x's shape; returns how many."""
     try:
         logits = jax.eval_shape(model, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
-    except Exception as error:
-        reason = str(error).strip().split("\n")[0]
+    except (Exception, SystemExit) as error:
         raise ValueError(
-            f"the model refused an input of shape {list(x.shape[1:])} and dtype {x.dtype}: {reason}"
+            f"the model refused an input of shape {list(x.shape[1:])} and dtype {x.dtype}: {reason_of(error)}"
         ) from error
     if logits.ndim != 1 or logits.shape[0] < 2 or not jnp.issubdtype(logits.dtype, jnp.floating):
         raise ValueError(
@@ -152,39 +181,38 @@ def check_logits(model: Model, x: jax.Array | np.ndarray) -> int:
     return logits.shape[0]
 
 
-def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, upper: ArrayLike = 1.0) -> None:
-    """Checks what only values tell, before an attack. Runs the model once over x.
+def check_inside(x: np.ndarray, lower: ArrayLike, upper: ArrayLike) -> None:
+    """Raises ValueError where clean inputs leave the box by more than rounding: one unit in the last place of the
+    larger bound, in the dtype of x.
 
     Args:
-      model: from `bind`.
-      x: clean inputs [B, *S] within [lower, upper].
-      goal: from `targeted` or `untargeted`.
-      lower: of the attack's box.
-      upper: of the attack's box.
-
-    Raises:
-      TypeError, ValueError: NaN or infinite pixels; pixels outside the box; labels out of range; a model that returns
-        probabilities, or NaN; and all that the runners check.
+      x: [B, *S], floating-point and finite.
+      lower: broadcasts to x.
+      upper: likewise.
     """
-    values = np.asarray(x)
-    if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
-        raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
-    x = jnp.asarray(x)
-    check_examples(model, x, goal)
-    low, high = float(values.min()), float(values.max())
-    if (values < np.asarray(lower, values.dtype)).any() or (values > np.asarray(upper, values.dtype)).any():
-        scale = ": 8-bit images must be divided by 255" if high > 2 and np.max(upper) <= 2 else ""
-        raise ValueError(f"x spans [{low:g}, {high:g}], outside the box [{lower}, {upper}]{scale}")
-    classes, labels = check_logits(model, x), np.asarray(goal.label)
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
-    answers = [model.apply(model.params, x[i : i + 256]) for i in range(0, len(x), 256)]
-    logits, precision = np.concatenate([np.asarray(part, np.float32) for part in answers]), answers[0].dtype
-    if not np.isfinite(logits).all():
-        bad = np.flatnonzero(~np.isfinite(logits).all(1))
-        raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
-    if (logits >= -1e-4).all() and np.allclose(logits.sum(1), 1, atol=max(1e-3, 4 * float(jnp.finfo(precision).eps))):
-        raise ValueError(
-            "the model returns probabilities (each row is >= 0 and sums to 1): return logits, without the softmax"
-        )
+    low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape) for bound in (lower, upper))
+    rows = np.flatnonzero(~((x >= low) & (x <= high)).reshape(len(x), -1).all(1))
+    low, high, values = low[rows], high[rows], x[rows].astype(np.float64)
+    largest = np.maximum(np.abs(low), np.abs(high))
+    ulp = np.ldexp(float(jnp.finfo(x.dtype).eps), np.frexp(largest)[1] - 1)
+    excess = np.maximum(low - values, values - high)
+    out = excess > ulp
+    if not out.any():
+        return
+    place = np.unravel_index(np.argmax(np.where(out, excess, 0)), out.shape)
+    index = [int(rows[place[0]]), *map(int, place[1:])]
+    if values.max() > 2 and np.max(upper) <= 2:
+        advice = "8-bit images must be divided by 255"
+    else:
+        advice = "clip x, or pass the attack's own bounds as lower and upper"
+    raise ValueError(
+        f"{out.sum()} of {x.size} elements of x, in {out.reshape(len(out), -1).any(1).sum()} of {len(x)} examples, are "
+        f"outside the box [{_bound(lower)}, {_bound(upper)}], by up to {excess[place]:.3g} where x{index} is "
+        f"{x[tuple(index)]!s}: {advice}"
+    )
+
+
+def _bound(bound: ArrayLike) -> str:
+    """For an error: the number, or the span of several."""
+    least, most = np.min(bound), np.max(bound)
+    return str(bound) if not np.ndim(bound) else f"{least:g}" if least == most else f"{least:g}…{most:g}"

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from cwjax.frameworks import described, framework_of
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +32,20 @@ def bind(apply: Callable[..., Array], params: PyTree = ()) -> Model:
         compiled program's identity: bind the same function object again, not a new lambda, or the attack compiles
         again.
       params: any pytree of arrays; traced.
+
+    Raises:
+      TypeError: a module of PyTorch, Flax, Equinox, Haiku or Keras in the place of its function (the message says how
+        to hand over the function); anything else that cannot be called; something in `params` that is no array.
     """
-    if not callable(apply):
-        raise TypeError(f"bind takes a function (params, x) -> logits first, got {type(apply).__name__}")
+    if not callable(apply) or framework_of(apply):
+        raise TypeError(f"bind takes a function (params, x) -> logits first, got {described(apply)}")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        try:
+            jax.typeof(leaf)
+        except (TypeError, OverflowError) as error:
+            place = f"params{jax.tree_util.keystr(path)}"
+            came = described(params) if framework_of(params) else f"{described(leaf)} at {place}"
+            raise TypeError(f"bind takes a pytree of arrays as params, got {came}") from error
     return Model(apply=apply, params=params)
 
 

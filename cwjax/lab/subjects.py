@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from cwjax.checks import reason_of
+from cwjax.frameworks import described
 from cwjax.lab import training
 from cwjax.lab.data import load
 from cwjax.lab.racing import Subject
@@ -37,11 +39,17 @@ def model_of(name: str) -> tuple[Model, dict[str, Any]]:
     sys.path.insert(0, str(Path.cwd()))
     try:
         model = getattr(importlib.import_module(module), function)()
-    except Exception as error:  # whatever a user's code may raise
-        raise ValueError(f"--model {name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's code may raise
+        raise ValueError(f"--model {name}: {what_failed(error)}") from error
     if not isinstance(model, Model):
-        raise ValueError(f"--model {name} returned {type(model).__name__}: it must return what cwjax.bind returns")
+        came = described(model, between=" | ")
+        raise ValueError(f"--model {name} must return what cwjax.bind returns, got {came}")
     return model, {"function": name}
+
+
+def what_failed(error: BaseException) -> str:
+    """For a message: the name and the text of an error of a user's own code."""
+    return reason_of(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
 
 
 def subject_of(name: str, data: str | None = None, folder: Path | None = None) -> Subject:

@@ -34,7 +34,7 @@ _TOLERANCE = 1e-5  # of a distance, relative
 Logits = Callable[[np.ndarray], np.ndarray]  # float32 [B, *S] -> [B, K]
 
 NORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "l0": lambda delta: (delta != 0).reshape(*delta.shape[:-1], -1).any(-1).reshape(len(delta), -1).sum(1),
+    "l0": lambda delta: (delta != 0).any(-1).reshape(len(delta), -1).sum(1),  # pixels: images are [B, H, W, C]
     "l1": lambda delta: np.abs(delta).reshape(len(delta), -1).sum(1),
     "l2": lambda delta: np.sqrt((delta.reshape(len(delta), -1) ** 2).sum(1)),
     "linf": lambda delta: np.abs(delta).reshape(len(delta), -1).max(1),
@@ -113,8 +113,8 @@ def twin(name: str) -> Logits:
         import torch  # pyright: ignore[reportMissingImports]
 
         network = getattr(importlib.import_module(module), function)().eval()
-    except Exception as error:  # whatever a user's code may raise
-        raise ValueError(f"--torch {name}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a user's code may raise
+        raise ValueError(f"--torch {name}: {what_failed(error)}") from error
 
     def logits(x: np.ndarray) -> np.ndarray:
         with torch.no_grad():

@@ -171,8 +171,9 @@ def _validate(model: str, name: str, count: int, folder: Path | None) -> None:
     network: Model = cwjax.in_precision(model_named(model).value, "highest")
     finite = np.isfinite(some.images.reshape(count, -1)).all(1)
     try:
-        finite &= (logits_of(network, some.images) < np.inf).all(1)
-    except Exception:  # whatever a model may raise: validate says it in words of its own
+        logits = logits_of(network, some.images)
+        finite &= ~(np.isnan(logits) | np.isposinf(logits)).any(1)
+    except (Exception, SystemExit):  # whatever a model may raise: validate says it in words of its own
         finite &= True
     if not finite.any():
         raise ValueError(

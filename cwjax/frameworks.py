@@ -1,0 +1,94 @@
+"""Modules of other frameworks, known by the names of their classes: none of these frameworks is imported here."""
+
+from typing import Any, NamedTuple
+
+
+class Framework(NamedTuple):
+    name: str
+    packages: tuple[str, ...]  # that its base classes are defined in, or below
+    bases: frozenset[str]  # the names of these classes
+    note: str  # what else there is to know of the recipe
+    first: str  # a line of Python
+    second: str  # and another, that make a model of a module `net`
+
+
+_MODULE = frozenset({"Module"})
+FRAMEWORKS = (
+    Framework(
+        "Flax NNX",
+        ("flax.nnx", "flax.experimental.nnx"),
+        _MODULE,
+        "after net.eval()",
+        "graph, weights = nnx.split(net)",
+        "model = cw.bind(lambda weights, x: nnx.merge(graph, weights)(x), weights)",
+    ),
+    Framework(
+        "Flax Linen",
+        ("flax.linen",),
+        _MODULE,
+        "and batch_stats beside params, if it has them",
+        'variables = {"params": params}',
+        "model = cw.bind(lambda variables, x: net.apply(variables, x), variables)",
+    ),
+    Framework(
+        "Equinox",
+        ("equinox",),
+        _MODULE,
+        "the function takes a batch",
+        "weights, rest = eqx.partition(eqx.nn.inference_mode(net), eqx.is_array)",
+        "model = cw.bind(lambda weights, x: jax.vmap(eqx.combine(weights, rest))(x), weights)",
+    ),
+    Framework(
+        "Haiku",
+        ("haiku",),
+        _MODULE | {"Transformed", "TransformedWithState"},
+        "weights are what net.init gave, trained",
+        "net = hk.transform(forward)",
+        "model = cw.bind(lambda weights, x: net.apply(weights, None, x), weights)",
+    ),
+    Framework(
+        "Keras",
+        ("keras", "tf_keras", "tensorflow"),
+        _MODULE | {"Layer", "Model"},
+        "Keras 3 on JAX: KERAS_BACKEND=jax",
+        "weights = [[v.value for v in some] for some in (net.trainable_variables, net.non_trainable_variables)]",
+        "model = cw.bind(lambda weights, x: net.stateless_call(*weights, x)[0], weights)",
+    ),
+    Framework(
+        "PyTorch",
+        ("torch",),
+        _MODULE,
+        "torchax runs it in JAX; or write its forward pass in JAX",
+        "weights, forward = torchax.extract_jax(net.eval())",
+        "model = cw.bind(lambda weights, x: forward(weights, (x,)), weights)",
+    ),
+)
+
+
+def framework_of(value: Any) -> Framework | None:
+    """The framework that a module, or a class of modules, belongs to. A function that a framework has compiled belongs
+    to none.
+    """
+    if hasattr(value, "__wrapped__"):
+        return None
+    for kind in (value if isinstance(value, type) else type(value)).__mro__:
+        for framework in FRAMEWORKS:
+            inside = any(f"{kind.__module__}.".startswith(f"{package}.") for package in framework.packages)
+            if inside and kind.__name__ in framework.bases:
+                return framework
+    return None
+
+
+def described(value: Any, *, between: str = "\n    ") -> str:
+    """What came, for an error: its type; and of a module of another framework how to make a model of it.
+
+    Args:
+      value: that came.
+      between: what stands before each of the two lines of Python.
+    """
+    name = value.__name__ if isinstance(value, type) else type(value).__name__
+    if (framework := framework_of(value)) is None:
+        return name
+    what = "class of modules" if isinstance(value, type) else "module"
+    told = f"{name}, a {what} of {framework.name}. Hand over a function and its weights ({framework.note}):"
+    return f"{told}{between}{framework.first}{between}{framework.second}"
