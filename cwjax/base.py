@@ -87,6 +87,7 @@ class Distance(NamedTuple):
     penalty: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, ""]]  # (delta, tau), differentiable
     measure: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # (delta): the norm itself
     norm: str = "other"  # its name: "l0", "l1", "l2", "linf"
+    channels: Callable[[tuple[int, ...]], int | None] = lambda shape: None  # which axis, if any, it counts as one
 
 
 class Decoded(NamedTuple):

@@ -113,7 +113,7 @@ def l0(
     be fooled is a failure like any other, where the released code crashes.
 
     To count every channel as a pixel of its own: `distance=distances.l0(per_pixel=False)` together with
-    `search=shrink_mask(per_pixel=False)`.
+    `search=shrink_mask(per_pixel=False)`. For images [C, H, W]: `channel_axis=0` likewise, in both.
 
     Args:
       objective: f.

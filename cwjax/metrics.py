@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from cwjax.base import AnyArray, Goal
-from cwjax.distances import DISTANCES
+from cwjax.distances import DISTANCES, named
 from cwjax.models import Model
 from cwjax.objectives import margin
 
@@ -25,12 +25,27 @@ class Summary(NamedTuple):
     median: dict[str, float]  # norm -> median distance
 
 
-def norms(x: Float[AnyArray, "B *S"], adversarial: Float[AnyArray, "B *S"]) -> dict[str, Float[Array, "B"]]:
-    """The size of each perturbation in every norm: "l0" (pixels; see `distances.l0`), "l1", "l2" (not squared) and
-    "linf".
+def norms(
+    x: Float[AnyArray, "B *S"],
+    adversarial: Float[AnyArray, "B *S"],
+    *,
+    per_pixel: bool = True,
+    channel_axis: int | None = None,
+) -> dict[str, Float[Array, "B"]]:
+    """The size of each perturbation in every norm: "l0" (pixels), "l1", "l2" (not squared) and "linf".
+
+    Args:
+      x: clean inputs.
+      adversarial: the perturbed ones.
+      per_pixel: of L0; as in `distances.l0`.
+      channel_axis: of L0; as in `distances.l0`: an axis of one input, without the batch.
+
+    Raises:
+      ValueError: where `distances.channels` does.
     """
     delta = jnp.asarray(adversarial, jnp.float32) - jnp.asarray(x, jnp.float32)
-    return {name: jax.vmap(distance.measure)(delta) for name, distance in DISTANCES.items()}
+    pixels = {"per_pixel": per_pixel, "channel_axis": channel_axis}
+    return {norm: jax.vmap(named(norm, **pixels).measure)(delta) for norm in DISTANCES}
 
 
 def margins(model: Model, x: Float[AnyArray, "B *S"], goal: Goal) -> Float[Array, "B"]:

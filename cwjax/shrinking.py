@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Search, found
-from cwjax.checks import check_number
+from cwjax.checks import check_channel_axis, check_number
+from cwjax.distances import channels
 
 
 class ShrunkTau(NamedTuple):
@@ -99,6 +100,7 @@ def shrink_mask(
     initial_c: float | Float[Array, ""] = 1e-3,
     removal: Removal = many_pixels(),
     per_pixel: bool = True,
+    channel_axis: int | None = None,
 ) -> Search:
     """Freeze the pixels that matter least until a round fails (section VI-B).
 
@@ -115,8 +117,13 @@ def shrink_mask(
       initial_c: of the first round, > 0 (released code 1e-3, paper 1e-4).
       removal: which pixels to freeze after a success: `many_pixels` or `one_pixel`.
       per_pixel: as in `distances.l0`; otherwise every element is a pixel of its own.
+      channel_axis: as in `distances.l0`.
+
+    Raises:
+      ValueError: where `distances.channels` does.
     """
     check_number("initial_c", initial_c, least=0, above=True)
+    check_channel_axis(per_pixel, channel_axis)
 
     def init(problem):
         c = jnp.asarray(initial_c, problem.c.dtype)
@@ -124,15 +131,22 @@ def shrink_mask(
 
     def tell(problem, knob, outcome):
         best, gradient = outcome.best, outcome.last.gradient
-        grouped = (-1, problem.x.shape[-1]) if per_pixel and problem.x.ndim == 3 else (-1, 1)
-        delta = best.x.astype(gradient.dtype) - problem.x.astype(gradient.dtype)
-        pixels = delta.reshape(grouped)
-        scores = jnp.abs(pixels.sum(-1)) * jnp.abs(gradient.reshape(grouped)).sum(-1)
-        movable = knob.mask.reshape(grouped).any(-1)
+        axis = channels(problem.x.shape, per_pixel=per_pixel, channel_axis=channel_axis)
+
+        def by_pixel(values):  # [*S] -> [P, C]
+            return (
+                values.reshape(-1, 1)
+                if axis is None
+                else jnp.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
+            )
+
+        pixels = by_pixel(best.x.astype(gradient.dtype) - problem.x.astype(gradient.dtype))
+        scores = jnp.abs(pixels.sum(-1)) * jnp.abs(by_pixel(gradient)).sum(-1)
+        movable = by_pixel(knob.mask).any(-1)
         changed = (jnp.abs(pixels) >= _CHANGED).any(-1).sum()
 
         frozen = removal(jnp.where(movable, scores, jnp.inf), changed)
-        mask = knob.mask & ~jnp.broadcast_to(frozen[:, None], pixels.shape).reshape(knob.mask.shape)
+        mask = knob.mask & ~_spread(frozen, knob.mask.shape, axis)
         nothing_left = ~knob.mask.any()
         return ShrunkMask(mask=mask, c=best.c, start=best.x, over=~found(best) | nothing_left)
 
@@ -142,3 +156,11 @@ def shrink_mask(
         tell=tell,
         done=lambda knob: knob.over,
     )
+
+
+def _spread(pixels: Bool[Array, "P"], shape: tuple[int, ...], axis: int | None) -> Bool[Array, "*S"]:
+    """The flag of each pixel at every element of it, for inputs of that shape with their channels along that axis."""
+    if axis is None:
+        return pixels.reshape(shape)
+    alone = (*shape[:axis], 1, *shape[axis + 1 :])
+    return jnp.broadcast_to(pixels.reshape(alone), shape)

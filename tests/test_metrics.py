@@ -42,7 +42,7 @@ def test_norms(dtype):
     _, x, _ = a_batch()
     x = x.astype(dtype)
     adversarial = x.at[0, 0, 0, :].add(0.25).at[1, 1, :, 1].add(-0.5).at[2:4].multiply(0.5)
-    measured = metrics.norms(x, adversarial)
+    measured = metrics.norms(x, adversarial, channel_axis=-1)
     assert set(measured) == {"l0", "l1", "l2", "linf"}
     delta = np.asarray(adversarial, np.float64) - np.asarray(x, np.float64)
     pixels, elements = delta.reshape(B, -1, 2), delta.reshape(B, -1)
@@ -52,6 +52,18 @@ def test_norms(dtype):
     np.testing.assert_allclose(measured["linf"], np.abs(elements).max(-1), rtol=1e-6)
     assert [float(measured[name][5]) for name in measured] == [0.0] * 4
     assert float(measured["l0"][0]) == 1
+
+
+def test_norms_count_the_pixels_of_any_layout():
+    x = np.zeros((2, 5, 6, 3), np.float32)
+    adversarial = x.copy()
+    adversarial[0, 1, 2, :] = adversarial[0, 3, 3, 1] = 0.5
+    assert metrics.norms(x, adversarial)["l0"].tolist() == [2, 0]
+    assert metrics.norms(x, adversarial, per_pixel=False)["l0"].tolist() == [4, 0]
+    first = [np.moveaxis(each, -1, 1) for each in (x, adversarial)]
+    assert metrics.norms(*first, channel_axis=0)["l0"].tolist() == [2, 0]
+    with pytest.raises(ValueError, match=r"looks like \[C, H, W\]. Pass channel_axis=0, .* metrics.norms"):
+        metrics.norms(*first)
 
 
 def test_margins_and_successes():

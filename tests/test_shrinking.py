@@ -1,11 +1,12 @@
 """Shrinking searches against plain copies of the released code's loops, and in rounds of attacks."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,7 +245,9 @@ def test_one_pixel_freezes_the_lowest_score(scores, valid):
     np.testing.assert_array_equal(removed & valid, walk(scores, valid, 7, 0.01, 0.0))
 
 
-SHAPES = st.sampled_from([((2, 2, 2), True), ((2, 2, 2), False), ((8,), True), ((2, 4), True)])
+SHAPES = st.sampled_from(  # of inputs, with the axis of their channels; None: every element is a pixel
+    [((2, 2, 2), 2), ((2, 2, 2), 0), ((2, 2, 2), 1), ((2, 2, 2), None), ((8,), None), ((2, 4), None), ((2, 4), 0)]
+)
 # Exact in float32 with their sums and products, so that a tie is a tie; and one change too small to count.
 DELTAS = one_of(-0.5, -0.25, 0, 0, 2**-14, 0.25, 0.5, 0.75)
 GRADIENTS = one_of(-0.5, -0.125, 0, 0.0625, 0.25)
@@ -252,33 +255,55 @@ GRADIENTS = one_of(-0.5, -0.125, 0, 0.0625, 0.25)
 
 @st.composite
 def successes(draw):
-    """A shape, how its pixels are counted, which of them may move, and the delta and the gradient of a success."""
-    shape, per_pixel = draw(SHAPES)
-    channels = shape[-1] if per_pixel and len(shape) == 3 else 1
-    valid = draw(hnp.arrays(bool, 8 // channels, elements=st.booleans() | st.just(True)))
+    """A shape and the axis of its channels, which pixels may move, and the delta and the gradient of a success."""
+    shape, axis = draw(SHAPES)
+    pixels = 8 if axis is None else 8 // shape[axis]
+    valid = draw(hnp.arrays(bool, pixels, elements=st.booleans() | st.just(True)))
     arrays = [draw(hnp.arrays(np.float32, shape, elements=elements)) for elements in (DELTAS, GRADIENTS)]
-    return shape, per_pixel, channels, np.repeat(valid, channels).reshape(shape), *arrays
+    return shape, axis, spread(valid, shape, axis), *arrays
+
+
+def grouped(values: np.ndarray, axis: int | None) -> np.ndarray:
+    """The elements of each pixel: [P, C]."""
+    return (
+        values.reshape(-1, 1)
+        if axis is None
+        else np.stack(list(np.moveaxis(values, axis, 0)), -1).reshape(-1, values.shape[axis])
+    )
+
+
+def spread(pixels: np.ndarray, shape: tuple[int, ...], axis: int | None) -> np.ndarray:
+    """What holds for each pixel, at each of its elements."""
+    if axis is None:
+        return pixels.reshape(shape)
+    others = [size for place, size in enumerate(shape) if place != axis]
+    return np.stack([pixels.reshape(others)] * shape[axis], axis)
+
+
+def counted(axis: int | None) -> dict[str, Any]:
+    """What tells a search of the axis."""
+    return {"per_pixel": axis is not None, "channel_axis": axis}
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def tell(numbers, per_pixel, knob, progress):
+def tell(numbers, axis, knob, progress):
     """After a success of one of many pixels."""
-    search = shrink_mask(removal=many_pixels(score=numbers[0], share=numbers[1]), per_pixel=per_pixel)
+    search = shrink_mask(removal=many_pixels(score=numbers[0], share=numbers[1]), **counted(axis))
     return search.tell(a_problem(knob.mask.shape), knob, progress)
 
 
 @PROPERTY
 @given(successes(), st.sampled_from([0.01, 0.1, 0.4]), st.sampled_from([0.0, 0.3, 1.0, 2.0]))
 def test_the_mask_shrinks_as_in_the_released_code(success, score, share):
-    shape, per_pixel, channels, mask, delta, gradient = success
-    knob = shrink_mask(per_pixel=per_pixel).init(a_problem(shape))._replace(mask=jnp.asarray(mask))
-    after = tell((score, share), per_pixel, knob, outcome(3.0, c=0.5, x=delta, gradient=gradient))
+    shape, axis, mask, delta, gradient = success
+    knob = shrink_mask(**counted(axis)).init(a_problem(shape))._replace(mask=jnp.asarray(mask))
+    after = tell((score, share), axis, knob, outcome(3.0, c=0.5, x=delta, gradient=gradient))
 
-    grouped = delta.reshape(-1, channels)
-    scores = np.abs(grouped.sum(1)) * np.abs(gradient.reshape(-1, channels)).sum(1)
-    valid, changed = mask.reshape(-1, channels).all(1), (np.abs(grouped) >= 1e-4).any(1).sum()
+    pixels = grouped(delta, axis)
+    scores = np.abs(pixels.sum(1)) * np.abs(grouped(gradient, axis)).sum(1)
+    valid, changed = grouped(mask, axis).all(1), (np.abs(pixels) >= 1e-4).any(1).sum()
     left = valid & ~walk(scores, valid, changed, score, share)
-    np.testing.assert_array_equal(after.mask, np.repeat(left, channels).reshape(shape))
+    np.testing.assert_array_equal(after.mask, spread(left, shape, axis))
 
     assert not (np.asarray(after.mask) & ~mask).any()
     assert left.sum() < valid.sum() or not valid.any()
@@ -288,7 +313,7 @@ def test_the_mask_shrinks_as_in_the_released_code(success, score, share):
 
 
 def test_a_pixel_of_which_only_one_channel_may_move_is_a_pixel():
-    search = shrink_mask(removal=one_pixel())
+    search = shrink_mask(removal=one_pixel(), channel_axis=-1)
     mask = jnp.zeros((1, 3, 2), bool).at[0, 0, 1].set(True).at[0, 2].set(True)
     knob = search.init(a_problem((1, 3, 2))._replace(mask=mask))
     success = outcome(1.0, x=jnp.full((1, 3, 2), 0.5).at[0, 0].set(0.25), gradient=jnp.ones((1, 3, 2)))
@@ -336,9 +361,10 @@ def constant(params, x):
     return jnp.broadcast_to(params, (x.shape[0], 3))
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (2, 2, 3)])
-def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape):
-    attack = cw.l0(steps=50, largest_c=20.0, search=shrink_mask(removal=one_pixel()))
+@pytest.mark.parametrize(("shape", "axis"), [((2, 2), None), ((2, 2, 3), -1)])
+def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape, axis):
+    search, counts = shrink_mask(removal=one_pixel(), channel_axis=axis), cw.distances.l0(channel_axis=axis)
+    attack = cw.l0(steps=50, largest_c=20.0, search=search, distance=counts)
     x = jnp.full((2, *shape), 0.3)
     goal = cw.Goal(label=jnp.array([0, 0], jnp.int32), sign=jnp.array([1.0, -1.0]))
     model = cw.bind(constant, jnp.array([1.0, 0.0, 0.0]))
@@ -352,7 +378,7 @@ def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape):
     # A descent that is given no pixel does not wait for a success either.
     alone = cw.descend(
         objective=cw.logit_margin(),
-        distance=cw.distances.l0(),
+        distance=counts,
         box=cw.projected(),
         optimizer=cw.optimizers.adam(0.1),
         steps=50,
@@ -362,6 +388,37 @@ def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape):
     state = alone.step(model, given, alone.init(jax.random.key(0), given))
     assert state.progress.done
     assert np.isinf(state.progress.best.distance)
+
+
+def one_in_each_pixel(params, x):
+    """Logits of pictures [B, H, W, C]: class 1 wins once two pixels are bright in all of their channels."""
+    bright = jnp.sort(x.prod(-1).reshape(len(x), -1))[:, -2:].sum(1)
+    return jnp.stack([1.2 - bright, bright - 1.2], 1)
+
+
+def test_pixels_are_the_same_in_either_layout():
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.4, (2, 5, 6, 3)), jnp.float32)
+    goal, keys = cw.untargeted(np.zeros(2, int)), jax.random.split(jax.random.key(0), 2)
+
+    def run(axis, apply, x):
+        counts, search = cw.distances.l0(channel_axis=axis), shrink_mask(channel_axis=axis, removal=one_pixel())
+        attack = cw.l0(steps=30, box=cw.projected(), optimizer=optax.adam(0.1), distance=counts, search=search)
+        return jax.jit(cw.batched(attack))(cw.bind(apply), keys, x, goal)
+
+    last = run(-1, one_in_each_pixel, x)
+    first = run(0, lambda params, x: one_in_each_pixel(params, jnp.moveaxis(x, 1, -1)), jnp.moveaxis(x, -1, 1))
+    assert last.success.all()
+    assert first.success.all()
+    for found in last.x, jnp.moveaxis(first.x, 1, -1):
+        np.testing.assert_array_equal(last.distance, (found != x).any(-1).sum((1, 2)))
+    np.testing.assert_array_equal(first.distance, last.distance)
+
+    with pytest.raises(ValueError, match=r"looks like \[C, H, W\]. Pass channel_axis=0"):
+        run(None, lambda params, x: one_in_each_pixel(params, jnp.moveaxis(x, 1, -1)), jnp.moveaxis(x, -1, 1))
+    with pytest.raises(ValueError, match=r"looks like \[C, H, W\]. Pass channel_axis=0"):
+        shrink_mask().tell(
+            a_problem((3, 5, 6)), shrink_mask().init(a_problem((3, 5, 6))), untouched(a_problem((3, 5, 6)))
+        )
 
 
 def test_its_first_weight_must_be_positive():

@@ -1,6 +1,7 @@
 """The attacks that the command line knows by name, and what each can be told."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -69,17 +70,21 @@ _LBFGS = Settings(objective="f1", box="projected", confidence=0.0, steps=1000, s
 _FAST = Settings(confidence=0.0, steps=300, starts=1, radius=0.0)
 _LINF = dataclasses.replace(_PAPER, steps=1000, initial_c=1e-5, largest_c=20.0, learning_rate=5e-3)
 
+_PIXELS = cw.distances.l0(channel_axis=-1)  # images are [H, W, C]: see `lab.data.Dataset`
+_L0_OF_PICTURES = functools.partial(cw.l0, distance=_PIXELS)
+_SHRINK_PICTURES = functools.partial(cw.shrink_mask, channel_axis=-1)
+
 ATTACKS = {
     "l2": Kind(make=_searching(cw.l2), norm="l2", own=_L2),
     "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
-    "l0": Kind(make=_shrinking(cw.l0, cw.shrink_mask), norm="l0", own=_L0),
+    "l0": Kind(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), norm="l0", own=_L0),
     "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
     "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
     "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
     "alternating_l2": Kind(make=_fast(cw.alternating_l2), norm="l2", own=_FAST),
     "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
     "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
-    "fast_l0": Kind(make=_fast(cw.fast_l0, distance=cw.distances.l0()), norm="l0", own=_FAST),
+    "fast_l0": Kind(make=_fast(cw.fast_l0, distance=_PIXELS), norm="l0", own=_FAST),
 }
 """By name, with the numbers of the released code where it has them."""
 

@@ -107,7 +107,7 @@ def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, mor
         "prediction": np.asarray(logits.argmax(-1), np.int32),
         "success": result.success,
         "distance": result.distance,
-        **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial).items()},
+        **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial, channel_axis=-1).items()},
         "margin": np.asarray(jax.vmap(cw.margin)(logits, goal)),
         "c": result.c,
         "forwards": result.forwards,

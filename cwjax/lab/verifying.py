@@ -21,7 +21,7 @@ from cwjax.lab import data, runs, store
 from cwjax.lab.presets import ATTACKS
 from cwjax.lab.progress import progress, say
 from cwjax.lab.rows import places_of
-from cwjax.lab.subjects import model_of
+from cwjax.lab.subjects import model_of, what_failed
 from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.models import Model

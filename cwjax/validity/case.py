@@ -191,7 +191,7 @@ class Case:
         self.spend(count * len(x))
         attack = (self.attack, dict(self.numbers))
         given = (keys, x, goal, jnp.asarray(radius), self.bounds)
-        drawn = programs.drawn(self.model, *attack, *given, norm=self.norm, count=count)
+        drawn = programs.drawn(self.model, *attack, *given, count=count)
         lead, distance = (np.asarray(each)[: len(places)] for each in drawn)
         return lead, distance
 

@@ -208,7 +208,8 @@ def diagnose(
       largest_c: of `cwjax.linf` and `cwjax.l0`; a `binary_search` is seen without it.
 
     Raises:
-      TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms.
+      TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms, or
+        is L0 where `distances.channels` raises.
     """
     check_part("result", result, Result)
     if not isinstance(key, np.ndarray | jax.Array):
@@ -244,6 +245,7 @@ def diagnose(
             f"diagnose knows the norms {', '.join(DISTANCES)}, and the attack's distance is {case.norm!r}: name its "
             "norm in Distance(…, norm=…) if it is one of them"
         )
+    case.terms.distance.measure(x[0])  # raises where it is not clear which elements make a pixel
     checks = run(CHECKS, case)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began))
 

@@ -184,23 +184,24 @@ def within(model, keys, x, goal, radius, confidence, bounds, *, name, norm) -> R
     return by_rows(one, keys, x, goal, radius)
 
 
-@functools.partial(jax.jit, static_argnames=("attack", "norm", "count"))
-def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, norm, count):
+@functools.partial(jax.jit, static_argnames=("attack", "count"))
+def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, count):
     """Noise within a radius [R] around every example: margins (nan where the model gives one) and distances, both
     [R, count].
     """
-    measure = made(attack, numbers).terms.distance.measure
+    distance = made(attack, numbers).terms.distance
     lower, upper = (bound.astype(wide(x)) for bound in bounds)
 
     def one(key, x, goal, radius):
         clean = x.astype(wide(x))
-        change = (
-            _few_pixels(key, clean, radius, lower, upper) if norm == "l0" else radius * BALLS[norm].draw(key, clean)
-        )
+        if distance.norm == "l0":
+            change = _few_pixels(key, clean, radius, lower, upper, distance.channels(clean.shape))
+        else:
+            change = radius * BALLS[distance.norm].draw(key, clean)
         image = jnp.clip(clean + change, lower, upper).astype(x.dtype)
         logits = model(image)
         lead = jnp.where(answered(logits), margin(logits, goal), jnp.nan)
-        return lead, measure(image.astype(clean.dtype) - clean)
+        return lead, distance.measure(image.astype(clean.dtype) - clean)
 
     def draws(key, x, goal, radius):
         return lax.map(lambda key: one(key, x, goal, radius), jax.random.split(key, count), batch_size=250)
@@ -208,14 +209,14 @@ def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, norm, count)
     return lax.map(lambda row: draws(*row), (keys, x, goal, radius))
 
 
-def _few_pixels(key, clean, radius, lower, upper):
-    """As many pixels as the radius says, each to one of its bounds: the change."""
+def _few_pixels(key, clean, radius, lower, upper, axis):
+    """As many pixels as the radius says, each to one of its bounds: the change. Channels are along that axis."""
     where, values = jax.random.split(key)
-    pixels = clean.shape[:-1] if clean.ndim == 3 else clean.shape  # as `distances.l0` counts them
+    pixels = clean.shape if axis is None else (*clean.shape[:axis], 1, *clean.shape[axis + 1 :])
     order = jax.random.permutation(where, math.prod(pixels)).reshape(pixels)
     chosen = order < radius
     extreme = jnp.where(jax.random.bernoulli(values, 0.5, clean.shape), upper, lower)
-    return jnp.where(chosen[..., None] if clean.ndim == 3 else chosen, extreme - clean, 0)
+    return jnp.where(chosen, extreme - clean, 0)
 
 
 @functools.partial(jax.jit, static_argnames="attack")

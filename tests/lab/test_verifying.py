@@ -124,7 +124,7 @@ def test_norms_are_those_of_the_metrics(norm):
     delta = np.random.default_rng(0).normal(size=(6, 4, 4, 3)).astype(np.float32)
     delta[0] = 0
     delta[1, 2:, :, 1:] = 0
-    expected = cw.metrics.norms(np.zeros_like(delta), delta)[norm]
+    expected = cw.metrics.norms(np.zeros_like(delta), delta, channel_axis=-1)[norm]
     np.testing.assert_allclose(verifying.NORMS[norm](delta.astype(np.float64)), expected, rtol=1e-6)
 
 

@@ -108,6 +108,30 @@ def test_noise_stays_within_the_radius_and_the_box(norm):
     assert len(np.unique(lead)) > 40
 
 
+@pytest.mark.parametrize(
+    ("shape", "counted"),
+    [
+        ((6, 5, 3), {}),
+        ((6, 5, 3), {"channel_axis": -1}),
+        ((3, 6, 5), {"channel_axis": 0}),
+        ((6, 5, 3), {"per_pixel": False}),
+        ((3, 6, 5), {"per_pixel": False}),
+        ((90,), {}),
+        ((6, 15), {}),
+    ],
+)
+def test_noise_in_l0_counts_as_it_is_told(shape, counted):
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (2, *shape)), jnp.float32)
+    model = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, :4])
+    two = jax.tree.map(lambda leaf: leaf[:2], case(MODEL).result)
+    attack = cw.fmn(norm="l0", distance=cw.distances.l0(**counted))
+    given = case(model, attack=attack, x=x, goal=cw.untargeted(np.zeros(2, int)), result=two)
+    _, distance = given.drawn(np.arange(2), np.full(2, 7, np.float32), 5, 2)
+    assert distance.tolist() == [[7] * 5] * 2
+    by_element = not counted.get("per_pixel", True) or len(shape) != 3
+    assert given.reach.tolist() == [90 / 2 if by_element else 30 / 2] * 2
+
+
 def test_a_larger_radius_lets_pgd_find_more():
     found = np.isfinite(case(MODEL).climbs)  # of an attack that found nothing: shares of half the box
     assert found.shape == (len(RADII), 8)
