@@ -198,10 +198,13 @@ def test_linf_agrees_with_the_released_loop(steps, largest):
     ],
 )
 def test_l0_agrees_with_the_released_loop(shape, removal, share):
-    channels = shape[-1] if len(shape) == 3 else 1
+    channels, axis = (shape[-1], -1) if len(shape) == 3 else (1, None)
     expected, spent = by_loop(lambda example: l0(example, 60, 100.0, share, channels))
-    search = cw.shrink_mask(removal=removal)
-    distance, forwards = by_library(lambda: cw.l0(steps=60, largest_c=100.0, search=search), shape)
+    parts = {
+        "search": cw.shrink_mask(removal=removal, channel_axis=axis),
+        "distance": cw.distances.l0(channel_axis=axis),
+    }
+    distance, forwards = by_library(lambda: cw.l0(steps=60, largest_c=100.0, **parts), shape)
     np.testing.assert_array_equal(distance, expected)
     np.testing.assert_array_equal(forwards, spent)
     assert len(set(distance)) > 2
