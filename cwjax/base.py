@@ -69,7 +69,7 @@ class Progress(NamedTuple):
     last: Evaluation
     forwards: Int[Array, ""]  # int32: forward passes spent
     backwards: Int[Array, ""]  # int32: backward passes spent
-    finite: Bool[Array, ""]  # False: the model gave a NaN or an infinity, and the example was given up
+    finite: Bool[Array, ""]  # False: the example was given up, for a NaN or an infinity, or being outside the box
     done: Bool[Array, ""]
 
 
@@ -155,7 +155,7 @@ class Result(NamedTuple):
     c: Float[Array, "B"]  # the weight of f that found it; inf where it failed
     forwards: Int[Array, "B"]
     backwards: Int[Array, "B"]
-    finite: Bool[Array, "B"]  # False: the model gave a NaN or an infinity for this example
+    finite: Bool[Array, "B"]  # False: given up, because the model gave a NaN or an infinity, or x is outside the box
     finished: Bool[Array, "B"]  # the attack came to its own end (`traced` may stop it before)
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from cwjax.base import Attack, Goal
+from cwjax.base import Attack, Box, Goal
 from cwjax.frameworks import described
 from cwjax.models import Model
 
@@ -123,11 +123,13 @@ def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarra
         )
 
 
-def check_batch(model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal) -> None:
-    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together. Needs no values:
-    runners call it.
+def check_batch(model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal, box: Box | None = None) -> None:
+    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together and x lies in the box.
+    Values may be traced: runners call it.
     """
     check_examples(model, x, goal)
+    if box is not None:
+        check_inside(x, box.lower, box.upper)
     if not isinstance(keys, np.ndarray | jax.Array):
         raise TypeError(f"keys must be an array, got {type(keys).__name__}")
     typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
@@ -181,15 +183,18 @@ def check_logits(model: Model, x: jax.Array | np.ndarray) -> int:
     return logits.shape[0]
 
 
-def check_inside(x: np.ndarray, lower: ArrayLike, upper: ArrayLike) -> None:
+def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) -> None:
     """Raises ValueError where clean inputs leave the box by more than rounding: one unit in the last place of the
-    larger bound, in the dtype of x.
+    larger bound, in the dtype of x. Traced values pass; so does NaN, which `validate` refuses.
 
     Args:
-      x: [B, *S], floating-point and finite.
+      x: [B, *S], floating-point.
       lower: broadcasts to x.
       upper: likewise.
     """
+    if any(isinstance(value, jax.core.Tracer) for value in (x, lower, upper)):
+        return
+    x = np.asarray(x)
     low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape) for bound in (lower, upper))
     rows = np.flatnonzero(~((x >= low) & (x <= high)).reshape(len(x), -1).all(1))
     low, high, values = low[rows], high[rows], x[rows].astype(np.float64)
@@ -204,7 +209,7 @@ def check_inside(x: np.ndarray, lower: ArrayLike, upper: ArrayLike) -> None:
     if values.max() > 2 and np.max(upper) <= 2:
         advice = "8-bit images must be divided by 255"
     else:
-        advice = "clip x, or pass the attack's own bounds as lower and upper"
+        advice = "clip x, or give the attack's box the bounds that x has"
     raise ValueError(
         f"{out.sum()} of {x.size} elements of x, in {out.reshape(len(out), -1).any(1).sum()} of {len(x)} examples, are "
         f"outside the box [{_bound(lower)}, {_bound(upper)}], by up to {excess[place]:.3g} where x{index} is "

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.canonical import canonical
-from cwjax.checks import check_count
+from cwjax.checks import check_count, check_inside
 from cwjax.models import Model
 from cwjax.objectives import logit_margin
 from cwjax.runners import by_rows, terms_of
@@ -131,8 +131,10 @@ def discretised(
         )
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Rounding]:
+        held_to = agreed(**options)
+        check_inside(x, held_to.box.lower, held_to.box.upper)
         result = runner(model, keys, x, goal, **options)
-        return by_rows(functools.partial(one, agreed(**options), model), jnp.asarray(x), goal, result)
+        return by_rows(functools.partial(one, held_to, model), jnp.asarray(x), goal, result)
 
     return run
 

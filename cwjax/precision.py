@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.canonical import canonical
-from cwjax.checks import check_model
+from cwjax.checks import check_inside, check_model
 from cwjax.models import Model
 from cwjax.runners import by_rows, terms_of
 
@@ -112,9 +112,10 @@ def verified(
         return stood, Verification(claimed=result.success, distance=result.distance, looks=end.looks)
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Verification]:
+        held_to, highest = agreed(**options), in_precision(model, "highest")
+        check_inside(x, held_to.box.lower, held_to.box.upper)
         result = runner(in_precision(model, precision), keys, x, goal, **options)
-        highest = in_precision(model, "highest")
-        return by_rows(functools.partial(one, agreed(**options), highest), jnp.asarray(x), goal, result)
+        return by_rows(functools.partial(one, held_to, highest), jnp.asarray(x), goal, result)
 
     return run
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
-from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, Terms, found, problem
+from cwjax.base import AnyArray, Attack, Box, Goal, Progress, Result, Runner, State, Terms, found, problem, wide
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch, check_count, check_part, check_runner
 from cwjax.models import Model
@@ -69,13 +69,11 @@ def terms_of(runner: Callable[..., Any], given: Terms | None = None) -> Callable
       TypeError: a function whose terms are not known, or given terms for one whose are.
     """
     check_runner(runner)
-    known: Any = runner
-    while known is not None and not hasattr(known, "terms"):
-        known = getattr(known, "__wrapped__", getattr(known, "func", None))
+    known = _known_terms(runner)
     if known is not None:
         if given is not None:
             raise TypeError("terms must be left out here: this runner knows those of its attack")
-        return known.terms
+        return known
     if given is None:
         raise TypeError(
             "the terms of this runner's attack (norm, objective, box) are not known: wrap a runner of cwjax, such as "
@@ -83,6 +81,12 @@ def terms_of(runner: Callable[..., Any], given: Terms | None = None) -> Callable
         )
     check_part("terms", given, Terms)
     return lambda **options: given
+
+
+def _known_terms(runner: Any) -> Callable[..., Terms] | None:
+    while runner is not None and not hasattr(runner, "terms"):
+        runner = getattr(runner, "__wrapped__", getattr(runner, "func", None))
+    return None if runner is None else runner.terms
 
 
 def lanes(attack: Attack) -> Lanes:
@@ -99,7 +103,13 @@ def lanes(attack: Attack) -> Lanes:
     step = canonical(attack.step)
 
     def begin(keys, x, goal):
-        return jax.vmap(lambda key, x, goal: attack.init(key, problem(x, goal)))(keys, x, goal)
+        def one(key, x, goal):
+            state, given_up = attack.init(key, problem(x, goal)), ~inside(x, attack.terms.box)
+            progress = state.progress
+            progress = progress._replace(finite=progress.finite & ~given_up, done=progress.done | given_up)
+            return state._replace(progress=progress)
+
+        return jax.vmap(one)(keys, x, goal)
 
     def advance(model, x, goal, states, steps):
         def one(x, goal, state):
@@ -116,6 +126,14 @@ def lanes(attack: Attack) -> Lanes:
     return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: result_of(state.progress)))
 
 
+def inside(x: Float[Array, "*S"], box: Box) -> Bool[Array, ""]:
+    """Whether no element of x lies outside the box by more than a unit in the last place of the larger bound."""
+    lower, upper = (jnp.asarray(bound, wide(x)) for bound in (box.lower, box.upper))
+    ulp = jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(lower), jnp.abs(upper))
+    outside = (x.astype(wide(x)) < lower - ulp) | (x.astype(wide(x)) > upper + ulp)
+    return ~outside.any()  # NaN is not outside: the model tells
+
+
 def batched(attack: Attack) -> Runner:
     """The attack on every example of a batch at once, each at its own pace, until all are done.
 
@@ -125,13 +143,14 @@ def batched(attack: Attack) -> Runner:
     Returns:
       A function `(model, keys, x, goal) -> Result`: model from `bind`; keys [B] from `jax.random.split`; x,
       floating-point [B, *S], within the attack's box; goal from `targeted` or `untargeted`. It raises TypeError or
-      ValueError where their shapes or dtypes do not fit; what only values can tell, `validate` tells.
+      ValueError where their shapes or dtypes do not fit, and where x leaves the box; under `jit`, where no values are
+      known, an example outside the box is given up (`finite` is False). `validate` tells what else only values tell.
     """
     begin, advance, result = lanes(attack)
 
     @on_terms(lambda: attack.terms)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Result:
-        check_batch(model, keys, x, goal)
+        check_batch(model, keys, x, goal, attack.terms.box)
         return result(advance(model, x, goal, begin(keys, x, goal), jnp.iinfo(jnp.int32).max))
 
     return run
@@ -148,7 +167,7 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
     begin, advance, result = lanes(attack)
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> tuple[Result, Trace]:
-        check_batch(model, keys, x, goal)
+        check_batch(model, keys, x, goal, attack.terms.box)
 
         def step(states, _):
             states = advance(model, x, goal, states, 1)
@@ -173,10 +192,11 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
     """
     check_runner(runner)
     check_count("the size of a chunk", size)
+    known = _known_terms(runner)
 
     @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
-        check_batch(model, keys, x, goal)
+        check_batch(model, keys, x, goal, known().box if known else None)
         count = x.shape[0]
         if count <= size:
             return runner(model, keys, x, goal)
@@ -201,13 +221,14 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     """
     check_runner(runner)
     check_part("mesh", mesh, Mesh)
+    known = _known_terms(runner)
     mesh = Mesh(mesh.devices, mesh.axis_names)  # axes of the compiler's own type, whatever they were
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
     each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
 
     @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
-        check_batch(model, keys, x, goal)
+        check_batch(model, keys, x, goal, known().box if known else None)
         results = each(model, *_filled_up((keys, x, goal), mesh.size))
         return jax.tree.map(lambda leaf: leaf[: x.shape[0]], results)
 

@@ -223,3 +223,45 @@ def test_numpy_arrays_will_do(name):
     run = (runners() | more)[name]
     first, second = (run(model(), keys(), x, goal()) for x in (images(), np.asarray(images())))
     jax.tree.map(np.testing.assert_array_equal, first, second)
+
+
+@pytest.mark.parametrize("wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "verified"])
+def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
+    attack = cw.fast_l2(steps=2)
+    batched = cw.batched(attack)
+    run = {
+        "batched": lambda: batched,
+        "traced": lambda: cw.traced(attack, 2),
+        "chunked": lambda: cw.chunked(batched, 3),
+        "sharded": lambda: cw.sharded(batched, jax.make_mesh((1,), ("devices",))),
+        "streamed": lambda: cw.streamed(attack, width=4),
+        "discretised": lambda: cw.discretised(jax.jit(batched)),
+        "verified": lambda: cw.verified(jax.jit(batched)),
+    }[wrap]()
+    outside = images().at[3, 1, 1, 0].set(1.25)
+    with pytest.raises(
+        ValueError, match=r"1 of .* elements of x, in 1 of .* outside the box \[0\.0, 1\.0\].*x\[3, 1, 1, 0\]"
+    ):
+        run(model(), keys(), outside, goal())
+
+
+def test_under_jit_an_input_outside_the_box_is_given_up_and_its_neighbours_are_not():
+    run = jax.jit(cw.batched(cw.fast_l2(steps=40)))
+    given = model()
+    expected = run(given, keys(), images(), goal())
+    result = run(given, keys(), images().at[3, 1, 1, 0].set(1.25), goal())
+    assert not result.finite[3]
+    assert not result.success[3]
+    assert result.finished[3]
+    assert result.forwards[3] == 0
+    others = np.arange(B) != 3
+    np.testing.assert_array_equal(result.distance[others], expected.distance[others])
+    one_ulp = images().at[3, 1, 1, 0].set(np.nextafter(np.float32(1), np.float32(2)))
+    assert run(given, keys(), one_ulp, goal()).finite.all()
+
+
+def test_diagnose_does_not_look_at_inputs_outside_the_box():
+    attack = cw.fast_l2(steps=2)
+    result = jax.jit(cw.batched(attack))(model(), keys(), images(), goal())
+    with pytest.raises(ValueError, match=r"outside the box \[0\.0, 1\.0\]"):
+        cw.diagnose(model(), attack, 2 * images(), goal(), result, jax.random.key(0))

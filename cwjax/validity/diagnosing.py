@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cwjax.base import Attack, Goal, Result
-from cwjax.checks import check_batch, check_maker, check_part
+from cwjax.checks import check_batch, check_inside, check_maker, check_part
 from cwjax.distances import DISTANCES
 from cwjax.models import Model
 from cwjax.validity import of_attack, of_model, of_result
@@ -245,6 +245,7 @@ def diagnose(
             f"diagnose knows the norms {', '.join(DISTANCES)}, and the attack's distance is {case.norm!r}: name its "
             "norm in Distance(…, norm=…) if it is one of them"
         )
+    check_inside(x, case.terms.box.lower, case.terms.box.upper)
     case.terms.distance.measure(x[0])  # raises where it is not clear which elements make a pixel
     checks = run(CHECKS, case)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began))
