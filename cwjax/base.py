@@ -225,6 +225,35 @@ def wide(x: Float[Array, "..."]) -> jnp.dtype:
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
+def narrowed(tree: PyTree, dtype: jnp.dtype) -> PyTree:
+    """The same numbers, with no float wider than `dtype` and no integer wider than int32.
+
+    With `jax_enable_x64` much has 64 bits without being asked: `jnp.zeros(())`, `jnp.arange(3)`, an np.float64.
+    """
+
+    def narrow(leaf):
+        leaf = jnp.asarray(leaf)
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize > jnp.dtype(dtype).itemsize:
+            return leaf.astype(dtype)
+        return leaf.astype(jnp.int32) if leaf.dtype == jnp.int64 else leaf
+
+    return jax.tree.map(narrow, tree)
+
+
+def carried(before: PyTree, after: PyTree) -> PyTree:
+    """`after` in the dtypes of `before`, leaf by leaf: what a loop carries keeps the dtypes that it began with.
+
+    Floats become floats and integers become integers. Any other change of a dtype is a mistake, which the loop refuses.
+    """
+
+    def kept(old, new):
+        given, wanted = jnp.result_type(new), jnp.result_type(old)
+        alike = any(all(jnp.issubdtype(each, kind) for each in (given, wanted)) for kind in (jnp.floating, jnp.integer))
+        return jnp.asarray(new, wanted) if alike and given != wanted else new
+
+    return jax.tree.map(kept, before, after)
+
+
 def settled(
     result: Result, clean: Float[Array, "*S"], x: Float[Array, "*S"], met: Bool[Array, ""], distance: Distance
 ) -> Result:

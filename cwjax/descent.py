@@ -131,7 +131,7 @@ def evaluate(
     penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
     (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
     evaluation = Evaluation(
-        loss=penalty + problem.c * f,
+        loss=penalty + problem.c * f.astype(clean.dtype),
         distance=distance.measure(x.astype(clean.dtype) - clean),
         met=objective.met(logits, problem.goal),
         gradient=gradient,

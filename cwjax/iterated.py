@@ -173,6 +173,7 @@ def ask(
     slope = jnp.where(problem.mask, pulled.astype(clean.dtype), 0)
 
     x = image.astype(clean.dtype)
+    loss = loss.astype(clean.dtype)
     met, size = objective.met(logits, problem.goal), distance.measure(x - clean)
     finite = jnp.isfinite(loss).all() & answered(logits) & jnp.isfinite(slope).all()
     candidate = Candidate(x=image, distance=jnp.where(met & finite, size, jnp.inf), c=problem.c)

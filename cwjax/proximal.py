@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.base import Bound, Box, wide
+from cwjax.base import Bound, Box, carried, wide
 from cwjax.boxes import projected
 from cwjax.geometry import TINY, Number, annealed, check_norm, ends, length, onto_ball, unit
 from cwjax.iterated import Rule
@@ -35,11 +35,11 @@ class Adam(NamedTuple):
 
     def divisor(self, taken: Int[Array, ""]) -> Float[Array, "*S"]:
         """What the mean is divided by, element by element."""
-        return jnp.sqrt(self.square / (1 - _SQUARES ** (taken + 1))) + _EPS
+        return jnp.sqrt(self.square / (1 - jnp.asarray(_SQUARES, self.square.dtype) ** (taken + 1))) + _EPS
 
     def step(self, taken: Int[Array, ""], decay: float) -> Float[Array, "*S"]:
         """Of learning rate 1, uphill."""
-        return self.mean / (1 - decay ** (taken + 1)) / self.divisor(taken)
+        return self.mean / (1 - jnp.asarray(decay, self.mean.dtype) ** (taken + 1)) / self.divisor(taken)
 
 
 def adam(like: Float[Array, "*S"]) -> Adam:
@@ -109,7 +109,7 @@ def shrunk(
         z, change = state
         new = PROXIMAL[norm](z - metric * (z - target), weight)
         new = jnp.where(change > _CONVERGED, clipped(new), z)
-        return new, length(new - z) / jnp.maximum(length(new), TINY)
+        return carried(state, (new, length(new - z) / jnp.maximum(length(new), TINY)))
 
     z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(weight)))
     return z

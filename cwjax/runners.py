@@ -14,7 +14,22 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from cwjax.base import AnyArray, Attack, Box, Goal, Progress, Result, Runner, State, Terms, found, problem, wide
+from cwjax.base import (
+    AnyArray,
+    Attack,
+    Box,
+    Goal,
+    Progress,
+    Result,
+    Runner,
+    State,
+    Terms,
+    carried,
+    found,
+    narrowed,
+    problem,
+    wide,
+)
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch, check_count, check_part, check_runner
 from cwjax.models import Model
@@ -99,12 +114,11 @@ def lanes(attack: Attack) -> Lanes:
         while not result(states).finished.all():
             states = advance(model, x, goal, states, 100)
     """
-    check_part("attack", attack, Attack)
-    step = canonical(attack.step)
+    init, step = looped(attack)[:2]
 
     def begin(keys, x, goal):
         def one(key, x, goal):
-            state, given_up = attack.init(key, problem(x, goal)), ~inside(x, attack.terms.box)
+            state, given_up = init(key, problem(x, goal)), ~inside(x, attack.terms.box)
             progress = state.progress
             progress = progress._replace(finite=progress.finite & ~given_up, done=progress.done | given_up)
             return state._replace(progress=progress)
@@ -126,6 +140,21 @@ def lanes(attack: Attack) -> Lanes:
     return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: result_of(state.progress)))
 
 
+def looped(attack: Attack) -> Attack:
+    """The attack as a loop can run it: its step is `canonical`, and its state keeps its dtypes.
+
+    The input's dtype alone decides how precise a state is: no float in it is wider than `wide(x)`, whatever numbers the
+    attack was given and whatever dtype the model answers in. With `jax_enable_x64` too, only a float64 input is
+    attacked in float64.
+    """
+    check_part("attack", attack, Attack)
+    step = canonical(attack.step)
+    return attack._replace(
+        init=lambda key, problem: narrowed(attack.init(key, problem), wide(problem.x)),
+        step=lambda model, problem, state: carried(state, step(model, problem, state)),
+    )
+
+
 def inside(x: Float[Array, "*S"], box: Box) -> Bool[Array, ""]:
     """Whether no element of x lies outside the box by more than a unit in the last place of the larger bound."""
     lower, upper = (jnp.asarray(bound, wide(x)) for bound in (box.lower, box.upper))
@@ -142,9 +171,10 @@ def batched(attack: Attack) -> Runner:
 
     Returns:
       A function `(model, keys, x, goal) -> Result`: model from `bind`; keys [B] from `jax.random.split`; x,
-      floating-point [B, *S], within the attack's box; goal from `targeted` or `untargeted`. It raises TypeError or
-      ValueError where their shapes or dtypes do not fit, and where x leaves the box; under `jit`, where no values are
-      known, an example outside the box is given up (`finite` is False). `validate` tells what else only values tell.
+      floating-point [B, *S], within the attack's box; goal from `targeted` or `untargeted`. The result has x's dtype,
+      and the attack computes in it, or in float32 where that is wider. It raises TypeError or ValueError where shapes
+      or dtypes do not fit, and where x leaves the box; under `jit`, where no values are known, an example outside the
+      box is given up (`finite` is False). `validate` tells what else only values tell.
     """
     begin, advance, result = lanes(attack)
 

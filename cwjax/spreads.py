@@ -103,7 +103,7 @@ def average_target(attack: Attack, num_classes: int) -> Attack:
     _check_classes(num_classes)
 
     def init(key, problem):
-        return jax.random.randint(key, (1,), 1, num_classes)
+        return jax.random.randint(key, (1,), 1, num_classes, jnp.int32)  # the same ones with 64 bits
 
     return best_of(attack, Spread(init=init, ask=_towards(num_classes)))
 

@@ -23,7 +23,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax import memory
-from cwjax.base import AnyArray, Attack, Goal, Result, State, problem, select, untouched
+from cwjax.base import AnyArray, Attack, Goal, Result, State, carried, problem, select, untouched
 from cwjax.checks import check_batch, check_count, check_maker
 from cwjax.models import Model
 from cwjax.runners import lanes, on_terms, result_of
@@ -132,7 +132,7 @@ def streamed(
             raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
         check_batch(model, keys, x, goal, make(**numbers).terms.box)
         devices = _mesh(mesh)
-        work = (jax.tree.map(np.asarray, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
+        work = (jax.tree.map(_number, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
         work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
 
         def program(size: int) -> _Program:
@@ -227,6 +227,12 @@ def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
     return _Program(turn=compiled, empty=empty, moved=moved, seconds=time.monotonic() - began)
 
 
+def _number(value: Any) -> Any:
+    """One number as a Python number, which takes the dtype of what it meets; an array as it is."""
+    array = np.asarray(value)
+    return array if array.ndim else array.item()
+
+
 def _layout(axes: tuple[str, ...]) -> Pool:
     """Where the parts of a pool lie: all side by side, but for the head of the queue, which every device has."""
     split = PartitionSpec(axes)
@@ -261,7 +267,8 @@ def _turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool: Poo
         forwards=summed(results.forwards.astype(jnp.float32), own.forwards.astype(jnp.float32)),
     )
     head = jnp.minimum(pool.head + taken, total)
-    return Pool(states=states, row=row, head=head, results=results), jax.tree.map(lambda leaf: leaf[None], count)
+    after = carried(pool, Pool(states=states, row=row, head=head, results=results))
+    return after, jax.tree.map(lambda leaf: leaf[None], count)
 
 
 def _places(free: Bool[Array, "W"], axes: tuple[str, ...]) -> tuple[Int[Array, "W"], Int[Array, ""]]:
@@ -276,9 +283,9 @@ def _places(free: Bool[Array, "W"], axes: tuple[str, ...]) -> tuple[Int[Array, "
 def _empty(make, work, width: int, devices: int) -> Pool:
     """A pool before the first turn: no lane has anything to do, and no row a result."""
     numbers, _, queue = work
-    total, example = queue.x.shape[0], jax.tree.map(lambda leaf: leaf[0], queue)
-    state = jax.eval_shape(make(**numbers).init, example.keys, problem(example.x, example.goal))
-    states = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape), leaf.dtype), state)
+    total = queue.x.shape[0]
+    states = jax.eval_shape(lanes(make(**numbers)).begin, *queue)
+    states = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[1:]), leaf.dtype), states)
     nothing = jax.vmap(lambda x, goal: result_of(untouched(problem(x, goal))))(queue.x, queue.goal)
     return Pool(
         states=_ended(states, jnp.ones(width, bool)),

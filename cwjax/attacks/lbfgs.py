@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, select, untouched
+from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, narrowed, select, untouched
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_part
 from cwjax.descent import advanced, evaluate
@@ -62,6 +62,9 @@ def quasi_newton(
     check_count("memory_size", memory_size)
     inverse_hessian = optax.scale_by_lbfgs(memory_size)
 
+    def empty(w):
+        return narrowed(inverse_hessian.init(w), w.dtype)
+
     def init(key, problem):
         del key
         w = box.encode(problem.start)
@@ -72,7 +75,7 @@ def quasi_newton(
             gradient=jnp.zeros_like(w),
             direction=jnp.zeros_like(w),
             stride=jnp.ones_like(none),
-            memory=inverse_hessian.init(w),
+            memory=empty(w),
             abort=abort.init(),
             taken=jnp.zeros((), jnp.int32),
             progress=untouched(problem),
@@ -83,7 +86,7 @@ def quasi_newton(
         held = box.project(w - gradient) == w
         free = jnp.where(held, 0, gradient)
         direction, memory = inverse_hessian.update(free, memory, w)
-        fresh, anew = inverse_hessian.update(free, inverse_hessian.init(w), w)
+        fresh, anew = inverse_hessian.update(free, empty(w), w)
         down = jnp.sum(jnp.asarray(direction) * free) > 0  # curvature may be negative, and then the memory misleads
         direction, memory = select(down, (direction, memory), (fresh, anew))
         return jnp.where(held, 0, direction), memory

@@ -26,7 +26,7 @@ from cwjax.lattice import Rounding, discretised
 from cwjax.losses import label_cross_entropy, negative_margin
 from cwjax.models import Model
 from cwjax.objectives import margin
-from cwjax.runners import by_rows, lanes, result_of
+from cwjax.runners import by_rows, lanes, looped, result_of
 from cwjax.searches import Bracket
 
 WEAKER: dict[str, Callable[..., Attack]] = {
@@ -146,13 +146,13 @@ def first_slopes(model, attack, numbers, keys, x, goal):
     """The largest element by which the attack's first gradient changes when the model has none: [R]. nan where the goal
     is met at once, 0 where the model gives a NaN.
     """
-    one_attack = made(attack, numbers)
+    one_attack = looped(made(attack, numbers))
     still = Model(apply=_Still(model.apply), params=model.params)
 
     def one(key, x, goal):
         given = problem(x, goal)
         state = one_attack.init(key, given)
-        with_model, without = (canonical(one_attack.step)(each, given, state).progress for each in (model, still))
+        with_model, without = (one_attack.step(each, given, state).progress for each in (model, still))
         slope = jnp.max(jnp.abs(with_model.last.gradient - without.last.gradient))
         return jnp.where(with_model.last.met, jnp.nan, jnp.where(with_model.finite, slope, 0))
 
@@ -172,13 +172,12 @@ def within(model, keys, x, goal, radius, confidence, bounds, *, name, norm) -> R
     """A weaker attack on every example, each within a radius [R] of its own."""
     lower, upper = bounds
     objective = negative_margin(confidence)
-    attack = WEAKER[name](epsilon=1.0, norm=norm, objective=objective, lower=lower, upper=upper)
-    step = canonical(attack.step)
+    attack = looped(WEAKER[name](epsilon=1.0, norm=norm, objective=objective, lower=lower, upper=upper))
 
     def one(key, x, goal, radius):
         given = problem(x, goal)._replace(scale=radius.astype(wide(x)))
         state = attack.init(key, given)
-        end = lax.while_loop(lambda state: ~state.progress.done, lambda state: step(model, given, state), state)
+        end = lax.while_loop(lambda state: ~state.progress.done, lambda state: attack.step(model, given, state), state)
         return result_of(end.progress)
 
     return by_rows(one, keys, x, goal, radius)
@@ -215,7 +214,7 @@ def _few_pixels(key, clean, radius, lower, upper, axis):
     pixels = clean.shape if axis is None else (*clean.shape[:axis], 1, *clean.shape[axis + 1 :])
     order = jax.random.permutation(where, math.prod(pixels)).reshape(pixels)
     chosen = order < radius
-    extreme = jnp.where(jax.random.bernoulli(values, 0.5, clean.shape), upper, lower)
+    extreme = jnp.where(jax.random.bernoulli(values, jnp.float32(0.5), clean.shape), upper, lower)
     return jnp.where(chosen, extreme - clean, 0)
 
 
