@@ -152,7 +152,7 @@ def _neighbours(solution, clean, levels, lower, upper):
     table = jnp.asarray(table, wide(clean))
 
     low, high = table[0][place], table[-1][place]
-    tolerance = 4 * jnp.finfo(table.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    tolerance = 4 * jnp.finfo(jnp.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
 
     def at(index):
         value = table[jnp.clip(index, 0, levels - 1), place].astype(clean.dtype)

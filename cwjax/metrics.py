@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from cwjax.base import AnyArray, Goal
+from cwjax.base import AnyArray, Goal, wide
 from cwjax.distances import DISTANCES, named
 from cwjax.models import Model
 from cwjax.objectives import margin
@@ -43,7 +43,8 @@ def norms(
     Raises:
       ValueError: where `distances.channels` does.
     """
-    delta = jnp.asarray(adversarial, jnp.float32) - jnp.asarray(x, jnp.float32)
+    changed, clean = jnp.asarray(adversarial), jnp.asarray(x)
+    delta = changed.astype(wide(changed)) - clean.astype(wide(clean))
     pixels = {"per_pixel": per_pixel, "channel_axis": channel_axis}
     return {norm: jax.vmap(named(norm, **pixels).measure)(delta) for norm in DISTANCES}
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax as cw
-from cwjax.base import Goal
+from cwjax.base import Goal, wide
 from cwjax.lab import store
 from cwjax.lab.data import Dataset
 from cwjax.lab.progress import say
@@ -108,7 +108,7 @@ def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, mor
         "success": result.success,
         "distance": result.distance,
         **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial, channel_axis=-1).items()},
-        "margin": np.asarray(jax.vmap(cw.margin)(logits, goal)),
+        "margin": np.asarray(jax.vmap(cw.margin)(logits, goal), np.float32),
         "c": result.c,
         "forwards": result.forwards,
         "backwards": result.backwards,
@@ -137,10 +137,10 @@ def _answers(model: Model, x: jax.Array) -> jax.Array:
 
 
 def logits_of(model: Model, x: np.ndarray) -> np.ndarray:
-    """Logits of many images, float32 [R, K], at the highest precision that the device has."""
+    """Logits of many images, float32 or wider [R, K], at the highest precision that the device has."""
     with jax.default_matmul_precision("highest"):
         parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]
-    return np.concatenate([np.asarray(part, np.float32) for part in parts])
+    return np.concatenate([np.asarray(part, wide(part)) for part in parts])
 
 
 def extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:
