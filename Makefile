@@ -3,12 +3,13 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test test-all lint format bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    train a network on real digits, attack it, write runs/demo/report.html"
 	@echo "make test    the tests"
+	@echo "make test-all  the same, and those that take hours: every fault of a sweep, every attack in every precision"
 	@echo "make lint    ruff (format and lint) and pyright"
 	@echo "make bench   what a step of the attack costs over the bare model gradient"
 
@@ -23,6 +24,10 @@ demo: $(VENV)/installed-demo
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0
+
+test-all: export CWJAX_FAULTS = 1
+test-all: export CWJAX_LONG = 1
+test-all: test
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

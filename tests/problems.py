@@ -1,17 +1,21 @@
 """Small problems that several test modules share."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.typing as npt
 import optax
 from jaxtyping import Array
 
 import cwjax as cw
 
 SHAPE, CLASSES, HIDDEN = (3, 4), 5, 16
+DTYPE = np.dtype(os.environ.get("CWJAX_LAWS_DTYPE", "float32"))  # of weights and inputs: see sixty_four_bits.py
 
 
-def mlp_params(seed: int = 0, dtype: type = np.float32) -> dict[str, np.ndarray]:
+def mlp_params(seed: int = 0, dtype: npt.DTypeLike = DTYPE) -> dict[str, np.ndarray]:
     """Weights of a two-layer network on inputs of shape SHAPE."""
     rng = np.random.default_rng(seed)
     size = int(np.prod(SHAPE))
@@ -56,7 +60,7 @@ def counted() -> tuple[cw.Model, dict[str, int]]:
 def inputs(count: int, seed: int = 1) -> np.ndarray:
     """Inputs in [0, 1], some of their elements exactly on a bound."""
     x = np.random.default_rng(seed).uniform(-0.2, 1.2, size=(count, *SHAPE))
-    return np.clip(x, 0, 1).astype(np.float32)
+    return np.clip(x, 0, 1).astype(DTYPE)
 
 
 def goals(model: cw.Model, x: np.ndarray, classes: int = CLASSES) -> cw.Goal:
