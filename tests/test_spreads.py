@@ -346,6 +346,7 @@ def assert_found(result: cw.Result, expected: cw.Result) -> None:
     assert result.finished.all()
 
 
+@pytest.mark.optimized  # the programs have to be alike in all but what is compared
 def test_the_best_target_is_the_nearest_of_all_targets():
     result, nearest = run(best), every_target().distance.argmin(0)
     assert len(set(nearest.tolist())) > 2
@@ -354,6 +355,7 @@ def test_the_best_target_is_the_nearest_of_all_targets():
     np.testing.assert_array_equal(result.backwards, every_target().backwards.sum(0))
 
 
+@pytest.mark.optimized  # the programs have to be alike in all but what is compared
 def test_the_worst_target_is_the_farthest_of_all_targets_and_fails_where_one_does():
     result, farthest = run(worst), every_target().distance.argmax(0)
     assert len(set(farthest.tolist())) > 2
