@@ -59,6 +59,21 @@ def test_a_write_that_fails_leaves_nothing(step, tmp_path, monkeypatch):
     assert not list((tmp_path / "units").iterdir())
 
 
+def test_what_is_kept_is_on_disk_and_so_is_its_name(tmp_path, monkeypatch):
+    kept, real, forced = Vault(tmp_path), os.fsync, []
+
+    def record(handle):
+        forced.append((os.fstat(handle).st_ino, kept.has("unit")))
+        real(handle)
+
+    monkeypatch.setattr(vault.os, "fsync", record)
+    kept.put("unit", FILES, {})
+    place = tmp_path / "units" / "unit"
+    contents = {path.stat().st_ino for path in (*place.iterdir(), place)}
+    assert {inode for inode, named in forced if not named} == contents  # before the folder has its name
+    assert [inode for inode, named in forced if named] == [(tmp_path / "units").stat().st_ino]  # and after
+
+
 def test_what_a_killed_writer_left_is_swept_up(tmp_path):
     kept = Vault(tmp_path)
     kept.put("unit", FILES, {})

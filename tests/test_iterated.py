@@ -1,0 +1,208 @@
+"""One look at a point by hand, as first-order attacks see it, and what a rule is told."""
+
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax import distances
+from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
+from cwjax.iterated import Asked, Rule, Seen, ask, iterated, steered
+from tests.test_descent import LOGITS, WEIGHTS, X, lead, linear, no_slope
+
+POINT = jnp.array([0.5, 1.0, 0.25], jnp.float32)
+GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(1.0))
+SLOPE = WEIGHTS[:, 0] - WEIGHTS[:, 1]
+
+
+def asked(model=linear, objective: Objective | None = None, point=POINT, aim: Goal = GOAL, **changes) -> Asked:
+    given = problem(X, GOAL)._replace(**changes)
+    return ask(model, given, point, objective=objective or lead(), distance=distances.l2(), aim=aim)
+
+
+def test_what_is_seen_of_a_point_by_hand():
+    found = asked(c=jnp.float32(3.0))
+    seen, evaluation, candidate = found.seen, found.evaluated.evaluation, found.evaluated.candidate
+    length = np.linalg.norm(POINT - X)
+    for loss, slope in ((seen.loss, seen.slope), (evaluation.loss, evaluation.gradient)):
+        np.testing.assert_allclose(loss, LOGITS[0] - LOGITS[1], rtol=1e-6)
+        np.testing.assert_allclose(slope, SLOPE, rtol=1e-6)
+    np.testing.assert_allclose(seen.delta, POINT - X)
+    np.testing.assert_allclose(seen.logits, LOGITS, rtol=1e-6)
+    np.testing.assert_allclose([seen.distance, evaluation.distance, candidate.distance], length, rtol=1e-6)
+    np.testing.assert_array_equal(candidate.x, POINT)
+    assert candidate.c == 3.0
+    assert seen.met
+    assert evaluation.met
+    assert found.evaluated.finite
+
+
+def test_a_point_that_misses_the_goal_is_no_candidate_and_still_measured():
+    found = asked(objective=lead(confidence=10.0))
+    assert not found.seen.met
+    assert found.evaluated.finite
+    assert np.isinf(found.evaluated.candidate.distance)
+    np.testing.assert_allclose(found.seen.distance, np.linalg.norm(POINT - X), rtol=1e-6)
+
+
+FAULTS = {
+    "the slope alone": (no_slope, lead()),
+    "a logit that the objective does not read": (lambda x: linear(x).at[2].set(jnp.nan), lead()),
+    "the loss alone": (
+        linear,
+        Objective(loss=lambda logits, goal: jnp.log(0.0 * jax.lax.stop_gradient(logits[0])), met=lead().met),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_number_that_is_not_finite_is_a_failure_though_the_goal_is_met(fault):
+    model, objective = FAULTS[fault]
+    found = asked(model, objective)
+    seen = found.seen
+    assert [np.isfinite(each).all() for each in (seen.slope, seen.logits, seen.loss)].count(False) == 1
+    assert seen.met
+    assert not found.evaluated.finite
+    assert np.isinf(found.evaluated.candidate.distance)
+
+
+def test_an_element_that_may_not_move_has_no_slope():
+    np.testing.assert_allclose(asked(mask=jnp.array([True, False, True])).seen.slope, SLOPE * [1, 0, 1], rtol=1e-6)
+
+
+def test_the_loss_is_of_the_aim_and_what_is_met_of_the_goal():
+    found = asked(aim=Goal(label=jnp.int32(2), sign=jnp.float32(1.0)))
+    np.testing.assert_allclose(found.seen.slope, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
+    assert found.seen.met
+    assert not asked(aim=GOAL, goal=Goal(label=jnp.int32(2), sign=jnp.float32(1.0))).seen.met
+
+
+def test_several_losses_have_a_slope_each_and_the_first_is_what_searches_see():
+    losses = Objective(loss=lambda logits, goal: logits[:2] - logits[2], met=lead().met)
+    found = asked(objective=losses)
+    np.testing.assert_allclose(found.seen.loss, LOGITS[:2] - LOGITS[2], rtol=1e-6)
+    np.testing.assert_allclose(found.seen.slope, (WEIGHTS[:, :2] - WEIGHTS[:, 2:]).T, rtol=1e-6)
+    np.testing.assert_allclose(found.evaluated.evaluation.loss, LOGITS[0] - LOGITS[2], rtol=1e-6)
+    np.testing.assert_allclose(found.evaluated.evaluation.gradient, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
+
+
+def test_the_model_sees_the_inputs_dtype_and_so_does_the_distance():
+    x = jnp.array([0.3, 0.6, 0.7], jnp.float32)  # none of them a bfloat16
+    rounded = x.astype(jnp.bfloat16)
+    found = asked(lambda x: linear(x.astype(jnp.float32)), lead(-10.0), x, x=X.astype(jnp.bfloat16))
+    assert found.evaluated.candidate.x.dtype == jnp.bfloat16
+    assert found.seen.slope.dtype == found.seen.x.dtype == jnp.float32
+    np.testing.assert_array_equal(found.seen.x, rounded.astype(jnp.float32))
+    np.testing.assert_allclose(found.seen.distance, np.linalg.norm(rounded.astype(jnp.float32) - X), rtol=1e-6)
+
+
+def walk(steps: int = 4, over=None, **changes) -> cw.Attack:
+    """An eighth up at a time, in every element."""
+
+    def move(given: Problem, memory, seen: Seen):
+        return seen.x + 0.125, memory
+
+    init = changes.pop("init", lambda key, given: (given.start, jnp.zeros(())))
+    rule = Rule(init=init, move=move) if over is None else Rule(init=init, move=move, over=over)
+    parts = {"objective": lead(), "distance": distances.l2(), "lower": 0.0, "upper": 1.0} | changes
+    return iterated(rule, **parts, steps=steps)
+
+
+def run(attack: cw.Attack, count: int, **changes):
+    """The states before the first step and after each."""
+    given = problem(X, GOAL)._replace(**changes)
+    states = [attack.init(jax.random.key(0), given)]
+    for _ in range(count):
+        states.append(attack.step(linear, given, states[-1]))
+    return states
+
+
+def test_points_are_clipped_to_the_box_and_held_where_nothing_may_move():
+    states = run(walk(steps=4, upper=0.8), 4, mask=jnp.array([True, True, False]))
+    expected = [np.minimum(X[:2] + 0.125 * i, 0.8) for i in range(5)]
+    np.testing.assert_allclose([state.x[:2] for state in states], expected, rtol=1e-6)
+    assert all(state.x[2] == X[2] for state in states)
+
+
+def test_the_first_point_is_an_allowed_one_too():
+    attack = walk(init=lambda key, given: (jnp.full(3, 7.0), jnp.zeros(())))
+    np.testing.assert_array_equal(run(attack, 0, mask=jnp.array([True, True, False]))[0].x, [1.0, 1.0, X[2]])
+
+
+@pytest.mark.parametrize(
+    ("over", "ends"), [(None, [0, 0, 0, 1]), (lambda given, memory, seen: seen.taken == 1, [0, 1, 0, 1])]
+)
+def test_it_ends_after_its_steps_or_when_the_rule_says(over, ends):
+    states = run(walk(steps=4, over=over), 4)[1:]
+    assert [int(state.progress.done) for state in states] == ends
+    assert [int(state.progress.forwards) for state in states] == [1, 2, 3, 4]
+    assert [int(state.progress.backwards) for state in states] == [1, 2, 3, 4]
+
+
+def test_several_losses_cost_a_backward_pass_each():
+    losses = Objective(loss=lambda logits, goal: logits[:2] - logits[2], met=lead().met)
+    progress = run(walk(objective=losses), 2)[-1].progress
+    assert (progress.forwards, progress.backwards) == (2, 4)
+
+
+class Told(NamedTuple):
+    """A search that keeps what it was told last, and asks for as many thousandths of a weight as it was told times."""
+
+    times: jax.Array
+    outcome: Progress
+
+
+def remembering(last: int = 100) -> Search:
+    return Search(
+        init=lambda given: Told(jnp.int32(0), untouched(given)),
+        ask=lambda given, knob: given._replace(c=knob.times / 1000),
+        tell=lambda given, knob, outcome: Told(knob.times + 1, outcome),
+        done=lambda knob: knob.times >= last,
+    )
+
+
+def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_before_the_first_move_too():
+    weights = []
+
+    def move(given: Problem, memory, seen: Seen):
+        weights.append(round(1000 * float(given.c)))
+        return seen.x + 0.125, memory
+
+    inner = Rule(init=lambda key, given: (given.start, given.c), move=move)
+    attack = iterated(
+        steered(inner, remembering()), objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9
+    )
+    states = run(attack, 3)
+    assert weights == [1, 1, 2]  # what the last point says decides about the next but one, but for the first
+    assert states[0].memory.rule == 0  # the weight before anything is known
+    for count, (before, state) in enumerate(itertools.pairwise(states), 1):
+        told = state.memory.knob
+        assert told.times == told.outcome.forwards == told.outcome.backwards == count
+        np.testing.assert_allclose(told.outcome.last.loss, linear(before.x)[0] - linear(before.x)[1], rtol=1e-5)
+        np.testing.assert_allclose(told.outcome.last.distance, np.linalg.norm(before.x - X), rtol=1e-6)
+        np.testing.assert_allclose(told.outcome.last.gradient, SLOPE, rtol=1e-6)
+        assert told.outcome.last.met == (linear(before.x)[1] > linear(before.x)[0])
+        assert told.outcome.best.distance == state.progress.best.distance
+
+
+@pytest.mark.parametrize(("over", "last", "end"), [(None, 2, 2), (lambda given, memory, seen: seen.taken == 0, 100, 1)])
+def test_a_steered_rule_ends_with_its_search_or_with_the_rule(over, last, end):
+    inner = Rule(init=lambda key, given: (given.start, ()), move=lambda given, memory, seen: (seen.x, memory))
+    rule = steered(inner if over is None else inner._replace(over=over), remembering(last))
+    attack = iterated(rule, objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9)
+    assert [bool(state.progress.done) for state in run(attack, end)] == [False] * end + [True]
+
+
+def test_a_steered_rule_aims_where_the_rule_aims():
+    other = Goal(label=jnp.int32(2), sign=jnp.float32(1.0))
+    inner = Rule(
+        lambda key, given: (given.start, ()), lambda given, memory, seen: (seen.x, memory), aim=lambda *_: other
+    )
+    attack = iterated(
+        steered(inner, remembering()), objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9
+    )
+    np.testing.assert_allclose(run(attack, 1)[1].progress.last.gradient, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
