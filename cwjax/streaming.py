@@ -60,6 +60,9 @@ class Count(NamedTuple):
     finished: Int[Array, "D"]  # int32: rows whose attack has come to its end
     found: Int[Array, "D"]  # int32: rows with an adversarial example so far
     forwards: Float[Array, "D"]  # float32: forward passes spent
+    spent: Int[Array, "D"]  # int32: of these in this turn
+    running: Int[Array, "D"]  # int32: lanes at work
+    head: Int[Array, "D"]  # int32: rows that all devices together have taken from the queue
 
 
 class Status(NamedTuple):
@@ -166,11 +169,12 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeata
     total, width = len(work[2].x), len(pool.row)
     turn, _, _, compiling = program(width)
     pool, count = turn(*work, pool)
-    lane_steps, idle, began = 0, 0.0, time.monotonic()
+    lane_steps, idle, began, before = 0, 0.0, time.monotonic(), 0
     while True:
         pool, following = turn(*work, pool)
-        finished, found, forwards = (int(np.asarray(each).sum()) for each in count)  # waits for the turn before
-        count, lane_steps, left = following, lane_steps + every * width, total - finished
+        count = jax.device_get(count)  # waits for the turn before
+        finished, found, forwards = (int(each.sum()) for each in (count.finished, count.found, count.forwards))
+        lane_steps, left = lane_steps + every * width, total - finished
         status = Status(
             finished=finished,
             total=total,
@@ -182,6 +186,8 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeata
         )
         if (watch is not None and watch(status)) or not left:
             return _merged(pool.results, devices.size)
+        _check_turn(count, before)
+        count, before = following, finished
 
         now = time.monotonic()
         spent, began = every if repeatable else now - began, now
@@ -193,6 +199,21 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeata
             order = np.argsort(np.asarray(pool.states.progress.done), kind="stable")  # those at work first
             states, row = moved((pool.states, pool.row), order[:width])
             pool = pool._replace(states=states, row=row)
+
+
+def _check_turn(count: Count, before: int) -> None:
+    """Raises RuntimeError where the next turns would be like this one for ever; `before` it so many had finished."""
+    finished, running, head = int(count.finished.sum()), int(count.running.sum()), int(count.head[0])
+    if finished + running != head:
+        raise RuntimeError(
+            f"streamed lost examples: {head} were begun, {finished} have ended and {running} are being attacked. "
+            "This is a fault of cwjax: please report it"
+        )
+    if finished == before and not count.spent.any():
+        raise RuntimeError(
+            f"streamed makes no progress: a turn ended none of {running} examples and did not call the model. Each "
+            "step of an attack must call the model, until it reports `progress.done`"
+        )
 
 
 class _Program(NamedTuple):
@@ -252,7 +273,8 @@ def _turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool: Poo
     row = jnp.where(free, jnp.minimum(pool.head + place, total), pool.row)
     keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue)
     states = jax.vmap(select)(free, begin(keys, x, goal), pool.states)
-    states = advance(model, x, goal, _ended(states, states.progress.done | (row == total)), every)
+    states = _ended(states, states.progress.done | (row == total))
+    begun, states = states, advance(model, x, goal, states, every)
 
     own, running = result(states), ~states.progress.done
     results = jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), pool.results, own)
@@ -261,12 +283,15 @@ def _turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool: Poo
         # A row that moved to another device has left an old result here: count it where it runs, or where it ended.
         return jnp.where(results.finished, of_row, 0).sum() + jnp.where(running, of_lane, 0).sum()
 
+    head = jnp.minimum(pool.head + taken, total)
     count = Count(
         finished=results.finished.sum(),
         found=summed(results.success, own.success),
         forwards=summed(results.forwards.astype(jnp.float32), own.forwards.astype(jnp.float32)),
+        spent=(states.progress.forwards - begun.progress.forwards).sum(),
+        running=running.sum(),
+        head=head,
     )
-    head = jnp.minimum(pool.head + taken, total)
     after = carried(pool, Pool(states=states, row=row, head=head, results=results))
     return after, jax.tree.map(lambda leaf: leaf[None], count)
 

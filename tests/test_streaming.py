@@ -23,6 +23,8 @@ KEYS = problems.keys(COUNT)
 ARGUMENTS = (MODEL, KEYS, X, GOAL)
 ATTACK = problems.small_l2()
 
+pytestmark = pytest.mark.timeout(100)  # a fault of the engine may be an endless loop
+
 
 @pytest.fixture(scope="module")
 def expected():
@@ -190,6 +192,15 @@ def test_a_stored_run_goes_on_where_it_was(finished, expected):
     assert again[0].width == 8  # the run's own
 
 
+def test_a_stored_run_goes_on_with_keys_of_another_kind():
+    keys = jax.random.split(jax.random.key(7, impl="rbg"), COUNT)
+    attack = cw.restarted(problems.small_l2(steps=5, search=cw.binary_search(2)), 2, 0.5)  # which draws from them
+    run, watch = cw.streamed(attack, width=8, every=3), Watch(until=lambda status: status.finished >= 15)
+    run(MODEL, keys, X, GOAL, watch=watch)
+    result = run(MODEL, keys, X, GOAL, resume=watch[-1].snapshot())
+    chex.assert_trees_all_equal(result, run(MODEL, keys, X, GOAL))
+
+
 def test_a_stored_run_of_something_else_is_refused():
     watch = Watch(until=lambda status: True)
     run = cw.streamed(ATTACK, width=8)
@@ -265,6 +276,34 @@ def test_a_device_that_runs_out_of_memory_is_given_half(monkeypatch, expected):
     monkeypatch.setattr(streaming, "_served", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         cw.streamed(ATTACK, width=32)(*ARGUMENTS)
+
+
+def test_one_lane_is_tried_whatever_memory_there_is(monkeypatch, expected):
+    monkeypatch.setattr(memory, "available", lambda devices: 0)
+    with pytest.warns(UserWarning, match="a width of 2 does not fit into memory: it is 1 now"):
+        assert_same(cw.streamed(ATTACK, width=2)(*ARGUMENTS), expected)
+
+
+def test_an_attack_that_never_calls_the_model_is_an_error_and_no_endless_loop():
+    idle = cw.Attack(init=ATTACK.init, step=lambda model, problem, state: state)
+    with pytest.raises(RuntimeError, match="a turn ended none of 8 examples and did not call the model"):
+        cw.streamed(idle, width=8)(*ARGUMENTS)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda places: lambda free, axes: (places(free, axes)[0], 0 * places(free, axes)[1]),  # the queue stands still
+        lambda places: lambda free, axes: (places(free, axes)[0] + 1, places(free, axes)[1]),  # a row is left out
+        lambda places: lambda free, axes: (0 * places(free, axes)[0], places(free, axes)[1]),  # all take the same row
+    ],
+)
+def test_a_queue_that_loses_examples_is_an_error_and_no_endless_loop(broken, monkeypatch):
+    monkeypatch.setattr(streaming, "_places", broken(streaming._places))
+    with pytest.raises(
+        RuntimeError, match=r"streamed lost examples: .* were begun, .* have ended and .* being attacked"
+    ):
+        cw.streamed(ATTACK, width=8)(*ARGUMENTS)
 
 
 def test_memory_is_known_to_some_extent():
