@@ -13,6 +13,7 @@ from cwjax.validity import of_attack
 from cwjax.validity.case import RADII, Case
 from cwjax.validity.checking import Measured, Skipped
 from tests import problems
+from tests.validity.known import found, known
 
 COUNT = 10
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
@@ -153,3 +154,113 @@ def test_a_c_that_is_doubled_up_to_its_ceiling_is_seen_in_the_result():
     assert low.number == 1 / 8  # 9 could have been doubled once more
     assert high.number == 1
     assert isinstance(saturated(None), Skipped)
+
+
+@pytest.mark.parametrize(
+    ("count", "few", "some"),
+    [(1, 1, 1), (2, 2, 2), (7, 7, 2), (8, 8, 2), (24, 8, 3), (63, 8, 7), (64, 8, 8), (200, 8, 10), (5200, 8, 256)],
+)
+def test_how_many_examples_are_looked_at_again(count, few, some):
+    x = jnp.zeros((count, 1))
+    given = known(1, x=x, shuffled=np.arange(count))
+    assert (given.size_of_few, given.size_of_some) == (few, some)
+    assert (len(given.few), len(given.some), len(given.watched)) == (few, some, min(few, some))
+
+
+def test_a_margin_meets_its_goal_with_the_confidence_or_more_than_nothing():
+    lead = np.array([-1.0, 0.0, 1e-6, 2.0, 2.5, np.nan])
+    assert known(1).meets(lead).tolist() == [False, False, True, True, True, False]
+    assert known(1, confidence=2.0).meets(lead).tolist() == [False, False, False, True, True, False]
+
+
+def test_all_examples_are_drawn_from_where_none_is_left():
+    given = known(10, open=np.zeros(10, bool))
+    del given.__dict__["shuffled"]
+    assert sorted(given.shuffled) == list(range(10))
+    given = known(10, open=np.arange(10) == 3)
+    del given.__dict__["shuffled"]
+    assert given.shuffled.tolist() == [3]
+    keys, x, goal = given.rows(given.few, given.size_of_few)
+    assert len(keys) == len(x) == len(goal.label) == 8
+    np.testing.assert_array_equal(x, jnp.broadcast_to(given.x[3], x.shape))
+
+
+def test_rows_are_those_of_their_places_whatever_the_subset():
+    given = known(10, goal=cw.untargeted(np.arange(10) % 3))
+    keys, x, goal = given.rows(np.array([4, 1]))
+    np.testing.assert_array_equal(x, given.x[jnp.array([4, 1])])
+    assert goal.label.tolist() == [1, 1]
+    assert (jax.random.key_data(keys) == jax.random.key_data(given.rows(np.array([4, 1, 7]), 3)[0][:2])).all()
+
+
+def test_passes_are_added_up():
+    given = known(1)
+    given.spend(3)
+    given.spend(np.int32(4), jnp.int32(5))
+    assert given.spent == {"forwards": 7, "backwards": 5}
+
+
+def test_bounds_are_of_every_element():
+    lower, upper = known(2, lower=-1.0, upper=np.array([1.0, 2.0, 3.0, 4.0])).bounds
+    np.testing.assert_array_equal(lower, np.full(problems.SHAPE, -1.0))
+    np.testing.assert_array_equal(upper, np.tile(np.arange(1.0, 5.0), (3, 1)))
+
+
+@pytest.mark.parametrize(("norm", "extent"), [("l1", 36.0), ("l2", 3 * np.sqrt(12)), ("linf", 3.0), ("l0", 12.0)])
+def test_what_was_not_fooled_reaches_half_of_the_box(norm, extent):
+    case = found(known(3, norm=norm, lower=-1.0, upper=2.0), success=[True, False, True], distance=[0.5, np.inf, 0.25])
+    np.testing.assert_allclose(case.reach, [0.5, extent / 2, 0.25], rtol=1e-6)
+
+
+def test_pgd_climbs_within_shares_of_what_each_example_reaches():
+    asked = []
+
+    def within(name, places, radius, norm, size):
+        asked.append((name, places.tolist(), norm, size))
+        return radius
+
+    reach = np.array([1.0, 2.0, 4.0], np.float32)
+    climbs = known(3, within=within, reach=reach, norm="l1").climbs
+    assert asked == [("pgd", [0, 1, 2] * 4, "l1", 12)]
+    np.testing.assert_allclose(climbs, np.outer([0.9, 1.5, 3.0, 6.0], reach), rtol=1e-6)
+
+
+def test_the_steepest_slope_is_the_largest_of_either_sign():
+    slope = np.zeros((2, *problems.SHAPE), np.float32)
+    slope[0, 1, 1], slope[0, 2, 2], slope[1, 0, 0] = -3.0, 2.0, 1.0
+    assert known(2, slopes=SimpleNamespace(slope=slope)).steepest.tolist() == [3.0, 1.0]
+
+
+def test_answers_are_of_five_runs_of_the_few():
+    times = []
+
+    def apply(params, x):
+        times.append(len(x))
+        return x.reshape(len(x), -1)[:, :2] + len(times)
+
+    given = known(10, model=cw.bind(apply, ()))
+    assert given.answers.shape == (5, 8, 2)
+    assert times == [8] * 5
+    np.testing.assert_allclose(given.answers[4], np.asarray(given.x[:8]).reshape(8, -1)[:, :2] + 5, rtol=1e-6)
+
+
+def test_a_weaker_attack_is_asked_about_each_example_within_its_own_radius():
+    answers = problems.mlp(MODEL.params, jnp.asarray(problems.inputs(10))).argmax(1)
+    given = known(10, norm="l2", goal=cw.untargeted(answers))
+    radius = np.array([1e-3, 8.0, 8.0])
+    distance = given.within("pgd", np.array([4, 1, 7]), radius, "l2", 8)
+    assert distance.shape == (3,)
+    assert np.isinf(distance[0])
+    assert (distance[1:][np.isfinite(distance[1:])] <= 8.0).all()
+    assert np.isfinite(distance[1:]).any()
+
+
+def test_the_longer_path_is_of_the_longer_numbers_on_some_and_the_path_on_those_that_are_watched():
+    def attack(steps):
+        return cw.fmn(steps=steps)
+
+    given = known(24, attack=attack, numbers={"steps": 3}, longer={"steps": 60})
+    assert (given.path.last() + 1).tolist() == [3] * 3
+    assert (given.longer_path.last() + 1).tolist() == [60] * 3
+    assert given.longer_path.loss.shape == (100, 3)  # fifty steps at once
+    assert given.spent == {"forwards": 3 * 3 + 3 * 60, "backwards": 3 * 3 + 3 * 60}
