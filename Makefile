@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench mutants clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test-all  the same, and those that take hours: every fault of a sweep, every attack in every precision"
 	@echo "make lint    ruff (format and lint) and pyright"
 	@echo "make bench   what a step of the attack costs over the bare model gradient"
+	@echo "make mutants whether the tests notice small faults of the core: COUNT=60 of them, drawn with SEED=0"
 
 # One stamp an extra: installed anew only when pyproject.toml changes.
 $(VENV)/installed-%: pyproject.toml
@@ -40,6 +41,11 @@ format: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benchmarks.step_cost
+
+COUNT := 60
+SEED := 0
+mutants: $(VENV)/installed-test
+	$(BIN)/python -m tests.mutants --count $(COUNT) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) runs
