@@ -26,7 +26,7 @@ import time
 import tomllib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
 import tyro
@@ -72,7 +72,7 @@ OPERATORS = (
 
 WORDS_OPERATOR = "Words"
 _PAIRS = "min max, minimum maximum, any all, argmin argmax, lower upper, zeros ones, zeros_like ones_like"
-_WORDS = dict(pair.split() for pair in _PAIRS.split(", "))
+_WORDS = {pair.split()[0]: pair.split()[1] for pair in _PAIRS.split(", ")}
 WORDS = _WORDS | {other: one for one, other in _WORDS.items()}
 """Words of the code that are exchanged for each other."""
 
@@ -146,8 +146,8 @@ def mutants(file: str, source: str) -> Iterator[Mutant]:
     tree = list(nodes.ast_nodes(nodes.get_ast(source)))
     for name in (*OPERATORS, WORDS_OPERATOR):
         operator = operator_named(name)
-        places = [(node, *place) for node in tree for place in operator.mutation_positions(node)]
-        for occurrence, (node, start, _) in enumerate(places):
+        places = ((node, start) for node in tree for start, _ in operator.mutation_positions(node))
+        for occurrence, (node, start) in enumerate(places):
             a_separator = node.parent is not None and node.parent.type in ("parameters", "lambdef")  # as in f(*, x)
             if not a_separator and not any(begin <= start < end for begin, end in left_alone):
                 yield Mutant(file, start[0], name, occurrence)
@@ -155,13 +155,13 @@ def mutants(file: str, source: str) -> Iterator[Mutant]:
 
 def changed(mutant: Mutant, source: str) -> Change:
     """What the mutant does to the source of its file."""
-    after = mutate_code(source, operator_named(mutant.operator), mutant.occurrence)
+    after = mutate_code(source, operator_named(mutant.operator), mutant.occurrence) or source
     lines = list(difflib.unified_diff(source.splitlines(), after.splitlines(), n=0, lineterm=""))[3:]
     before, then = ("\n".join(each[1:] for each in lines if each[0] == sign) for sign in "-+")
     return Change(before, then, source, after)
 
 
-def operator_named(name: str) -> Operator:
+def operator_named(name: str) -> Any:
     """An operator of Cosmic Ray, or the one that exchanges words."""
     return Words() if name == WORDS_OPERATOR else plugins.get_operator(f"core/{name}")()
 
@@ -169,7 +169,7 @@ def operator_named(name: str) -> Operator:
 class Words(Operator):
     """Exchanges a word that is used, and neither defined nor the keyword of an argument."""
 
-    def mutation_positions(self, node):
+    def mutation_positions(self, node) -> Any:
         used = node.type == "name" and not node.is_definition()
         if used and node.value in WORDS and not (node.parent.type == "argument" and node.parent.children[0] is node):
             yield node.start_pos, node.end_pos
@@ -179,7 +179,7 @@ class Words(Operator):
         return node
 
     @classmethod
-    def examples(cls):
+    def examples(cls) -> Any:
         return ()
 
 

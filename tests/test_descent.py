@@ -1,5 +1,7 @@
 """One look at a problem, by hand: what it says of the point, when it is a failure, and what a step makes of it."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -86,7 +88,7 @@ def test_a_number_that_is_not_finite_is_a_failure_though_the_goal_is_met(fault):
     finite = [
         np.isfinite(each).all() for each in (seen.evaluation.gradient, model(jnp.asarray(INSIDE)), seen.evaluation.loss)
     ]
-    assert finite.count(False) == 1  # each fault shows in one place
+    assert finite.count(np.False_) == 1  # each fault shows in one place
     assert seen.evaluation.met
     assert not seen.finite
     assert np.isinf(seen.candidate.distance)
@@ -125,8 +127,9 @@ def test_the_model_sees_the_inputs_dtype_and_the_distance_is_of_what_it_saw():
 
 
 def descent(steps: int = 3, **changes) -> cw.Attack:
-    parts = {"objective": lead(), "distance": distances.l2(), "box": boxes.projected(), "abort": cw.never()}
-    return cw.descend(**parts | {"optimizer": optax.sgd(0.01, momentum=0.5)} | changes, steps=steps)
+    parts: dict[str, Any] = {"objective": lead(), "distance": distances.l2(), "box": boxes.projected()}
+    parts |= {"abort": cw.never(), "optimizer": optax.sgd(0.01, momentum=0.5)}
+    return cw.descend(**parts | changes, steps=steps)
 
 
 def stepped(attack: cw.Attack, given: Problem, count: int) -> list[DescentState]:

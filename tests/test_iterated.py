@@ -64,7 +64,7 @@ def test_a_number_that_is_not_finite_is_a_failure_though_the_goal_is_met(fault):
     model, objective = FAULTS[fault]
     found = asked(model, objective)
     seen = found.seen
-    assert [np.isfinite(each).all() for each in (seen.slope, seen.logits, seen.loss)].count(False) == 1
+    assert [np.isfinite(each).all() for each in (seen.slope, seen.logits, seen.loss)].count(np.False_) == 1
     assert seen.met
     assert not found.evaluated.finite
     assert np.isinf(found.evaluated.candidate.distance)

@@ -20,17 +20,16 @@ def known(count: int, *, model: cw.Model | None = None, **facts: Any) -> Case:
     """A case of so many examples in the order of their places. Facts are fields of a Case, or what it would compute."""
     none, zero, yes = np.full(count, np.inf, np.float32), np.zeros(count, np.int32), np.ones(count, bool)
     x = jnp.asarray(problems.inputs(count))
-    failed = cw.Result(
-        x=np.asarray(x), success=~yes, distance=none, c=none, forwards=zero, backwards=zero, finite=yes, finished=yes
-    )
-    fields = {
+    result: dict[str, Any] = {"x": np.asarray(x), "success": ~yes, "distance": none, "c": none, "finished": yes}
+    result |= {"forwards": zero, "backwards": zero, "finite": yes}
+    fields: dict[str, Any] = {
         "model": model or cw.bind(problems.mlp, problems.mlp_params()),
         "attack": cw.fmn(steps=4),
         "numbers": {},
         "longer": {},
         "x": x,
         "goal": cw.untargeted(np.zeros(count, int)),
-        "result": failed,
+        "result": cw.Result(**result),
         "key": jax.random.key(3),
         "norm": "l2",
         "confidence": 0.0,
@@ -62,7 +61,7 @@ _NOTHING = MappingProxyType(
 def seen(steps: int, examples: int, ends: Any = None, **fields: Any) -> Seen:
     """A path of so many steps; each field is broadcast to [steps, examples]. `ends`: the last step of each example."""
     done = np.arange(steps)[:, None] >= np.broadcast_to(steps - 1 if ends is None else ends, examples)[None]
-    given = {**_NOTHING, "rounds": 1, "done": done} | fields
+    given: dict[str, Any] = {**_NOTHING, "rounds": 1, "done": done} | fields
     return Seen(**{name: np.broadcast_to(np.asarray(value), (steps, examples)) for name, value in given.items()})
 
 

@@ -1,5 +1,7 @@
 """Each check of an attack gives its number, by hand."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -107,7 +109,7 @@ def test_unbounded_fails_is_the_share_of_failures_that_pgd_does_not_fool_in_the_
 
 def brackets(*bounds, open=None) -> Measured:
     lower, upper = np.array(bounds, float).T
-    facts = {} if open is None else {"open": np.array([*open, *[True] * (COUNT - 3)])}
+    facts: dict[str, Any] = {} if open is None else {"open": np.array([*open, *[True] * (COUNT - 3)])}
     return measured(of_attack.saturated_c, known(COUNT, path=seen(5, 3, lower=lower, upper=upper), **facts))
 
 

@@ -1,5 +1,7 @@
 """Each check of a model gives its number: by hand, or recomputed in NumPy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,10 +17,10 @@ from tests.validity.known import found, known
 COUNT = 24  # of which eight are few
 
 
-def slopes(margin=None, slope=None, entropy=None) -> Slopes:
-    slope = np.ones((COUNT, *problems.SHAPE), np.float32) if slope is None else slope
-    margin, entropy = (np.ones(COUNT, np.float32) if each is None else each for each in (margin, entropy))
-    return Slopes(margin=margin, slope=slope, entropy=entropy)
+def slopes(**changes: Any) -> Slopes:
+    ones = {"margin": np.ones(COUNT), "entropy": np.ones(COUNT), "slope": np.ones((COUNT, *problems.SHAPE), np.float32)}
+    given: dict[str, Any] = ones | changes
+    return Slopes(**given)
 
 
 def normalised(logits):
@@ -110,7 +112,7 @@ def test_unstable_loss_is_what_the_slope_does_not_foresee_over_the_margin():
     given = known(COUNT, model=cw.bind(squares, ()), lower=lower, upper=upper)
     x = np.asarray(given.x, np.float64)
     margin, slope = 10 * (x**2).sum((1, 2)) - 1, 20 * x
-    given.__dict__["slopes"] = slopes(margin.astype(np.float32), slope.astype(np.float32))
+    given.__dict__["slopes"] = slopes(margin=margin.astype(np.float32), slope=slope.astype(np.float32))
     result = of_model.unstable_loss(given)
 
     few = x[:8]
@@ -127,11 +129,11 @@ def test_unstable_loss_says_nothing_where_there_is_no_number():
     given = known(COUNT, model=cw.bind(squares, ()))
     slope = np.zeros((COUNT, *problems.SHAPE), np.float32)
     slope[0] = np.nan
-    given.__dict__["slopes"] = slopes(np.full(COUNT, 2.0, np.float32), slope)
+    given.__dict__["slopes"] = slopes(margin=np.full(COUNT, 2.0, np.float32), slope=slope)
     evidence = of_model.unstable_loss(given).evidence
     assert evidence[0] == 0
     assert (evidence[1:] > 0.1).all()
-    given.__dict__["slopes"] = slopes(np.full(COUNT, np.nan, np.float32), slope)
+    given.__dict__["slopes"] = slopes(margin=np.full(COUNT, np.nan, np.float32), slope=slope)
     assert of_model.unstable_loss(given).number == 0
 
 
