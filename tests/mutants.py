@@ -16,6 +16,7 @@ import ast
 import contextlib
 import dataclasses
 import difflib
+import math
 import os
 import random
 import shlex
@@ -39,6 +40,7 @@ from cosmic_ray.work_item import TestOutcome
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "tests" / "mutants.toml"
+TIMEOUT = "timeout"  # what Cosmic Ray says of tests that it stopped
 LEAST = 0.95  # share of the mutants that must be killed
 
 _NOT_COPIED = (".*", "__pycache__", "runs", "data", "dist", "build", "*.egg-info")
@@ -211,30 +213,35 @@ def main(arguments: Arguments) -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "project"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*_NOT_COPIED))
-        chosen, lived = drawn(copy, arguments.files or known.tests, arguments.count, arguments.seed), []
-        print(f"{len(chosen)} mutants, seed {arguments.seed}. First the tests without a mutant.", flush=True)
+        chosen = drawn(copy, arguments.files or known.tests, arguments.count, arguments.seed)
+        print(f"{len(chosen)} mutants, seed {arguments.seed}", flush=True)
+        lived, noticed = [], {}
         with contextlib.chdir(copy), mock.patch.dict(os.environ, PYTHONPATH=str(copy)):
-            passed, said = _tested({test: None for mutant in chosen for test in known.tests[mutant.file]}, None)
-            if not passed:
-                raise SystemExit(f"the tests must pass before mutants are tried: {said}")
             for place, (mutant, change) in enumerate(chosen.items(), 1):
                 began, file = time.monotonic(), copy / mutant.file
                 file.write_text(change.source)
-                survived, said = _tested(known.tests[mutant.file], arguments.limit)
+                failed = first_failure(known.tests[mutant.file], arguments.limit)
                 file.write_text(change.original)
-                lived += [mutant] if survived else []
+                if failed is None:
+                    lived.append(mutant)
+                elif failed != TIMEOUT:
+                    noticed[failed] = None
                 where = f"{place}/{len(chosen)}  {mutant.file}:{mutant.line}  {time.monotonic() - began:.0f} s"
-                verdict = "SURVIVED" if survived else f"killed by {said}"
+                verdict = f"killed by {failed}" if failed else "SURVIVED"
                 print(f"{where}  {verdict}  {plain(change.after)}", flush=True)
+            if noticed and (failed := first_failure(noticed, math.inf)):
+                raise SystemExit(f"{failed} fails without a mutant too: nothing can be said of what it killed")
     return tell(chosen, lived, known)
 
 
-def _tested(tests: Iterable[str], limit: float | None) -> tuple[bool, str]:
-    """Whether the tests pass within some seconds, and the first that does not."""
+def first_failure(tests: Iterable[str], limit: float) -> str | None:
+    """The first of the tests that fails; TIMEOUT where they take more than so many seconds; None where they pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--timeout", "200", *tests]
-    outcome, output = run_tests(shlex.join(command), limit)
-    failed = [line.split(" - ")[0] for line in output.splitlines() if line.startswith(("FAILED ", "ERROR "))]
-    return outcome is TestOutcome.SURVIVED, failed[0] if failed else plain(output)[-200:]
+    outcome, output = run_tests(shlex.join(command), limit if math.isfinite(limit) else None)
+    failed = [line.split(" - ")[0].split(" ", 1)[1] for line in output.splitlines() if line[:6] in ("FAILED", "ERROR ")]
+    if outcome is TestOutcome.SURVIVED:
+        return None
+    return failed[0] if failed else plain(output)[-200:]
 
 
 def tell(chosen: dict[Mutant, Change], lived: list[Mutant], known: Table) -> int:

@@ -1,0 +1,115 @@
+"""The types' own functions, by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cwjax import distances
+from cwjax.base import (
+    Candidate,
+    Goal,
+    Progress,
+    Result,
+    closer,
+    continued,
+    found,
+    problem,
+    select,
+    settled,
+    untouched,
+    wide,
+)
+
+X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
+GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(-1))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_the_plain_problem_of_an_input(dtype):
+    given = problem(X.astype(dtype), GOAL)
+    np.testing.assert_array_equal(given.x, given.start)
+    assert given.mask.all()
+    assert given.mask.shape == given.x.shape
+    assert (float(given.tau), float(given.c), float(given.scale)) == (0.0, 1.0, 1.0)
+    assert {each.dtype for each in (given.tau, given.c, given.scale)} == {jnp.dtype(jnp.float32)}
+    assert given.goal is GOAL
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_an_attack_that_has_not_begun_has_seen_nothing(dtype):
+    progress = untouched(problem(X.astype(dtype), GOAL))
+    np.testing.assert_array_equal(progress.best.x, X.astype(dtype))
+    assert all(np.isposinf(each) for each in (*progress.best[1:], progress.last.loss, progress.last.distance))
+    assert not progress.last.met
+    np.testing.assert_array_equal(progress.last.gradient, np.zeros(3, np.float32))
+    assert progress.last.gradient.dtype == jnp.float32
+    assert (int(progress.forwards), int(progress.backwards)) == (0, 0)
+    assert progress.finite
+    assert not progress.done
+
+
+def progress(forwards: int, backwards: int, finite: bool = True) -> Progress:
+    start = untouched(problem(X, GOAL))
+    spent = {"forwards": jnp.int32(forwards), "backwards": jnp.int32(backwards), "finite": jnp.array(finite)}
+    return start._replace(last=start.last._replace(loss=jnp.float32(forwards)), **spent)
+
+
+@pytest.mark.parametrize("over", [True, False])
+@pytest.mark.parametrize("finite", [True, False])
+def test_what_an_inner_attack_spent_is_added(over, finite):
+    best = candidate(0.5)
+    after = continued(progress(100, 50), progress(7, 3), progress(9, 6, finite), best=best, over=jnp.array(over))
+    assert (int(after.forwards), int(after.backwards)) == (102, 53)
+    assert after.best is best
+    assert after.last.loss == 9
+    assert bool(after.finite) == finite
+    assert bool(after.done) == (over or not finite)
+
+
+def candidate(distance: float) -> Candidate:
+    return Candidate(x=jnp.full(3, distance), distance=jnp.float32(distance), c=jnp.float32(distance + 1))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"), [(1.0, 2.0, 0), (2.0, 1.0, 1), (np.inf, 1.0, 1), (1.0, np.inf, 0), (1.0, np.nan, 0)]
+)
+def test_the_closer_candidate_is_kept(first, second, kept):
+    pair = candidate(first), candidate(second)
+    jax.tree.map(np.testing.assert_array_equal, closer(*pair), pair[kept])
+
+
+def test_the_first_is_kept_on_a_tie():
+    first, second = candidate(1.0), candidate(1.0)._replace(c=jnp.float32(9))
+    assert closer(first, second).c == first.c
+
+
+@pytest.mark.parametrize(("distance", "is_one"), [(0.0, True), (3.0, True), (np.inf, False), (np.nan, False)])
+def test_a_candidate_at_a_finite_distance_is_an_example(distance, is_one):
+    assert bool(found(candidate(distance))) == is_one
+
+
+def test_a_flag_selects_leaf_by_leaf():
+    yes, no = {"a": jnp.ones(2), "b": jnp.int32(1)}, {"a": jnp.zeros(2), "b": jnp.int32(0)}
+    assert select(jnp.array(True), yes, no)["b"] == 1
+    np.testing.assert_array_equal(select(jnp.array(False), yes, no)["a"], [0, 0])
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_nothing_is_computed_with_less_than_float32(dtype):
+    assert wide(jnp.zeros(2, dtype)) == jnp.float32
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_another_image_in_the_place_of_what_was_found(met):
+    clean, other = X.astype(jnp.bfloat16), (X + 0.125).astype(jnp.bfloat16)
+    numbers = {"success": jnp.array(True), "distance": jnp.float32(9.0), "c": jnp.float32(4.0)}
+    counts = {"forwards": jnp.int32(7), "backwards": jnp.int32(6), "finite": jnp.array(True)}
+    before = Result(x=clean + 0.5, finished=jnp.array(True), **numbers, **counts)
+    after = settled(before, clean, other, jnp.array(met), distances.l1())
+    np.testing.assert_array_equal(after.x, other if met else clean)
+    assert bool(after.success) == met
+    assert float(after.distance) == (pytest.approx(0.375) if met else np.inf)
+    assert after.distance.dtype == jnp.float32
+    assert float(after.c) == (4.0 if met else np.inf)
+    assert (int(after.forwards), int(after.backwards)) == (7, 6)
