@@ -236,7 +236,17 @@ def main(arguments: Arguments) -> int:
 
 def first_failure(tests: Iterable[str], limit: float) -> str | None:
     """The first of the tests that fails; TIMEOUT where they take more than so many seconds; None where they pass."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=no", "--timeout", "200", *tests]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "--tb=no",
+        "--timeout=200",
+        "--timeout-method=thread",
+        *tests,
+    ]
     outcome, output = run_tests(shlex.join(command), limit if math.isfinite(limit) else None)
     failed = [line.split(" - ")[0].split(" ", 1)[1] for line in output.splitlines() if line[:6] in ("FAILED", "ERROR ")]
     if outcome is TestOutcome.SURVIVED:

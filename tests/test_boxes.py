@@ -154,6 +154,7 @@ def test_the_other_boxes_penalise_what_the_model_sees(name):
         (0.0, float("inf")),
         (np.array([0.0, 0.0, 2.0]), np.array([1.0, 1.0, 1.0])),
         (np.zeros(3), np.array([1.0, np.inf, 1.0])),
+        (np.array([0.0, -np.inf, 0.0]), np.ones(3)),
         (jnp.zeros(3), jnp.array([1.0, 0.0, 1.0])),
     ],
 )
@@ -162,6 +163,30 @@ def test_bad_bounds_are_named(name, lower, upper):
         BOXES[name](lower, upper)
     assert f"lower={lower}" in str(error.value)
     assert f"upper={upper}" in str(error.value)
+
+
+@every_box
+@pytest.mark.usefixtures("as_users_have_it")
+def test_bounds_that_are_no_numbers_are_named(name):
+    with pytest.raises(TypeError, match=r"bounds must be numbers, got lower='0' and upper=2.5"):
+        BOXES[name]("0", 2.5)
+    with pytest.raises(TypeError, match=r"bounds must be numbers, got lower=2.5 and upper=None"):
+        BOXES[name](2.5, None)
+    BOXES[name](jnp.bfloat16(0), jnp.array([1, 2], jnp.bfloat16))
+
+
+@every_box
+@pytest.mark.parametrize("which", ["lower", "upper"])
+def test_one_bound_alone_may_be_traced(name, which):
+    fixed = {"lower": 0.25, "upper": 0.75}
+
+    @jax.jit
+    def inside(bound):
+        box = BOXES[name](**fixed | {which: bound})
+        return box.decode(box.project(jnp.array([-1e9, 1e9]))).inside
+
+    bound = {"lower": -1.0, "upper": 2.0}[which]
+    np.testing.assert_array_equal(inside(bound), list((fixed | {which: bound}).values()))
 
 
 @every_box

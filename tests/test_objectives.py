@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cwjax as cw
 from cwjax.base import Goal
-from cwjax.objectives import logit_margin, margin, rounding_margin
+from cwjax.objectives import _half_softplus, logit_margin, margin, rounding_margin
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
@@ -580,3 +580,7 @@ def test_the_ratio_with_the_classes_that_it_sorts_is_the_papers():
     assert float(towards) == pytest.approx((2.0 - 0.5) / (2.0 - (0.5 - 1.0) / 2), abs=2e-5)
     three = all_judged(logits[:3], goal(1, -1), 0.0)["logits_ratio"][0]
     assert float(three) == pytest.approx((2.0 - 0.5) / (2.0 + 1.0), abs=2e-5)
+def test_a_softplus_has_half_its_slope_where_it_is_zero():
+    value, slope = jax.value_and_grad(_half_softplus)(jnp.float32(0))
+    assert (float(value), float(slope)) == (0.0, 0.5)
+    np.testing.assert_allclose(jax.grad(_half_softplus)(jnp.float32(1e-6)), 0.5, rtol=1e-5)

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import time
 
 import chex
 import jax
@@ -134,6 +135,14 @@ def test_a_repeatable_run_moves_its_lanes_by_steps_and_agrees_in_every_bit(monke
         widths.append([status.width for status in watch])
     assert widths[0] == widths[1]
     assert min(widths[0]) < 16
+    width, idle, lane_steps = 16, 0.0, 0
+    for status in watch:
+        lane_steps += 5 * width
+        assert (status.width, status.lane_steps) == (width, lane_steps)
+        left, half = COUNT - status.finished, -(-width // 2)
+        idle += 5 * max(1 - left / width, 0)
+        if left <= half < width and idle >= 10:
+            width, idle = half, 0.0
     jax.tree.map(np.testing.assert_array_equal, *results)
     assert_same(results[0], expected)
 
@@ -276,6 +285,14 @@ def test_a_device_that_runs_out_of_memory_is_given_half(monkeypatch, expected):
     monkeypatch.setattr(streaming, "_served", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="something else"):
         cw.streamed(ATTACK, width=32)(*ARGUMENTS)
+
+
+def test_it_is_known_how_long_a_program_took_to_compile(monkeypatch):
+    compiled, programs, began = streaming._compiled, [], time.monotonic()
+    monkeypatch.setattr(streaming, "_compiled", lambda *given: programs.append(compiled(*given)) or programs[-1])
+    cw.streamed(ATTACK, width=8)(*ARGUMENTS, watch=Watch(until=lambda status: True))
+    [program] = programs
+    assert 0.01 < program.seconds < time.monotonic() - began
 
 
 def test_one_lane_is_tried_whatever_memory_there_is(monkeypatch, expected):

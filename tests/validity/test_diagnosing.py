@@ -211,6 +211,16 @@ def test_arguments_that_do_not_fit_are_refused(change, words):
         cw.diagnose(**(arguments(Row("")) | change))
 
 
+def test_numbers_that_do_not_make_the_longer_attack_are_refused_too():
+    for change, words in (
+        ({"longer": {"stepz": 3}}, r"longer \{'stepz': 3\} do not make the attack"),
+        ({"numbers": {"stepz": 3}}, r"numbers \{'stepz': 3\} do not make the attack"),
+        ({"numbers": None, "longer": None}, r"numbers \{\} do not make the attack"),
+    ):
+        with pytest.raises(TypeError, match=words):
+            cw.diagnose(**(arguments(Row("")) | change))
+
+
 def test_it_is_driven_from_the_host():
     given = arguments(Row(""))
     with pytest.raises(ValueError, match="driven from the host"):
