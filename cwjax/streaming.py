@@ -107,7 +107,7 @@ def streamed(
 
     Returns:
       A function `(model, keys, x, goal, *, watch=None, resume=None, **numbers) -> Result`, with arguments and errors as
-      for `batched`.
+      for `batched`. An attack that no longer calls the model and is not done is a RuntimeError.
 
       `watch` is called with a Status after every turn. If it returns True the run stops: `Result.finished` tells which
       examples came to their end, and the others have the best that was found so far. `resume` takes the arrays that
