@@ -30,7 +30,6 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, object], str]] = {
     "verified": (cw.verified, {"precision": "tensorfloat32"}, OURS),
     "streamed": (cw.streamed, {"width": "auto", "every": 25, "repeatable": False}, OURS),
     "successes": (metrics.successes, {"confidence": 0.0}, OURS),
-    "diagnose": (cw.diagnose, {"norm": "l2", "confidence": 0.0}, OURS),
     "label_cross_entropy": (cw.losses.label_cross_entropy, {"confidence": 0.0}, OURS),
     "negative_margin": (cw.losses.negative_margin, {"confidence": 0.0}, OURS),
     "logits_ratio": (cw.losses.logits_ratio, {"confidence": 0.0}, OURS),

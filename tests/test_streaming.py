@@ -302,7 +302,7 @@ def test_one_lane_is_tried_whatever_memory_there_is(monkeypatch, expected):
 
 
 def test_an_attack_that_never_calls_the_model_is_an_error_and_no_endless_loop():
-    idle = cw.Attack(init=ATTACK.init, step=lambda model, problem, state: state)
+    idle = ATTACK._replace(step=lambda model, problem, state: state)
     with pytest.raises(RuntimeError, match="a turn ended none of 8 examples and did not call the model"):
         cw.streamed(idle, width=8)(*ARGUMENTS)
 

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
+from cwjax.base import Terms
+from cwjax.distances import DISTANCES
 from cwjax.validity.case import Case
 from cwjax.validity.programs import Seen
 from tests import problems
@@ -17,7 +19,11 @@ FIELDS = {field.name for field in dataclasses.fields(Case)}
 
 
 def known(count: int, *, model: cw.Model | None = None, **facts: Any) -> Case:
-    """A case of so many examples in the order of their places. Facts are fields of a Case, or what it would compute."""
+    """A case of so many examples in the order of their places. Facts are fields of a Case, or what it would compute; or
+    `norm`, `confidence`, `lower` and `upper`, which are the attack's terms.
+    """
+    objective = cw.logit_margin(facts.pop("confidence", 0.0))
+    distance, box = DISTANCES[facts.pop("norm", "l2")], cw.projected(facts.pop("lower", 0.0), facts.pop("upper", 1.0))
     none, zero, yes = np.full(count, np.inf, np.float32), np.zeros(count, np.int32), np.ones(count, bool)
     x = jnp.asarray(problems.inputs(count))
     result: dict[str, Any] = {"x": np.asarray(x), "success": ~yes, "distance": none, "c": none, "finished": yes}
@@ -31,15 +37,10 @@ def known(count: int, *, model: cw.Model | None = None, **facts: Any) -> Case:
         "goal": cw.untargeted(np.zeros(count, int)),
         "result": cw.Result(**result),
         "key": jax.random.key(3),
-        "norm": "l2",
-        "confidence": 0.0,
-        "lower": 0.0,
-        "upper": 1.0,
-        "box": None,
         "largest_c": None,
     }
     given = Case(**fields | {name: fact for name, fact in facts.items() if name in FIELDS})
-    computed = {"open": yes, "shuffled": np.arange(count)}
+    computed = {"open": yes, "shuffled": np.arange(count), "terms": Terms(objective, distance, box)}
     given.__dict__.update(computed | {name: fact for name, fact in facts.items() if name not in FIELDS})
     return given
 

@@ -19,6 +19,7 @@ MODEL = cw.bind(problems.mlp, problems.mlp_params())
 X = jnp.asarray(problems.inputs(COUNT))
 GOAL = problems.goals(MODEL, np.asarray(X))
 KEYS = problems.keys(COUNT)
+LINF = cw.fmn(norm="linf")
 BOUNDS = (jnp.zeros(problems.SHAPE), jnp.ones(problems.SHAPE))
 
 
@@ -43,10 +44,10 @@ def test_the_last_step_of_each_example_is_the_first_that_is_done():
     assert seen(5, 4, ends=[0, 2, 4, 9]).last().tolist() == [0, 2, 4, 4]
 
 
-def followed(attack: cw.Attack, box: cw.Box | None) -> tuple[Seen, list]:
+def followed(attack: cw.Attack) -> tuple[Seen, list]:
     """Of two examples, and the states themselves, step by step."""
     keys, x, goal = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL))
-    _, path = programs.followed(MODEL, attack, {}, box, x, goal, programs.begun(attack, {}, keys, x, goal))
+    _, path = programs.followed(MODEL, attack, {}, x, goal, programs.begun(attack, {}, keys, x, goal))
     begin, advance, _ = map(jax.jit, cw.lanes(attack))
     states = [begin(keys, x, goal)]
     for _ in range(8):
@@ -55,7 +56,7 @@ def followed(attack: cw.Attack, box: cw.Box | None) -> tuple[Seen, list]:
 
 
 def test_what_is_seen_of_an_attack_is_its_progress_after_each_step():
-    path, states = followed(problems.small_l2(steps=3, search=cw.binary_search(2, initial_c=0.3)), None)
+    path, states = followed(problems.small_l2(steps=3, search=cw.binary_search(2, initial_c=0.3)))
     assert path.loss.shape == (50, 2)
     for step, state in enumerate(states):
         progress, bracket = state.progress, state.knob
@@ -71,13 +72,15 @@ def test_what_is_seen_of_an_attack_is_its_progress_after_each_step():
         }
         for field, value in expected.items():
             np.testing.assert_allclose(getattr(path, field)[step], value, rtol=1e-4, atol=1e-6, err_msg=field)
-    assert np.isnan(path.saturated).all()  # no box was named
+    for step, state in enumerate(states):
+        shares = [programs._saturated(cw.change_of_variables(), X[i], state.inner.w[i]) for i in range(2)]
+        np.testing.assert_allclose(path.saturated[step], shares)
     assert path.done[5:].all()
     assert not path.done[:5].any()
 
 
 def test_an_attack_without_a_bracket_or_a_descent_shows_none():
-    path, _ = followed(cw.fmn(steps=4), cw.change_of_variables())
+    path, _ = followed(cw.fmn(steps=4))
     assert np.isnan(path.lower).all()
     assert np.isnan(path.upper).all()
     assert np.isnan(path.saturated).all()
@@ -93,7 +96,7 @@ def test_a_goal_that_is_met_by_a_number_that_is_none_is_not_met():
     always = cw.Objective(loss=lambda logits, goal: logits[1], met=lambda logits, goal: jnp.array(True))
     attack, goal = cw.fmn(steps=2, objective=always), cw.targeted(label)
     model = cw.bind(broken, MODEL.params)
-    _, path = programs.followed(model, attack, {}, None, X, goal, programs.begun(attack, {}, KEYS, X, goal))
+    _, path = programs.followed(model, attack, {}, X, goal, programs.begun(attack, {}, KEYS, X, goal))
     assert not np.asarray(path.met).any()
 
 
@@ -146,7 +149,7 @@ def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, nor
 
 def test_the_margin_of_noise_is_of_the_image_within_the_box():
     radius = jnp.full(COUNT, 5.0)
-    margins, distances = programs.drawn(MODEL, KEYS, X, GOAL, radius, BOUNDS, norm="linf", count=30)
+    margins, distances = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, norm="linf", count=30)
     assert margins.shape == distances.shape == (COUNT, 30)
     for i in range(COUNT):  # so wide that every element ends on a bound or in the box, drawn as the program draws
         for j, key in enumerate(jax.random.split(KEYS[i], 30)[:3]):
@@ -155,7 +158,7 @@ def test_the_margin_of_noise_is_of_the_image_within_the_box():
             np.testing.assert_allclose(distances[i, j], np.abs(image - X[i]).max(), rtol=1e-5)
             np.testing.assert_allclose(margins[i, j], lead(image, GOAL.label[i], GOAL.sign[i]), rtol=1e-3, atol=1e-5)
     broken = cw.bind(lambda params, x: problems.mlp(params, x).at[:, 3].set(jnp.inf), MODEL.params)
-    assert np.isnan(programs.drawn(broken, KEYS, X, GOAL, radius, BOUNDS, norm="linf", count=3)[0]).all()
+    assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, norm="linf", count=3)[0]).all()
 
 
 @pytest.mark.parametrize(("shape", "pixels"), [((3, 4), 12), ((3, 4, 3), 12), ((12,), 12)])
@@ -179,9 +182,11 @@ def test_so_many_pixels_change_each_to_one_of_its_bounds(shape, pixels):
 
 
 def test_rounding_is_to_bytes_within_the_bounds_and_in_the_norm():
-    attack = problems.small_l2(steps=20)
-    result = jax.jit(cw.batched(attack))(MODEL, KEYS, X, GOAL)
-    after, cost = programs.rounded(MODEL, KEYS, X, GOAL, result, 0.0, BOUNDS, norm="l1")
+    def attack(confidence):
+        return problems.small("l1", steps=20, objective=cw.logit_margin(confidence))
+
+    result = jax.jit(cw.batched(attack(0.0)))(MODEL, KEYS, X, GOAL)
+    after, cost = programs.rounded(MODEL, attack, {"confidence": 0.0}, KEYS, X, GOAL, result)
     hit = np.asarray(after.success)
     assert hit.any()
     moved = np.asarray(after.x)[hit] != np.asarray(X)[hit]
@@ -190,5 +195,5 @@ def test_rounding_is_to_bytes_within_the_bounds_and_in_the_norm():
     length = np.abs(np.asarray(after.x - X)).reshape(COUNT, -1).sum(1)
     np.testing.assert_allclose(after.distance[hit], length[hit], rtol=1e-4)
     np.testing.assert_array_equal(cost.success, result.success)
-    strict, _ = programs.rounded(MODEL, KEYS, X, GOAL, result, 100.0, BOUNDS, norm="l1")
+    strict, _ = programs.rounded(MODEL, attack, {"confidence": 100.0}, KEYS, X, GOAL, result)
     assert not strict.success.any()
