@@ -155,3 +155,10 @@ def test_the_table_of_the_report_holds_the_four_norms():
     delta = jnp.array([3.0, 0.0, -4.0])
     values = {name: float(distance.measure(delta)) for name, distance in distances.DISTANCES.items()}
     assert values == {"l0": 2.0, "l1": 7.0, "l2": 5.0, "linf": 4.0}
+
+
+def test_linf_is_free_up_to_tau_and_no_further():
+    delta, tau = jnp.array([0.25, -0.25, 0.125, 0.0, 0.3125]), jnp.float32(0.25)
+    value, slope = jax.value_and_grad(distances.linf().penalty)(delta, tau)
+    assert value == 0.0625
+    np.testing.assert_array_equal(slope, [0, 0, 0, 0, 1])

@@ -127,3 +127,22 @@ def test_binding_what_is_no_function_raises(wrong, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
     with pytest.raises(TypeError, match=f"bind takes a function .* got {type(wrong).__name__}"):
         cw.bind(wrong, some_params(0))
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(0.0, [1.0, 0.0, 1.0]), ([0.0, np.nan, 0.0], 1.0), ([np.inf, 0.0, 0.0], 1.0), (0.0, -1.0)]
+)
+def test_a_scale_that_is_none_is_refused(mean, std):
+    with pytest.raises(ValueError, match="normalised takes a finite mean and a std above 0, got mean="):
+        cw.normalised(cw.bind(linear, some_params(0)), np.asarray(mean), np.asarray(std))
+
+
+@pytest.mark.parametrize("traced", ["mean", "std"])
+def test_a_scale_may_be_traced(traced):
+    params, x, scale = some_params(0), some_image(), {"mean": 0.5, "std": 0.25}
+
+    @jax.jit
+    def run(number):
+        return cw.normalised(cw.bind(linear, params), **scale | {traced: number})(x)
+
+    np.testing.assert_allclose(run(scale[traced]), by_hand(params, (np.asarray(x, np.float64) - 0.5) / 0.25), rtol=1e-4)

@@ -141,6 +141,8 @@ def test_without_a_bracket_c_is_saturated_from_half_of_its_ceiling():
         of_attack.saturated_c, known(COUNT, path=seen(5, 3), largest_c=1.0, open=np.zeros(COUNT, bool))
     )
     assert nothing_to_do.number == 0
+    only = known(COUNT, path=seen(5, 3), largest_c=1.0, open=np.arange(COUNT) == 3)
+    assert measured(of_attack.saturated_c, only).number == 1
 
 
 def test_saturated_tanh_is_the_mean_over_the_steps_that_were_taken():
