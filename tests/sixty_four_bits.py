@@ -171,7 +171,7 @@ def test_what_is_put_around_a_runner(dtype):
     np.testing.assert_array_equal(np.asarray(rounded.x)[same], np.asarray(x)[same])
 
     numbers = {"steps": jnp.int64(40), "rounds": jnp.int64(4), "initial_c": np.float64(0.3)}
-    diagnosis = cw.diagnose(model, row.make, x, row.goal, accepted, KEYS[0], numbers=numbers, norm="l2")
+    diagnosis = cw.diagnose(model, row.make, x, row.goal, accepted, KEYS[0], numbers=numbers)
     failed = [name for name, check in diagnosis.checks.items() if check.verdict == "fail"]
     assert failed == ["weaker_wins"]  # the attack is short
 
