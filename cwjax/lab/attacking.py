@@ -1,5 +1,6 @@
 """Attack some images of a data set towards some targets: the loop, the second looks and the checks."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -63,15 +64,23 @@ def run(
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in given(settings).items())}")
     # How long an attack takes is not known beforehand, so its progress is in rows that ended.
     total = len(rows_of(dataset, targets, seed=seed).place)
-    with progress(f"{attack} attack: rows finished", total, every=10.0) as report:
-        seen = 0
+    with contextlib.ExitStack() as shown:
+        what = f"{attack} attack: rows finished"
+        report, seen = shown.enter_context(progress(what, total, every=10.0, first="compiling the attack")), 0
 
         def watch(status: cw.Status) -> None:
             nonlocal seen
             new, seen = status.finished - seen, status.finished
-            report(new, f"{status.forwards:,} gradient steps, {status.found} succeeded so far")
+            report(new, f"{status.forwards:,} gradient steps{_successes(status)}")
 
-        return results(
+        def checking(name: str, place: int, of: int) -> None:
+            nonlocal report
+            if not place:
+                shown.close()  # the bar of the rows
+                report = shown.enter_context(progress(f"{attack} attack: checks", of, first="compiling the checks"))
+            report(int(place > 0), name.replace("_", " "))
+
+        attacked = results(
             model,
             dataset,
             attack,
@@ -83,7 +92,16 @@ def run(
             rounded=rounded,
             watch=watch,
             checks=checks,
+            checking=checking,
         )
+        if checks:
+            report()  # the last of them has ended
+    return attacked
+
+
+def _successes(status: cw.Status) -> str:
+    """How many rows have succeeded, to go behind other words; empty while nothing is known of any."""
+    return f", {status.found} succeeded so far" if status.found or status.finished else ""
 
 
 def results(
@@ -100,6 +118,7 @@ def results(
     watch: Callable[[cw.Status], Any],
     room: int | None = None,
     checks: bool = False,
+    checking: Callable[[str, int, int], Any] = lambda name, place, of: None,
 ) -> Attacked:
     """What `run` returns, with its arguments; but nothing is checked, and nothing is said.
 
@@ -108,6 +127,7 @@ def results(
 
     `settings` are complete, as `resolved` makes them. `watch` is told after every turn, see `cwjax.streamed`. `room` is
     a number of examples, at least as many as there are: runs that make room for equally many share their programs.
+    `checking` is told before every check, see `cwjax.diagnose`.
     A run repeats itself bit by bit on one machine.
     """
     rows = rows_of(dataset, targets, seed=seed)
@@ -133,9 +153,14 @@ def results(
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
     seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
-    diagnosis = diagnosed(highest, attack, settings, clean, goal, result, seed=seed) if checks else None
-    if diagnosis:
-        seconds["checks"] = diagnosis.cost.seconds
+    diagnosis = None
+    if checks:
+        index = dataset.index[rows.place]
+        with compiling.timed() as compiled:
+            diagnosis = diagnosed(
+                highest, attack, settings, clean, goal, result, seed=seed, index=index, watch=checking
+            )
+        seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": sum(compiled)}
     if rounded:
         began = time.monotonic()
         result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **made))
@@ -153,7 +178,16 @@ def results(
 
 
 def diagnosed(
-    model: Model, attack: str, settings: Settings, x: np.ndarray, goal: cw.Goal, result: Result, *, seed: int
+    model: Model,
+    attack: str,
+    settings: Settings,
+    x: np.ndarray,
+    goal: cw.Goal,
+    result: Result,
+    *,
+    seed: int,
+    index: np.ndarray | None = None,
+    watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
 ) -> cw.Diagnosis:
     """What `cwjax.diagnose` says of an attack by name, with twice its steps for the longer one.
 
@@ -165,6 +199,8 @@ def diagnosed(
       goal: fields [B].
       result: of the attack on them.
       seed: of the subset, the noise and the attack's own randomness.
+      index: int64 [B]: the place of every image in its source; by default that in x.
+      watch: is told before every check, see `cwjax.diagnose`.
     """
     fixed, numbers = split(settings)
     return cw.diagnose(
@@ -177,6 +213,10 @@ def diagnosed(
         numbers=numbers,
         longer=numbers | {"steps": 2 * numbers["steps"]},
         largest_c=settings.largest_c,
+        settings=given(settings),
+        name=attack,
+        index=index,
+        watch=watch,
     )
 
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import numpy as np
 import tyro
@@ -33,6 +33,7 @@ from cwjax.lab import (
 )
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.doctor import doctor
+from cwjax.lab.parsing import DataFolder, optional
 from cwjax.lab.progress import console, say
 from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
@@ -52,7 +53,7 @@ DEMO_ATTACKS = {  # fewer steps than the paper's, and longer ones
 def train(
     settings: tyro.conf.OmitArgPrefixes[training.Training] = training.Training(),
     *,
-    data_folder: Path | None = None,
+    data_folder: DataFolder = None,
     out: Path = MODELS,
 ) -> None:
     """Train a network, or find it if it was trained before.
@@ -84,7 +85,7 @@ def attack(
     seed: int = 0,
     width: int | Literal["auto"] = "auto",
     precision: Literal["bfloat16", "tensorfloat32", "highest"] = "highest",
-    data_folder: Path | None = None,
+    data_folder: DataFolder = None,
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
 
@@ -192,14 +193,19 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     say(f"The demo took {time.monotonic() - began:.0f} s.")
 
 
-def report_on(folder: tyro.conf.Positional[Path], *, out: Path | None = None, data_folder: Path | None = None) -> None:
+def report_on(
+    folder: tyro.conf.Positional[Path],
+    *,
+    out: Annotated[Path | None, optional("PATH", "FOLDER")] = None,
+    data_folder: DataFolder = None,
+) -> None:
     """Write the report of a run that `cwjax attack` wrote, or of a whole sweep, which may still be running.
 
     Writes OUT/report.html, which needs no other file, and OUT/report.md with OUT/figures.
 
     Args:
       folder: of the run or the sweep, such as runs/NAME.
-      out: the folder to write to; left out: FOLDER.
+      out: the folder to write to.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data): a sweep's clean images.
     """
     out = out or folder

@@ -3,10 +3,32 @@
 import contextlib
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
+
+
+def optional(metavar: str, default: str | Callable[[], str] = "", **more: Any) -> Any:
+    """What `--help` shows of an argument that may be left out: what to give, and what holds otherwise, where the parser
+    alone would show None. For `typing.Annotated`.
+
+    Args:
+      metavar: what to give, such as "PATH".
+      default: what holds otherwise, in words; or a function that returns it. Empty: the text says it already.
+      more: arguments of `tyro.conf.arg`, such as help.
+    """
+
+    def hint(_: str) -> str:
+        text = default if isinstance(default, str) else default()
+        return f"(default: {text})" if text else ""
+
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint=hint, **more)
+
+
+DataFolder = Annotated[Path | None, optional("PATH")]
+"""Of a command whose text says where data is kept by default."""
 
 
 def read(parse: Any, *arguments: Any, **options: Any) -> Any:

@@ -3,29 +3,58 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import cwjax as cw
 from cwjax.base import Attack, Search
 from cwjax.checks import check_number
+from cwjax.lab.parsing import optional
 from cwjax.lab.progress import say
+
+MEANINGS = {
+    "objective": ("STR", "f1, f2, f3, f4, f5, f6 or f7"),
+    "box": ("STR", "change_of_variables, projected or clipped"),
+    "optimizer": ("STR", "gradient_descent, momentum, nesterov or adam"),
+    "confidence": ("FLOAT", "by how many logits an adversarial example must lead (kappa)"),
+    "steps": ("INT", "gradient steps; l2, l1 and lbfgs: in a round, at the most; l0 and linf: at one weight c"),
+    "search_steps": ("INT", "rounds of the search over c"),
+    "initial_c": ("FLOAT", "the weight c of the first round"),
+    "largest_c": ("FLOAT", "weights c from here up are not tried"),
+    "learning_rate": ("FLOAT", "the optimiser's"),
+    "starts": ("INT", "starting points, the first of them the plain one"),
+    "radius": ("FLOAT", "of the L2 ball around the plain start that the others are drawn from"),
+}
+"""Setting -> what to give, and what it means."""
+
+
+def setting(name: str, *, several: bool = False) -> Any:
+    """What `--help` shows of a setting: its meaning, and each attack's own value. For `typing.Annotated`.
+
+    Args:
+      name: of the setting.
+      several: whether it takes several values.
+    """
+    metavar, meaning = MEANINGS[name]
+    return optional(f"[{metavar} ...]" if several else metavar, lambda: own_values(name), help=meaning)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What an attack can be told. None is the attack's own value, that of the released code (see ATTACKS)."""
+    """What an attack can be told, see MEANINGS. None is the attack's own value, that of the released code (see
+    ATTACKS).
+    """
 
-    objective: str | None = None  # f1, f2, f3, f4, f5, f6 or f7
-    box: str | None = None  # change_of_variables, projected or clipped
-    optimizer: str | None = None  # gradient_descent, momentum, nesterov or adam
-    confidence: float | None = None  # by how many logits an adversarial example must lead (kappa)
-    steps: int | None = None  # gradient steps; l2 and l1: in a round, at the most; l0 and linf: at one weight c
-    search_steps: int | None = None  # l2 and l1: rounds of the search over c
-    initial_c: float | None = None  # the weight c of the first round
-    largest_c: float | None = None  # l0 and linf: weights c from here up are not tried
-    learning_rate: float | None = None  # the optimiser's
-    starts: int | None = None  # starting points, the first of them the plain one
-    radius: float | None = None  # of the L2 ball around the plain start that the others are drawn from
+    objective: Annotated[str | None, setting("objective")] = None
+    box: Annotated[str | None, setting("box")] = None
+    optimizer: Annotated[str | None, setting("optimizer")] = None
+    confidence: Annotated[float | None, setting("confidence")] = None
+    steps: Annotated[int | None, setting("steps")] = None
+    search_steps: Annotated[int | None, setting("search_steps")] = None
+    initial_c: Annotated[float | None, setting("initial_c")] = None
+    largest_c: Annotated[float | None, setting("largest_c")] = None
+    learning_rate: Annotated[float | None, setting("learning_rate")] = None
+    starts: Annotated[int | None, setting("starts")] = None
+    radius: Annotated[float | None, setting("radius")] = None
 
 
 class Kind(NamedTuple):
@@ -99,6 +128,18 @@ _LIMITS: dict[str, dict[str, Any]] = {
     "starts": {"least": 1, "most": 1000},
     "radius": {"least": 0},
 }
+
+
+def own_values(name: str) -> str:
+    """The value of a setting that each attack has by itself: "10,000 (l2, l1), 300 (fast_l2)", or "0" if all agree."""
+    values: dict[str, list[str]] = {}
+    for attack, kind in ATTACKS.items():
+        if (value := getattr(kind.own, name)) is not None:
+            shown = value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+            values.setdefault(shown, []).append(attack)
+    if [len(attacks) for attacks in values.values()] == [len(ATTACKS)]:
+        return next(iter(values))
+    return ", ".join(f"{value} ({', '.join(attacks)})" for value, attacks in values.items())
 
 
 def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:

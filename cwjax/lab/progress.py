@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
+from rich.table import Table
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 console = Console()
@@ -16,8 +17,16 @@ def say(text: str) -> None:
     console.print(text, highlight=False, soft_wrap=True, markup=False)
 
 
+def show(table: Table) -> None:
+    """Prints the table as wide as it is: a line that the terminal breaks can be read, and a column cut short cannot."""
+    width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    Console(file=console.file, width=max(width, console.width)).print(table)
+
+
 @contextlib.contextmanager
-def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Iterator[Callable[..., None]]:
+def progress(
+    what: str, total: int, *, done: int = 0, every: float = 5.0, first: str = ""
+) -> Iterator[Callable[..., None]]:
     """A function to call as `advance(steps, note)` while the block runs.
 
     Args:
@@ -25,6 +34,7 @@ def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Ite
       total: steps in all.
       done: steps that are already behind, when work is resumed.
       every: seconds between lines, at the least, where there is no terminal; the last step always has its line.
+      first: what is being done before the first step, such as "compiling"; where there is no terminal, a line says so.
     """
     if console.is_terminal:
         columns = (
@@ -36,11 +46,13 @@ def progress(what: str, total: int, *, done: int = 0, every: float = 5.0) -> Ite
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as bar:
-            task = bar.add_task(what, total=total, completed=done, note="")
+            task = bar.add_task(what, total=total, completed=done, note=first)
             yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
         return
 
     begin = last = time.monotonic()
+    if first:
+        say(f"{what} {done}/{total}  {first}")
 
     def advance(steps: int = 1, note: str = "") -> None:
         nonlocal done, last

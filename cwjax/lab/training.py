@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ import cwjax
 from cwjax.checks import check_count
 from cwjax.lab import data, environment, nets, store
 from cwjax.lab.epochs import Labels, epoch
+from cwjax.lab.parsing import optional
 from cwjax.lab.progress import progress, say
 from cwjax.lab.recipes import RECIPES, Recipe, Schedule, optimizer_of
 from cwjax.models import Model
@@ -30,7 +31,7 @@ class Training:
     # report (the report's and the released code's), paper_mnist, paper_cifar; those of the zoo's networks: zoo_mnist,
     # distilled, adversarial, zoo_cifar
     recipe: str = "report"
-    epochs: int | None = None  # instead of the recipe's own number
+    epochs: Annotated[int | None, optional("INT", "the recipe's own number")] = None  # how often over the images
     seed: int = 0  # of the initial weights, the order of images and dropout
 
 

@@ -36,6 +36,9 @@ class Case:
     result: Result  # as NumPy arrays
     key: Array
     largest_c: float | None
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # all that the attack can be told, by name
+    name: str = ""  # of the attack
+    index: np.ndarray | None = None  # int64 [B]: the place of every example in its source
     spent: dict[str, int] = dataclasses.field(default_factory=lambda: {"forwards": 0, "backwards": 0})
 
     @functools.cached_property
@@ -69,6 +72,13 @@ class Case:
     def meets(self, lead: np.ndarray) -> np.ndarray:
         """Whether margins, in logits, meet their goals with the attack's confidence."""
         return (lead > 0) & (lead >= self.confidence)
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """What a message calls every example: its place in its source, and the target of a targeted one."""
+        index, goal = self.everyone if self.index is None else self.index, jax.tree.map(np.asarray, self.goal)
+        targeted = zip(index.tolist(), goal.label.tolist(), (goal.sign > 0).tolist(), strict=True)
+        return [f"{place} (target {label})" if reach else str(place) for place, label, reach in targeted]
 
     @functools.cached_property
     def bounds(self) -> tuple[Array, Array]:

@@ -1,7 +1,8 @@
 """What a check is, and what came of all of them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,13 +17,59 @@ MEANINGS = {
 VERDICTS = ("skipped", "pass", "warn", "fail")  # from the best to the worst; a skipped check says nothing
 
 
+ENOUGH = 20
+"""Examples: below, one example is more than 5 % of them, so no check fails by a single one."""
+_NAMED = 3  # images that a line names
+
+
 class Measured(NamedTuple):
-    """What the function of a check returns."""
+    """What the function of a check returns. `of_examples` makes one of a value for each example."""
 
     number: float  # the larger, the worse
     rows: np.ndarray  # int64 [R]: the examples that were looked at, by their places in the batch
     evidence: np.ndarray  # [R]: of each of them, what the number is made of
     note: str = ""  # what else is worth knowing, in a few words
+    without: float = math.nan  # the number without the one example that raises it most; nan: it has none
+    each: np.ndarray = np.zeros(0)  # float [R]: how loudly each of them speaks against the result; empty: nobody said
+    details: Mapping[str, Sequence[Any]] = MappingProxyType({})  # more about each of them [R], by name
+    told: Sequence[str] = ()  # [R]: what a line says of each of them after its name
+
+
+def of_examples(
+    each: np.ndarray,
+    rows: np.ndarray,
+    evidence: np.ndarray | None = None,
+    note: str = "",
+    *,
+    of: Callable[[np.ndarray], float] | None = None,
+    details: Mapping[str, Sequence[Any]] = MappingProxyType({}),
+    told: Sequence[str] = (),
+) -> Measured:
+    """A number that is made of examples.
+
+    Args:
+      each: [R]: how loudly each example speaks against the result, such as 1 where it was beaten and 0 elsewhere.
+      rows: int64 [R]: their places in the batch.
+      evidence: [R]: what to keep of each of them, by default `each`.
+      note: see `Measured`.
+      of: the number of some of the examples, given their places in `each`; by default the mean of `each`.
+      details: see `Measured`.
+      told: see `Measured`.
+    """
+    each, everyone = np.asarray(each, float), np.arange(len(rows))
+    number = of or (lambda some: float(each[some].mean()) if len(some) else 0.0)
+    others = [np.delete(everyone, one) for one in everyone] if len(rows) < ENOUGH else []
+    without = [number(some) if len(some) else 0.0 for some in others]
+    return Measured(
+        number=number(everyone) if len(rows) else 0.0,
+        rows=rows,
+        evidence=each if evidence is None else evidence,
+        note=note,
+        without=min(without, default=math.nan),
+        each=each,
+        details=details,
+        told=told,
+    )
 
 
 class Skipped(NamedTuple):
@@ -39,7 +86,7 @@ class Rule(NamedTuple):
     warn: float  # a larger number is a warning
     fail: float  # a larger number is a failure; inf: never one
     source: str  # of the check and of its threshold
-    advice: str  # one sentence
+    advice: str | Callable[..., str]  # one sentence; or (case) -> the one that fits the attack in hand
 
 
 class Check(NamedTuple):
@@ -55,17 +102,20 @@ class Check(NamedTuple):
     advice: str
     rows: np.ndarray  # int64 [R]: the examples that were looked at
     evidence: np.ndarray  # [R]: of each of them
+    index: np.ndarray  # int64 [R]: their places in their source
+    details: Mapping[str, Sequence[Any]]  # more about each of them [R], by name
 
     def meaning(self) -> str:
         """What the number is, and what else was seen."""
         return f"{self.what}; {self.note}" if self.note else self.what
 
     def line(self) -> str:
-        """What was found, on a line: "too_short: 0.02, above 0.01 (mean share by which …; mean 0.03 ± 0.01)"."""
+        """What was found, on a line: "too_short: 0.02, above 0.01 on 2 images (mean share by which …; …)"."""
         if self.verdict == "skipped":
             return f"{self.name}: skipped, {self.note}"
         relation = "not above" if self.verdict == "pass" else "above"
-        return f"{self.name}: {self.number:.3g}, {relation} {self.threshold:g} ({self.meaning()})"
+        asked = f" on {_counted(len(self.rows))}" if len(self.rows) else ""
+        return f"{self.name}: {self.number:.3g}, {relation} {self.threshold:g}{asked} ({self.meaning()})"
 
 
 class Cost(NamedTuple):
@@ -81,6 +131,7 @@ class Diagnosis(NamedTuple):
 
     checks: dict[str, Check]  # by name, in the order of the table
     cost: Cost
+    examples: int  # in the batch
 
     @property
     def verdict(self) -> str:
@@ -98,7 +149,8 @@ class Diagnosis(NamedTuple):
         tally = ", ".join(f"{count} {said[verdict]}" for verdict, count in counts.items() if count)
         head = f"{self.verdict.upper()}: {MEANINGS[self.verdict]}"
         spent = f"{self.cost.forwards:,} forward and {self.cost.backwards:,} backward passes, {self.cost.seconds:.1f} s"
-        return f"{head} ({len(self.checks)} checks: {tally}; {spent})."
+        few = f" on {_counted(self.examples)}, which say little" if self.examples < ENOUGH else ""
+        return f"{head} ({len(self.checks)} checks{few}: {tally}; {spent})."
 
     def __str__(self) -> str:
         loud = [self.checks[name] for verdict in ("fail", "warn") for name in self.named(verdict)]
@@ -113,6 +165,7 @@ class Diagnosis(NamedTuple):
                 "verdict": check.verdict,
                 "number": "–" if check.verdict == "skipped" else f"{check.number:.3g}",
                 "threshold": f"{check.threshold:g}",
+                "images": f"{len(check.rows)} of {self.examples}",
                 "what the number is": check.meaning(),
                 "advice": check.advice if check.verdict in ("fail", "warn") else "",
                 "source": check.source,
@@ -122,19 +175,43 @@ class Diagnosis(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Everything, of types that JSON has: a number that is not finite is None."""
-        fields = ("verdict", "number", "threshold", "what", "note", "source", "advice", "rows", "evidence")
+        fields = ("verdict", "number", "threshold", "what", "note", "source", "advice", "rows", "index", "evidence")
         checks = {
-            name: {field: _plain(getattr(check, field)) for field in fields} for name, check in self.checks.items()
+            name: {field: _plain(getattr(check, field)) for field in fields}
+            | {field: [_plain(each) for each in values] for field, values in check.details.items()}
+            for name, check in self.checks.items()
         }
-        return {"verdict": self.verdict, "line": self.line(), "cost": self.cost._asdict(), "checks": checks}
+        told = {"verdict": self.verdict, "line": self.line(), "examples": self.examples}
+        return told | {"cost": self.cost._asdict(), "checks": checks}
 
 
-def judged(name: str, rule: Rule, found: Measured | Skipped | Exception) -> Check:
-    """The check of what its function returned, or raised. A number that is nan is a failure."""
+def judged(
+    name: str,
+    rule: Rule,
+    found: Measured | Skipped | Exception,
+    index: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+) -> Check:
+    """The check of what its function returned, or raised. A number that is nan is a failure.
+
+    On fewer than ENOUGH examples, what fails by a single one of them is a warning.
+
+    Args:
+      name: of the check.
+      rule: that was measured.
+      found: what its function returned, or raised.
+      index: [B]: the place of every example in its source; None: that in the batch.
+      names: [B]: what a line calls every example; None: its index.
+    """
     none = np.zeros(0, np.int64)
     if isinstance(found, Measured):
         bad, poor = not found.number <= rule.fail, not found.number <= rule.warn
         verdict, threshold = "fail" if bad else "warn" if poor else "pass", rule.fail if bad else rule.warn
+        if poor and (named := _named(found, rule.warn, index if names is None else names)):
+            found = found._replace(note=f"{found.note}: {named}" if found.note else named)
+        if bad and found.without <= rule.fail:
+            few = f"{_counted(len(found.rows))} are too few to fail by one" if len(found.rows) > 1 else "one image only"
+            verdict, found = "warn", found._replace(note=f"{found.note}; {few}")
     elif isinstance(found, Skipped):
         verdict, threshold, found = "skipped", rule.warn, Measured(math.nan, none, none, found.reason)
     else:  # what was attacked for hours is not to be lost for a check
@@ -148,22 +225,62 @@ def judged(name: str, rule: Rule, found: Measured | Skipped | Exception) -> Chec
         what=rule.what,
         note=found.note,
         source=rule.source,
-        advice=rule.advice,
+        advice=rule.advice if isinstance(rule.advice, str) else "",
         rows=found.rows,
         evidence=found.evidence,
+        index=found.rows if index is None else index[found.rows],
+        details=found.details,
     )
 
 
-def run(rules: Mapping[str, Rule], case: Any) -> dict[str, Check]:
-    """Every rule on the case, by name. One that raises is a warning that says so."""
+def run(
+    rules: Mapping[str, Rule],
+    case: Any,
+    *,
+    index: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+    watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
+) -> dict[str, Check]:
+    """Every rule on the case, by name. One that raises is a warning that says so.
+
+    Args:
+      rules: by name.
+      case: that they are handed.
+      index: see `judged`.
+      names: see `judged`.
+      watch: is told the name of each check before it is run, its place from 0, and how many there are.
+    """
     checks = {}
-    for name, rule in rules.items():
+    for place, (name, rule) in enumerate(rules.items()):
+        watch(name, place, len(rules))
         try:
             found = rule.measure(case)
         except Exception as error:  # whatever a user's model or attack may raise
             found = error
-        checks[name] = judged(name, rule, found)
+        check = judged(name, rule, found, index, names)
+        if not isinstance(rule.advice, str) and check.verdict in ("warn", "fail"):
+            try:
+                check = check._replace(advice=rule.advice(case))
+            except Exception as error:  # it may ask the model or the attack once more
+                check = check._replace(advice=f"No advice: {type(error).__name__}: {error}.")
+        checks[name] = check
     return checks
+
+
+def _counted(examples: int) -> str:
+    return f"{examples:,} image{'s' * (examples != 1)}"
+
+
+def _named(found: Measured, above: float | int, names: Sequence[Any] | np.ndarray | None) -> str:
+    """The images that speak against the result, the loudest first: "image 4283", "images 3, 17, 5 and 2 more"."""
+    loud = [place for place in np.argsort(-found.each, kind="stable") if not found.each[place] <= above]
+    if not loud:
+        return ""
+    called = found.rows if names is None else [names[row] for row in found.rows]
+    parts = [f"{called[place]}{f' {found.told[place]}' if found.told else ''}" for place in loud[:_NAMED]]
+    rest = [f"{len(loud) - _NAMED} more"] if len(loud) > _NAMED else []
+    *some, last = parts + rest
+    return f"image{'s' * (len(loud) > 1)} {', '.join(some)}{' and ' if some else ''}{last}"
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from cwjax.base import Attack, Goal, Result
 from cwjax.checks import check_batch, check_inside, check_maker, check_part
 from cwjax.distances import DISTANCES
 from cwjax.models import Model
-from cwjax.validity import of_attack, of_model, of_result
+from cwjax.validity import advice, of_attack, of_model, of_result
 from cwjax.validity.case import Case
 from cwjax.validity.checking import Cost, Diagnosis, Rule, run
 
@@ -63,7 +63,7 @@ CHECKS = {
         warn=0,
         fail=math.inf,
         source="Carlini & Wagner 2017, section VIII, on distillation: any",
-        advice="Attacks that follow cross-entropy or softmax see nothing here: use an objective of the logits (f6).",
+        advice=advice.saturated_softmax,
     ),
     "unstable_loss": Rule(
         of_model.unstable_loss,
@@ -71,7 +71,7 @@ CHECKS = {
         warn=0.1,
         fail=1.0,
         source=f"{_INDICATORS}, unstable predictions: 100 draws, 10 %; a failure above 1: {_OURS}",
-        advice="The loss is jagged: smooth it (average gradients over noise), take longer steps, or many restarts.",
+        advice=advice.unstable_loss,
     ),
     "not_finite": Rule(
         of_model.not_finite,
@@ -87,7 +87,7 @@ CHECKS = {
         warn=0,
         fail=0.05,
         source=f"{_INDICATORS}, unavailable gradients: any; a failure above 5 %: {_OURS}",
-        advice="Choose an objective with a gradient at the clean inputs, such as f6.",
+        advice=advice.blind_attack,
     ),
     "incomplete": Rule(
         of_attack.incomplete,
@@ -119,7 +119,7 @@ CHECKS = {
         warn=0.05,
         fail=0.5,
         source=_OURS,
-        advice="Move the first c, raise the largest, or give the search over c more rounds.",
+        advice=advice.saturated_c,
     ),
     "saturated_tanh": Rule(
         of_attack.saturated_tanh,
@@ -127,7 +127,7 @@ CHECKS = {
         warn=0.1,
         fail=0.5,
         source=_OURS,
-        advice="Lower the learning rate, or descend in the pixels themselves (cwjax.projected).",
+        advice=advice.saturated_tanh,
     ),
     "too_short": Rule(
         of_attack.too_short,
@@ -142,8 +142,8 @@ CHECKS = {
         "share of the examples that a weaker attack fooled at 0.9 of the distance or less",
         warn=0,
         fail=0.05,
-        source=f"{_CHECKLIST}: any; 0.9, for the paper's L-infinity attack goes in tenths, and 5 %: {_OURS}",
-        advice="The attack is stuck or blind: use another objective, another box, smaller steps or more restarts.",
+        source=f"{_CHECKLIST}: any; 0.9, because the paper's L-infinity attack goes in tenths, and 5 %: {_OURS}",
+        advice=advice.weaker_wins,
     ),
     "not_monotone": Rule(
         of_result.not_monotone,
@@ -184,6 +184,10 @@ def diagnose(
     numbers: Mapping[str, Any] | None = None,
     longer: Mapping[str, Any] | None = None,
     largest_c: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+    name: str = "",
+    index: np.ndarray | None = None,
+    watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
 ) -> Diagnosis:
     """Whether the result of an attack can be believed: every check of CHECKS, each with its number and advice.
 
@@ -206,6 +210,10 @@ def diagnose(
       numbers: keyword arguments of `attack` where it is a function; traced.
       longer: the same with more steps; without it one check is skipped.
       largest_c: of `cwjax.linf` and `cwjax.l0`; a `binary_search` is seen without it.
+      settings: all that the attack can be told, by name, so that advice names nothing else; by default `numbers`.
+      name: of the attack, which advice does not recommend; by default the function's.
+      index: int [B]: the place of every example in its source, by which messages call it; by default that in x.
+      watch: is told the name of each check before it is run, its place from 0, and how many there are.
 
     Raises:
       TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms, or
@@ -228,6 +236,8 @@ def diagnose(
     else:
         for name, some in (("numbers", numbers), ("longer", longer or numbers)):
             _check_makes(attack, name, some or {})
+    if index is not None and np.shape(index) != (len(x),):
+        raise ValueError(f"index must have one entry an example, {len(x)} of them, got shape {list(np.shape(index))}")
     began = time.monotonic()
     case = Case(
         model=model,
@@ -239,6 +249,9 @@ def diagnose(
         result=jax.tree.map(np.asarray, result),
         key=key,
         largest_c=largest_c,
+        settings=numbers or {} if settings is None else settings,
+        name=name or getattr(attack, "__name__", ""),
+        index=None if index is None else np.asarray(index),
     )
     if case.norm not in DISTANCES:
         raise ValueError(
@@ -247,8 +260,8 @@ def diagnose(
         )
     check_inside(x, case.terms.box.lower, case.terms.box.upper)
     case.terms.distance.measure(x[0])  # raises where it is not clear which elements make a pixel
-    checks = run(CHECKS, case)
-    return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began))
+    checks = run(CHECKS, case, index=case.index, names=case.names, watch=watch)
+    return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began), len(x))
 
 
 def _check_makes(attack: Callable[..., Attack], name: str, numbers: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cwjax.validity.case import Case
-from cwjax.validity.checking import Measured, Skipped
+from cwjax.validity.checking import Measured, Skipped, of_examples
 
 _LAST = 10  # steps in which nothing much should happen any more
 
@@ -13,8 +13,10 @@ def blind_attack(case: Case) -> Measured | Skipped:
     slope = case.first_slopes
     if np.isnan(slope).all():
         return Skipped("every example met its goal at the first step")
+    asked = ~np.isnan(slope)  # the others met their goal at the first step
+    rows, slope = case.few[asked], slope[asked]
     blind = slope == 0
-    return Measured(float(blind.sum() / (~np.isnan(slope)).sum()), case.few, slope, f"{blind.sum()} of {len(blind)}")
+    return of_examples(blind, rows, slope, f"{blind.sum()} of {len(blind)}")
 
 
 def incomplete(case: Case) -> Measured:
@@ -35,7 +37,7 @@ def incomplete(case: Case) -> Measured:
             loss = np.minimum.accumulate(path.loss[min(first, end) : end + 1, i])
             least = 1e-3 * abs(loss[0])  # less is no fall
             each[i] = (loss[-1 - _LAST :][0] - loss[-1]) / max(loss[0] - loss[-1], least, np.finfo(np.float32).tiny)
-    return Measured(float(np.nan_to_num(each).mean()), case.watched, each)
+    return of_examples(np.nan_to_num(each), case.watched, each)
 
 
 def silent_success(case: Case) -> Measured:
@@ -44,7 +46,7 @@ def silent_success(case: Case) -> Measured:
     closest = np.where(path.met, path.distance, np.inf).min(0)
     returned = path.best[path.last(), places]
     missed = closest < returned * (1 - 1e-4)
-    return Measured(float(missed.mean()), case.watched, closest, f"{missed.sum()} of {len(missed)}")
+    return of_examples(missed, case.watched, closest, f"{missed.sum()} of {len(missed)}")
 
 
 def unbounded_fails(case: Case) -> Measured:
@@ -55,7 +57,7 @@ def unbounded_fails(case: Case) -> Measured:
     lower, upper = case.bounds
     side = float((upper - lower).max())
     free = case.within("pgd", failed, np.full(len(failed), side), "linf", case.size_of_some)
-    return Measured(float(np.isinf(free).mean()), failed, free, f"{np.isinf(free).sum()} of {len(failed)}")
+    return of_examples(np.isinf(free), failed, free, f"{np.isinf(free).sum()} of {len(failed)}")
 
 
 def saturated_c(case: Case) -> Measured | Skipped:
@@ -66,12 +68,12 @@ def saturated_c(case: Case) -> Measured | Skipped:
         lower, upper = path.lower[end, rows], path.upper[end, rows]
         ratio = np.where(lower > 0, upper / np.where(lower > 0, lower, 1), np.inf)
         wide = (ratio > 10) & case.open[case.watched]
-        return Measured(float(wide.mean()), case.watched, ratio, f"{wide.sum()} of {len(wide)} brackets")
+        return of_examples(wide, case.watched, ratio, f"{wide.sum()} of {len(wide)} brackets")
     if case.largest_c is None:
         return Skipped("the attack searches no c, or its largest_c was not given")
-    tried, c = case.open, np.where(case.result.success, case.result.c, np.inf)
-    above = (2 * c >= case.largest_c) & tried  # c is doubled: it was the last weight before the ceiling
-    return Measured(float(above.sum() / max(tried.sum(), 1)), case.everyone, c, f"{above.sum()} of {tried.sum()}")
+    tried, c = np.flatnonzero(case.open), np.where(case.result.success, case.result.c, np.inf)
+    above = 2 * c[tried] >= case.largest_c  # c is doubled: it was the last weight before the ceiling
+    return of_examples(above, tried, c[tried], f"{above.sum()} of {len(tried)}")
 
 
 def saturated_tanh(case: Case) -> Measured | Skipped:
@@ -80,7 +82,7 @@ def saturated_tanh(case: Case) -> Measured | Skipped:
     if np.isnan(path.saturated).all():
         return Skipped("the attack descends in no box's variable")
     each = np.array([path.saturated[: end + 1, i].mean() for i, end in enumerate(path.last())])
-    return Measured(float(each.mean()), case.watched, each)
+    return of_examples(each, case.watched)
 
 
 def too_short(case: Case) -> Measured | Skipped:
@@ -94,5 +96,11 @@ def too_short(case: Case) -> Measured | Skipped:
     with np.errstate(invalid="ignore"):
         gain = np.where(np.isinf(long) & np.isinf(short), 0.0, (short - long) / np.maximum(short, 1e-30))
     gain = np.where(np.isinf(short) & np.isfinite(long), 1.0, np.where(short == 0, 0.0, np.maximum(gain, -1.0)))
-    error = gain.std(ddof=1) / np.sqrt(len(gain)) if len(gain) > 1 else 0.0
-    return Measured(float(max(gain.mean() - error, 0.0)), case.some, gain, f"mean {gain.mean():.3g} ± {error:.2g}")
+
+    def error(some: np.ndarray) -> float:
+        return float(some.std(ddof=1) / np.sqrt(len(some))) if len(some) > 1 else 0.0
+
+    def number(places: np.ndarray) -> float:
+        return max(float(gain[places].mean()) - error(gain[places]), 0.0)
+
+    return of_examples(gain, case.some, note=f"mean {gain.mean():.3g} ± {error(gain):.2g}", of=number)

@@ -6,7 +6,7 @@ import numpy as np
 
 from cwjax.objectives import in_play, margin
 from cwjax.validity.case import Case
-from cwjax.validity.checking import Measured
+from cwjax.validity.checking import Measured, of_examples
 
 _DRAWS, _WIDTH = 100, 8 / 255
 
@@ -32,7 +32,7 @@ def probabilities(case: Case) -> Measured:
     """Whether all outputs are distributions already. Logits that happen to be one at a single input do not count."""
     outputs = case.answers[0].astype(np.float64)
     like = (outputs >= -1e-4).all(1) & (np.abs(outputs.sum(1) - 1) < 1e-3)
-    return Measured(float(like.all()), case.few, like.astype(float))
+    return of_examples(like, case.few, of=lambda some: float(like[some].all()))
 
 
 def zero_gradient(case: Case) -> Measured:
@@ -58,7 +58,7 @@ def unstable_loss(case: Case) -> Measured:
     finite = np.isfinite(surprise)  # another check tells where it is not
     typical = np.abs(case.slopes.margin[few])[finite].mean() if finite.any() else 1.0
     each = np.where(finite, surprise, 0) / max(float(typical), np.finfo(np.float32).tiny)
-    return Measured(float(each.mean()), few, each)
+    return of_examples(each, few)
 
 
 def not_finite(case: Case) -> Measured:
@@ -71,7 +71,8 @@ def not_finite(case: Case) -> Measured:
     case.spend(len(finite))
     lost = ~case.result.finite
     note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} images of noise and of grey"
-    return Measured(float(max(lost.mean(), (~finite).mean())), case.everyone, np.asarray(lost, float), note)
+    anywhere = float((~finite).mean())
+    return of_examples(lost, case.everyone, note=note, of=lambda some: max(float(lost[some].mean()), anywhere))
 
 
 @jax.jit
@@ -101,8 +102,8 @@ def _normalised(logits) -> np.ndarray:
 def _worst(case: Case, difference: np.ndarray) -> Measured:
     """Of differences [R, K]; where they are not finite, another check tells."""
     each = np.nan_to_num(difference).max(1)
-    return Measured(float(each.max()), case.few, each)
+    return of_examples(each, case.few, of=lambda some: float(each[some].max()))
 
 
 def _share(case: Case, bad: np.ndarray, evidence: np.ndarray) -> Measured:
-    return Measured(float(bad.mean()), case.everyone, evidence, f"{bad.sum()} of {len(bad)}")
+    return of_examples(bad, case.everyone, evidence, f"{bad.sum()} of {len(bad)}")

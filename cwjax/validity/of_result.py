@@ -6,7 +6,7 @@ import numpy as np
 
 from cwjax.objectives import margin
 from cwjax.validity.case import RADII, Case
-from cwjax.validity.checking import Measured, Skipped
+from cwjax.validity.checking import Measured, Skipped, of_examples
 
 _DRAWS, _NOISED = 1000, 4  # so much noise around so many examples
 
@@ -16,17 +16,37 @@ def weaker_wins(case: Case) -> Measured | Skipped:
     rows = np.flatnonzero(case.open)
     if not rows.size:
         return Skipped("every example met its goal before the attack")
-    radius, closest = RADII[0] * case.reach, np.full(len(case.x), np.inf)
+    radius, found = RADII[0] * case.reach, {"noise": np.full(len(case.x), np.inf)}
     if case.norm != "l0":
-        closest = case.within("fgsm", case.everyone, radius, case.norm, len(case.x)).astype(float)
-        closest[case.few] = np.minimum(closest[case.few], case.climbs[0])
+        found["FGSM"] = case.within("fgsm", case.everyone, radius, case.norm, len(case.x)).astype(float)
+        found["PGD"] = np.full(len(case.x), np.inf)
+        found["PGD"][case.few] = case.climbs[0]
     order = np.argsort(case.result.success[case.few], kind="stable")  # failures first: there it counts most
     four = case.few[order[:_NOISED]]
     lead, distance = case.drawn(four, radius[four], _DRAWS, min(_NOISED, len(case.x)))
-    closest[four] = np.minimum(closest[four], np.where(case.meets(lead), distance, np.inf).min(1))
-    beaten = case.open & (closest <= radius * (1 + 1e-4))
-    note = f"{beaten.sum()} of {len(rows)} by FGSM, PGD or noise"
-    return Measured(float(beaten[rows].mean()), rows, closest[rows], note)
+    found["noise"][four] = np.where(case.meets(lead), distance, np.inf).min(1)
+    each = np.stack([reached[rows] for reached in found.values()])
+    winner, closest, own = np.array(list(found))[each.argmin(0)], each.min(0), case.result.distance[rows]
+    beaten = closest <= radius[rows] * (1 + 1e-4)
+    won = list(zip(winner.tolist(), closest.tolist(), own.tolist(), strict=True))
+    return of_examples(
+        beaten,
+        rows,
+        closest,
+        f"{beaten.sum()} of {len(rows)} by FGSM, PGD or noise",
+        details={
+            "weaker attack": [name if hit else None for name, hit in zip(winner.tolist(), beaten, strict=True)],
+            "attack's distance": own.tolist(),
+        },
+        told=[f"by {name} at {reached:.3g}, {_against(reached, mine)}" for name, reached, mine in won],
+    )
+
+
+def _against(reached: float, mine: float) -> str:
+    """By how much a weaker attack won: its distance against the attack's own, which is inf where it failed."""
+    if not np.isfinite(mine):
+        return "where the attack failed"
+    return f"{reached / mine:.2f} of the attack's {mine:.3g}" if mine else "where the attack found 0"
 
 
 def not_monotone(case: Case) -> Measured | Skipped:
@@ -36,11 +56,16 @@ def not_monotone(case: Case) -> Measured | Skipped:
     found = np.isfinite(case.result.distance[case.few]) & case.open[case.few]
     if not found.any():
         return Skipped("the attack fooled no example of the subset, so there is no distance to go by")
-    share = np.isfinite(case.climbs[:, found]).mean(1)
-    fall = np.maximum(share[:-1] - share[1:], 0)
-    shares = ", ".join(f"{100 * each:.0f} %" for each in share)
+    hit = np.isfinite(case.climbs[:, found])
+
+    def fall(some: np.ndarray) -> float:
+        share = hit[:, some].mean(1)
+        return float(np.maximum(share[:-1] - share[1:], 0).max())
+
+    shares = ", ".join(f"{100 * each:.0f} %" for each in hit.mean(1))
     radii = ", ".join(f"{radius:g}" for radius in RADII)
-    return Measured(float(fall.max()), case.few[found], case.climbs[-1, found], f"{shares} at {radii} × the distance")
+    note = f"PGD fooled {shares} within {radii} × the distance that this attack found for each image"
+    return of_examples((hit[:-1] & ~hit[1:]).any(0), case.few[found], case.climbs[-1, found], note, of=fall)
 
 
 def lost_by_rounding(case: Case) -> Measured | Skipped:
@@ -50,7 +75,7 @@ def lost_by_rounding(case: Case) -> Measured | Skipped:
         return Skipped("there is no adversarial example in the subset")
     after, cost = case.rounded(rows)
     plain = f"{(~cost.rounded).sum()} of {len(rows)} lost by plain rounding, {(~after.success).sum()} after repair"
-    return Measured(float((~after.success).mean()), rows, np.asarray(after.distance), plain)
+    return of_examples(~after.success, rows, np.asarray(after.distance), plain)
 
 
 def second_look(case: Case) -> Measured | Skipped:
@@ -66,4 +91,4 @@ def second_look(case: Case) -> Measured | Skipped:
     case.spend(len(images))
     lead = np.asarray(jax.vmap(margin)(jnp.concatenate(parts)[: len(rows)], case.rows(rows)[2]))
     lost = ~case.meets(lead)
-    return Measured(float(lost.mean()), rows, lead, f"{lost.sum()} of {len(rows)}")
+    return of_examples(lost, rows, lead, f"{lost.sum()} of {len(rows)}")

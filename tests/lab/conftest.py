@@ -41,7 +41,7 @@ def canned() -> cw.Diagnosis:
         "is_not_there": Skipped("it has no <need>"),
     }
     checks = {name: judged(name, rule, each) for name, each in found.items()}
-    return cw.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6))
+    return cw.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6), examples=64)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import pytest
 import cwjax as cw
 from cwjax.validity import of_attack
 from cwjax.validity.case import RADII, Case
-from cwjax.validity.checking import Measured, Skipped
+from cwjax.validity.checking import ENOUGH, Measured, Skipped
+from cwjax.validity.diagnosing import CHECKS
 from tests import problems
 from tests.validity.known import found, known
 
@@ -85,6 +86,23 @@ def test_every_pass_is_counted(work):
     jax.effects_barrier()
     assert calls == given.spent
     assert calls["forwards"] > 0
+
+
+def test_every_check_says_what_each_example_adds_and_what_is_left_without_the_loudest():
+    given = case(MODEL)
+    found = {name: rule.measure(given) for name, rule in CHECKS.items()}
+    for name, each in found.items():
+        if isinstance(each, Measured):
+            assert len(each.each) == len(each.rows) < ENOUGH, name
+            assert np.isnan(each.without) if not len(each.rows) else each.without <= each.number, name
+    skipped = {name for name, each in found.items() if isinstance(each, Skipped)}
+    assert skipped == {"saturated_c", "saturated_tanh", "too_short", "not_monotone", "lost_by_rounding", "second_look"}
+
+
+def test_an_example_is_called_by_its_place_in_its_source_and_its_target():
+    given = case(MODEL, index=np.arange(COUNT) + 4280)
+    assert given.names[:2] == ["4280", "4281"]
+    assert case(MODEL, goal=cw.targeted(np.arange(COUNT) % 3)).names[:2] == ["0 (target 0)", "1 (target 1)"]
 
 
 def test_the_subset_is_drawn_from_what_there_is_to_attack():

@@ -11,10 +11,12 @@ import pytest
 
 import cwjax as cw
 from cwjax.validity import checking
-from cwjax.validity.checking import VERDICTS, Measured, Rule, Skipped
+from cwjax.validity import advice
+from cwjax.validity.checking import ENOUGH, VERDICTS, Measured, Rule, Skipped, judged, of_examples
 from cwjax.validity.diagnosing import CHECKS
 from tests import problems
 from tests.validity import tricks
+from tests.validity.test_case import MODEL, case
 
 X = jnp.asarray(tricks.X)
 
@@ -137,6 +139,128 @@ def test_checks_without_what_they_need_are_skipped_and_say_why():
     assert diagnosis.named("skipped") == ["too_short"]
     assert diagnosis.verdict == "pass"
     assert diagnosis.checks["too_short"].line() == "too_short: skipped, nobody said what makes the attack longer"
+
+
+SHARE = Rule(lambda case: case, "share that is bad", 0.0, 0.05, "a source", "Do this.")
+
+
+@pytest.mark.parametrize(
+    ("bad", "of", "verdict"),
+    [(1, 1, "warn"), (1, 5, "warn"), (1, 19, "warn"), (2, 2, "fail"), (2, 19, "fail"), (0, 5, "pass"), (2, 21, "fail")],
+)
+def test_fewer_than_twenty_examples_do_not_fail_by_one(bad, of, verdict):
+    each = np.arange(of) >= of - bad
+    check = judged("share", SHARE, of_examples(each, np.arange(of), note=f"{bad} of {of}"), np.arange(of) + 100)
+    assert (check.verdict, check.number) == (verdict, bad / of)
+    assert f" on {of} image{'s' * (of > 1)} (" in check.line()
+    assert ("too few to fail by one" in check.line()) == (bad == 1 < of)
+    assert (f"{100 + of - 1}" in check.line()) == (bad > 0)
+
+
+def test_a_mean_and_a_maximum_do_not_fail_by_one_either():
+    rule = SHARE._replace(warn=0.1, fail=0.5)
+    one, two = np.array([0.0, 0, 0, 9]), np.array([0.0, 0, 9, 9])
+    for each, verdict in ((one, "warn"), (two, "fail")):
+        assert judged("mean", rule, of_examples(each, np.arange(4))).verdict == verdict
+        most = of_examples(each, np.arange(4), of=lambda some, each=each: float(each[some].max()))
+        assert judged("most", rule, most).verdict == verdict
+    assert judged("nan", rule, of_examples(np.array([0.0, np.nan]), np.arange(2))).verdict == "fail"
+
+
+def few(count: int, bad: int):
+    """The clean pair on so few examples, and what `diagnose` takes of it where some of the results are spoilt: too far,
+    given up, and not what they are said to be.
+    """
+    given = arguments(Row(""))
+    some = {name: jax.tree.map(lambda leaf: leaf[:count], given[name]) for name in ("x", "goal", "result")}
+    spoilt, result = jnp.arange(count) >= count - bad, some["result"]
+    clean = jnp.where(spoilt[:, None, None], some["x"], result.x)
+    some["result"] = result._replace(distance=result.distance * (1 + 2 * spoilt), finite=~spoilt, x=clean)
+    return given | some | {"index": np.arange(count) + 4280}
+
+
+def test_a_verdict_on_few_examples_says_so_and_names_check_image_winner_and_margin():
+    diagnosis = cw.diagnose(**few(5, 1))
+    assert diagnosis.verdict == "warn"
+    assert diagnosis.named("warn") == ["not_finite", "weaker_wins", "lost_by_rounding", "second_look"]
+    assert "(18 checks on 5 images, which say little: 4 warned, 14 passed; " in diagnosis.line()
+    line = diagnosis.checks["weaker_wins"].line()
+    check = diagnosis.checks["weaker_wins"]
+    [closest], own = check.evidence[check.evidence <= 0.9 * np.array(check.details["attack's distance"])], 3
+    winner = check.details["weaker attack"][4]
+    assert line.startswith("weaker_wins: 0.2, above 0.05 on 5 images (share of the examples that a weaker attack")
+    mine = check.details["attack's distance"][4]
+    assert f"1 of 5 by FGSM, PGD or noise: image 4284 by {winner} at {closest:.3g}, " in line
+    assert f"{closest / mine:.2f} of the attack's {mine:.3g}; 5 images are too few to fail by one)" in line
+    assert closest / mine == pytest.approx(1 / own, rel=0.4)
+    two = cw.diagnose(**few(5, 2))
+    assert two.named("fail") == ["not_finite", "weaker_wins", "second_look"]
+    kept = json.loads(json.dumps(two.to_json(), allow_nan=False))["checks"]["weaker_wins"]
+    assert kept["index"] == [4280, 4281, 4282, 4283, 4284]
+    assert [name is not None for name in kept["weaker attack"]] == [False] * 3 + [True] * 2
+    assert set(kept["weaker attack"]) <= {None, "FGSM", "PGD", "noise"}
+    np.testing.assert_allclose(kept["attack's distance"], two_distances(few(5, 2)), rtol=1e-6)
+
+
+def two_distances(given):
+    return np.asarray(given["result"].distance)
+
+
+def advised(check: str, **changes) -> str:
+    """The advice of a check to an attack that came to nothing known; black images, unless said otherwise."""
+    return getattr(advice, check)(case(MODEL, **{"x": jnp.zeros((2, 4, 4, 1))} | changes))
+
+
+STEPS = {"steps": 100, "confidence": 0.0}
+PAPER = STEPS | {"box": "change_of_variables", "learning_rate": 0.01, "starts": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"settings": STEPS, "name": "fast_l2"}, "Give the attack more steps, or use alternating_l2."),
+        ({"settings": STEPS, "name": "alternating_l2"}, "Give the attack more steps, or use fast_l2."),
+        ({"settings": STEPS, "name": "fast_linf", "norm": "linf"}, "Give the attack more steps."),
+        (
+            {"settings": PAPER, "name": "l2", "box": cw.change_of_variables()},
+            "Try the box projected first (cwjax.projected, --box projected): 100% of the values lie on a bound, as black "
+            "and white pixels do, and this box hardly moves them. Give the attack more steps, a smaller learning rate or "
+            "more starts, or use alternating_l2.",
+        ),
+        (
+            {"settings": PAPER, "name": "l2", "box": cw.projected()},
+            "Give the attack more steps, a smaller learning rate or more starts, or use alternating_l2.",
+        ),
+        (
+            {"settings": PAPER, "name": "l2", "box": cw.change_of_variables(), "x": jnp.full((2, 4, 4, 1), 0.5)},
+            "Give the attack more steps, a smaller learning rate or more starts, or use alternating_l2.",
+        ),
+    ],
+)
+def test_the_advice_fits_the_attack_in_hand(changes, said):
+    assert advised("weaker_wins", **changes) == said
+
+
+def test_advice_names_no_setting_that_the_attack_lacks():
+    for check in ("unstable_loss", "saturated_tanh", "weaker_wins"):
+        said = advised(check, settings=STEPS, name="fast_l2")
+        assert "learning rate" not in said
+        assert "search steps" not in said
+    assert advised("saturated_c", settings=PAPER | {"search_steps": 9}) == "Give the search over c more search steps."
+    assert "objective" not in advised("blind_attack", settings=STEPS)
+    assert advised("blind_attack", settings={"objective": "f2"}).startswith("Choose an objective")
+
+
+def test_progress_tells_of_every_check_before_it_is_run():
+    told = []
+    rules = {name: SHARE for name in "ab"}
+    checking.run(rules, Skipped("it was late"), watch=lambda *given: told.append(given))
+    assert told == [("a", 0, 2), ("b", 1, 2)]
+
+
+def test_an_index_of_other_examples_is_refused():
+    with pytest.raises(ValueError, match=r"index must have one entry an example, 64 of them, got shape \[3\]"):
+        cw.diagnose(**arguments(Row("")), index=np.arange(3))
 
 
 def test_a_check_that_breaks_off_is_a_warning_and_loses_nothing():

@@ -1,14 +1,14 @@
 """`cwjax sweep` and `cwjax results`."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from cwjax.lab import store, verdicts
-from cwjax.lab.progress import console, lasting, say
+from cwjax.lab.parsing import DataFolder, optional
+from cwjax.lab.progress import lasting, say, show
 from cwjax.lab.sweeps import estimating, grid, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
@@ -19,14 +19,14 @@ _NAMED = 12  # configurations that are named on a line
 
 
 def sweep(
-    file: tyro.conf.Positional[Path | None] = None,
+    file: tyro.conf.Positional[Annotated[Path | None, optional("FILE")]] = None,
     settings: tyro.conf.OmitArgPrefixes[grid.Sweep] = grid.Sweep(),
     launcher: tyro.conf.OmitArgPrefixes[Launch] = Launch(),
     *,
     out: Path,
     dry_run: bool = False,
-    track: Literal["trackio", "wandb"] | None = None,
-    data_folder: Path | None = None,
+    track: Annotated[Literal["trackio", "wandb"] | None, optional("{trackio,wandb}")] = None,
+    data_folder: DataFolder = None,
 ) -> None:
     """Attack with every combination of models, data, attacks, settings, targets and seeds; whatever happens, go on.
 
@@ -41,7 +41,7 @@ def sweep(
       launcher: where to run.
       out: the folder of the sweep, such as runs/NAME.
       dry_run: say what would be done and how long it may take, and do nothing.
-      track: tell this tracker of every unit.
+      track: tell this tracker of every unit; left out: none.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     check(launcher)
@@ -50,7 +50,7 @@ def sweep(
     vault = Vault(out)
     done = {unit.digest for unit in plan.all if vault.facts(unit.digest) is not None}
     if dry_run:
-        _print(_estimate(plan, done))
+        show(_estimate(plan, done))
         return
     with working.disk(out):
         results.record(plan, out)
@@ -76,7 +76,7 @@ def sweep(
     say(f"       cwjax report {out}")
 
 
-def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[str | None] = None) -> None:
+def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotated[str | None, optional("SQL")]] = None) -> None:
     """Ask about the results of a sweep, which may still be running, in SQL (DuckDB's).
 
     The table is called results: a row for each configuration, example and target, with the columns of `cwjax attack`
@@ -91,19 +91,13 @@ def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[str | N
     shown = Table(*table.column_names)
     for row in table.to_pylist():
         shown.add_row(*(_text(value) for value in row.values()))
-    _print(shown)
+    show(shown)
     if missing.units:
         say(f"{missing.units} of {missing.of} units are not done yet: their rows are not in this table.")
 
 
 def _text(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _print(table: Table) -> None:
-    """Prints the table as wide as it is: a line that the terminal breaks can be read, and a column cut short cannot."""
-    width = console.measure(table, options=console.options.update(width=10_000)).maximum
-    Console(width=max(width, console.width)).print(table)
 
 
 def _estimate(plan: Plan, done: set[str]) -> Table:

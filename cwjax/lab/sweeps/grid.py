@@ -9,13 +9,20 @@ import itertools
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from cwjax.checks import check_count, check_number
 from cwjax.lab import parsing, presets, store
+from cwjax.lab.parsing import optional
+from cwjax.lab.presets import setting
 from cwjax.lab.rows import Targets
 
 EXAMPLES = CHUNK = 100
+Precision = Literal["bfloat16", "tensorfloat32", "highest"]
+
+
+def _several(kind: Any) -> str:
+    return f"{{{','.join(get_args(kind))}}}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,27 +31,36 @@ class Sweep:
     of a setting the attack's own.
     """
 
-    model: tuple[str, ...] = ()  # folders that `cwjax train` wrote, zoo:NAME, or MODULE:FUNCTION
-    data: tuple[str, ...] = ()  # whose test images (mnist5k)
-    attack: tuple[str, ...] = ()  # by name, see `cwjax attack` (l2)
-    targets: tuple[Targets, ...] = ()  # see `cwjax attack` (untargeted)
-    seed: tuple[int, ...] = ()  # of the targets drawn and of the attack (0)
-    precision: tuple[Literal["bfloat16", "tensorfloat32", "highest"], ...] = ()  # of the search (highest)
-    # The settings of an attack; each goes to the attacks that have it. See `cwjax attack`.
-    objective: tuple[str, ...] = ()
-    box: tuple[str, ...] = ()
-    optimizer: tuple[str, ...] = ()
-    confidence: tuple[float, ...] = ()
-    steps: tuple[int, ...] = ()
-    search_steps: tuple[int, ...] = ()
-    initial_c: tuple[float, ...] = ()
-    largest_c: tuple[float, ...] = ()
-    learning_rate: tuple[float, ...] = ()
-    starts: tuple[int, ...] = ()
-    radius: tuple[float, ...] = ()
-    examples: int | None = None  # the first test images (100)
-    chunk: int | None = None  # examples in a unit, which is what a fault can cost (100)
-    width: int | None = None  # rows attacked at once; left out: as `cwjax attack` takes
+    # folders that `cwjax train` wrote, zoo:NAME, or MODULE:FUNCTION
+    model: Annotated[tuple[str, ...], optional("[STR ...]")] = ()
+    # whose test images
+    data: Annotated[tuple[str, ...], optional("[STR ...]", "mnist5k")] = ()
+    # by name, see `cwjax attack`
+    attack: Annotated[tuple[str, ...], optional("[STR ...]", "l2")] = ()
+    # see `cwjax attack`
+    targets: Annotated[tuple[Targets, ...], optional(f"[{_several(Targets)} ...]", "untargeted")] = ()
+    # of the targets drawn and of the attack
+    seed: Annotated[tuple[int, ...], optional("[INT ...]", "0")] = ()
+    # of the search
+    precision: Annotated[tuple[Precision, ...], optional(f"[{_several(Precision)} ...]", "highest")] = ()
+    # Each setting goes to the attacks that have it.
+    objective: Annotated[tuple[str, ...], setting("objective", several=True)] = ()
+    box: Annotated[tuple[str, ...], setting("box", several=True)] = ()
+    optimizer: Annotated[tuple[str, ...], setting("optimizer", several=True)] = ()
+    confidence: Annotated[tuple[float, ...], setting("confidence", several=True)] = ()
+    steps: Annotated[tuple[int, ...], setting("steps", several=True)] = ()
+    search_steps: Annotated[tuple[int, ...], setting("search_steps", several=True)] = ()
+    initial_c: Annotated[tuple[float, ...], setting("initial_c", several=True)] = ()
+    largest_c: Annotated[tuple[float, ...], setting("largest_c", several=True)] = ()
+    learning_rate: Annotated[tuple[float, ...], setting("learning_rate", several=True)] = ()
+    starts: Annotated[tuple[int, ...], setting("starts", several=True)] = ()
+    radius: Annotated[tuple[float, ...], setting("radius", several=True)] = ()
+    # the first test images
+    examples: Annotated[int | None, optional("INT", str(EXAMPLES))] = None
+    # examples in a unit, which is what a fault can cost
+    chunk: Annotated[int | None, optional("INT", str(CHUNK))] = None
+    # rows attacked at once
+    width: Annotated[int | None, optional("INT", "as `cwjax attack` takes")] = None
     rounded: bool = False  # 8-bit pixels, and those repaired that this breaks
     checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
 

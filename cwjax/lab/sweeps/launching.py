@@ -8,10 +8,11 @@ import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from cwjax.checks import check_number
 from cwjax.lab import compiling
+from cwjax.lab.parsing import optional
 from cwjax.lab.progress import say
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.units import Unit
@@ -29,14 +30,14 @@ class Launch:
     # local: in this process; ray: each a task of a Ray cluster; slurm: several jobs that share them (submitit)
     launcher: Literal["local", "ray", "slurm"] = "local"
     # ray: of a cluster, such as HEAD:6379 or auto, that this machine belongs to (its token, if it wants one, is in
-    # $RAY_AUTH_TOKEN); none: a new one on this machine
-    address: str | None = None
+    # $RAY_AUTH_TOKEN)
+    address: Annotated[str | None, optional("STR", "a new cluster on this machine")] = None
     retries: int = 3  # ray: how often a task whose worker was lost is begun anew
     cpus: int = 1  # ray and slurm: cores of a task or job
-    gpus: int = 0  # ray and slurm: GPUs of a task or job
+    gpus: int = 0  # ray and slurm: GPUs of a task or job; without one, units are done on cores
     jobs: int = 8  # slurm: at the most
     minutes: int = 240  # slurm: of a job
-    partition: str | None = None  # slurm: the cluster's default if left out
+    partition: Annotated[str | None, optional("STR", "the cluster's own")] = None  # slurm: where jobs wait
     cluster: Literal["slurm", "local"] = "slurm"  # slurm: local runs the jobs as processes of this machine
 
 
