@@ -20,6 +20,7 @@ from cwjax.lab import (
     compiling,
     entries,
     environment,
+    findings,
     parsing,
     presets,
     racing,
@@ -34,7 +35,7 @@ from cwjax.lab import (
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.doctor import doctor
 from cwjax.lab.parsing import DataFolder, optional
-from cwjax.lab.progress import console, say
+from cwjax.lab.progress import console, say, show
 from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
 from cwjax.lab.sweeps import commands, results
@@ -315,14 +316,25 @@ def _finish(
     if diagnoses:
         store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
     path = report.write(found, about, out, believed=verdicts.read(out))
-    headings = ("attack", "case", "attacks", "success %", "mean distance", "median distance", "seconds")
-    table = Table(*(heading.removesuffix(" distance") for heading in headings), title=about.title)
-    for row in (report.shown(row) for run in found for row in report.summary_rows(run)):
-        table.add_row(*(row[heading] for heading in headings))
-    console.print(table)
+    show(_summary(found, about.title))
+    for sentence in findings.before_any_attack(found):
+        say(sentence)
     for name, diagnosis in diagnoses.items():
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
+
+
+def _summary(found: list[findings.Run], title: str) -> Table:
+    """The table of a run on the terminal."""
+    rows = findings.headed([row for run in found for row in findings.summary_rows(run)])
+    left_out = {"forwards", "backwards", *(f"mean {norm}" for norm, _ in findings.NORMS.values())}
+    left_out -= {f"mean {findings.norm_name(found[0].norm)}"} if "norm" not in rows[0] else set()
+    left_out |= {"case"} if len(rows) == len(found) else set()
+    headings = [heading for heading in rows[0] if heading not in left_out]
+    table = Table(*headings, title=title)
+    for row in map(findings.shown, rows):
+        table.add_row(*(row[heading] for heading in headings))
+    return table
 
 
 if __name__ == "__main__":

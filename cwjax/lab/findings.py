@@ -17,6 +17,7 @@ NORMS = {
     "l2": ("L2", "the Euclidean norm of the change"),
     "linf": ("L∞", "the largest change of any one value"),
 }
+MISCLASSIFIED, WITHOUT = "misclassified", "mean without them"  # headings
 COLUMNS = {"index", "label", "target", "clean_prediction", "prediction", "success", "distance", *NORMS}
 COLUMNS |= {"margin", "c", "forwards", "backwards", "finite"}
 ROUNDING = {
@@ -58,6 +59,9 @@ class About(NamedTuple):
 def summary_rows(run: Run) -> list[dict[str, Any]]:
     """The attack's rows of the main table, heading -> value; `shown` makes text of them.
 
+    A row counts the images that the model gets wrong before any attack, and has a mean without them: `headed` leaves
+    both out where there are none.
+
     One row for all its rows; if examples were attacked towards several targets each, the paper's three cases instead:
     best picks each example's easiest target, worst its hardest (a failure, if any failed), average takes all targets.
     Distances are over the successes alone, "distance" being the one in the attack's own norm; passes are over all
@@ -80,8 +84,27 @@ def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]
     row: dict[str, Any] = {"attacks": summary.examples, "success %": 100 * summary.success_rate}
     row["mean distance"] = summary.mean["distance"]
     row["median distance"] = int(median) if norm == "l0" and median % 1 == 0 else median
+    right = columns["clean_prediction"][picked] == columns["label"][picked]
+    row |= {MISCLASSIFIED: int((~right).sum()), WITHOUT: _mean(columns["distance"][picked], right & np.asarray(success))}
+    row["norm"] = norm_name(norm)
     row |= {f"mean {norm_name(norm)}": summary.mean[norm] for norm in NORMS}
     return row | {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
+
+
+def headed(rows: Sequence[dict[str, Any]], mean: str = "mean {}", median: str = "median {}") -> list[dict[str, Any]]:
+    """The rows of one table, with the norm in the headings of mean and median if all have the same, else in a column
+    of its own; and without the columns about misclassified images where there are none.
+
+    Args:
+      rows: from `sums`, heading -> value.
+      mean: the heading of the mean distance in a norm.
+      median: likewise of the median.
+    """
+    norms, wrong = {row["norm"] for row in rows}, any(row[MISCLASSIFIED] for row in rows)
+    [norm, *others] = norms
+    names = {} if others else {"mean distance": mean.format(norm), "median distance": median.format(norm)}
+    dropped = {*(() if others else ("norm",)), *(() if wrong else (MISCLASSIFIED, WITHOUT))}
+    return [{names.get(key, key): value for key, value in row.items() if key not in dropped} for row in rows]
 
 
 def rounding_row(run: Run) -> dict[str, Any] | None:
@@ -191,7 +214,26 @@ def verdict(run: Run, columns: dict[str, np.ndarray]) -> str:
         return f"None of {attacks} succeeded."
     share = f"All of {attacks}" if hit.all() else f"{percent(100 * hit.mean())} % of {attacks}"
     median = length(run.norm, median_of(columns, "distance"))
-    return f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
+    told = f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
+    return " ".join([told, *([both] if (both := two_means(run.norm, columns)) else [])])
+
+
+def two_means(norm: str, columns: dict[str, np.ndarray]) -> str:
+    """The mean distance with and without the images that the model gets wrong before any attack; empty where it gets
+    all of them right.
+    """
+    hit, distance = columns["success"], columns["distance"]
+    right = columns["clean_prediction"] == columns["label"]
+    wrong, rest = hit & ~right, hit & right
+    if not wrong.any():
+        return ""
+    count, few = int(wrong.sum()), int(rest.sum())
+    whole = f"all {hit.sum():,}" if hit.all() else f"the {hit.sum():,} that succeeded"
+    counted = f"count{'s' * (count == 1)} as 0" if not distance[wrong].any() else f"{'are' if count > 1 else 'is'} among them"
+    first = f"{length(norm, _mean(distance, hit))} over {whole} (the {count:,} that the model already gets wrong {counted})"
+    if not few:
+        return f"The mean is {first}. No image that the model gets right was fooled, so there is no mean without them."
+    return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} that it gets right."
 
 
 def misclassified(columns: dict[str, np.ndarray]) -> str:
@@ -200,8 +242,31 @@ def misclassified(columns: dict[str, np.ndarray]) -> str:
     wrong = int((columns["clean_prediction"] != columns["label"])[first].sum())
     if not wrong:
         return ""
+    if wrong == len(index):
+        return (
+            f"All {wrong} images were misclassified before any attack, so there was nothing to attack: neither success "
+            "nor distance says anything about it."
+        )
     images = f"{wrong} of the {len(index)} images {'was' if wrong == 1 else 'were'}"
     return f"{images} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
+
+
+def before_any_attack(runs: Sequence[Run]) -> list[str]:
+    """What the images that the model gets wrong anyway do to the numbers, in sentences; none where it gets all right."""
+    columns = [columns_of(run) for run in runs]
+    both = [(run.name, two_means(run.norm, found)) for run, found in zip(runs, columns, strict=True)]
+    said = [f"{name}: {sentence}" if len(runs) > 1 else sentence for name, sentence in both if sentence]
+    return [*([first] if (first := misclassified(columns[0])) else []), *said]
+
+
+def searches_c(run: Run) -> bool:
+    """Whether the attack looks for a weight c; the c of others says nothing."""
+    return any(run.settings.get(name) is not None for name in ("initial_c", "search_steps", "largest_c"))
+
+
+def _mean(values: np.ndarray, some: np.ndarray) -> float:
+    """Of those of the values; nan if there are none."""
+    return float(values[some].mean(dtype=np.float64)) if some.any() else float("nan")
 
 
 def median_of(columns: dict[str, np.ndarray], name: str) -> float:

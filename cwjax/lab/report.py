@@ -19,10 +19,12 @@ from cwjax.lab.findings import (
     About,
     Run,
     columns_of,
+    headed,
     median_of,
     misclassified,
     number,
     rounding_row,
+    searches_c,
     setting_rows,
     shown,
     summary_rows,
@@ -63,7 +65,11 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
 
     finite = np.concatenate([found["finite"] for found in columns])
     stages = {f"{run.name}: {stage} (seconds)": number(spent) for run in runs for stage, spent in run.seconds.items()}
-    tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": about.environment | stages}
+    # Every attack names a precision of its own, under Configuration: the process' default is nobody's.
+    environment = {name: value for name, value in about.environment.items() if name != "matmul precision"}
+    tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": environment | stages}
+    lines = headed([row for run in runs for row in summary_rows(run)], "mean distance ({})", "median distance ({})")
+    verdict_of_first = next((believed[run.attack] for run in runs if believed and run.attack in believed), None)
     content = {
         "about": about,
         "runs": runs,
@@ -72,21 +78,25 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "misclassified": misclassified(columns[0]),
         "attempts": len(finite),
         "broken": np.concatenate([found["index"] for found in columns])[~finite].tolist(),
-        "rows": [shown(row) for run in runs for row in summary_rows(run)],
+        "rows": [shown(row) for row in lines],
+        "asked": verdict_of_first.asked if verdict_of_first else {},
         "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
         "sections": {"Examples": grids, "Success within a distance": curves},
         "training": training,
         "settings": setting_rows(runs),
         "tables": {heading: rows for heading, entries in tables.items() if (rows := rendering.flat(entries))},
         "norms": NORMS,
-        "medians": {name: _medians(each, name) for name in ("c", "margin")},
+        "medians": {
+            "c": _medians([(run, found) for run, found in each if searches_c(run)], "c", named=len(runs) > 1),
+            "margin": _medians(each, "margin", named=len(runs) > 1),
+        },
     }
     shots = [picture for picture in (*grids.values(), *curves.values(), training) if picture is not None]
     files = {picture.file: picture.png for picture in shots}
     return rendering.put(files | rendering.pages("report", content), folder)
 
 
-def _medians(each: Sequence[tuple[Run, dict[str, np.ndarray]]], name: str) -> str:
-    """Of each attack's successes: "0.1", or of several attacks "0.1 (L2), 0.2 (L0)"."""
+def _medians(each: Sequence[tuple[Run, dict[str, np.ndarray]]], name: str, *, named: bool) -> str:
+    """Of each attack's successes: "0.1", or with their names "0.1 (L2), 0.2 (L0)"; empty of none."""
     values = [(number(median_of(columns, name)), run.name) for run, columns in each]
-    return values[0][0] if len(values) == 1 else ", ".join(f"{value} ({attack})" for value, attack in values)
+    return ", ".join(f"{value} ({attack})" if named else value for value, attack in values)

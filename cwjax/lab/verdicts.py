@@ -3,9 +3,11 @@
     {"l2": {"line": "WARN: believe these numbers with care (18 checks: …).",
             "verdict": "warn",
             "checks": {"incomplete": {"verdict": "warn", "number": 0.1, "threshold": 0.05, "what": "is the mean …",
-                                      "note": "", "advice": "Give the attack more steps.", "source": "…"}}}}
+                                      "note": "", "advice": "Give the attack more steps.", "source": "…",
+                                      "rows": [0, 1], "index": [4250, 4251], "evidence": [0.1, 0.2]}}}}
 
-A verdict is "fail", "warn", "pass" or "skipped"; a number that is not finite is null. More keys are ignored.
+A verdict is "fail", "warn", "pass" or "skipped"; a number that is not finite is null. `rows` are the places of the
+images that were asked, `index` those in their data set. More keys are ignored.
 """
 
 from collections.abc import Mapping
@@ -26,6 +28,8 @@ class Verdict(NamedTuple):
     verdict: str  # the worst of all checks
     line: str  # the same in a sentence
     rows: list[dict[str, str]]  # one a check, the worst first, heading -> text
+    loud: list[str]  # of each check that failed, or if none did, warned: "weaker_wins (1 of 5: image 3 …). Do this."
+    asked: dict[str, int]  # check -> how many images it looked at
 
 
 def read(folder: Path) -> dict[str, Verdict]:
@@ -45,12 +49,24 @@ class Group(NamedTuple):
     verdict: str
     meaning: str  # "FAIL: do not believe …"
     places: list[int]
+    loud: dict[int, list[str]]  # place -> see `Verdict`
 
 
 def grouped(found: Mapping[int, Verdict]) -> list[Group]:
     """Verdicts by place, put together: the worst first."""
     groups = {word: [place for place, each in found.items() if each.verdict == word] for word in MEANINGS}
-    return [Group(word, f"{word.upper()}: {MEANINGS[word]}", places) for word, places in groups.items() if places]
+    return [
+        Group(word, f"{word.upper()}: {MEANINGS[word]}", places, {place: found[place].loud for place in places})
+        for word, places in groups.items()
+        if places
+    ]
+
+
+def _asked(check: dict, told: dict) -> str:
+    """How many images a check looked at: "2 of 20"."""
+    if not check.get("rows"):
+        return "–"
+    return f"{len(check['rows'])} of {told['examples']}" if told.get("examples") else str(len(check["rows"]))
 
 
 def of(told: dict) -> Verdict:
@@ -62,10 +78,14 @@ def of(told: dict) -> Verdict:
             "verdict": check["verdict"],
             "number": number(check["number"], 3),
             "threshold": number(check["threshold"], 3),
+            "images": _asked(check, told),
             "what the number is": check["what"] + (f" ({check['note']})" if check["note"] else ""),
             "advice": check["advice"] if check["verdict"] in ("fail", "warn") else "",
             "source": check["source"],
         }
         for name, check in checks
     ]
-    return Verdict(str(told["verdict"]), str(told["line"]), rows)
+    loudest = [(name, check) for name, check in checks if check["verdict"] == told["verdict"] in ("fail", "warn")]
+    loud = [f"{name} ({check['note'] or check['what']}). {check['advice']}" for name, check in loudest]
+    asked = {name: len(check["rows"]) for name, check in checks if check.get("rows")}
+    return Verdict(str(told["verdict"]), str(told["line"]), rows, loud, asked)

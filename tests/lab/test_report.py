@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cwjax.lab import report, store, verdicts
+from cwjax.lab import findings, report, store, verdicts
 from tests.lab.conftest import canned
 
 INF = float("inf")
@@ -414,3 +414,72 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
     columns["clean_prediction"] = np.array([5, 2], np.int32)
     text = report.write([run._replace(table=pa.table(columns))], ABOUT, tmp_path).read_text()
     assert "1 of the 2 images was misclassified before any attack, and counts all the same." in text
+    assert (
+        "Two means: 1.00 over all 2 (the 1 that the model already gets wrong counts as 0), 2.00 over the 1 that it gets "
+        "right."
+    ) in text
+    table = Path(tmp_path / "report.md").read_text().split("## Results")[1]
+    assert "| attack | case | attacks | success % | mean distance (L2) | median distance (L2) | misclassified |" in table
+    assert "| L2 | all attacks | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
+
+
+def answered(rows, answers) -> report.Run:
+    """A run whose model says this of the clean images."""
+    run = make_run(rows)
+    place = run.table.column_names.index("clean_prediction")
+    return run._replace(table=run.table.set_column(place, "clean_prediction", pa.array(answers, pa.int32())))
+
+
+@pytest.mark.parametrize(
+    ("rows", "answers", "said"),
+    [
+        ([(0, 0, -1, 2.0), (1, 1, -1, 4.0)], [0, 1], []),
+        (
+            [(0, 0, -1, 0.0), (1, 1, -1, 4.0), (2, 2, -1, INF), (3, 3, -1, 0.0)],
+            [5, 1, 2, 5],
+            [
+                "2 of the 4 images were misclassified before any attack, and count all the same.",
+                "Two means: 1.33 over the 3 that succeeded (the 2 that the model already gets wrong count as 0), 4.00 over "
+                "the 1 that it gets right.",
+            ],
+        ),
+        (
+            [(0, 0, -1, 0.5), (1, 1, -1, 3.5)],  # with a confidence, what is misclassified has a way to go
+            [5, 1],
+            [
+                "1 of the 2 images was misclassified before any attack, and counts all the same.",
+                "Two means: 2.00 over all 2 (the 1 that the model already gets wrong is among them), 3.50 over the 1 that "
+                "it gets right.",
+            ],
+        ),
+        (
+            [(0, 0, -1, 0.0), (1, 1, -1, 0.0)],
+            [5, 5],
+            [
+                "All 2 images were misclassified before any attack, so there was nothing to attack: neither success nor "
+                "distance says anything about it.",
+                "The mean is 0.00 over all 2 (the 2 that the model already gets wrong count as 0). No image that the model "
+                "gets right was fooled, so there is no mean without them.",
+            ],
+        ),
+    ],
+)
+def test_the_mean_is_told_with_and_without_what_was_wrong_anyway(rows, answers, said):
+    assert findings.before_any_attack([answered(rows, answers)]) == said
+
+
+def test_numbers_that_mean_nothing_for_the_attack_are_left_out(tmp_path):
+    fast = make_run(UNTARGETED, attack="fast_l2", settings={"confidence": 0.0, "steps": 100, "initial_c": None})
+    environment = {"jax": "1.2.3", "matmul precision": "the device's default"}
+    for text in written(fast, tmp_path, environment=environment):
+        assert "median c" not in text
+        assert "matmul precision" not in text
+        assert "median margin of the successes, in logits: 0.2500" in text
+    for text in written([make_run(UNTARGETED), fast], tmp_path):
+        assert "The median c of the successes: 2.000 (L2)." in text
+
+
+def test_how_many_images_each_check_asked_is_shown(tmp_path):
+    page, markdown = written(make_run(TARGETED), tmp_path, ("l2",))
+    assert '<td>0.500</td><td>3 of 64</td>' in page
+    assert "| 3 of 64 |" in markdown

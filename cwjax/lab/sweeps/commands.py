@@ -19,7 +19,7 @@ _NAMED = 12  # configurations that are named on a line
 
 
 def sweep(
-    file: tyro.conf.Positional[Annotated[Path | None, optional("FILE")]] = None,
+    file: tyro.conf.Positional[Annotated[Path | None, optional("[FILE]")]] = None,
     settings: tyro.conf.OmitArgPrefixes[grid.Sweep] = grid.Sweep(),
     launcher: tyro.conf.OmitArgPrefixes[Launch] = Launch(),
     *,
@@ -76,7 +76,7 @@ def sweep(
     say(f"       cwjax report {out}")
 
 
-def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotated[str | None, optional("SQL")]] = None) -> None:
+def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotated[str | None, optional("[SQL]")]] = None) -> None:
     """Ask about the results of a sweep, which may still be running, in SQL (DuckDB's).
 
     The table is called results: a row for each configuration, example and target, with the columns of `cwjax attack`

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cwjax import comparing
-from cwjax.lab.findings import NORMS, arrays_of, norm_name, setting, sums
+from cwjax.lab.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, norm_name, setting, sums, two_means
 from cwjax.lab.presets import ATTACKS
 from cwjax.lab.sweeps import results
 from cwjax.lab.sweeps.grid import differing
@@ -74,7 +74,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     "mean over common" is over the examples that all fool: those configurations with the same norm, examples and targets
     that are complete and fool at least half.
     """
-    norms, common = {each.norm for each in outcomes}, _common_means(outcomes)
+    common = _common_means(outcomes)
     checked = any(each.verdict for each in outcomes)
     lines = []
     for each in outcomes:
@@ -82,11 +82,17 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"#": each.place} | {name: setting(each.axes[name]) for name in each.apart}
         if checked:
             line["checks"] = each.verdict.verdict if each.verdict else None
-        line |= {"norm": norm_name(each.norm)} if len(norms) > 1 else {}
-        line |= {name: told[name] for name in ("attacks", "success %", "mean distance", "median distance")}
+        names = ("norm", "attacks", "success %", "mean distance", "median distance", MISCLASSIFIED, WITHOUT)
+        line |= {name: told[name] for name in names}
         line |= {"mean over common": common.get(each.place, np.nan), "gradients": _whole(told["backwards"])}
         lines.append(line | {"finite %": 100 * float(each.columns["finite"].mean())})
-    return lines
+    return headed(lines)
+
+
+def misclassified(outcomes: Sequence[Outcome]) -> list[str]:
+    """Both means of each configuration with images that the model gets wrong anyway, in sentences."""
+    told = {each.place: two_means(each.norm, each.columns) for each in outcomes}
+    return [f"Configuration {place}: {sentence}" for place, sentence in told.items() if sentence]
 
 
 def of_norms(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cwjax.lab import pictures, rendering, store, verdicts
 from cwjax.lab.data import CorruptData, Dataset, MissingData
-from cwjax.lab.findings import NORMS, Run, arrays_of, cases_of, norm_name, setting, shown, sums
+from cwjax.lab.findings import NORMS, Run, arrays_of, cases_of, headed, norm_name, setting, shown, sums
 from cwjax.lab.pictures import Picture
 from cwjax.lab.rows import places_of
 from cwjax.lab.sweeps import charts, outcomes, units, working
@@ -78,6 +78,7 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
         "complaints": complaints,
         "believed": verdicts.grouped({each.place: each.verdict for each in found if each.verdict}),
         "rows": [shown(row) for row in outcomes.rows(found)],
+        "misclassified": outcomes.misclassified(found)[:MOST_PICTURED],
         "figures": figures,
         "sections": sections,
         "pictured": MOST_PICTURED,
@@ -92,7 +93,8 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
 def _section(each: Outcome, drawn: list[Picture]) -> Section:
     lines = []
     for case, picked in cases_of(each.columns).items():
-        lines.append(shown({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)}))
+        lines.append({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)})
+    lines = [shown(row) for row in headed(lines, "mean distance ({})", "median distance ({})")]
     told = {name: setting(value) for name, value in each.axes.items() if value is not None}
     told["units"] = f"{len(each.units) - each.missing} of {len(each.units)}"
     return Section(each.place, each.label(), each.digest, lines, told, drawn, each.verdict)
@@ -171,4 +173,5 @@ def _environment(found: Sequence[Outcome], vault: Vault) -> dict[str, str]:
         facts: dict[str, Any] = (vault.facts(done[0]) if done else None) or {}
         for name, value in facts.get("environment", {}).items():
             told.setdefault(name, {})[str(value)] = None
+    told.pop("matmul precision", None)  # the process' own, where every configuration names another
     return {name: "; ".join(values) for name, values in told.items()}

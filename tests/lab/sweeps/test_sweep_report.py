@@ -18,6 +18,7 @@ from tests.lab.test_report import ABOUT, HOSTILE, Tags, several
 
 INF = float("inf")
 LAST = ["gradients", "finite %"]
+MEANS = ["mean distance", "median distance"]
 BROWSER = shutil.which("chromium")
 
 browsed = pytest.mark.skipif(BROWSER is None, reason="there is no chromium to show the page in")
@@ -59,7 +60,7 @@ def lines(markdown: str, heading: str) -> list[list[str]]:
 def test_every_configuration_has_its_line(three):
     page, markdown = written(three[0])
     assert lines(markdown, "Configurations") == [
-        ["#", "steps", "attacks", "success %", "mean distance", "median distance", "mean over common", *LAST],
+        ["#", "steps", "attacks", "success %", "mean L2", "median L2", "mean over common", *LAST],
         ["---", *["---:"] * 8],
         [
             "[1](#configuration-1)",
@@ -200,7 +201,9 @@ def test_verdicts_are_shown_where_there_are_some(tmp_path):
     check = {"number": 0.25, "threshold": None, "note": "", "advice": "More steps.", "source": "a book"}
     checks = {"all_well": {"verdict": "pass"}, "too_short": {"verdict": "warn"}}
     checks = {name: check | told | {"what": "is <the> share"} for name, told in checks.items()}
-    told = {word: {"verdict": word, "line": f"{word}: so and so.", "checks": checks} for word in ("warn", "fail")}
+    checks["too_short"] |= {"rows": [0, 3], "index": [10, 13]}
+    told = {"examples": 5, "checks": checks}
+    told = {word: told | {"verdict": word, "line": f"{word}: so and so."} for word in ("warn", "fail")}
     asked = [made.configuration(steps=10 * (place + 1)) for place in range(4)]
     made.sweep(tmp_path, asked, told={0: told["warn"], 1: told["fail"], 3: told["warn"]})
     page, markdown = written(tmp_path)
@@ -213,10 +216,37 @@ def test_verdicts_are_shown_where_there_are_some(tmp_path):
     rows = lines(markdown, "Configurations")
     assert [row[rows[0].index("checks")] for row in rows[2:]] == ["warn", "fail", "–", "warn"]
     assert markdown.count("Can these numbers be believed? warn: so and so.") == 2
-    assert "| too short | warn | 0.250 | – | is &lt;the&gt; share | More steps. | a book |" in markdown
+    assert "| too short | warn | 0.250 | – | 2 of 5 | is &lt;the&gt; share | More steps. | a book |" in markdown
+    assert "- [1](#configuration-1): too_short (is &lt;the&gt; share). More steps." in markdown
+    assert page.count("too_short (is &lt;the&gt; share). More steps.</li>") == 2  # it only warns where the verdict is fail
     assert page.index("too short") < page.index("all well")
     assert "is &lt;the&gt; share" in page
     assert 'id="configuration-4-too_short"' in page
+
+
+def test_images_that_the_model_gets_wrong_are_told_apart(tmp_path, monkeypatch):
+    """The first two of the ten, at distance 0; the others at 3 … 10."""
+    files = made._files
+
+    def wrong(unit, distance):
+        with monkeypatch.context() as patch:
+            some = units.examples_of(unit)
+            answers = np.where(some.index < some.index[0] + 2 * (unit.start == 0), (some.labels + 1) % 3, some.labels)
+            patch.setattr(made, "_answers", lambda dataset: answers)
+            return files(unit, distance)
+
+    monkeypatch.setattr(made, "_files", wrong)
+    asked = [made.configuration(), made.configuration("fast_linf")]
+    made.sweep(tmp_path, asked, lambda place, index: 0.0 if index < 2 else 1.0 + index)
+    page, markdown = written(tmp_path)
+    rows = lines(markdown, "Configurations")
+    assert rows[0][2:9] == ["norm", "attacks", "success %", *MEANS, "misclassified", "mean without them"]
+    assert rows[2][2:9] == ["L2", "10", "100.0", "5.200", "5.500", "2", "6.500"]
+    for text in (page, markdown):
+        assert (
+            "Configuration 1: Two means: 5.20 over all 10 (the 2 that the model already gets wrong count as 0), 6.50 over "
+            "the 8 that it gets right."
+        ) in text
 
 
 def test_the_command_takes_a_sweep(three, tmp_path, capsys, monkeypatch):
@@ -251,8 +281,8 @@ const click = (name) => {
   return [order(), button.parentElement.getAttribute("aria-sort"), document.activeElement === button];
 };
 told.first = order();
-told.up = click("mean distance");
-told.down = click("mean distance");
+told.up = click("mean L2");
+told.down = click("mean L2");
 told.missing = click("mean over common");
 told.last = click("mean over common");
 told.marked = table.querySelectorAll("[aria-sort]").length;
@@ -283,7 +313,7 @@ def test_a_browser_shows_the_page_and_logs_nothing(three):
 def test_a_browser_shows_the_page_of_a_run(tmp_path):
     shown, said = browse(run_report.write(several(), ABOUT, tmp_path), "--dump-dom")
     assert said == []
-    assert shown.count('<button type="button">') == 13
+    assert shown.count('<button type="button">') == 14
 
 
 @browsed
