@@ -152,7 +152,7 @@ def results(
             result, second = _verified(model, clean, goal, claimed, **made)
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
-    seconds = {"compile": sum(compiled), "attack": time.monotonic() - began - sum(compiled)}
+    seconds = {"compile": float(sum(compiled)), "attack": time.monotonic() - began - sum(compiled)}
     diagnosis = None
     if checks:
         index = dataset.index[rows.place]
@@ -160,7 +160,7 @@ def results(
             diagnosis = diagnosed(
                 highest, attack, settings, clean, goal, result, seed=seed, index=index, watch=checking
             )
-        seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": sum(compiled)}
+        seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": float(sum(compiled))}
     if rounded:
         began = time.monotonic()
         result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **made))

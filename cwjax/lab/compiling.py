@@ -37,6 +37,19 @@ def keep(path: Path) -> None:
         jax.config.update("jax_logging_level", "CRITICAL")
 
 
+@contextlib.contextmanager
+def not_kept() -> Iterator[None]:
+    """While the block runs, programs are compiled as if none were kept, and none is."""
+    before = jax.config.values["jax_enable_compilation_cache"]
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX looks at its settings once, when it compiles first
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", before)
+        compilation_cache.reset_cache()
+
+
 def check(path: Path) -> None:
     """A program that is read is run: so the folder must be this user's, and nobody else may write to it. It is made
     with mode 0700 where it is not there.

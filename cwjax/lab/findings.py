@@ -85,7 +85,10 @@ def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]
     row["mean distance"] = summary.mean["distance"]
     row["median distance"] = int(median) if norm == "l0" and median % 1 == 0 else median
     right = columns["clean_prediction"][picked] == columns["label"][picked]
-    row |= {MISCLASSIFIED: int((~right).sum()), WITHOUT: _mean(columns["distance"][picked], right & np.asarray(success))}
+    row |= {
+        MISCLASSIFIED: int((~right).sum()),
+        WITHOUT: _mean(columns["distance"][picked], right & np.asarray(success)),
+    }
     row["norm"] = norm_name(norm)
     row |= {f"mean {norm_name(norm)}": summary.mean[norm] for norm in NORMS}
     return row | {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
@@ -229,8 +232,12 @@ def two_means(norm: str, columns: dict[str, np.ndarray]) -> str:
         return ""
     count, few = int(wrong.sum()), int(rest.sum())
     whole = f"all {hit.sum():,}" if hit.all() else f"the {hit.sum():,} that succeeded"
-    counted = f"count{'s' * (count == 1)} as 0" if not distance[wrong].any() else f"{'are' if count > 1 else 'is'} among them"
-    first = f"{length(norm, _mean(distance, hit))} over {whole} (the {count:,} that the model already gets wrong {counted})"
+    counted = (
+        f"count{'s' * (count == 1)} as 0" if not distance[wrong].any() else f"{'are' if count > 1 else 'is'} among them"
+    )
+    first = (
+        f"{length(norm, _mean(distance, hit))} over {whole} (the {count:,} that the model already gets wrong {counted})"
+    )
     if not few:
         return f"The mean is {first}. No image that the model gets right was fooled, so there is no mean without them."
     return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} that it gets right."
@@ -252,7 +259,7 @@ def misclassified(columns: dict[str, np.ndarray]) -> str:
 
 
 def before_any_attack(runs: Sequence[Run]) -> list[str]:
-    """What the images that the model gets wrong anyway do to the numbers, in sentences; none where it gets all right."""
+    """What images that the model gets wrong anyway do to the numbers, in sentences; none where it gets all right."""
     columns = [columns_of(run) for run in runs]
     both = [(run.name, two_means(run.norm, found)) for run, found in zip(runs, columns, strict=True)]
     said = [f"{name}: {sentence}" if len(runs) > 1 else sentence for name, sentence in both if sentence]

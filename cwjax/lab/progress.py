@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.table import Table
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
 
 console = Console()
 
@@ -27,7 +27,7 @@ def show(table: Table) -> None:
 def progress(
     what: str, total: int, *, done: int = 0, every: float = 5.0, first: str = ""
 ) -> Iterator[Callable[..., None]]:
-    """A function to call as `advance(steps, note)` while the block runs.
+    """A function to call as `advance(steps, note, now)` while the block runs; `now`: not to be left out.
 
     Args:
       what: is being done, such as "training".
@@ -47,20 +47,20 @@ def progress(
         )
         with Progress(*columns, console=console) as bar:
             task = bar.add_task(what, total=total, completed=done, note=first)
-            yield lambda steps=1, note="": bar.update(task, advance=steps, note=note)
+            yield lambda steps=1, note="", now=False: bar.update(task, advance=steps, note=note)
         return
 
     begin = last = time.monotonic()
     if first:
         say(f"{what} {done}/{total}  {first}")
 
-    def advance(steps: int = 1, note: str = "") -> None:
+    def advance(steps: int = 1, note: str = "", now: bool = False) -> None:
         nonlocal done, last
         done += steps
-        now = time.monotonic()
-        if now - last >= every or done >= total:
-            last = now
-            say(f"{what} {done}/{total} after {now - begin:.0f} s  {note}")
+        time_now = time.monotonic()
+        if now or time_now - last >= every or (done >= total and steps):
+            last = time_now
+            say(f"{what} {done}/{total} after {time_now - begin:.0f} s  {note}")
 
     yield advance
 

@@ -28,7 +28,8 @@ class Verdict(NamedTuple):
     verdict: str  # the worst of all checks
     line: str  # the same in a sentence
     rows: list[dict[str, str]]  # one a check, the worst first, heading -> text
-    loud: list[str]  # of each check that failed, or if none did, warned: "weaker_wins (1 of 5: image 3 …). Do this."
+    blamed: list[str]  # the checks that failed, or if none did, warned
+    loud: list[str]  # of each of those: "weaker_wins (1 of 5: image 3 …). Do this."
     asked: dict[str, int]  # check -> how many images it looked at
 
 
@@ -88,4 +89,5 @@ def of(told: dict) -> Verdict:
     loudest = [(name, check) for name, check in checks if check["verdict"] == told["verdict"] in ("fail", "warn")]
     loud = [f"{name} ({check['note'] or check['what']}). {check['advice']}" for name, check in loudest]
     asked = {name: len(check["rows"]) for name, check in checks if check.get("rows")}
-    return Verdict(str(told["verdict"]), str(told["line"]), rows, loud, asked)
+    blamed = [name for name, _ in loudest]
+    return Verdict(str(told["verdict"]), str(told["line"]), rows, blamed, loud, asked)

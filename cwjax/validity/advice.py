@@ -19,7 +19,9 @@ _MANY = 0.1  # share of the elements
 def saturated_softmax(case: Case) -> str:
     """An attack that follows the logits is not blind where the softmax is saturated."""
     if (case.first_slopes != 0).all():
-        return "This attack follows the logits and sees a slope; attacks on cross-entropy or softmax would see none here."
+        return (
+            "This attack follows the logits and sees a slope; attacks on cross-entropy or softmax would see none here."
+        )
     return "Attacks that follow cross-entropy or softmax see nothing here: use an objective of the logits (f6)."
 
 
@@ -54,8 +56,8 @@ def weaker_wins(case: Case) -> str:
     sentences = []
     if share := _stuck(case):
         sentences.append(
-            f"Try the box projected first (cwjax.projected, --box projected): {share:.0%} of the values lie on a bound, "
-            "as black and white pixels do, and this box hardly moves them."
+            f"Try the box projected first (cwjax.projected, --box projected): {share:.0%} of the values lie on a "
+            "bound, as black and white pixels do, and this box hardly moves them."
         )
     own = {"steps": "more steps", "learning_rate": "a smaller learning rate", "starts": "more starts"}
     others = [name for name in FAST.get(case.norm, ()) if name != case.name][:1]

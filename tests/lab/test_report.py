@@ -415,11 +415,13 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
     text = report.write([run._replace(table=pa.table(columns))], ABOUT, tmp_path).read_text()
     assert "1 of the 2 images was misclassified before any attack, and counts all the same." in text
     assert (
-        "Two means: 1.00 over all 2 (the 1 that the model already gets wrong counts as 0), 2.00 over the 1 that it gets "
-        "right."
+        "Two means: 1.00 over all 2 (the 1 that the model already gets wrong counts as 0), 2.00 over the 1 that it "
+        "gets right."
     ) in text
     table = Path(tmp_path / "report.md").read_text().split("## Results")[1]
-    assert "| attack | case | attacks | success % | mean distance (L2) | median distance (L2) | misclassified |" in table
+    assert (
+        "| attack | case | attacks | success % | mean distance (L2) | median distance (L2) | misclassified |" in table
+    )
     assert "| L2 | all attacks | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
 
 
@@ -439,8 +441,8 @@ def answered(rows, answers) -> report.Run:
             [5, 1, 2, 5],
             [
                 "2 of the 4 images were misclassified before any attack, and count all the same.",
-                "Two means: 1.33 over the 3 that succeeded (the 2 that the model already gets wrong count as 0), 4.00 over "
-                "the 1 that it gets right.",
+                "Two means: 1.33 over the 3 that succeeded (the 2 that the model already gets wrong count as 0), 4.00 "
+                "over the 1 that it gets right.",
             ],
         ),
         (
@@ -448,18 +450,18 @@ def answered(rows, answers) -> report.Run:
             [5, 1],
             [
                 "1 of the 2 images was misclassified before any attack, and counts all the same.",
-                "Two means: 2.00 over all 2 (the 1 that the model already gets wrong is among them), 3.50 over the 1 that "
-                "it gets right.",
+                "Two means: 2.00 over all 2 (the 1 that the model already gets wrong is among them), 3.50 over the 1 "
+                "that it gets right.",
             ],
         ),
         (
             [(0, 0, -1, 0.0), (1, 1, -1, 0.0)],
             [5, 5],
             [
-                "All 2 images were misclassified before any attack, so there was nothing to attack: neither success nor "
-                "distance says anything about it.",
-                "The mean is 0.00 over all 2 (the 2 that the model already gets wrong count as 0). No image that the model "
-                "gets right was fooled, so there is no mean without them.",
+                "All 2 images were misclassified before any attack, so there was nothing to attack: neither success "
+                "nor distance says anything about it.",
+                "The mean is 0.00 over all 2 (the 2 that the model already gets wrong count as 0). No image that the "
+                "model gets right was fooled, so there is no mean without them.",
             ],
         ),
     ],
@@ -481,5 +483,5 @@ def test_numbers_that_mean_nothing_for_the_attack_are_left_out(tmp_path):
 
 def test_how_many_images_each_check_asked_is_shown(tmp_path):
     page, markdown = written(make_run(TARGETED), tmp_path, ("l2",))
-    assert '<td>0.500</td><td>3 of 64</td>' in page
+    assert "<td>0.500</td><td>3 of 64</td>" in page
     assert "| 3 of 64 |" in markdown

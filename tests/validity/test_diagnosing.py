@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.validity import checking
-from cwjax.validity import advice
-from cwjax.validity.checking import ENOUGH, VERDICTS, Measured, Rule, Skipped, judged, of_examples
+from cwjax.validity import advice, checking
+from cwjax.validity.checking import VERDICTS, Measured, Rule, Skipped, judged, of_examples
 from cwjax.validity.diagnosing import CHECKS
 from tests import problems
 from tests.validity import tricks
@@ -223,9 +222,9 @@ PAPER = STEPS | {"box": "change_of_variables", "learning_rate": 0.01, "starts": 
         ({"settings": STEPS, "name": "fast_linf", "norm": "linf"}, "Give the attack more steps."),
         (
             {"settings": PAPER, "name": "l2", "box": cw.change_of_variables()},
-            "Try the box projected first (cwjax.projected, --box projected): 100% of the values lie on a bound, as black "
-            "and white pixels do, and this box hardly moves them. Give the attack more steps, a smaller learning rate or "
-            "more starts, or use alternating_l2.",
+            "Try the box projected first (cwjax.projected, --box projected): 100% of the values lie on a bound, as "
+            "black and white pixels do, and this box hardly moves them. Give the attack more steps, a smaller learning "
+            "rate or more starts, or use alternating_l2.",
         ),
         (
             {"settings": PAPER, "name": "l2", "box": cw.projected()},
@@ -253,7 +252,7 @@ def test_advice_names_no_setting_that_the_attack_lacks():
 
 def test_progress_tells_of_every_check_before_it_is_run():
     told = []
-    rules = {name: SHARE for name in "ab"}
+    rules = dict.fromkeys("ab", SHARE)
     checking.run(rules, Skipped("it was late"), watch=lambda *given: told.append(given))
     assert told == [("a", 0, 2), ("b", 1, 2)]
 

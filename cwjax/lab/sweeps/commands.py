@@ -1,5 +1,6 @@
 """`cwjax sweep` and `cwjax results`."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -7,13 +8,16 @@ import tyro
 from rich.table import Table
 
 from cwjax.lab import store, verdicts
+from cwjax.lab.findings import MISCLASSIFIED, WITHOUT, norm_name
 from cwjax.lab.parsing import DataFolder, optional
+from cwjax.lab.presets import ATTACKS
 from cwjax.lab.progress import lasting, say, show
 from cwjax.lab.sweeps import estimating, grid, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.sweeps.watching import watched
+from cwjax.lab.verdicts import Verdict
 
 _NAMED = 12  # configurations that are named on a line
 
@@ -48,14 +52,14 @@ def sweep(
     store.check_folder(out)
     plan = units.plan(grid.read(file, settings), data_folder)
     vault = Vault(out)
-    done = {unit.digest for unit in plan.all if vault.facts(unit.digest) is not None}
+    done = {unit.digest: facts for unit in plan.all if (facts := vault.facts(unit.digest)) is not None}
     if dry_run:
         show(_estimate(plan, done))
         return
     with working.disk(out):
         results.record(plan, out)
     say(f"{len(plan.configurations)} configurations, {len(plan.all)} units, of which {len(done)} are done: {out}")
-    with watched(plan, done, out, track) as watch:
+    with watched(plan, done.keys(), out, track) as watch:
         launch(launcher, out, plan.all, watch.watcher)
     if watch.failures:
         why = next(iter(watch.failures.values()))
@@ -68,15 +72,14 @@ def sweep(
     if missing.units:
         raise store.CorruptFile(f"{missing.units} units are damaged: run the same command again")
     answer(out)
-    for _, meaning, places in verdicts.grouped(results.beliefs(out)):
-        some = [*map(str, places[:_NAMED]), *(["…"] if len(places) > _NAMED else [])]
-        say(f"{meaning}: {len(places)} of {len(plan.configurations)} configurations ({', '.join(some)}).")
     say(f"Table: {out / results.TABLE}")
     say(f'Next:  cwjax results {out} "select * from results limit 5"')
     say(f"       cwjax report {out}")
 
 
-def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotated[str | None, optional("[SQL]")]] = None) -> None:
+def answer(
+    folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotated[str | None, optional("[SQL]")]] = None
+) -> None:
     """Ask about the results of a sweep, which may still be running, in SQL (DuckDB's).
 
     The table is called results: a row for each configuration, example and target, with the columns of `cwjax attack`
@@ -88,34 +91,90 @@ def answer(folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotat
         for each configuration.
     """
     table, missing = results.query(folder, sql)
-    shown = Table(*table.column_names)
-    for row in table.to_pylist():
-        shown.add_row(*(_text(value) for value in row.values()))
+    found = results.beliefs(folder) if sql is None else {}
+    headings, columns = table.column_names, [column.to_pylist() for column in table.columns]
+    if sql is None:
+        headings, columns = _overview(headings, columns, folder, found)
+    shown = Table(*headings)
+    for row in zip(*columns, strict=True):
+        shown.add_row(*map(_text, row))
     show(shown)
+    _say_beliefs(found, columns[:2])
     if missing.units:
         say(f"{missing.units} of {missing.of} units are not done yet: their rows are not in this table.")
+
+
+def _overview(
+    headings: list[str], columns: list[list[Any]], folder: Path, found: dict[int, Verdict]
+) -> tuple[list[str], list[list[Any]]]:
+    """The line of each configuration with its number, what the checks said, and the norm of its distances."""
+    asked = {each.digest: (place, each) for place, each in enumerate(results.planned(folder), 1)}
+    mine = [asked[digest] for digest in columns[headings.index("configuration")]]
+    norms = [norm_name(ATTACKS[each.columns["attack"]].norm) for _, each in mine]
+    more: dict[str, list[Any]] = {"#": [place for place, _ in mine]}
+    own = dict(zip(headings, columns, strict=True))
+    if found:
+        own["checks"] = [_in_a_word(found.get(place)) for place, _ in mine]
+    if len(set(norms)) > 1:
+        own["norm"] = norms
+    if not any(own[MISCLASSIFIED]):
+        del own[MISCLASSIFIED], own[WITHOUT]
+    named = {"mean distance": f"mean {norms[0]}", "median distance": f"median {norms[0]}"} if "norm" not in own else {}
+    more |= {named.get(name, name): values for name, values in own.items()}
+    return list(more), list(more.values())
+
+
+def _in_a_word(verdict: Verdict | None) -> str | None:
+    """What the checks said: "fail: weaker_wins", "pass"."""
+    if verdict is None:
+        return None
+    return ": ".join([verdict.verdict, *([", ".join(verdict.blamed)] if verdict.blamed else [])])
+
+
+def _say_beliefs(found: dict[int, Verdict], named: Sequence[list[Any]]) -> None:
+    """The verdicts of all configurations, by their numbers and names; and why and what to do, where one is not a pass.
+
+    Args:
+      found: by the number of the configuration.
+      named: the numbers of all, and their names.
+    """
+    names = dict(zip(*named, strict=True)) if found else {}
+    for group in verdicts.grouped(found):
+        some = [f"{place} ({names.get(place, 'not done')})" for place in group.places[:_NAMED]]
+        more = [f"{len(group.places) - _NAMED} more"] if len(group.places) > _NAMED else []
+        say(f"{group.meaning}: {len(group.places)} of {len(found)} configurations: {', '.join(some + more)}.")
+        if group.verdict in ("fail", "warn"):
+            for place in group.places[:_NAMED]:
+                for line in group.loud[place]:
+                    say(f"  {place}: {line}")
 
 
 def _text(value: Any) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _estimate(plan: Plan, done: set[str]) -> Table:
-    """A line for each configuration: its units, and what is left of it at the most."""
+def _estimate(plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Table:
+    """A line for each configuration: its units, and what is left of it at the most. `done`: the facts of units."""
     differing = grid.differing([configuration.columns for configuration in plan.configurations])
-    table = Table("configuration", *differing, "units", "done", "gradients left", "time left here")
+    table = Table("#", "configuration", *differing, "units", "done", "gradients left", "time left here")
     total, seconds, bounded = 0, 0.0, True
-    for configuration, own in zip(plan.configurations, plan.units, strict=True):
+    spent = [(unit, told) for unit in plan.all if (told := estimating.Spent.of(done.get(unit.digest) or {}))]
+    todo = [unit for unit in plan.all if unit.digest not in done]
+    each = estimating.seconds_left(todo, spent, guess=estimating.guess) or {}
+    for place, (configuration, own) in enumerate(zip(plan.configurations, plan.units, strict=True), 1):
         left = [unit for unit in own if unit.digest not in done]
         counts = [estimating.gradients(unit) for unit in left]
         known = [count for count in counts if count is not None]
-        most = sum(known)
-        each = estimating.seconds(configuration.model, configuration.data, own[0].data_folder) if most else 0.0
-        total, seconds, bounded = total + most, seconds + most * each, bounded and len(known) == len(counts)
+        most, lasts = sum(known), sum((each.pop(unit.digest, 0.0) for unit in left), 0.0)  # a unit of two counts once
+        total, seconds, bounded = total + most, seconds + lasts, bounded and len(known) == len(counts)
         columns = configuration.columns
-        shown = [f"≤ {most:,}", f"{lasting(most * each)}"] if len(known) == len(counts) else ["unbounded"] * 2
+        shown = [f"≤ {most:,}", lasting(lasts)] if len(known) == len(counts) else ["unbounded"] * 2
         cells = (_text(columns[name]) for name in differing)
-        table.add_row(configuration.digest[:12], *cells, str(len(own)), str(len(own) - len(left)), *shown)
+        units_of_it = (str(len(own)), str(len(own) - len(left)))
+        table.add_row(str(place), configuration.digest[:12], *cells, *units_of_it, *shown)
     more = "" if bounded else " and those of attacks that end when they can shrink no more"
-    table.caption = f"at most {total:,} gradients{more}: they take {lasting(seconds)} here, and compiling comes on top"
+    table.caption = (
+        f"at most {total:,} gradients{more}: they take about {lasting(seconds)} here, compiling and checks included, "
+        "and less where programs are kept from an earlier run"
+    )
     return table

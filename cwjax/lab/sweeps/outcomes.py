@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cwjax import comparing
-from cwjax.lab.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, norm_name, setting, sums, two_means
+from cwjax.lab.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, setting, sums, two_means
 from cwjax.lab.presets import ATTACKS
 from cwjax.lab.sweeps import results
 from cwjax.lab.sweeps.grid import differing

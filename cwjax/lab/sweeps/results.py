@@ -25,7 +25,9 @@ PLAN, TABLE = "sweep.json", "results.parquet"
 _KINDS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 _SUMS = """count(*) as rows, round(100 * avg(success::int), 2) as "success %",
 round(avg(distance) filter (success), 4) as "mean distance", round(median(distance) filter (success), 4) as
-"median distance", sum(backwards)::bigint as gradients from results group by all order by min(row)"""
+"median distance", sum((clean_prediction <> label)::int)::int as misclassified,
+round(avg(distance) filter (success and clean_prediction = label), 4) as "mean without them",
+sum(backwards)::bigint as gradients from results group by all order by min(row)"""
 
 
 class Missing(NamedTuple):

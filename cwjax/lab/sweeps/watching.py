@@ -9,6 +9,8 @@ from typing import Any
 
 import cwjax
 from cwjax.lab.progress import lasting, progress, say
+from cwjax.lab.sweeps import estimating
+from cwjax.lab.sweeps.estimating import Spent
 from cwjax.lab.sweeps.units import Plan, Unit
 from cwjax.lab.sweeps.working import Watcher
 
@@ -21,54 +23,78 @@ class Watch:
     """Adds up what workers tell. Build it with `watched`."""
 
     def __init__(self, plan: Plan, done: Set[str], report: Any, tracker: Any):
-        self._units, self._done, self._report, self._tracker = len(plan.all), 0, report, tracker
-        # What was done before this run says nothing of its speed.
-        self._began = time.monotonic()
-        self._before = sum(unit.stop - unit.start for unit in plan.all if unit.digest in done)
+        self._plan, self._before, self._report, self._tracker = plan.all, done, report, tracker
+        self._began = self._ended = time.monotonic()  # of this run, and of its last unit
+        self._done: dict[str, tuple[Unit, Spent | None]] = {}  # by anybody, also before this run
+        self._here: list[Unit] = []  # done in this run
+        self._worked = 0.0  # seconds that all workers of this run spent on units
         self.failures: dict[str, str] = {}  # unit -> why
         self._names = {unit.digest: unit.configuration.digest[:12] for unit in plan.all}
-        self._examples = self._shown = self._rows = self._found = self._now = 0
-        self._all = sum(unit.stop - unit.start for unit in plan.all)
+        self._rows = self._shown = self._told = self._found = 0
+        self._all = sum(estimating.rows(unit) for unit in plan.all)
 
     @property
     def watcher(self) -> Watcher:
         """What to hand to a launcher."""
-        return Watcher(turn=self._turn, done=self._unit_done, failed=self._failed)
+        return Watcher(
+            turn=self._turn, begun=self._unit_begun, checking=self._checking, done=self._unit_done, failed=self._failed
+        )
+
+    def _unit_begun(self, unit: Unit) -> None:
+        if estimating.program(unit) not in map(estimating.program, self._here):
+            self._show(self._rows, "compiling the attack", now=True)
 
     def _turn(self, unit: Unit, status: cwjax.Status) -> None:
-        size = unit.stop - unit.start
+        size = estimating.rows(unit)
         part = min(size * status.finished // max(status.total, 1), size)
         lanes = min(status.width, status.total - status.finished)
-        self._show(self._examples + part, f"lanes {lanes} of {status.width}, {self._successes(status)}")
+        self._show(self._rows + part, f"lanes {lanes} of {status.width}{self._successes(status)}")
+
+    def _checking(self, unit: Unit, name: str, place: int, of: int) -> None:
+        self._show(self._rows + estimating.rows(unit), f"checks {place}/{of}: {name.replace('_', ' ')}", now=not place)
 
     def _unit_done(self, unit: Unit, facts: dict[str, Any]) -> None:
-        self._done += 1
-        self._examples += unit.stop - unit.start
-        self._rows += facts["rows"]
+        spent = Spent.of(facts)
+        self._done[unit.digest] = (unit, spent)
+        if unit.digest not in self._before:
+            self._ended = time.monotonic()
+            self._here.append(unit)
+            self._worked += sum(spent) if spent else 0.0
+        self._rows += estimating.rows(unit)
+        self._told += facts["rows"]
         self._found += facts["successes"]
-        self._show(self._examples, self._successes())
+        self._show(self._rows, self._successes().removeprefix(", "), now=self._rows >= self._all)
         if self._tracker is not None:
             names = ("rows", "successes", "gradients", "seconds")
             told = {name: facts[name] for name in names if name in facts}
-            told |= {"units": self._done, "success": facts["successes"] / max(facts["rows"], 1)}
+            told |= {"units": len(self._done), "success": facts["successes"] / max(facts["rows"], 1)}
             self._tracker.log({f"{self._names[unit.digest]}/{name}": value for name, value in told.items()})
 
     def _failed(self, unit: Unit, why: str) -> None:
         self.failures[unit.digest] = why
         say(f"Unit {unit.digest[:12]} ({unit.configuration.attack} on {unit.configuration.model}) failed: {why}")
 
-    def _show(self, examples: int, note: str) -> None:
-        spent, new = time.monotonic() - self._began, examples - self._before
-        if new > 0 and spent > 0:
-            rate = new / spent
-            note = f"{rate:.3g} examples/s, {lasting((self._all - examples) / rate)} left, {note}"
-        step, self._shown = max(examples - self._shown, 0), max(examples, self._shown)
-        self._report(step, f"units {self._done}/{self._units}, {note}")
+    def _show(self, rows: int, note: str, *, now: bool = False) -> None:
+        step, self._shown = max(rows - self._shown, 0), max(rows, self._shown)
+        told = [f"units {len(self._done)}/{len(self._plan)}", self._left(), note]
+        self._report(step, ", ".join(part for part in told if part), now=now)
+
+    def _left(self) -> str:
+        """The time that is left, compiling and checks included: "12 min left"; empty while nothing is known."""
+        known = [(unit, spent) for unit, spent in self._done.values() if spent]
+        todo = [unit for unit in self._plan if unit.digest not in self._done and unit.digest not in self.failures]
+        left = estimating.seconds_left(todo, known, here=self._here) if known and todo else None
+        if not left:
+            return ""
+        # Workers side by side get through more than a second's work in a second.
+        workers = max(self._worked / max(self._ended - self._began, 1e-9), 1.0)
+        return f"{lasting(max(sum(left.values()) / workers - (time.monotonic() - self._ended), 0.0))} left"
 
     def _successes(self, status: cwjax.Status | None = None) -> str:
-        rows = self._rows + (status.finished if status else 0)
+        """The share that succeeded, to go behind other words; empty before any row has ended."""
+        rows = self._told + (status.finished if status else 0)
         found = self._found + (min(status.found, status.finished) if status else 0)
-        return f"{found / max(rows, 1):.1%} succeeded so far"
+        return f", {found / rows:.1%} succeeded so far" if rows else ""
 
 
 @contextlib.contextmanager
@@ -84,8 +110,8 @@ def watched(plan: Plan, done: Set[str], folder: Path, tracker: str | None) -> It
     Raises:
       ValueError: the tracker is not installed.
     """
-    total = sum(unit.stop - unit.start for unit in plan.all)
-    with _tracked(tracker, plan, folder) as told, progress("sweep: examples", total, every=_EVERY) as report:
+    total = sum(estimating.rows(unit) for unit in plan.all)
+    with _tracked(tracker, plan, folder) as told, progress("sweep: rows", total, every=_EVERY) as report:
         yield Watch(plan, done, report, told)
 
 

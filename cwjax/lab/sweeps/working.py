@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import errno
+import functools
 import io
 import json
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,8 @@ class Watcher(NamedTuple):
     """Whom a worker tells. Every function may do nothing."""
 
     turn: Callable[[Unit, cwjax.Status], Any] = lambda unit, status: None  # a turn of the engine is over
+    begun: Callable[[Unit], Any] = lambda unit: None  # a unit is begun by this worker
+    checking: Callable[[Unit, str, int, int], Any] = lambda unit, name, place, of: None  # see `cwjax.diagnose`
     done: Callable[[Unit, dict[str, Any]], Any] = lambda unit, facts: None  # a unit is, with its facts; by anybody
     failed: Callable[[Unit, str], Any] = lambda unit, why: None  # a unit raised an error, and is given up
 
@@ -77,8 +80,8 @@ def work(folder: Path, todo: Sequence[Unit], watcher: Watcher = Watcher()) -> No
     leases.tidy(folder / "leases", vault.has)
 
 
-def attacked(unit: Unit, watch: Callable[[cwjax.Status], Any] = lambda status: None) -> Attacked:
-    """What the unit's attack gives on its examples.
+def attacked(unit: Unit, watcher: Watcher = Watcher()) -> Attacked:
+    """What the unit's attack gives on its examples; the watcher is told how far it is.
 
     Raises:
       ValueError: this machine has another model, other data or other code than the one that named the unit.
@@ -99,9 +102,10 @@ def attacked(unit: Unit, watch: Callable[[cwjax.Status], Any] = lambda status: N
         width=unit.width,
         precision=configuration.precision,
         rounded=configuration.rounded,
-        watch=watch,
+        watch=functools.partial(watcher.turn, unit),
         room=unit.chunk,
         checks=unit.checks,
+        checking=functools.partial(watcher.checking, unit),
     )
 
 
@@ -126,10 +130,11 @@ def _tried(unit: Unit, vault: Vault, watcher: Watcher) -> str | None:
     if compiling.crowded():
         attacking.forget()
     events.tell("began", unit=unit.digest)
+    watcher.begun(unit)
     try:
         _preflight(unit, vault)
-        result = attacked(unit, lambda status: watcher.turn(unit, status))
-        facts = _facts(unit, result) | {"seconds": time.monotonic() - began, "compiling": result.seconds["compile"]}
+        result = attacked(unit, watcher)
+        facts = _facts(unit, result) | {"seconds": time.monotonic() - began} | _spent(result.seconds)
         kept = vault.put(unit.digest, _files(result), facts)
     except OSError as error:
         events.tell("stopped", unit=unit.digest, why=str(error))
@@ -176,6 +181,15 @@ def _facts(unit: Unit, result: Attacked) -> dict[str, Any]:
         "host": platform.node(),
         "environment": environment.describe(),
     }
+
+
+def _spent(seconds: Mapping[str, float]) -> dict[str, float]:
+    """What a unit spent on compiling, and on its checks without theirs; the rest of its seconds went to its rows."""
+    if "checks" not in seconds:
+        return {"compiling": seconds["compile"]}
+    of_checks = seconds["compiling of the checks"]
+    checks = {"checks": seconds["checks"] - of_checks, "compiling of the checks": of_checks}
+    return {"compiling": seconds["compile"]} | checks
 
 
 def table(files: dict[str, bytes]) -> pa.Table:

@@ -53,10 +53,11 @@ def test_a_sweep_is_done_once_and_can_be_asked_about(tmp_path, capsys, monkeypat
     assert not out.exists()
     assert said.count("≤ 120 ") == 4
     assert "at most 480 gradients: they take" in said
+    assert "compiling and checks included" in said
     call("sweep", file, *axes, "--out", out)
     said = capsys.readouterr().out
     assert f"4 configurations, 12 units, of which 0 are done: {out}" in said
-    assert "sweep: examples 48/48 after" in said
+    assert "sweep: rows 48/48 after" in said
     assert "units 12/12" in said
     assert f"Table: {out / 'results.parquet'}" in said
     table = pq.read_table(out / "results.parquet").to_pandas()

@@ -218,7 +218,9 @@ def test_verdicts_are_shown_where_there_are_some(tmp_path):
     assert markdown.count("Can these numbers be believed? warn: so and so.") == 2
     assert "| too short | warn | 0.250 | – | 2 of 5 | is &lt;the&gt; share | More steps. | a book |" in markdown
     assert "- [1](#configuration-1): too_short (is &lt;the&gt; share). More steps." in markdown
-    assert page.count("too_short (is &lt;the&gt; share). More steps.</li>") == 2  # it only warns where the verdict is fail
+    assert (
+        page.count("too_short (is &lt;the&gt; share). More steps.</li>") == 2
+    )  # it only warns where the verdict is fail
     assert page.index("too short") < page.index("all well")
     assert "is &lt;the&gt; share" in page
     assert 'id="configuration-4-too_short"' in page
@@ -244,8 +246,8 @@ def test_images_that_the_model_gets_wrong_are_told_apart(tmp_path, monkeypatch):
     assert rows[2][2:9] == ["L2", "10", "100.0", "5.200", "5.500", "2", "6.500"]
     for text in (page, markdown):
         assert (
-            "Configuration 1: Two means: 5.20 over all 10 (the 2 that the model already gets wrong count as 0), 6.50 over "
-            "the 8 that it gets right."
+            "Configuration 1: Two means: 5.20 over all 10 (the 2 that the model already gets wrong count as 0), 6.50 "
+            "over the 8 that it gets right."
         ) in text
 
 
