@@ -302,7 +302,7 @@ def _take(dataset: Dataset, places: np.ndarray) -> Dataset:
 
 
 def _right(model: Model, dataset: Dataset, count: int) -> np.ndarray:
-    """The places of the first images that the model gets right, int64 [count]. Raises ValueError where it gets fewer."""
+    """The places of the first images that the model gets right, int64 [count]. Raises ValueError if it gets fewer."""
     cw.validate(cw.in_precision(model, "highest"), dataset.images[:count], cw.untargeted(dataset.labels[:count]))
     found = np.zeros(0, np.int64)
     for start in range(0, len(dataset.labels), 500):
@@ -310,7 +310,9 @@ def _right(model: Model, dataset: Dataset, count: int) -> np.ndarray:
         found = np.append(found, start + np.flatnonzero(answers == dataset.labels[start : start + 500]))
         if len(found) >= count:
             return found[:count]
-    raise ValueError(f"--examples {count} is more than the {len(found)} images of {dataset.name} that the model gets right")
+    raise ValueError(
+        f"--examples {count} is more than the {len(found)} images of {dataset.name} that the model gets right"
+    )
 
 
 def _finish(

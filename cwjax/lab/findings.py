@@ -94,18 +94,15 @@ def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]
     return row | {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
 
 
-def headed(rows: Sequence[dict[str, Any]], mean: str = "mean {}", median: str = "median {}") -> list[dict[str, Any]]:
-    """The rows of one table, with the norm in the headings of mean and median if all have the same, else in a column
-    of its own; and without the columns about misclassified images where there are none.
+def headed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows of one table, from `sums`, as they are shown.
 
-    Args:
-      rows: from `sums`, heading -> value.
-      mean: the heading of the mean distance in a norm.
-      median: likewise of the median.
+    Where all have the same norm, the headings of mean and median name it ("mean L2"); else a column does. The columns
+    about misclassified images are left out where there are none.
     """
     norms, wrong = {row["norm"] for row in rows}, any(row[MISCLASSIFIED] for row in rows)
     [norm, *others] = norms
-    names = {} if others else {"mean distance": mean.format(norm), "median distance": median.format(norm)}
+    names = {} if others else {"mean distance": f"mean {norm}", "median distance": f"median {norm}"}
     dropped = {*(() if others else ("norm",)), *(() if wrong else (MISCLASSIFIED, WITHOUT))}
     return [{names.get(key, key): value for key, value in row.items() if key not in dropped} for row in rows]
 
@@ -217,8 +214,7 @@ def verdict(run: Run, columns: dict[str, np.ndarray]) -> str:
         return f"None of {attacks} succeeded."
     share = f"All of {attacks}" if hit.all() else f"{percent(100 * hit.mean())} % of {attacks}"
     median = length(run.norm, median_of(columns, "distance"))
-    told = f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
-    return " ".join([told, *([both] if (both := two_means(run.norm, columns)) else [])])
+    return f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
 
 
 def two_means(norm: str, columns: dict[str, np.ndarray]) -> str:

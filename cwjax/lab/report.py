@@ -18,10 +18,10 @@ from cwjax.lab.findings import (
     NORMS,
     About,
     Run,
+    before_any_attack,
     columns_of,
     headed,
     median_of,
-    misclassified,
     number,
     rounding_row,
     searches_c,
@@ -68,17 +68,19 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
     # Every attack names a precision of its own, under Configuration: the process' default is nobody's.
     environment = {name: value for name, value in about.environment.items() if name != "matmul precision"}
     tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": environment | stages}
-    lines = headed([row for run in runs for row in summary_rows(run)], "mean distance ({})", "median distance ({})")
+    lines = headed([row for run in runs for row in summary_rows(run)])
+    cases = len(lines) > len(runs)
     verdict_of_first = next((believed[run.attack] for run in runs if believed and run.attack in believed), None)
     content = {
         "about": about,
         "runs": runs,
         "believed": {run.name: believed[run.attack] for run in runs if believed and run.attack in believed},
         "verdicts": {run.name: verdict(run, found) for run, found in each},
-        "misclassified": misclassified(columns[0]),
+        "misclassified": " ".join(before_any_attack(runs)),
         "attempts": len(finite),
         "broken": np.concatenate([found["index"] for found in columns])[~finite].tolist(),
-        "rows": [shown(row) for row in lines],
+        "rows": [shown({name: value for name, value in row.items() if cases or name != "case"}) for row in lines],
+        "cases": cases,
         "asked": verdict_of_first.asked if verdict_of_first else {},
         "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
         "sections": {"Examples": grids, "Success within a distance": curves},

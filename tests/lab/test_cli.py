@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, cli, data, presets, training
+from cwjax.lab import attacking, cli, data, presets, progress, runs, training
+from cwjax.validity.diagnosing import CHECKS
 from tests.lab.conftest import canned
+from tests.lab.test_report import make_run
 
 QUICK = ["--steps", "60", "--search-steps", "2", "--initial-c", "1", "--learning-rate", "0.1"]
 
@@ -94,7 +98,14 @@ def test_a_users_own_model_can_be_attacked_and_the_result_is_checked(tmp_path, c
     said = json.loads((tmp_path / "diagnosis.json").read_text())
     assert list(said) == ["l2"]
     assert len(said["l2"]["checks"]["second_look"]["evidence"]) == 4
-    assert f"l2 attack: {said['l2']['line']}" in capsys.readouterr().out
+    assert said["l2"]["checks"]["second_look"]["index"] == table["index"].tolist() == [1000, 1001, 1002, 1003]
+    assert said["l2"]["examples"] == 4
+    assert set(said["l2"]["checks"]["weaker_wins"]) >= {"weaker attack", "attack's distance"}
+    console = capsys.readouterr().out
+    assert f"l2 attack: {said['l2']['line']}" in console
+    assert "which say little" in said["l2"]["line"]
+    assert "l2 attack: rows finished 0/4  compiling the attack" in console
+    assert f"l2 attack: checks {len(CHECKS)}/{len(CHECKS)} after" in console
     assert said["l2"]["line"] in (tmp_path / "report.html").read_text()
 
 
@@ -162,6 +173,86 @@ def test_help_is_there_and_ends_well(command, capsys):
         call(*command, "--help")
     assert not stop.value.code
     assert "usage: cwjax" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["attack", "sweep", "train", "report", "results", "demo"])
+def test_help_says_what_holds_for_what_is_left_out(command, capsys):
+    with pytest.raises(SystemExit):
+        call(command, "--help")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "None" not in said
+    assert "(default: )" not in said
+    if command in ("attack", "sweep"):
+        assert (
+            "(default: 10,000 (l2, l1), 1,000 (l0, linf, lbfgs), 300 (fast_l2, alternating_l2, fast_l1, fast_linf, "
+            "fast_l0))" in said
+        )
+        assert "(default: f6 (l2, l1, l0, linf, fast_l2), f1 (lbfgs))" in said
+
+
+def test_every_settings_own_values_are_those_of_the_attacks():
+    names = {field.name for field in dataclasses.fields(presets.Settings)}
+    assert set(presets.MEANINGS) == names
+    assert presets.own_values("starts") == "1"
+    assert presets.own_values("largest_c") == "2e+06 (l0), 20 (linf)"
+    for name in names - {"starts", "radius"}:
+        said = presets.own_values(name)
+        for attack, kind in presets.ATTACKS.items():
+            assert (re.search(rf"\b{attack}\b", said) is None) == (getattr(kind.own, name) is None)
+
+
+def found(attack: str, norm: str, answers) -> runs.Run:
+    """What an attack that moved three images came to; the model had said this of the clean ones."""
+    rows = [(0, 0, -1, 1.0), (1, 1, -1, 3.0), (2, 2, -1, 0.0)]
+    run = make_run(rows, attack=attack, norm=norm)
+    place = run.table.column_names.index("clean_prediction")
+    return run._replace(table=run.table.set_column(place, "clean_prediction", pa.array(answers, pa.int32())))
+
+
+def printed(table, monkeypatch, capsys, columns: int) -> list[list[str]]:
+    """The cells of the table on a terminal so wide."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    progress.show(table)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line[:1] in "│┃"]
+    return [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in lines]
+
+
+def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
+    several = [found("alternating_l2", "l2", [0, 1, 2]), found("fast_l2", "l2", [0, 1, 2])]
+    assert printed(cli._summary(several, "a title"), monkeypatch, capsys, 40) == [
+        ["attack", "attacks", "success %", "mean L2", "median L2", "seconds"],
+        ["alternating_l2", "3", "100.0", "1.333", "1.000", "61.50"],
+        ["fast_l2", "3", "100.0", "1.333", "1.000", "61.50"],
+    ]
+    mixed = [found("l2", "l2", [0, 1, 5]), found("linf", "linf", [0, 1, 5])]
+    assert printed(cli._summary(mixed, "a title"), monkeypatch, capsys, 40) == [
+        [
+            *("attack", "attacks", "success %", "mean distance", "median distance", "misclassified"),
+            *("mean without them", "norm", "seconds"),
+        ],
+        ["L2", "3", "100.0", "1.333", "1.000", "1", "2.000", "L2", "61.50"],
+        ["L∞", "3", "100.0", "1.333", "1.000", "1", "2.000", "L∞", "61.50"],
+    ]
+
+
+def dim():
+    """The same, but blind to images whose first pixel is dark: of those it says the first class."""
+    model = brightness()
+    return cw.bind(lambda params, x: jnp.where(x[:, 0, 0] < 0.1, jnp.array([[9.0, 0.0, 0.0]]), model.apply(params, x)))
+
+
+def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, capsys):
+    dataset = data.load("blobs", "test")
+    right = np.asarray(dim().apply((), dataset.images)).argmax(1) == dataset.labels
+    assert 4 <= right.sum() < 24
+    where = ["--data", "blobs", "--model", "tests.lab.test_cli:dim", "--no-checks", *QUICK]
+    call("attack", *where, "--examples", 4, "--only-correct", "--out", tmp_path / "right")
+    table = pq.read_table(tmp_path / "right" / "results.parquet").to_pandas()
+    assert table["index"].tolist() == dataset.index[right][:4].tolist()
+    assert (table.clean_prediction == table.label).all()
+    assert "misclassified" not in capsys.readouterr().out
+    line = fails(capsys, "attack", *where, "--examples", 30, "--only-correct", "--out", tmp_path / "none")
+    assert f"--examples 30 is more than the {right.sum()} images of blobs that the model gets right" in line
 
 
 @pytest.mark.parametrize(

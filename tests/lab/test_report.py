@@ -420,9 +420,9 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
     ) in text
     table = Path(tmp_path / "report.md").read_text().split("## Results")[1]
     assert (
-        "| attack | case | attacks | success % | mean distance (L2) | median distance (L2) | misclassified |" in table
+        "| attack | attacks | success % | mean L2 | median L2 | misclassified | mean without them | mean L0 |" in table
     )
-    assert "| L2 | all attacks | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
+    assert "| L2 | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
 
 
 def answered(rows, answers) -> report.Run:

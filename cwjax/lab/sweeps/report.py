@@ -94,7 +94,7 @@ def _section(each: Outcome, drawn: list[Picture]) -> Section:
     lines = []
     for case, picked in cases_of(each.columns).items():
         lines.append({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)})
-    lines = [shown(row) for row in headed(lines, "mean distance ({})", "median distance ({})")]
+    lines = [shown(row) for row in headed(lines)]
     told = {name: setting(value) for name, value in each.axes.items() if value is not None}
     told["units"] = f"{len(each.units) - each.missing} of {len(each.units)}"
     return Section(each.place, each.label(), each.digest, lines, told, drawn, each.verdict)

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 import sys
 import types
 
@@ -12,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cwjax.lab import attacking, cli, compiling, presets, verdicts
-from cwjax.lab.sweeps import grid, results, units, working
+from cwjax.lab.sweeps import commands, grid, results, units, working
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.validity import diagnosing
-from tests.lab.sweeps import small
+from tests.lab.sweeps import made, small
 
 MODEL = f"{small.HERE}:affine"
 WHERE = ["--model", MODEL, "--data", "cifar10_sample", "--attack", "fast_l2", "--steps", "10", "--examples", "12"]
@@ -219,6 +220,32 @@ def test_what_is_done_can_be_asked_about_before_the_rest(tmp_path, capsys, monke
     assert "the same command tries these again" in said
     call("results", tmp_path)
     assert "1 of 3 units are not done yet" in capsys.readouterr().out
+
+
+def test_results_show_what_the_checks_said_by_the_names_of_the_table(tmp_path, capsys):
+    def told(verdict, name, note):
+        check = {"verdict": verdict, "number": 0.5, "threshold": 0.05, "what": "a share", "note": note, "source": "us"}
+        check |= {"advice": "More steps.", "rows": [0], "index": [7]}
+        return {"verdict": verdict, "line": f"{verdict}.", "examples": 5, "checks": {name: check}}
+
+    asked = [made.configuration(steps=10), made.configuration(steps=20), made.configuration("fast_linf")]
+    fail = told("fail", "weaker_wins", "2 of 5: images 7 and 8")
+    made.sweep(tmp_path, asked, told={0: fail, 2: told("pass", "second_look", "")})
+    commands.answer(tmp_path)
+    said = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in said if line[:1] in "│┃"]
+    digests = [each.digest[:12] for each in asked]
+    assert cells[0][:4] == ["#", "configuration", "attack", "steps"]
+    assert cells[0][-2:] == ["checks", "norm"]
+    assert [row[:2] for row in cells[1:]] == [[str(place), digest] for place, digest in enumerate(digests, 1)]
+    assert [row[-2:] for row in cells[1:]] == [["fail: weaker_wins", "L2"], ["", "L2"], ["pass", "L∞"]]
+    assert said[-3:] == [
+        f"FAIL: do not believe these numbers yet: 1 of 2 configurations: 1 ({digests[0]}).",
+        "  1: weaker_wins (2 of 5: images 7 and 8). More steps.",
+        f"PASS: nothing speaks against these numbers: 1 of 2 configurations: 3 ({digests[2]}).",
+    ]
+    commands.answer(tmp_path, "select count(*) as n from results")
+    assert "checks" not in capsys.readouterr().out
 
 
 def test_a_tracker_is_told_of_every_unit(tmp_path, monkeypatch):
