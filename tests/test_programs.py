@@ -39,6 +39,12 @@ def test_the_readmes_code_runs_as_it_stands(tmp_path, monkeypatch):
     assert namespace["result"].success.all()
 
 
+def test_what_is_cited_is_this_version():
+    told = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {cw.__version__}\n" in told
+    assert f"version = {{{cw.__version__}}}" in (ROOT / "README.md").read_text()
+
+
 @attacks_a_network
 def test_figure_2_at_a_small_size(models, tmp_path, monkeypatch):
     from experiments import figure2_constant

@@ -131,11 +131,11 @@ _LIMITS: dict[str, dict[str, Any]] = {
 
 
 def own_values(name: str) -> str:
-    """The value of a setting that each attack has by itself: "10,000 (l2, l1), 300 (fast_l2)", or "0" if all agree."""
+    """The value of a setting that each attack has by itself: "10000 (l2, l1), 300 (fast_l2)", or "0" if all agree."""
     values: dict[str, list[str]] = {}
     for attack, kind in ATTACKS.items():
         if (value := getattr(kind.own, name)) is not None:
-            shown = value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:g}"
+            shown = f"{value:g}" if isinstance(value, float) else str(value)  # a comma would be broken at
             values.setdefault(shown, []).append(attack)
     if [len(attacks) for attacks in values.values()] == [len(ATTACKS)]:
         return next(iter(values))
