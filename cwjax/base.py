@@ -74,7 +74,11 @@ class Progress(NamedTuple):
 
 
 class Objective(NamedTuple):
-    """The f of the paper, from the logits of one example."""
+    """The f of the paper, from the logits of one example.
+
+    `loss` falls until the goal is met, and has a slope. `met` says whether it is met, and is True only where any other
+    look at the same logits would say so: ask for a lead of `cwjax.objectives.rounding_margin(logits)`.
+    """
 
     loss: Callable[[Float[Array, "K"], Goal], Float[Array, ""]]  # differentiable; falls until the goal is met
     met: Callable[[Float[Array, "K"], Goal], Bool[Array, ""]]  # True only where the saved input would meet it again

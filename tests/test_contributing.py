@@ -22,7 +22,7 @@ from cwjax.checks import check_count, check_number
 from cwjax.losses import negative_margin
 from cwjax.objectives import Confidence, _objective, _positive
 from cwjax.validity.case import Case
-from cwjax.validity.checking import Measured, Skipped
+from cwjax.validity.checking import Measured, Skipped, of_examples
 """
 
 
