@@ -9,6 +9,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int
 
 from cwjax import comparing
+from cwjax.lab import tables
 from cwjax.metrics import summarise
 
 NORMS = {
@@ -134,8 +135,9 @@ def setting_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
     names = dict.fromkeys(name for run in runs for name in run.settings)
     values = {name: [run.settings.get(name) for run in runs] for name in names}
     values = {"norm": [norm_name(run.norm) for run in runs]} | values
+    headings = tables.distinct(["setting", *(run.name for run in runs)])
     return [
-        {"setting": name, **{run.name: setting(value) for run, value in zip(runs, row, strict=True)}}
+        dict(zip(headings, [name, *map(setting, row)], strict=True))
         for name, row in values.items()
         if any(value is not None for value in row)
     ]

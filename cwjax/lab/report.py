@@ -55,7 +55,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
       OSError: `folder`, which the message names, cannot be made or written to.
     """
     names = [run.attack for run in runs]
-    if not runs or len(set(names)) < len(names) or not all(name.isidentifier() for name in names):
+    if not runs or len({run.name for run in runs}) < len(runs) or not all(name.isidentifier() for name in names):
         raise ValueError(f"a report needs attacks with different names, such as l2 and l0; got {names}")
     columns = [columns_of(run) for run in runs]
     each = list(zip(runs, columns, strict=True))

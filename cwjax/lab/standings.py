@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax import comparing
-from cwjax.lab import environment, pictures, store
+from cwjax.lab import environment, pictures, store, tables
 from cwjax.lab.contestants import Outcome
 from cwjax.lab.findings import norm_name, number, shown
 
@@ -184,26 +184,21 @@ def _markdown(heats, rows, shots, about) -> str:
             lines += [f"![{picture.alt}]({picture.file})", "", picture.caption, ""]
         for heat in mine:
             some = [row for row in rows if (row["model"], row["norm"], row["budget"]) == (model, norm, heat.budget)]
-            lines += [f"### {heat.budget:,} propagations", "", *_rows(some), ""]
+            lines += [f"### {heat.budget:,} propagations", "", *_ranked(some), ""]
             lines += [f"- {name}: no row: {' '.join(why.split())}" for name, why in heat.broken.items()]
             lines += [""] * bool(heat.broken)
     told = dict(about) | environment.describe()
-    lines += ["## How it was run", "", *_rows([{"": key, "value": value} for key, value in told.items()]), ""]
+    lines += ["## How it was run", "", *tables.markdown(["", "value"], told.items()), ""]
     return "\n".join(lines)
 
 
-def _rows(rows: Sequence[Standing]) -> list[str]:
-    """A Markdown table."""
+def _ranked(rows: Sequence[Standing]) -> list[str]:
+    """The contestants of a heat as a Markdown table."""
     if not rows:
         return ["Nobody has a row."]
-    told = [
-        {"#": str(place)} | shown({key: value for key, value in row.items() if key not in ("model", "norm", "budget")})
-        for place, row in enumerate(rows, 1)
-    ]
-    if "attack" not in rows[0]:
-        told = [{key: value for key, value in row.items() if key != "#"} for row in told]
-    heading = [f"| {' | '.join(told[0])} |", f"|{'---|' * len(told[0])}"]
-    return heading + [f"| {' | '.join(str(cell).replace('|', '/') for cell in row.values())} |" for row in told]
+    headings = [heading for heading in rows[0] if heading not in ("model", "norm", "budget")]
+    cells = [[str(place), *(shown(row)[heading] for heading in headings)] for place, row in enumerate(rows, 1)]
+    return tables.markdown(["#", *headings], cells)
 
 
 def _global(rows: Sequence[Standing], norm: str) -> list[str]:
@@ -219,11 +214,12 @@ def _global(rows: Sequence[Standing], norm: str) -> list[str]:
         }
         means = comparing.global_optimalities(each.values())
         order = sorted(means, key=functools.partial(_place, means))
-        table = [
-            {"attack": name, "global": means[name]} | {model: each[model].get(name, np.nan) for model in models}
-            for name in order
+        cells = [
+            [str(place), name, *map(number, (means[name], *(each[model].get(name, np.nan) for model in models)))]
+            for place, name in enumerate(order, 1)
         ]
-        lines += [f"### {budget:,} propagations", "", *_rows(table), ""]
+        headings = tables.distinct(["#", "attack", "global", *models])
+        lines += [f"### {budget:,} propagations", "", *tables.markdown(headings, cells), ""]
     return lines
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.table import Table
 
-from cwjax.lab import store, verdicts
+from cwjax.lab import store, tables, verdicts
 from cwjax.lab.findings import MISCLASSIFIED, WITHOUT, norm_name
 from cwjax.lab.parsing import DataFolder, optional
 from cwjax.lab.presets import ATTACKS
@@ -83,7 +83,8 @@ def answer(
     """Ask about the results of a sweep, which may still be running, in SQL (DuckDB's).
 
     The table is called results: a row for each configuration, example and target, with the columns of `cwjax attack`
-    and those of the sweep's axes.
+    and those of the sweep's axes. Where the answer has several columns of one name, as a join of the table with itself
+    has, the second and third get _1 and _2: distance, distance_1.
 
     Args:
       folder: the folder of the sweep.
@@ -95,10 +96,7 @@ def answer(
     headings, columns = table.column_names, [column.to_pylist() for column in table.columns]
     if sql is None:
         headings, columns = _overview(headings, columns, folder, found)
-    shown = Table(*headings)
-    for row in zip(*columns, strict=True):
-        shown.add_row(*map(_text, row))
-    show(shown)
+    show(tables.drawn(headings, (map(_text, row) for row in zip(*columns, strict=True))))
     _say_beliefs(found, columns[:2])
     if missing.units:
         say(f"{missing.units} of {missing.of} units are not done yet: their rows are not in this table.")

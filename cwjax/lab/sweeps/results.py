@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import presets, store
+from cwjax.lab import presets, store, tables
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
 from cwjax.lab.sweeps.units import Plan
@@ -132,6 +132,9 @@ def write(folder: Path) -> Missing:
 def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
     """What DuckDB answers, asked about the table `results`; and which units that lacks.
 
+    Its columns have names of their own: of several called `distance`, as a join has, the second is `distance_1`. See
+    `tables.distinct`.
+
     Args:
       folder: of the sweep.
       sql: the question; None: a line for each configuration, with the axes along which they differ.
@@ -150,7 +153,8 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
         connection.register("results", results)
         try:
             answer = connection.sql(sql)
-            return (pa.table({}) if answer is None else answer.to_arrow_table()), missing  # None: it was no question
+            found = pa.table({}) if answer is None else answer.to_arrow_table()  # None: it was no question
+            return found.rename_columns(tables.distinct(found.column_names)), missing
         except duckdb.Error as error:
             raise ValueError(f"DuckDB: {' '.join(str(error).split())}") from error
 
@@ -166,5 +170,5 @@ def _described(rows: pa.Table, columns: dict[str, Any]) -> pa.Table:
     """The rows with the configuration's columns before their own."""
     kinds = {"configuration": pa.string(), "unit": pa.string()} | _axes()
     own = rows.drop_columns([name for name in columns if name in rows.column_names])
-    given = {name: pa.array([value] * len(rows), kinds[name]) for name, value in columns.items()}
-    return pa.table(given | {name: own[name] for name in own.column_names})
+    given = [pa.array([value] * len(rows), kinds[name]) for name, value in columns.items()]
+    return pa.table([*given, *own.columns], names=tables.distinct([*columns, *own.column_names]))

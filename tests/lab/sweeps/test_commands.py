@@ -85,6 +85,21 @@ def test_a_sweep_is_done_once_and_can_be_asked_about(tmp_path, capsys, monkeypat
     pd.testing.assert_frame_equal(results.table(out)[0].to_pandas(), table)
 
 
+def test_two_columns_of_one_name_keep_their_own_values(tmp_path, capsys):
+    """A join of the table with itself is what a sweep is made for."""
+    made.sweep(tmp_path, [made.configuration(confidence=kappa) for kappa in (0.0, 5.0)])
+    sql = """select a.index, a.distance, b.distance, a.success, '[red]' as "distance" from results a join results b
+    using (index) where a.confidence = 0 and b.confidence = 5 order by a.index limit 2"""
+    table, _ = results.query(tmp_path, sql)
+    assert table.column_names == ["index", "distance", "distance_1", "success", "distance_2"]
+    truth = [[1000, 1001], [1.0, 2.0], [2.0, 3.0], [True, True], ["[red]", "[red]"]]
+    assert [column.to_pylist() for column in table.columns] == truth
+    assert table.to_pandas()["distance_1"].tolist() == truth[2]
+    call("results", tmp_path, sql)
+    said = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
+    assert said[3:5] == [["1000", "1", "2", "True", "[red]"], ["1001", "2", "3", "True", "[red]"]]
+
+
 def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
     tables = []
     for chunk in (5, 12):
