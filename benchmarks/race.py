@@ -24,7 +24,7 @@ from benchmarks.libraries import art_classifier, attacks_of
 from cwjax.lab import compiling, entries, racing
 from cwjax.lab.contestants import Broken, Contestant, Outcome, Task
 from cwjax.lab.progress import say
-from cwjax.lab.subjects import subject_of
+from cwjax.lab.subjects import AUTO, subject_of
 
 Call = Callable[..., Any]  # (bridge, images, labels or targets, *, norm, targeted, budget, classes) -> images
 
@@ -238,7 +238,7 @@ def main(
     *,
     model: tuple[str, ...],
     out: Path = Path("runs/race"),
-    data: str | None = None,
+    data: str = AUTO,
     data_folder: Path | None = None,
 ) -> None:
     """Our attacks and those of the libraries that are installed; the arguments are those of `cwjax race`."""

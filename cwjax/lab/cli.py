@@ -38,7 +38,7 @@ from cwjax.lab.doctor import doctor
 from cwjax.lab.parsing import DataFolder, optional
 from cwjax.lab.progress import console, say, show
 from cwjax.lab.rows import Targets
-from cwjax.lab.subjects import model_of, subject_of
+from cwjax.lab.subjects import AUTO, data_for, model_of, subject_of
 from cwjax.lab.sweeps import commands, results
 from cwjax.lab.sweeps import report as sweep_report
 from cwjax.models import Model
@@ -80,7 +80,7 @@ def attack(
     attack: tuple[str, ...] = ("l2",),
     model: str,
     out: Path,
-    data: str = "mnist5k",
+    data: str = AUTO,
     examples: int = 100,
     targets: Targets = "untargeted",
     only_correct: bool = False,
@@ -106,7 +106,9 @@ def attack(
       model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
         function without arguments that returns what cwjax.bind returns.
       out: the folder to write to, such as runs/NAME.
-      data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo).
+      data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo). auto: what
+        the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
+        for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes.
       examples: how many test images.
       targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
@@ -123,10 +125,11 @@ def attack(
     chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
     store.check_folder(out)
+    network, card = model_of(model)
+    data = data_for(data, model, network, card)
     dataset = load(data, "test", data_folder)
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
-    network, card = model_of(model)
     some = _take(dataset, _right(network, dataset, examples) if only_correct else np.arange(examples))
     attacked = [
         attacking.run(
@@ -153,7 +156,7 @@ def race(
     *,
     model: tuple[str, ...],
     out: Path = Path("runs/race"),
-    data: str | None = None,
+    data: str = AUTO,
     data_folder: Path | None = None,
 ) -> None:
     """Set attacks against each other, on the same images and with as many propagations each, and write the standings.
@@ -165,7 +168,7 @@ def race(
       settings: of the race.
       model: one or several; see `cwjax attack`.
       out: the folder to write to.
-      data: whose test images; by default those that the model's card names, of the zoo a sample that comes along.
+      data: whose test images; auto: see `cwjax attack`.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     subjects = [subject_of(name, data, data_folder) for name in model]

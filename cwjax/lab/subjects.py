@@ -1,24 +1,27 @@
-"""Models by name: a folder, a function, or a network of the zoo."""
+"""Models by name: a folder, a function, or a network of the zoo; and the data that suits each."""
 
-import importlib
-import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cwjax.checks import reason_of
+import numpy as np
+
+from cwjax.checks import check_logits
 from cwjax.frameworks import described
-from cwjax.lab import training
-from cwjax.lab.data import load
+from cwjax.lab import functions, training
+from cwjax.lab.data import SOURCES, load
+from cwjax.lab.progress import say
 from cwjax.lab.racing import Subject
 from cwjax.models import Model
 
 ZOO = "zoo:"
+AUTO = "auto"  # the data that suits a model, see `data_for`
 
-_SAMPLES = {(28, 28, 1): "mnist5k", (32, 32, 3): "cifar10_sample"}  # shape of an image -> digits and photographs
+_SAMPLES = {"mnist5k": (28, 28, 1), "cifar10_sample": (32, 32, 3)}  # data that comes along -> the shape of an image
 
 
 def model_of(name: str) -> tuple[Model, dict[str, Any]]:
-    """The model and its card.
+    """The model and its card: what is known of a network, as card.json beside its weights has it.
 
     Args:
       name: a folder that `cwjax train` wrote; zoo:NAME, a network that is published with the library; or
@@ -27,8 +30,7 @@ def model_of(name: str) -> tuple[Model, dict[str, Any]]:
     Raises:
       ValueError: there is no such model, or it is none.
     """
-    module, colon, function = name.partition(":")
-    if not colon or Path(name).exists():
+    if ":" not in name or Path(name).exists():
         trained = training.load(Path(name))
         return trained.model, trained.card
     if name.startswith(ZOO):
@@ -36,35 +38,71 @@ def model_of(name: str) -> tuple[Model, dict[str, Any]]:
 
         trained = zoo.load(name.removeprefix(ZOO))
         return trained.model, trained.card
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        model = getattr(importlib.import_module(module), function)()
-    except (Exception, SystemExit) as error:  # whatever a user's code may raise
-        raise ValueError(f"--model {name}: {what_failed(error)}") from error
+    function = functions.named("--model", name)
+    with functions.blamed("--model", name):
+        model = function()
     if not isinstance(model, Model):
         came = described(model, between=" | ")
         raise ValueError(f"--model {name} must return what cwjax.bind returns, got {came}")
     return model, {"function": name}
 
 
-def what_failed(error: BaseException) -> str:
-    """For a message: the name and the text of an error of a user's own code."""
-    return reason_of(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+def data_for(data: str, name: str, model: Model, card: Mapping[str, Any]) -> str:
+    """The data whose test images a model is asked about. Says on the console which that is, and why, if it had to be
+    found.
+
+    Args:
+      data: a key of `data.SOURCES`, which is taken as it is; or "auto": what the network was trained on, as its card
+        says; of a network of the zoo, and of a function, that of `mnist5k` and `cifar10_sample` whose images it takes.
+      name: of the model, see `model_of`.
+      model: the model.
+      card: its card.
+
+    Raises:
+      ValueError: it had to be found, and none of the two fits, or both do.
+    """
+    if data != AUTO:
+        return data
+    if "data" in card and not name.startswith(ZOO):
+        own = str(card["data"])
+        say(f"Data: {own}, because the network was trained on it, as {Path(name) / 'card.json'} says.")
+        return own
+    refusals = {sample: _refusal(model, sample) for sample in _SAMPLES}
+    images = {sample: f"{sample} {list(shape)}" for sample, shape in _SAMPLES.items()}
+    fitting = [sample for sample, refusal in refusals.items() if not refusal]
+    if not fitting:
+        raise ValueError(
+            f"--model {name} takes none of the images that come with cwjax. {'. '.join(refusals.values())}. Say with "
+            "--data which images it takes"
+        )
+    if len(fitting) > 1:
+        raise ValueError(f"--model {name} takes the images of {' and '.join(images.values())}: say which with --data")
+    [own] = fitting
+    others = " and ".join(told for sample, told in images.items() if sample != own)
+    say(f"Data: {own}, because {name} takes its images {list(_SAMPLES[own])}, and not those of {others}.")
+    return own
 
 
-def subject_of(name: str, data: str | None = None, folder: Path | None = None) -> Subject:
+def _refusal(model: Model, sample: str) -> str:
+    """Why the model does not go with this data, in one line; empty if it does. The model is not run."""
+    try:
+        classes = check_logits(model, np.zeros((1, *_SAMPLES[sample]), np.float32))
+    except ValueError as error:
+        return f"{sample}: {' '.join(str(error).split())}"
+    wanted = len(SOURCES[sample].classes)
+    return "" if classes >= wanted else f"{sample}: the model has {classes} classes, and the images have {wanted}"
+
+
+def subject_of(name: str, data: str = AUTO, folder: Path | None = None) -> Subject:
     """The model to race on, with its test images.
 
     Args:
       name: see `model_of`.
-      data: whose test images; by default those that the card names, and of the zoo a sample that comes along.
+      data: whose test images, see `data_for`.
       folder: where data is kept.
 
     Raises:
-      ValueError: there is no such model, or no data is named anywhere.
+      ValueError: there is no such model, or none of the data fits it.
     """
     model, card = model_of(name)
-    own = _SAMPLES.get(tuple(card.get("shape", ()))) if name.startswith(ZOO) else card.get("data")
-    if not (data or own):
-        raise ValueError(f"the card of --model {name} names no data: say which with --data")
-    return Subject(name, model, load(str(data or own), "test", folder))
+    return Subject(name, model, load(data_for(data, name, model, card), "test", folder))

@@ -16,6 +16,7 @@ from cwjax.lab import parsing, presets, store
 from cwjax.lab.parsing import optional
 from cwjax.lab.presets import setting
 from cwjax.lab.rows import Targets
+from cwjax.lab.subjects import AUTO
 
 EXAMPLES = CHUNK = 100
 Precision = Literal["bfloat16", "tensorfloat32", "highest"]
@@ -33,8 +34,8 @@ class Sweep:
 
     # folders that `cwjax train` wrote, zoo:NAME, or MODULE:FUNCTION
     model: Annotated[tuple[str, ...], optional("[STR ...]")] = ()
-    # whose test images
-    data: Annotated[tuple[str, ...], optional("[STR ...]", "mnist5k")] = ()
+    # whose test images; auto: that of each model, see `cwjax attack`
+    data: Annotated[tuple[str, ...], optional("[STR ...]", "auto")] = ()
     # by name, see `cwjax attack`
     attack: Annotated[tuple[str, ...], optional("[STR ...]", "l2")] = ()
     # see `cwjax attack`
@@ -66,7 +67,7 @@ class Sweep:
 
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(presets.Settings))
-_DEFAULTS = {"data": ("mnist5k",), "attack": ("l2",), "targets": ("untargeted",), "seed": (0,)}
+_DEFAULTS = {"data": (AUTO,), "attack": ("l2",), "targets": ("untargeted",), "seed": (0,)}
 _DEFAULTS |= {"precision": ("highest",), "examples": EXAMPLES, "chunk": CHUNK}
 
 
@@ -75,7 +76,7 @@ class Configuration:
     """One value of every axis."""
 
     model: str
-    data: str
+    data: str  # "auto" only until `units.plan` has asked the model
     targets: Targets
     seed: int
     attack: str

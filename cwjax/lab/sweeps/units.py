@@ -17,7 +17,7 @@ import cwjax
 from cwjax.lab import data, store
 from cwjax.lab.data import Dataset
 from cwjax.lab.rows import logits_of
-from cwjax.lab.subjects import model_of
+from cwjax.lab.subjects import data_for, model_of
 from cwjax.lab.sweeps import grid
 from cwjax.lab.sweeps.grid import Configuration, Sweep
 from cwjax.models import Model
@@ -75,7 +75,8 @@ def plan(sweeps: Sequence[Sweep], data_folder: Path | None = None) -> Plan:
     """
     units: dict[Configuration, list[Unit]] = {}
     for sweep in sweeps:
-        for configuration in grid.configurations(sweep):
+        for asked in grid.configurations(sweep):
+            configuration = dataclasses.replace(asked, data=_data_for(asked.data, asked.model))
             if configuration in units:
                 continue
             _check(configuration, sweep, data_folder)
@@ -114,11 +115,22 @@ def model_named(name: str) -> Content:
     """The model, read once in a process. Its content is its weights, and the name of its network or the source of the
     module that it is from.
     """
-    model, card = model_of(name)
+    model, card = _known(name)
     leaves = [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(model.params)]
     structure = str(jax.tree.structure(model.params))
     source = card.get("net") or inspect.getsource(importlib.import_module(name.partition(":")[0]))
     return Content(model, store.fingerprint([leaves, structure, source]))
+
+
+@functools.cache
+def _known(name: str) -> tuple[Model, dict[str, Any]]:
+    return model_of(name)
+
+
+@functools.cache
+def _data_for(data: str, name: str) -> str:
+    """Of a model by name: see `subjects.data_for`."""
+    return data_for(data, name, *_known(name))
 
 
 @functools.cache

@@ -31,7 +31,7 @@ def test_a_file_is_the_command_line(tmp_path):
     told = parsing.read_type(grid.Sweep, ["--confidence", "3", "--examples", "5"])
     [sweep] = grid.read(file, told)
     assert (sweep.confidence, sweep.examples, sweep.attack) == ((3.0,), 5, ("l2", "linf"))
-    assert (sweep.data, sweep.seed, sweep.targets) == (("mnist5k",), (0,), ("untargeted",))
+    assert (sweep.data, sweep.seed, sweep.targets) == (("auto",), (0,), ("untargeted",))
 
 
 def test_every_combination_comes_once_in_order(capsys):
