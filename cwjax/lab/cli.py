@@ -232,9 +232,15 @@ def report_on(
     say(f"Report: {path}")
 
 
-def verify(folder: tyro.conf.Positional[Path], *, torch: str | None = None, data_folder: Path | None = None) -> None:
+def verify(
+    folder: tyro.conf.Positional[Path],
+    *,
+    torch: str | None = None,
+    data: str = AUTO,
+    data_folder: Path | None = None,
+) -> None:
     """Ask about every stored image once more: without jit, in float32 at the highest precision, with distances in
-    NumPy's float64. Exit code 1 unless all rows agree.
+    NumPy's float64. Exit code 1 if rows disagree; 2 if there is nothing to verify, or it cannot be read.
 
     Writes FOLDER/verification.parquet: the rows, what was found of each, and whether it agrees.
 
@@ -242,9 +248,10 @@ def verify(folder: tyro.conf.Positional[Path], *, torch: str | None = None, data
       folder: that `cwjax attack` or `cwjax sweep` wrote.
       torch: MODULE:FUNCTION, a function without arguments that returns the same model as a torch.nn.Module of images
         [B, C, H, W] in [0, 1]: every row has to agree by that as well.
+      data: that was attacked; auto: what the folder names. If it names none, see `cwjax attack`.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
-    if verifying.verify(folder, torch=torch, data_folder=data_folder):
+    if verifying.verify(folder, torch=torch, data=data, data_folder=data_folder):
         sys.exit(1)
 
 

@@ -6,7 +6,6 @@ report.write(*runs.read(Path("runs/first")), Path("runs/first"))
 """
 
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,6 @@ from cwjax.lab.presets import ATTACKS
 from cwjax.lab.rows import Attacked
 
 FILE = "run.json"
-
-_DAMAGE = (OSError, KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, pa.ArrowException)
 
 
 def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]:
@@ -66,8 +63,10 @@ def read(folder: Path) -> tuple[list[Run], About]:
                 if arrays[name].tolist() != table[name].to_pylist():
                     raise ValueError(f"adversarial.npz has another {name} than results.parquet")
         about, classes = About(**told["about"]), tuple(told["classes"])
+        if sorted(each["attack"] for each in told["attacks"]) != sorted(set(table["attack"].to_pylist())):
+            raise ValueError("results.parquet has rows of other attacks than run.json names")
         runs = [_run(each, table, images, classes) for each in told["attacks"]]
-    except _DAMAGE as error:
+    except Exception as error:  # whatever a damaged table or archive may raise
         raise store.CorruptFile(f"the run in {folder} is damaged ({error}): run it again") from error
     return runs, about
 

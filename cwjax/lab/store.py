@@ -75,7 +75,7 @@ def read_json(path: Path) -> Any:
     """Reads JSON; raises CorruptFile where it is none."""
     try:
         return json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptFile(f"{path} is not readable as JSON: delete it and run again") from error
 
 

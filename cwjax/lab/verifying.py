@@ -5,11 +5,9 @@ precision; every distance in NumPy's float64, from the data set's own image; and
 the verdict by that as well.
 """
 
-import importlib
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +15,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import data, runs, store
+from cwjax.lab import claims, functions, store, tables
+from cwjax.lab.claims import Claims
+from cwjax.lab.data import Dataset
 from cwjax.lab.presets import ATTACKS
 from cwjax.lab.progress import progress, say
 from cwjax.lab.rows import places_of
-from cwjax.lab.subjects import model_of, what_failed
-from cwjax.lab.sweeps import results, units, working
-from cwjax.lab.sweeps.vault import Vault
+from cwjax.lab.subjects import AUTO, data_for, model_of
+from cwjax.lab.sweeps import units
 from cwjax.models import Model
 
 FILE = "verification.parquet"
 
 _AT_ONCE = 100  # images
 _TOLERANCE = 1e-5  # of a distance, relative
+_FOUND = ("found_", "agrees")  # how the columns begin that are added
 
 Logits = Callable[[np.ndarray], np.ndarray]  # float32 [B, *S] -> [B, K]
 
@@ -42,19 +42,7 @@ NORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """float64 [B, *S] -> [B]: of every image."""
 
 
-class Claims(NamedTuple):
-    """What one attack claims of R images."""
-
-    name: str
-    model: str
-    data: str
-    attack: str
-    confidence: float
-    table: pa.Table  # R rows
-    adversarial: np.ndarray  # float32 [R, *S]
-
-
-def verify(folder: Path, *, torch: str | None = None, data_folder: Path | None = None) -> int:
+def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_folder: Path | None = None) -> int:
     """Looks at every row again, and writes FOLDER/verification.parquet: the rows with what was found, and `agrees`.
 
     A success has to meet its goal with the attack's confidence, and its distance has to be that of the images to 1e-5;
@@ -64,42 +52,48 @@ def verify(folder: Path, *, torch: str | None = None, data_folder: Path | None =
       folder: of `cwjax attack` or `cwjax sweep`.
       torch: MODULE:FUNCTION, a function without arguments that returns the model as a torch.nn.Module of images
         [B, C, H, W] in [0, 1].
+      data: that was attacked; "auto": what the folder names, or else what suits the model, see `subjects.data_for`.
       data_folder: where data is kept.
 
     Returns:
       How many rows do not agree.
 
     Raises:
-      FileNotFoundError, store.CorruptFile: see `runs.read` and `sweeps.results.table`.
-      ValueError: a model that is not to be had; data with other images than those that were attacked.
+      FileNotFoundError: there is no run or sweep, or nothing of it is done.
+      store.CorruptFile: what it consists of cannot be read, or does not fit together.
+      ValueError: an attack that this version does not know; a model that cannot be had, or does not take the images;
+        data with other images than those that were attacked.
     """
-    claims = list(_claims(folder))
-    models: dict[str, Logits] = {}
+    found = list(claims.read(folder))
+    models = {name: model_of(name) for name in dict.fromkeys(claim.model for claim in found)}
     more = {"torch_": twin(torch)} if torch else {}
     looked = []
-    with progress("rows verified", sum(len(claim.table) for claim in claims)) as advance:
-        for claim in claims:
-            if claim.model not in models:
-                models[claim.model] = plain(model_of(claim.model)[0])
-            ways, dataset = {"": models[claim.model]} | more, units.data_named(claim.data, data_folder)
-            looked.append(_looked_at(claim, ways, dataset, advance))
-    table = pa.concat_tables(looked, promote_options="permissive")
+    with progress("rows verified", sum(len(claim.table) for claim in found)) as advance:
+        for claim in found:
+            model, card = models[claim.model]
+            named = data_for(claim.data if data == AUTO else data, claim.model, model, card)
+            dataset = units.data_named(named, data_folder)
+            looked.append(_looked_at(claim, {"": plain(model, claim.model)} | more, dataset, advance))
+    try:
+        table = pa.concat_tables(looked, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise store.CorruptFile(f"the rows in {folder} do not fit together ({error}): run it again") from error
     with store.atomically(folder / FILE) as temporary:
         pq.write_table(table, temporary)
     wrong = table.filter(pa.array(~table["agrees"].to_numpy()))
     say(f"{len(table) - len(wrong)} of {len(table)} rows agree: {folder / FILE}")
-    for row in wrong.slice(0, 5).to_pylist():
-        claimed = f"claims {'success' if row['success'] else 'failure'} at {row['distance']:.6g}"
-        found = f"found {'success' if row['found_success'] else 'failure'} at {row['found_distance']:.6g}"
-        say(f"  {row['attack']}, example {row['index']}, target {row['target']}: {claimed}; {found}")
+    told = ("attack", "index", "target", "success", "distance", "found_success", "found_distance")
+    for attack, index, target, *both in tables.cells(wrong.slice(0, 5).select(told)):
+        claimed, true = (f"{'success' if hit else 'failure'} at {far:.6g}" for hit, far in (both[:2], both[2:]))
+        say(f"  {attack}, example {index}, target {target}: claims {claimed}; found {true}")
     return len(wrong)
 
 
-def plain(model: Model) -> Logits:
-    """The model without jit, at the highest precision."""
+def plain(model: Model, name: str) -> Logits:
+    """The model without jit, at the highest precision. `name` is for the error where it does not take the images."""
 
     def logits(x: np.ndarray) -> np.ndarray:
-        with jax.disable_jit(), jax.default_matmul_precision("highest"):
+        with functions.blamed("--model", name), jax.disable_jit(), jax.default_matmul_precision("highest"):
             return np.asarray(model.apply(model.params, jnp.asarray(x)), np.float64)
 
     return logits
@@ -107,57 +101,42 @@ def plain(model: Model) -> Logits:
 
 def twin(name: str) -> Logits:
     """A model of PyTorch: see `verify`."""
-    module, _, function = name.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
+    function = functions.named("--torch", name)
+    with functions.blamed("--torch", name):
         import torch  # pyright: ignore[reportMissingImports]
 
-        network = getattr(importlib.import_module(module), function)().eval()
-    except (Exception, SystemExit) as error:  # whatever a user's code may raise
-        raise ValueError(f"--torch {name}: {what_failed(error)}") from error
+        network = function().eval()
 
     def logits(x: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
+        with functions.blamed("--torch", name), torch.no_grad():
             return network(torch.from_numpy(np.moveaxis(x, -1, 1).copy())).double().numpy()
 
     return logits
 
 
-def _claims(folder: Path) -> Iterator[Claims]:
-    """Of a run one for each attack; of a sweep one for each unit that is done."""
-    if not (folder / results.PLAN).is_file():
-        found, about = runs.read(folder)
-        if (model := about.configuration.get("model")) is None:
-            raise ValueError(
-                f"the run in {folder} does not name its model, as that of the demo does not: nothing to verify"
-            )
-        for run in found:
-            confidence = run.settings.get("confidence") or 0.0
-            named = (str(model), str(about.configuration["data"]))
-            yield Claims(run.attack, *named, run.attack, float(confidence), run.table, run.adversarial)
-        return
-    vault = Vault(folder)
-    for configuration, columns, digests in results.planned(folder):
-        for unit in digests:
-            if files := vault.get(unit):
-                named = (f"{configuration} {unit[:12]}", columns["model"], columns["data"], columns["attack"])
-                images = working.arrays(files)["adversarial"]
-                yield Claims(*named, float(columns["confidence"] or 0.0), working.table(files), images)
-
-
-def _looked_at(claim: Claims, ways: dict[str, Logits], dataset: data.Dataset, advance: Any) -> pa.Table:
+def _looked_at(claim: Claims, ways: dict[str, Logits], dataset: Dataset, advance: Any) -> pa.Table:
     """The rows, with what was found of each."""
-    table = claim.table
+    table = claim.table.drop_columns([name for name in claim.table.column_names if name.startswith(_FOUND)])
     label, target, success = (table[name].to_numpy() for name in ("label", "target", "success"))
+    if claim.adversarial.shape[1:] != dataset.images.shape[1:]:
+        shapes = [list(images.shape[1:]) for images in (dataset.images, claim.adversarial)]
+        raise ValueError(f"{dataset.name} has images of shape {shapes[0]}, and those of {claim.name} are {shapes[1]}")
     clean = dataset.images[places_of(table, dataset)]
     distance = NORMS[ATTACKS[claim.attack].norm](claim.adversarial.astype(np.float64) - clean)
     unchanged = (claim.adversarial == clean).reshape(len(clean), -1).all(1)
-    columns, met = {}, np.ones(len(clean), bool)
+    columns, met, most = {}, np.ones(len(clean), bool), max(label.max(), target.max())
     for prefix, logits in ways.items():
         margin = np.empty(len(clean))
         for first in range(0, len(clean), _AT_ONCE):
             some = slice(first, first + _AT_ONCE)
-            margin[some] = margins(logits(claim.adversarial[some]), label[some], target[some])
+            answers = logits(claim.adversarial[some])
+            if answers.ndim != 2 or len(answers) != len(margin[some]) or answers.shape[1] <= most:
+                which = "the model of --torch" if prefix else f"--model {claim.model}"
+                raise ValueError(
+                    f"{which} answers {len(margin[some])} images with shape {list(answers.shape)}, where the rows have "
+                    f"classes up to {most}: it is another model, or its folder was changed"
+                )
+            margin[some] = margins(answers, label[some], target[some])
             if not prefix:
                 advance(len(margin[some]))
         columns[f"found_{prefix}margin"] = margin

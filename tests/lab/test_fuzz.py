@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cwjax.lab import data, runs, store, training, verdicts
+from cwjax.lab import claims, data, runs, store, training, verdicts
 from cwjax.lab.sweeps import grid, outcomes, results
 from tests.lab.conftest import Blobs, canned
 from tests.lab.sweeps import made
@@ -155,6 +155,40 @@ def test_what_a_run_says_of_itself(run):
         read()
     finally:
         store.write_json(run / "run.json", told)
+
+
+@pytest.mark.parametrize("name", ["results.parquet", "adversarial.npz", "run.json"])
+def test_what_a_run_claims(tmp_path, name):
+    record(tmp_path)
+    told = json.loads((tmp_path / "run.json").read_text())
+    told["about"]["configuration"] = {"model": "mine", "data": "blobs"}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    assert len(list(claims.read(tmp_path))) == 3
+
+    @bounded
+    @given((twisted(told) if name == "run.json" else st.nothing()) | damaged((tmp_path / name).read_bytes()))
+    def read(damage):
+        replaced(tmp_path / name, damage)
+        with refused(store.CorruptFile, FileNotFoundError, ValueError):
+            list(claims.read(tmp_path))
+
+    read()
+
+
+def test_what_a_sweep_claims(sweep):
+    content = (sweep / "sweep.json").read_bytes()
+
+    @bounded
+    @given(twisted(json.loads(content)) | damaged(content))
+    def read(damage):
+        replaced(sweep / "sweep.json", damage)
+        with refused(store.CorruptFile, FileNotFoundError, ValueError):
+            list(claims.read(sweep))
+
+    try:
+        read()
+    finally:
+        replaced(sweep / "sweep.json", content)
 
 
 def test_a_diagnosis(tmp_path):

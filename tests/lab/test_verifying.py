@@ -1,13 +1,19 @@
 """`cwjax verify`: what is true agrees, and what has been changed does not."""
 
+import contextlib
+import json
+import sys
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, compiling, data, presets, report, rows, runs, verifying
+from cwjax.lab import attacking, compiling, data, presets, report, rows, runs, store, verifying
 from cwjax.lab.cli import main
 
 WEIGHTS = np.random.default_rng(5).normal(size=(256, 3)).astype(np.float32)
@@ -138,7 +144,176 @@ def test_a_sweep_is_verified_unit_by_unit(tmp_path, capsys):
     assert verifying.verify(tmp_path) == 0
     assert "78 of 78 rows agree" in capsys.readouterr().out
 
+    # What is not done is told, and is no agreement.
+    names = [unit.name for unit in (tmp_path / "units").iterdir()]
+    for name in names[1:]:
+        (tmp_path / "units" / name).rename(tmp_path / name)
+    assert verifying.verify(tmp_path) == 0
+    assert f"{len(names) - 1} of {len(names)} units are not done, or damaged" in capsys.readouterr().out
+    (tmp_path / "units" / names[0]).rename(tmp_path / names[0])
+    assert f"no unit of the sweep in {tmp_path} is done: run it first" in refused(tmp_path, capsys)
 
-def test_a_folder_without_either_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no run in"):
-        verifying.verify(tmp_path)
+
+def refused(folder, capsys) -> str:
+    """The one line of a folder that cannot be verified. Its exit code is 2: 1 is for rows that disagree."""
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(folder)])
+    assert stop.value.code == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("cwjax: error: ")
+    return line
+
+
+def told(change):
+    """A change of what run.json says."""
+
+    def changed(folder):
+        found = store.read_json(folder / runs.FILE)
+        change(found)
+        (folder / runs.FILE).write_text(json.dumps(found))
+
+    return changed
+
+
+def column(name: str, value):
+    """A column of the table that has the same value in every row, or is gone where that is None."""
+
+    def changed(folder):
+        table = pq.read_table(folder / "results.parquet").drop_columns([name])
+        if value is not None:
+            table = table.append_column(name, pa.array([value] * len(table)))
+        pq.write_table(table, folder / "results.parquet")
+
+    return changed
+
+
+def images(change):
+    """A change of the arrays of images."""
+
+    def changed(folder):
+        with np.load(folder / "adversarial.npz") as kept:
+            arrays = dict(kept)
+        np.savez(folder / "adversarial.npz", **change(arrays))
+
+    return changed
+
+
+def renamed(folder):
+    """A run of an attack that is not known, in all of its files."""
+    table = pq.read_table(folder / "results.parquet")
+    names = ["fast_l3" if name == "fast_l2" else name for name in table["attack"].to_pylist()]
+    column("attack", None)(folder)
+    table = pq.read_table(folder / "results.parquet").append_column("attack", pa.array(names))
+    pq.write_table(table, folder / "results.parquet")
+    images(lambda arrays: arrays | {"attack": np.array(names)})(folder)
+    told(lambda found: found["attacks"][0].update(attack="fast_l3"))(folder)
+
+
+def twice(folder):
+    """A table with two columns of one name."""
+    table = pq.read_table(folder / "results.parquet")
+    pq.write_table(table.append_column("distance", table["distance"]), folder / "results.parquet")
+
+
+DAMAGE = {
+    "unknown attack": (renamed, "is of the attack 'fast_l3', which cwjax"),
+    "an attack that only run.json has": (
+        told(lambda found: found["attacks"][0].update(attack="l2")),
+        "has rows of other attacks than run.json names",
+    ),
+    "no attacks": (told(lambda found: found.update(attacks=[])), "rows of other attacks"),
+    "no model": (told(lambda found: found["about"]["configuration"].pop("model")), "does not name its model"),
+    "no configuration": (told(lambda found: found["about"].update(configuration=[1])), "does not name its model"),
+    "no such model": (
+        told(lambda found: found["about"]["configuration"].update(model="nowhere")),
+        "no trained network in nowhere",
+    ),
+    "a model of other images": (
+        told(lambda found: found["about"]["configuration"].update(model="tests.lab.test_verifying:larger")),
+        "--model tests.lab.test_verifying:larger: TypeError: ",
+    ),
+    "a model of fewer classes": (
+        told(lambda found: found["about"]["configuration"].update(model="tests.lab.test_verifying:smaller")),
+        "answers 8 images with shape [8, 2], where the rows have classes up to 2",
+    ),
+    "a model that ends the process": (
+        told(lambda found: found["about"]["configuration"].update(model="tests.lab.test_verifying:ending")),
+        "--model tests.lab.test_verifying:ending: SystemExit: 0",
+    ),
+    "no such data": (
+        told(lambda found: found["about"]["configuration"].update(data=["blobs"])),
+        "no data is called",
+    ),
+    "other data": (
+        told(lambda found: found["about"]["configuration"].update(data="cifar10_sample")),
+        "cifar10_sample has images of shape [32, 32, 3], and those of fast_l2 are [16, 16, 1]",
+    ),
+    "no settings": (told(lambda found: found["attacks"][0].update(settings={"confidence": "much"})), "its confidence"),
+    "no success": (column("success", None), "its success cannot be read"),
+    "success in words": (column("success", "yes"), "its success cannot be read"),
+    "no distances": (column("distance", None), "its distance cannot be read"),
+    "two distances": (twice, "is damaged"),
+    "labels that are no numbers": (column("label", "seven"), "its label cannot be read"),
+    "other labels": (column("label", 2), "the data has other images than those that were attacked"),
+    "one image less": (images(lambda arrays: arrays | {"adversarial": arrays["adversarial"][1:]}), "is damaged"),
+    "images of another shape": (
+        images(lambda arrays: arrays | {"adversarial": arrays["adversarial"][:, :1]}),
+        "those of fast_l2 are [1, 16, 1]",
+    ),
+    "images of bytes": (
+        images(lambda arrays: arrays | {"adversarial": arrays["adversarial"].astype(np.uint8)}),
+        "its images cannot be read",
+    ),
+}
+
+
+def larger() -> cw.Model:
+    return cw.bind(lambda weights, x: x.reshape(len(x), -1) @ weights, jnp.zeros((784, 3)))
+
+
+def smaller() -> cw.Model:
+    return cw.bind(lambda weights, x: x.reshape(len(x), -1) @ weights, jnp.zeros((256, 2)))
+
+
+def ending() -> cw.Model:
+    raise SystemExit(0)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_what_cannot_be_verified_is_one_line_and_no_disagreement(damage, folder, capsys):
+    change, words = DAMAGE[damage]
+    change(folder)
+    assert words in refused(folder, capsys)
+    assert not (folder / verifying.FILE).exists()
+
+
+class Wrong:
+    """What answers with anything but a tensor, in the place of a torch.nn.Module."""
+
+    def eval(self):
+        return lambda x: {"logits": x}
+
+
+def test_a_twin_that_gives_no_logits_is_one_error(folder, monkeypatch):
+    torch = types.SimpleNamespace(no_grad=contextlib.nullcontext, from_numpy=lambda x: x)  # which is not always there
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    with pytest.raises(ValueError, match=r"--torch .*:Wrong: AttributeError: 'dict' object"):
+        verifying.verify(folder, torch="tests.lab.test_verifying:Wrong")
+
+
+def test_a_run_that_was_verified_can_be_verified_as_its_own_table(folder, capsys):
+    main(["verify", str(folder)])
+    table = pq.read_table(folder / verifying.FILE)
+    pq.write_table(table, folder / "results.parquet")
+    main(["verify", str(folder)])
+    assert pq.read_table(folder / verifying.FILE).equals(table)
+
+
+def test_data_that_a_run_does_not_name_can_be_told(folder, capsys):
+    """Left out, it is what suits the model, as for `cwjax attack`: of this model, neither of the two."""
+    told(lambda found: found["about"]["configuration"].pop("data"))(folder)
+    line = refused(folder, capsys)
+    assert "takes none of the images that come with cwjax. mnist5k: the model refused an input of shape" in line
+    assert "Say with --data" in line
+    main(["verify", str(folder), "--data", "blobs"])
+    assert "16 of 16 rows agree" in capsys.readouterr().out

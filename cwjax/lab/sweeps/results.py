@@ -105,7 +105,10 @@ def table(folder: Path) -> tuple[pa.Table, Missing]:
             parts.append(_described(working.table(files), {"configuration": digest, "unit": unit[:12]} | columns))
     if not parts:
         raise FileNotFoundError(f"no unit of the sweep in {folder} is done: run it first")
-    whole = pa.concat_tables(parts, promote_options="permissive")
+    try:
+        whole = pa.concat_tables(parts, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise store.CorruptFile(f"the units in {folder} do not fit together ({error}): run the sweep again") from error
     return whole.add_column(0, "row", pa.array(range(len(whole)), pa.int64())), Missing(missing, total)
 
 
