@@ -247,7 +247,7 @@ def main(
     if absent := sorted({PEERS[name].source for name in PEERS.keys() - peers.keys()}):
         say(f"Left out, for they are not installed: {', '.join(absent)}")
     subjects = [subject_of(name, data, data_folder) for name in model]
-    racing.race(subjects, entries.OURS | dict(peers), settings, out)
+    racing.race(subjects, entries.OURS | dict(peers) | entries.own(settings.attacks), settings, out)
     say(f"Standings: {out / 'race.md'}")
 
 

@@ -1,13 +1,19 @@
 """What CONTRIBUTING.md shows as the way to add something is code that works."""
 
+import sys
+import types
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.lab import entries
 from cwjax.validity.checking import Measured
 from tests import problems
+from tests.lab.test_racing import a_task
 from tests.test_programs import ROOT, blocks
 
 PRELUDE = """
@@ -28,10 +34,16 @@ from cwjax.validity.checking import Measured, Skipped, of_examples
 
 def written(name: str):
     """The function of this name, as a block of the text has it."""
-    [block] = [block for block in blocks(ROOT / "CONTRIBUTING.md") if f"def {name}(" in block]
-    names = {}
-    exec(PRELUDE + block.split("\n# in ")[0], names)
-    return names[name]
+    return module(name)[name]
+
+
+def module(*wanted: str) -> dict[str, Any]:
+    """What a file with these functions has in it."""
+    names: dict[str, Any] = {}
+    for name in wanted:
+        [block] = [block for block in blocks(ROOT / "CONTRIBUTING.md") if f"def {name}(" in block]
+        exec(PRELUDE + block.split("\n# in ")[0], names)
+    return names
 
 
 ATTACKS = {
@@ -60,6 +72,19 @@ def test_what_is_shown_is_an_attack_that_finds_examples(name):
     result = jax.jit(cw.batched(attack))(model, problems.keys(8), x, goal)
     assert result.success.mean() >= 0.6
     assert (model.apply(model.params, result.x).argmax(-1) != goal.label)[result.success].all()
+
+
+def test_what_is_shown_races(monkeypatch):
+    mine = types.ModuleType("mine")
+    vars(mine).update(module("gradient_sign", "signs"))
+    monkeypatch.setitem(sys.modules, "mine", mine)
+    contestant, task = entries.own(["mine:signs"])["mine:signs"], a_task(norm="linf", budget=40)
+    assert contestant.numbers("linf") == {"step": 0.01}
+    outcome = contestant.run(task)
+    assert (outcome.forwards == 20).all()
+    assert np.isfinite(task.distance(outcome.x)).any()
+    farther = contestant.run(task._replace(settings={"step": 0.05}))
+    assert (task.distance(farther.x) > task.distance(outcome.x)).any()
 
 
 def test_what_is_shown_is_a_check():

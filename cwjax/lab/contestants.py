@@ -4,9 +4,11 @@ A *propagation* is a forward or a backward pass of one image, so that a gradient
 (Cinà et al., 2024) counts.
 """
 
+import inspect
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from types import MappingProxyType
+from typing import Any, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,7 @@ from cwjax.models import Model
 DISTANCES: Mapping[str, Distance] = {**distances.DISTANCES, "l0": distances.l0(per_pixel=False)}
 """What a race measures: as everywhere, but that L0 counts elements, for that is what other libraries count."""
 
-_AT_ONCE = 256  # examples
+AT_ONCE = 256  # examples
 
 
 class Task(NamedTuple):
@@ -38,6 +40,7 @@ class Task(NamedTuple):
     classes: int
     seed: int
     confidence: float = 0.0  # logits by which the goal has to be met
+    settings: Mapping[str, float | int] = MappingProxyType({})  # numbers of the attack, instead of its entry's own
 
     @property
     def targeted(self) -> bool:
@@ -70,8 +73,14 @@ class Outcome(NamedTuple):
     compiling: float  # seconds
 
 
-Make: TypeAlias = Callable[[str, int, int], Attack]
-"""(norm, steps to spend, classes) -> the attack."""
+Make: TypeAlias = Callable[..., Attack]
+"""(norm, steps to spend, classes, **numbers) -> the attack; each number may be left out."""
+
+Numbers: TypeAlias = Mapping[str, float | int | None]
+"""Keyword arguments of an attack that take a number, with their values; None: the attack finds its own."""
+
+DECIDED = ("steps", "lower", "upper", "num_classes")
+"""Keyword arguments that the race decides: by the budget, the images and the data."""
 
 
 class Contestant(NamedTuple):
@@ -80,8 +89,10 @@ class Contestant(NamedTuple):
     norms: tuple[str, ...]  # that it can make small
     run: Callable[[Task], Outcome]
     kinds: tuple[str, ...] = ("untargeted", "targeted")  # of goals
-    make: Make | None = None  # the attack, if it is of this library
+    make: Make | None = None  # the attack, if it is of JAX
     source: str = ""  # the module or the library that it comes from: other results when this changes
+    cost: Callable[[int], int] = lambda classes: 2  # (classes) -> propagations of a step
+    numbers: Callable[[str], Numbers] = lambda norm: {}  # (norm) -> what `Task.settings` may change
 
 
 class Broken(RuntimeError):  # noqa: N818 - it says what is the matter
@@ -94,8 +105,9 @@ def ours(
     cost: Callable[[int], int] = lambda classes: 2,
     kinds: tuple[str, ...] = ("untargeted", "targeted"),
     source: str = "",
+    numbers: Callable[[str], Numbers] | None = None,
 ) -> Contestant:
-    """An attack of this library as a contestant.
+    """An attack of this library, or of one's own, as a contestant.
 
     It runs as ever, for as many steps as it can pay for. Then some examples run again, one at a time, on a model that
     counts its calls and looks at every query; the attack's own numbers must be those. Once is enough, for a norm and
@@ -107,27 +119,28 @@ def ours(
       cost: `(classes) -> propagations of a step`.
       kinds: of goals.
       source: the module that it comes from.
+      numbers: `(norm) -> what can be set`; by default the keyword arguments of `make` that are numbers.
     """
-    looked_over = set()
+    looked_over, found = set(), numbers_of(make)
 
     def run(task: Task) -> Outcome:
-        steps = task.budget // cost(task.classes)
-        check_number(f"what {task.budget} propagations can pay for, in steps,", steps, least=1)
-        attack = cw.confident(make(task.norm, steps, task.classes), task.confidence)
+        steps = steps_of(task, cost)
+        attack = cw.confident(make(task.norm, steps, task.classes, **task.settings), task.confidence)
         model, goal = cw.in_precision(task.model, "highest"), task.goal()
         keys = jax.random.split(jax.random.key(task.seed), len(task.x))
         began = time.monotonic()
         with compiling.timed() as compiled:
-            runner = jax.jit(cw.chunked(cw.traced(attack, steps), _AT_ONCE))
+            runner = jax.jit(cw.chunked(cw.traced(attack, steps), AT_ONCE))
             result, trace = jax.tree.map(np.asarray, runner(model, keys, jnp.asarray(task.x), goal))
         seconds = time.monotonic() - began
         spent = result.forwards + result.backwards
         if spent.max() > task.budget:
             raise Broken(f"it took {spent.max()} propagations where it had {task.budget}")
         watched, queried = np.zeros(0, np.int64), np.zeros(0)
-        if (task.norm, task.x.shape[1:]) not in looked_over:
+        course = (task.norm, task.x.shape[1:], *sorted(task.settings))
+        if course not in looked_over:
             watched, queried = _looked_over(attack, steps, task, keys)
-            looked_over.add((task.norm, task.x.shape[1:]))
+            looked_over.add(course)
         return Outcome(
             x=result.x,
             forwards=result.forwards.astype(np.int64),
@@ -140,7 +153,24 @@ def ours(
             compiling=sum(compiled),
         )
 
-    return Contestant(norms, run, kinds, make, source)
+    return Contestant(norms, run, kinds, make, source, cost, numbers or (lambda norm: found))
+
+
+def steps_of(task: Task, cost: Callable[[int], int]) -> int:
+    """How many steps the budget pays for. Raises ValueError where that is none."""
+    steps = task.budget // cost(task.classes)
+    check_number(f"what {task.budget} propagations can pay for, in steps,", steps, least=1)
+    return steps
+
+
+def numbers_of(function: Callable[..., Any]) -> dict[str, float | int | None]:
+    """The keyword arguments of a function that take a number, with their defaults; less those that are DECIDED."""
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        kinds = {type(parameter.default), *get_args(parameter.annotation)}
+        if parameter.default is not parameter.empty and name not in DECIDED and kinds & {int, float}:
+            found[name] = parameter.default
+    return found
 
 
 _WATCHED = 2  # examples

@@ -6,24 +6,25 @@
     racing.race([subject], entries.OURS, racing.Race(norm=("l2",), budgets=(1000,)), Path("runs/race"))
 
 Every result is kept in the folder, and not computed again while what was asked for stays the same, the version of the
-library that the attack comes from, and the file of ours that it is in. Ask for it `again` when you changed another.
+library that the attack comes from, and the file of ours, or yours, that it is in. Ask for it `again` when you changed
+another.
 """
 
 import dataclasses
 import importlib.metadata
-import importlib.util
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
 
 import cwjax as cw
 from cwjax.checks import check_count, check_number
-from cwjax.lab import standings, store
-from cwjax.lab.contestants import DISTANCES, Broken, Contestant, Outcome, Task
+from cwjax.lab import keeping, standings, store, tuning
+from cwjax.lab.contestants import DISTANCES, Broken, Contestant, Make, Task
 from cwjax.lab.data import Dataset
 from cwjax.lab.progress import say
 from cwjax.metrics import successes
@@ -39,13 +40,17 @@ class Race:
     """What is raced for."""
 
     norm: tuple[Literal["l0", "l1", "l2", "linf"], ...] = ("l2",)  # to be small; one race for each
-    attacks: tuple[str, ...] = ()  # by name; none: all that can make the norm small
+    # by name, or MODULE:FUNCTION, an attack of your own; none: all of the library's that can make the norm small
+    attacks: tuple[str, ...] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
     targets: Targets = "untargeted"  # random: a wrong class drawn for each example; next: the class after its own
     confidence: float = 0.0  # logits by which the goal has to be met; of every attack, see `cwjax.confident`
     examples: int = 50  # the first test images that the model answers rightly
     seed: int = 0  # of the targets drawn, and of the attacks
     again: tuple[str, ...] = ()  # attacks to run once more, though their results are kept
+    set: tuple[str, ...] = ()  # numbers of attacks, such as fmn.first_step=0.03, instead of their own
+    tune: tuple[str, ...] = ()  # attacks whose step length is found first, on images that nobody is judged on
+    tuning: int = 20  # how many images that is done on: the next that the model answers rightly
 
 
 class Subject(NamedTuple):
@@ -73,13 +78,14 @@ def race(
       ValueError: settings or names that do not fit.
       OSError: `folder` cannot be written to.
     """
-    _check(subjects, contestants, settings)
+    told = _check(subjects, contestants, settings)
     store.check_folder(folder)
     heats = []
     for subject in subjects:
         examples = examples_of(subject, settings)
+        apart = apart_of(subject, settings) if settings.tune else None
         for norm in settings.norm:
-            heats += _heats(subject, examples, contestants, settings, norm, folder)
+            heats += _heats(subject, examples, apart, contestants, settings, told, norm, folder)
     return standings.write(heats, _about(subjects, settings), folder)
 
 
@@ -95,15 +101,30 @@ class Examples(NamedTuple):
 
 def examples_of(subject: Subject, settings: Race) -> Examples:
     """The first examples that the model answers rightly, with their targets."""
-    dataset = subject.dataset
-    places = _right(subject.model, dataset, settings.examples)
+    places = _right(subject.model, subject.dataset, settings.examples)
     if len(places) < settings.examples:
         raise ValueError(
-            f"--examples {settings.examples} is more than the {len(places)} test images of {dataset.name} that "
+            f"--examples {settings.examples} is more than the {len(places)} test images of {subject.dataset.name} that "
             f"{subject.name} answers rightly"
         )
+    return _asked(subject, settings, places, np.random.default_rng(settings.seed))
+
+
+def apart_of(subject: Subject, settings: Race) -> Examples:
+    """The examples that step lengths are found on: the next that the model answers rightly, after those of the race."""
+    places = _right(subject.model, subject.dataset, settings.examples + settings.tuning)[settings.examples :]
+    if len(places) < settings.tuning:
+        raise ValueError(
+            f"--tuning {settings.tuning} is more than the {len(places)} test images of {subject.dataset.name} that "
+            f"{subject.name} answers rightly beside the {settings.examples} that are judged: take fewer"
+        )
+    return _asked(subject, settings, places, np.random.default_rng((settings.seed, 1)))
+
+
+def _asked(subject: Subject, settings: Race, places: np.ndarray, rng: np.random.Generator) -> Examples:
+    dataset = subject.dataset
     label, classes = dataset.labels[places], len(dataset.classes)
-    away = np.random.default_rng(settings.seed).integers(1, classes, len(places))
+    away = rng.integers(1, classes, len(places))
     target = {"untargeted": np.full(len(places), -1), "random": (label + away) % classes, "next": (label + 1) % classes}
     return Examples(
         x=dataset.images[places],
@@ -126,72 +147,60 @@ def _right(model: Model, dataset: Dataset, most: int) -> np.ndarray:
     return places[:most]
 
 
-def _heats(subject, examples, contestants, settings, norm, folder) -> list[standings.Heat]:
+def _heats(subject, examples, apart, contestants, settings, told, norm, folder) -> list[standings.Heat]:
     """The results of one model and norm: a heat for each budget."""
-    kind = "untargeted" if settings.targets == "untargeted" else "targeted"
-    names = settings.attacks or tuple(name for name, each in contestants.items() if kind in each.kinds)
-    names = [name for name in names if norm in contestants[name].norms and kind in contestants[name].kinds]
     heats = []
     for budget in settings.budgets:
-        task = Task(
-            model=subject.model,
-            x=examples.x,
-            label=examples.label,
-            target=examples.target,
-            norm=norm,
-            budget=budget,
-            classes=len(subject.dataset.classes),
-            seed=settings.seed,
-            confidence=settings.confidence,
-        )
+        task = _task(subject, examples, settings, norm, budget)
         heat = standings.Heat(subject.name, norm, budget, examples.source, examples.passed_over, {}, {})
-        for name in names:
-            where = f"{subject.name}, {norm}, {settings.targets}, {budget} propagations: {name}"
+        about = f"{subject.name}, {norm}, {settings.targets}, {budget} propagations"
+        for name in _names(contestants, settings, norm):
+            contestant, again, tuned = contestants[name], name in settings.again, None
             path = folder / "kept" / _file(f"{subject.name}-{norm}-{settings.targets}-{budget}-{name}.npz")
+            mine = task._replace(settings=told.get(name, {}))
             try:
-                outcome, old = _kept(path, task, contestants[name], name in settings.again)
+                if name in settings.tune:
+                    other = _task(subject, apart, settings, norm, budget)._replace(settings=mine.settings)
+                    tuned = keeping.tuned(path.with_suffix(".tuned.json"), other, name, contestant, apart.source, again)
+                    mine = mine._replace(settings={**mine.settings, **tuned.chosen})
+                    say(f"{about}: {name}: {tuned.line()}")
+                outcome, old = keeping.outcome(path, mine, contestant, again)
             except Broken as error:
                 heat.broken[name] = str(error)
-                say(f"{where}: no row: {error}")
+                say(f"{about}: {name}: no row: {error}")
                 continue
-            distance = task.distance(outcome.x)
-            heat.entries[name] = standings.Entry(distance, outcome)
-            say(f"{where}: {standings.line(distance, outcome)}{' (kept)' if old else ''}")
+            distance = mine.distance(outcome.x)
+            step = tuning.step_of(contestant.numbers(norm))
+            heat.entries[name] = standings.Entry(distance, outcome, mine.settings, tuned, step)
+            say(f"{about}: {name}: {standings.line(distance, outcome)}{' (kept)' if old else ''}")
+        if warning := standings.warning(heat):
+            say(f"Warning: {about}: {warning}")
         heats.append(heat)
     return heats
 
 
-def _kept(path: Path, task: Task, contestant: Contestant, again: bool) -> tuple[Outcome, bool]:
-    """The outcome, and whether it was there already."""
-    identity = store.fingerprint(
-        {
-            "examples": [store.fingerprint(np.asarray(each)) for each in (task.x, task.label, task.target)],
-            "model": [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(task.model.params)],
-            "task": [task.norm, task.budget, task.classes, task.seed, task.confidence],
-            "source": _version(contestant.source),
-        }
+def _task(subject: Subject, examples: Examples, settings: Race, norm: str, budget: int) -> Task:
+    return Task(
+        model=subject.model,
+        x=examples.x,
+        label=examples.label,
+        target=examples.target,
+        norm=norm,
+        budget=budget,
+        classes=len(subject.dataset.classes),
+        seed=settings.seed,
+        confidence=settings.confidence,
     )
-    if path.exists() and not again:
-        with np.load(path) as arrays:
-            if str(arrays["identity"]) == identity:
-                return Outcome(**{name: _plain(arrays[name]) for name in Outcome._fields}), True
-    outcome = contestant.run(task)
-    with store.atomically(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, identity=identity, **outcome._asdict())
-    return outcome, False
 
 
-def _version(source: str) -> str:
-    """Of a library its version, and of a module of this one its text as well."""
-    if not source:
-        return ""
-    version = importlib.metadata.version(source.partition(".")[0])
-    file = importlib.util.find_spec(source) if source.startswith("cwjax.") else None
-    return f"{version} {store.fingerprint(Path(str(file.origin)))}" if file else version
-
-
-def _plain(array: np.ndarray) -> Any:
-    return array.item() if array.ndim == 0 else array
+def _names(contestants: Mapping[str, Contestant], settings: Race, norm: str) -> list[str]:
+    """Who takes part in a race for this norm."""
+    kind = "untargeted" if settings.targets == "untargeted" else "targeted"
+    return [
+        name
+        for name in settings.attacks or contestants
+        if norm in contestants[name].norms and kind in contestants[name].kinds
+    ]
 
 
 def _file(name: str) -> str:
@@ -199,14 +208,16 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "_", name)
 
 
-def _check(subjects, contestants, settings) -> None:
+def _check(subjects, contestants, settings) -> dict[str, tuning.Settings]:
+    """The numbers that are set, by attack; raises ValueError where anything does not fit."""
     names = [subject.name for subject in subjects]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a race needs models with different names, got {' '.join(names) or 'none'}")
     for name in (*settings.attacks, *settings.again):
         if name not in contestants:
-            raise ValueError(f"unknown attack {name!r}: choose one of {', '.join(contestants)}")
-    for what, given in (("--norm", settings.norm), ("--attacks", settings.attacks), ("--budgets", settings.budgets)):
+            raise ValueError(f"unknown attack {name!r}: choose one of {', '.join(contestants)}, or MODULE:FUNCTION")
+    several = {"--norm": settings.norm, "--attacks": settings.attacks, "--budgets": settings.budgets}
+    for what, given in (several | {"--tune": settings.tune}).items():
         if len(set(given)) < len(given):
             raise ValueError(f"{what} takes different ones, got {' '.join(map(str, given))}")
     for norm in settings.norm:
@@ -217,8 +228,29 @@ def _check(subjects, contestants, settings) -> None:
     for budget in settings.budgets:
         check_count("--budgets", budget, least=2)
     check_count("--examples", settings.examples)
+    check_count("--tuning", settings.tuning)
     check_number("--confidence", settings.confidence, least=0)
     check_count("--seed", settings.seed, least=0, most=2**32 - 1)
+    racing = dict.fromkeys(name for norm in settings.norm for name in _names(contestants, settings, norm))
+    told = tuning.told(settings.set, contestants, racing)
+    tuning.check(settings.tune, contestants, racing, told)
+    for norm, budget in itertools.product(settings.norm, settings.budgets):
+        for name in _names(contestants, settings, norm):
+            if (make := contestants[name].make) and (name in told or ":" in name):
+                _made(subjects, contestants[name], make, told.get(name, {}), norm, budget, name)
+    return told
+
+
+def _made(
+    subjects, contestant: Contestant, make: Make, told: tuning.Settings, norm: str, budget: int, name: str
+) -> None:
+    """Makes the attack as the race will. Raises ValueError where it cannot be made with what the user gives."""
+    for classes in {len(subject.dataset.classes) for subject in subjects}:
+        steps = max(budget // contestant.cost(classes), 1)
+        try:
+            make(norm, steps, classes, **told)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} with {tuning.shown(told)}: {error}" if told else str(error)) from error
 
 
 def _about(subjects, settings) -> dict[str, str]:
@@ -228,6 +260,11 @@ def _about(subjects, settings) -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    told = {key: value for key, value in dataclasses.asdict(settings).items() if key not in ("again", "attacks")}
+    silent = ("again", "attacks", *(() if settings.tune else ("tuning",)))
+    told = {key: value for key, value in dataclasses.asdict(settings).items() if key not in silent}
     told = {key: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for key, value in told.items()}
-    return told | {"data": ", ".join(dict.fromkeys(subject.dataset.name for subject in subjects))} | versions
+    return (
+        {key: value for key, value in told.items() if value}
+        | {"data": ", ".join(dict.fromkeys(subject.dataset.name for subject in subjects))}
+        | versions
+    )

@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,9 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax import comparing
-from cwjax.lab import environment, pictures, store, tables
+from cwjax.lab import environment, pictures, store, tables, tuning
 from cwjax.lab.contestants import Outcome
 from cwjax.lab.findings import norm_name, number, shown
+from cwjax.lab.tuning import Settings, Tuned
 
 Standing = dict[str, Any]
 """A row of a table, heading -> value; nan where there is nothing to say."""
@@ -25,6 +27,14 @@ class Entry(NamedTuple):
 
     distance: np.ndarray  # float64 [B]: of what it returned; inf where that does not meet the goal
     outcome: Outcome
+    settings: Settings = MappingProxyType({})  # its numbers that are not its own
+    tuned: Tuned | None = None  # how its step length was found; None: it is the attack's own, or the user's
+    step: str | None = None  # the name of its step length
+
+    @property
+    def told(self) -> str:
+        """Its numbers that are not its own, to read."""
+        return tuning.shown(self.settings) + " (tuned)" * bool(self.tuned)
 
 
 class Heat(NamedTuple):
@@ -50,6 +60,13 @@ def line(distance: np.ndarray, outcome: Outcome) -> str:
     )
 
 
+def warning(heat: Heat) -> str:
+    """Which attacks it is not fair to race against as they are, see `tuning.warning`; empty if there are none."""
+    shares = {name: float(np.isfinite(entry.distance).mean()) for name, entry in heat.entries.items()}
+    steps = {name: entry.step for name, entry in heat.entries.items() if entry.step and not entry.tuned}
+    return tuning.warning(shares, steps)
+
+
 def standings_of(heat: Heat, best: np.ndarray) -> list[Standing]:
     """A row a contestant, the nearest to the envelope first.
 
@@ -67,13 +84,15 @@ def standings_of(heat: Heat, best: np.ndarray) -> list[Standing]:
     common = comparing.common_means(strong) if strong else {}
     rows = []
     for name in order:
-        distance, outcome = heat.entries[name]
+        entry = heat.entries[name]
+        distance, outcome = entry.distance, entry.outcome
         hit = np.isfinite(distance)
         found, returned = outcome.queried, distance[outcome.watched]
         kept = np.isclose(found, returned, rtol=_SAME, atol=0) if len(found) else np.array([np.nan])
         rows.append(
             {
                 "attack": name,
+                "settings": entry.told,
                 "success %": 100 * float(hit.mean()),
                 "mean over common": common.get(name, np.nan),
                 "mean": float(distance[hit].mean()) if hit.any() else np.nan,
@@ -103,7 +122,7 @@ def write(heats: Sequence[Heat], about: Mapping[str, str], folder: Path) -> list
     """Writes race.md, race.parquet, race.json and figures/, and returns all rows with their model, norm and budget."""
     best = envelopes(heats)
     rows = [
-        {"model": heat.model, "norm": heat.norm, "budget": heat.budget, **row}
+        {**_course(heat), **row}
         for heat in heats
         if heat.entries
         for row in standings_of(heat, best[heat.model, heat.norm])
@@ -123,15 +142,26 @@ def write(heats: Sequence[Heat], about: Mapping[str, str], folder: Path) -> list
     with store.atomically(folder / "race.parquet") as temporary:
         pq.write_table(_table(heats), temporary)
     plain = [{key: None if value != value else value for key, value in row.items()} for row in rows]
-    store.write_json(folder / "race.json", {"about": dict(about), "rows": plain})
+    warned = [{**_course(heat), "warning": said} for heat in heats if (said := warning(heat))]
+    tuned = [
+        {**_course(heat), "attack": name, **entry.tuned.to_json()}
+        for heat in heats
+        for name, entry in heat.entries.items()
+        if entry.tuned
+    ]
+    store.write_json(folder / "race.json", {"about": dict(about), "rows": plain, "warnings": warned, "tuned": tuned})
     return rows
+
+
+def _course(heat: Heat) -> dict[str, Any]:
+    return {"model": heat.model, "norm": heat.norm, "budget": heat.budget}
 
 
 def _racers(heat: Heat, rows: Sequence[Standing]) -> dict[str, pictures.Racer]:
     """The contestants of the heat, which has the largest budget, as they are ranked there."""
     racers = {}
     for name in [row["attack"] for row in rows if row["budget"] == heat.budget]:
-        distance, outcome = heat.entries[name]
+        distance, outcome, *_ = heat.entries[name]
         steps = outcome.curve.shape[1]
         racers[name] = pictures.Racer(
             distance=distance,
@@ -145,10 +175,11 @@ def _racers(heat: Heat, rows: Sequence[Standing]) -> dict[str, pictures.Racer]:
 def _table(heats: Sequence[Heat]) -> pa.Table:
     parts = []
     for heat in heats:
-        for name, (distance, outcome) in heat.entries.items():
+        for name, entry in heat.entries.items():
+            distance, outcome = entry.distance, entry.outcome
             queried = np.full(len(distance), np.nan)
             queried[outcome.watched] = outcome.queried
-            told = {"model": heat.model, "norm": heat.norm, "budget": heat.budget, "attack": name}
+            told = _course(heat) | {"attack": name, "settings": entry.told}
             columns = {key: [value] * len(distance) for key, value in told.items()}
             columns |= {"index": heat.source, "success": np.isfinite(distance), "distance": distance}
             columns |= {"forwards": outcome.forwards, "backwards": outcome.backwards, "refused": outcome.refused}
@@ -157,14 +188,15 @@ def _table(heats: Sequence[Heat]) -> pa.Table:
 
 
 _LEGEND = """\
-*mean over common*: the mean distance over the examples that all attacks fool which fool at least half. *mean*: over an
-attack's own successes. *median*: over all examples, a failure being infinitely far. *optimality*: local optimality (1:
-on every example as near as the nearest that any attack came, at any of these budgets; 0: never that near). *forwards*,
-*backwards*: passes an image, counted outside the attack. *refused*: passes an image that it asked for beyond its
-budget, and was answered as if they led nowhere. *best query returned %*: of the examples looked at (all of another
-library's; of an attack of this one two, at the first budget on the first model), how many returned the nearest
-adversarial example that was ever asked about. *p*: paired Wilcoxon signed-rank test against the first row. *seconds*:
-on all examples, without compiling.
+*settings*: numbers that are not the attack's own; *tuned*: found on other images. *mean over common*: the mean
+distance over the examples that all attacks fool which fool at least half. *mean*: over an attack's own successes.
+*median*: over all examples, a failure being infinitely far. *optimality*: local optimality (1: on every example as
+near as the nearest that any attack came, at any of these budgets; 0: never that near). *forwards*, *backwards*: passes
+an image, counted outside the attack. *refused*: passes an image that it asked for beyond its budget, and was answered
+as if they led nowhere. *best query returned %*: of the examples looked at (all of another library's; of an attack of
+this one two, at the first budget on the first model), how many returned the nearest adversarial example that was ever
+asked about. *p*: paired Wilcoxon signed-rank test against the first row. *seconds*: on all examples, without
+compiling.
 """
 
 
@@ -187,16 +219,36 @@ def _markdown(heats, rows, shots, about) -> str:
             lines += [f"### {heat.budget:,} propagations", "", *_ranked(some), ""]
             lines += [f"- {name}: no row: {' '.join(why.split())}" for name, why in heat.broken.items()]
             lines += [""] * bool(heat.broken)
+            lines += [f"> **Warning.** {said}", ""] if (said := warning(heat)) else []
+    lines += _tuned(heats)
     told = dict(about) | environment.describe()
     lines += ["## How it was run", "", *tables.markdown(["", "value"], told.items()), ""]
     return "\n".join(lines)
+
+
+def _tuned(heats: Sequence[Heat]) -> list[str]:
+    """How step lengths were found, if any were."""
+    found = [
+        ([heat.model, norm_name(heat.norm), f"{heat.budget:,}", name], entry.tuned)
+        for heat in heats
+        for name, entry in heat.entries.items()
+        if entry.tuned
+    ]
+    cells = [[*course, *each.cells()] for course, each in found]
+    headings = ["model", "norm", "propagations", "attack", *tuning.HEADINGS]
+    return (
+        ["## Step lengths found on other images", "", tuning.TEXT, *tables.markdown(headings, cells), ""]
+        if cells
+        else []
+    )
 
 
 def _ranked(rows: Sequence[Standing]) -> list[str]:
     """The contestants of a heat as a Markdown table."""
     if not rows:
         return ["Nobody has a row."]
-    headings = [heading for heading in rows[0] if heading not in ("model", "norm", "budget")]
+    silent = ("model", "norm", "budget", *(["settings"] if not any(row["settings"] for row in rows) else []))
+    headings = [heading for heading in rows[0] if heading not in silent]
     cells = [[str(place), *(shown(row)[heading] for heading in headings)] for place, row in enumerate(rows, 1)]
     return tables.markdown(["#", *headings], cells)
 

@@ -72,8 +72,8 @@ def data_for(data: str, name: str, model: Model, card: Mapping[str, Any]) -> str
     fitting = [sample for sample, refusal in refusals.items() if not refusal]
     if not fitting:
         raise ValueError(
-            f"--model {name} takes none of the images that come with cwjax. {'. '.join(refusals.values())}. Say with "
-            "--data which images it takes"
+            f"--model {name} takes none of the images that come with cwjax ({'; '.join(refusals.values())}): say which "
+            "with --data"
         )
     if len(fitting) > 1:
         raise ValueError(f"--model {name} takes the images of {' and '.join(images.values())}: say which with --data")

@@ -26,7 +26,7 @@ def cells(table: pa.Table) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in table.columns), strict=True)
 
 
-def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def drawn(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Table:
     """A table for the terminal. Square brackets in it are text, where rich alone would read them as colours."""
     table = Table()
     for heading in headings:
@@ -36,7 +36,7 @@ def drawn(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+def markdown(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> list[str]:
     """The lines of a Markdown table, in which a | of a value is a /."""
     lines = [f"| {' | '.join(map(_plain, headings))} |", f"|{'---|' * len(headings)}"]
     return lines + [f"| {' | '.join(map(_plain, row))} |" for row in rows]

@@ -11,7 +11,8 @@ import pytest
 
 import cwjax as cw
 from cwjax import base
-from cwjax.lab import cli, contestants, data, entries, racing, standings
+from cwjax.iterated import Rule, iterated
+from cwjax.lab import cli, contestants, data, entries, keeping, racing, standings, tuning
 from tests import problems
 from tests.problems import CLASSES, SHAPE
 
@@ -345,6 +346,211 @@ def test_a_peer_in_a_race(name):
     outcome = peer.run(task)
     assert (outcome.forwards + outcome.backwards <= task.budget).all()
     assert (outcome.queried <= task.distance(outcome.x) * (1 + 1e-5)).all()
+
+
+# Numbers that are set, and step lengths that are found.
+
+
+def stepping(norm: str, steps: int, classes: int, *, step=1e-3, turns=3) -> cw.Attack:
+    """A plain descent along the slope: at its own step length it gets nowhere."""
+    del classes, turns
+
+    def move(problem, memory, seen):
+        return seen.x - step * seen.slope / jnp.sqrt(jnp.sum(seen.slope**2) + 1e-20), memory
+
+    rule, objective = Rule(init=lambda key, problem: (problem.start, ()), move=move), cw.losses.negative_margin()
+    return iterated(rule, objective=objective, distance=cw.DISTANCES[norm], lower=0.0, upper=1.0, steps=steps)
+
+
+def unwilling(norm: str, steps: int, classes: int) -> cw.Attack:
+    raise ValueError(f"not in {norm}")
+
+
+def no_attack(norm: str, steps: int, classes: int) -> str:
+    return "an attack"
+
+
+def too_few(steps: int) -> None:
+    del steps
+
+
+HERE = "tests.lab.test_racing"
+MINE = f"{HERE}:stepping"
+
+
+def a_large_subject() -> racing.Subject:
+    """Forty inputs, each with the label that the model gives it, but for the first four."""
+    model, x = cw.bind(problems.mlp, problems.mlp_params()), problems.inputs(40)
+    labels = np.asarray(model.apply(model.params, jnp.asarray(x))).argmax(1).astype(np.int32)
+    labels[:4] = (labels[:4] + 1) % CLASSES
+    names = tuple(map(str, range(CLASSES)))
+    return racing.Subject("tiny", model, data.Dataset("forty", "test", x, labels, names, np.arange(40) + 100))
+
+
+def test_a_number_that_is_set_is_the_attacks():
+    task, contestant = a_task(), contestants.ours(stepping, "l2")
+    assert contestant.numbers("l2") == {"step": 1e-3, "turns": 3}
+    told = tuning.told(["a.b:c.step=0.1", "a.b:c.turns=4"], {"a.b:c": contestant}, ["a.b:c"])
+    assert told == {"a.b:c": {"step": 0.1, "turns": 4}}
+    own, far = contestant.run(task), contestant.run(task._replace(settings=told["a.b:c"]))
+    assert np.isinf(task.distance(own.x)).all()
+    assert np.isfinite(task.distance(far.x)).any()
+
+
+@pytest.mark.parametrize("name", entries.OURS)
+def test_every_number_of_an_entry_can_be_set_to_its_own(name):
+    entry = entries.OURS[name]
+    assert entry.make is not None
+    for norm in entry.norms:
+        numbers = {key: value for key, value in entry.numbers(norm).items() if value is not None}
+        assert not set(numbers) & set(contestants.DECIDED)
+        attack = entry.make(norm, 50, 10, **numbers)
+        goal = cw.Goal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
+        jax.eval_shape(attack.init, jax.random.key(0), base.problem(jnp.zeros(SHAPE), goal))
+
+
+def test_the_numbers_of_entries_are_those_that_they_run_at():
+    assert entries.OURS["fmn"].numbers("linf")["first_step"] == 10.0
+    assert entries.OURS["fmn"].numbers("l2")["first_step"] == 1.0
+    assert entries.OURS["alma"].numbers("l1")["first_distance"] == 0.5
+    assert entries.OURS["pgd"].numbers("linf")["epsilon"] == 0.1
+    assert entries.OURS["cw_l2"].numbers("l2") == {"initial_c": 1.0, "learning_rate": 0.1}
+    assert entries.OURS["fast_l2"].numbers("l2") == {}
+    assert "random_start" not in entries.OURS["pgd"].numbers("l2")
+    steps = {"fmn": "first_step", "ddn": "first_step", "alma": "first_rate", "pdgd": "primal_rate"}
+    steps |= {"sigma_zero": "first_step", "ead": "learning_rate", "pgd": "relative_step", "deepfool": None}
+    found = {name: tuning.step_of(entries.OURS[name].numbers(entries.OURS[name].norms[0])) for name in steps}
+    assert found == steps
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ({"set": ("fmn.first_step",)}, "--set fmn.first_step: write ATTACK.ARGUMENT=NUMBER"),
+        ({"set": ("first_step=1",)}, "write ATTACK.ARGUMENT=NUMBER"),
+        ({"set": ("fmm.first_step=1",)}, "no attack called 'fmm' takes part in this race: choose one of fmn, ddn"),
+        ({"set": ("pgd.relative_step=1",)}, "no attack called 'pgd' takes part"),
+        ({"set": ("fmn.frist_step=1",)}, "fmn takes no number called 'frist_step': it takes first_step, last_step"),
+        ({"set": ("fmn.norm=1",)}, "fmn takes no number called 'norm'"),
+        ({"set": ("fmn.steps=5",)}, "the race itself decides steps, lower, upper"),
+        ({"set": ("fmn.first_step=small",)}, "'small' is not a number"),
+        ({"set": ("fmn.first_step=nan",)}, "'nan' is not a number"),
+        ({"set": ("fmn.first_step=-1",)}, "fmn with first_step=-1: first_step must be more than 0, got -1"),
+        ({"set": ("fmn.first_step=1", "fmn.first_step=2")}, "fmn.first_step is set twice"),
+        ({"set": ("ddn.levels=2.5",)}, "ddn with levels=2.5: levels must be a whole number"),
+        ({"set": (f"{MINE}.turns=2.5",)}, "'2.5' is not a whole number"),
+        ({"tune": ("pgd",)}, "--tune pgd: no attack called 'pgd' takes part"),
+        ({"tune": ("fast_l2",)}, "--tune fast_l2: none of its numbers is a step length"),
+        ({"tune": ("fmn", "fmn")}, "--tune takes different ones"),
+        ({"tune": ("fmn",), "tuning": 0}, "--tuning must be at least 1"),
+        ({"tune": ("fmn",), "tuning": 40}, "--tuning 40 is more than the 33 test images of forty"),
+        ({"attacks": (f"{HERE}:no_attack",)}, "no_attack returned str: it must return a cwjax.Attack"),
+        ({"attacks": (f"{HERE}:unwilling",)}, "unwilling: ValueError: not in l2"),
+        ({"attacks": (f"{HERE}:too_few",)}, r"is called as too_few\(norm, steps, classes\)"),
+        ({"attacks": (f"{HERE}:missing",)}, "missing: AttributeError"),
+        ({"attacks": ("nowhere:attack",)}, "nowhere:attack: ModuleNotFoundError"),
+        ({"attacks": (f"{HERE}:HERE",)}, "HERE is no function"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_have_it")
+def test_a_number_or_an_attack_that_is_none_is_one_error(told, message, tmp_path):
+    settings = racing.Race(**{"attacks": ("fmn", "ddn", "fast_l2", MINE), "examples": 3} | told)
+    with pytest.raises(ValueError, match=message) as raised:
+        racing.race([a_large_subject()], entries.OURS | entries.own(settings.attacks), settings, tmp_path / "out")
+    assert "\n" not in str(raised.value)
+
+
+def test_a_step_length_is_found_on_images_that_are_not_judged(tmp_path, capsys):
+    settings = racing.Race(attacks=("fast_l2", MINE), budgets=(80,), examples=6, tune=(MINE,), tuning=5)
+    subject, kinds = a_large_subject(), entries.OURS | entries.own([MINE])
+    racing.race([subject], kinds, settings, tmp_path)
+    said = capsys.readouterr().out
+    told = json.loads((tmp_path / "race.json").read_text())
+    [tuned] = told["tuned"]
+    assert tuned["images"] == [110, 111, 112, 113, 114]  # after the four that are wrong and the six that are judged
+    assert tuned["own"] == {"step": 1e-3}
+    # What is tried goes on where its end is the best, and ends beside the best.
+    lengths = [trial["numbers"]["step"] for trial in tuned["trials"]]
+    assert lengths == sorted(lengths)
+    assert lengths[:9] == pytest.approx([1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1])
+    assert 1e-3 < tuned["chosen"]["step"] < lengths[-1]
+    results = {trial["numbers"]["step"]: (-trial["successes"], trial["mean"] or 0) for trial in tuned["trials"]}
+    assert results[tuned["chosen"]["step"]] == min(results.values())
+
+    # That is what it ran at, and every table says so.
+    chosen = tuning.shown(tuned["chosen"])
+    table = pq.read_table(tmp_path / "race.parquet").to_pandas()
+    assert set(table.settings[table.attack == MINE]) == {f"{chosen} (tuned)"}
+    assert set(table.settings[table.attack == "fast_l2"]) == {""}
+    [row] = [row for row in told["rows"] if row["attack"] == MINE]
+    assert row["settings"] == f"{chosen} (tuned)"
+    text = (tmp_path / "race.md").read_text()
+    assert f"| {MINE} | {chosen} (tuned) |" in text
+    assert "## Step lengths found on other images" in text
+    assert f"Chosen {chosen}: " in said
+    judged = slice(4, 10)
+    task = a_task(x=subject.dataset.images[judged], label=subject.dataset.labels[judged], budget=80)
+    task = task._replace(target=np.full(6, -1, np.int32), settings=tuned["chosen"])
+    found = task.distance(kinds[MINE].run(task).x)
+    np.testing.assert_allclose(table.distance[table.attack == MINE], found, rtol=1e-5)
+
+    # What was found is kept.
+    racing.race([subject], kinds, settings, tmp_path)
+    assert capsys.readouterr().out.count("(kept)") == 2
+    assert json.loads((tmp_path / "race.json").read_text())["tuned"] == [tuned]
+
+
+def test_a_length_that_is_set_is_where_the_search_begins():
+    own = {"gamma": 0.5, "first_step": 1.0, "last_step": 0.01}
+    assert tuning.scaled("a", own, {}) == {"first_step": 1.0, "last_step": 0.01}
+    assert tuning.scaled("a", own, {"first_step": 0.1}) == {"first_step": 0.1, "last_step": 0.01}
+    assert tuning.scaled("a", own, {"last_step": 0.5}) == {"first_step": 1.0}
+    assert tuning.scaled("a", {"learning_rate": 0.1}, {}) == {"learning_rate": 0.1}
+    with pytest.raises(ValueError, match="its relative_step has no value to begin at: give it one"):
+        tuning.scaled("a", {"relative_step": None}, {})
+    assert tuning.scaled("a", {"relative_step": None}, {"relative_step": 0.2}) == {"relative_step": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("shares", "steps", "words"),
+    [
+        ({"a": 1.0, "b": 0.89}, {"b": "rate"}, ["a fools all", "b (89 %)", "--tune b", "--set b.rate=…"]),
+        ({"a": 1.0, "b": 0.5, "c": 0.2}, {"c": "step"}, ["b (50 %), c (20 %)", "--tune c,", "--set c.step=…"]),
+        ({"a": 1.0, "b": 0.5}, {}, ["b (50 %)", "more propagations"]),
+        ({"a": 1.0, "b": 0.9}, {"b": "step"}, []),
+        ({"a": 0.99, "b": 0.5}, {"b": "step"}, []),
+        ({}, {}, []),
+    ],
+)
+def test_a_rival_that_fails_where_another_does_not_is_named(shares, steps, words):
+    found = tuning.warning(shares, steps)
+    assert all(word in found for word in words)
+    assert bool(found) == bool(words)
+
+
+def test_a_warning_is_in_every_file_and_on_the_console(tmp_path, capsys):
+    settings = racing.Race(attacks=("fast_l2", MINE), budgets=(80,), examples=4)
+    racing.race([a_large_subject()], entries.OURS | entries.own([MINE]), settings, tmp_path)
+    words = f"fast_l2 fools all examples; fewer than 90 % are fooled by {MINE} ("
+    assert f"Warning: tiny, l2, untargeted, 80 propagations: {words}" in capsys.readouterr().out
+    assert f"> **Warning.** {words}" in (tmp_path / "race.md").read_text()
+    [told] = json.loads((tmp_path / "race.json").read_text())["warnings"]
+    assert words in told["warning"]
+    assert (told["model"], told["norm"], told["budget"]) == ("tiny", "l2", 80)
+
+
+def test_what_is_kept_of_ones_own_attack_runs_again_when_its_file_changes(tmp_path, monkeypatch):
+    (tmp_path / "an_attack_of_mine.py").write_text(
+        "import cwjax as cw\ndef it(norm, steps, classes):\n    return cw.ddn(steps=steps)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "an_attack_of_mine:it"
+    first = keeping._version(entries.own([name])[name].source)
+    assert keeping._version(name) == first
+    with (tmp_path / "an_attack_of_mine.py").open("a") as file:
+        file.write("# changed\n")
+    assert keeping._version(name) != first
 
 
 def test_the_command_races(tmp_path, capsys, monkeypatch):

@@ -91,7 +91,7 @@ def test_what_is_named_is_taken(capsys):
     ("name", "words"),
     [
         ("of_anything", ["takes the images of mnist5k [28, 28, 1] and cifar10_sample [32, 32, 3]", "with --data"]),
-        ("of_three_classes", ["mnist5k: the model has 3 classes, and the images have 10", "Say with --data which"]),
+        ("of_three_classes", ["mnist5k: the model has 3 classes, and the images have 10", "say which with --data"]),
         ("leaving", [f"--model {HERE}:leaving: SystemExit: 3"]),
         ("nobody", ["AttributeError", "nobody"]),
         ("NUMBER", [f"--model {HERE}:NUMBER is no function, but of the type int"]),

@@ -313,7 +313,7 @@ def test_data_that_a_run_does_not_name_can_be_told(folder, capsys):
     """Left out, it is what suits the model, as for `cwjax attack`: of this model, neither of the two."""
     told(lambda found: found["about"]["configuration"].pop("data"))(folder)
     line = refused(folder, capsys)
-    assert "takes none of the images that come with cwjax. mnist5k: the model refused an input of shape" in line
-    assert "Say with --data" in line
+    assert "takes none of the images that come with cwjax (mnist5k: the model refused an input of shape" in line
+    assert "say which with --data" in line
     main(["verify", str(folder), "--data", "blobs"])
     assert "16 of 16 rows agree" in capsys.readouterr().out
