@@ -173,9 +173,9 @@ def race(
 
         cwjax race --model zoo:mnist_cnn --attacks mine:tangent fmn --tune fmn --set mine:tangent.step=0.3
 
-    A warning names the attacks that fool less than 90 % of the examples where another fools all: with another step
-    length they may fool all. --tune fmn finds one: it tries nine, from a hundredth to a hundred times the attack's own,
-    on images that nobody is judged on. --set fmn.first_step=0.03 gives it one.
+    A warning names the attacks that fool fewer than 90 % of the examples where another fools all: with another step
+    length they may fool all. --tune fmn finds one on images that nobody is judged on. It tries a hundredth to a hundred
+    times the attack's own, and goes on where the best is at an end. --set fmn.first_step=0.03 gives it one.
 
     Args:
       settings: of the race.

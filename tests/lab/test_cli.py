@@ -167,7 +167,7 @@ def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     assert set(columns) <= set(table.columns)
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["attack"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["attack"], ["demo"], ["race"], ["verify"], ["results"]])
 def test_help_is_there_and_ends_well(command, capsys):
     with pytest.raises(SystemExit) as stop:
         call(*command, "--help")
