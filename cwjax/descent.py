@@ -126,7 +126,9 @@ def evaluate(
         return objective.loss(logits, problem.goal), logits
 
     (inside, delta), pull = jax.vjp(images, w)
-    x = inside.astype(problem.x.dtype)
+    home = box.encode(problem.x)
+    still = jnp.abs(w - home) <= 4 * jnp.finfo(w.dtype).eps * jnp.abs(home)
+    x = jnp.where(still, clean, inside).astype(problem.x.dtype)  # the change of variables comes back a little beside x
     (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
     penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
     (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
@@ -142,12 +144,13 @@ def evaluate(
 
 
 def advanced(progress: Progress, evaluated: Evaluated, *, over: Bool[Array, ""]) -> Progress:
-    """The progress after one more evaluation."""
+    """The progress after one more evaluation. An example at distance 0 is the last: none is closer."""
+    best = closer(progress.best, evaluated.candidate)
     return Progress(
-        best=closer(progress.best, evaluated.candidate),
+        best=best,
         last=evaluated.evaluation,
         forwards=progress.forwards + 1,
         backwards=progress.backwards + 1,
         finite=progress.finite & evaluated.finite,
-        done=over | ~evaluated.finite,
+        done=over | ~evaluated.finite | (best.distance == 0),
     )

@@ -118,6 +118,31 @@ def iterated(
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
+class Waiting(NamedTuple):
+    start: Float[Array, "*S"]  # the rule's own first point
+    rule: Any
+
+
+def from_clean(rule: Rule) -> Rule:
+    """The rule, with a look at the clean input before its own first point. So one that starts elsewhere, at random,
+    also finds that an input meets the goal to begin with: an example at distance 0.
+    """
+
+    def init(key, problem):
+        start, memory = rule.init(key, problem)
+        return problem.x.astype(start.dtype), Waiting(start, memory)
+
+    def move(problem, memory, seen):
+        x, after = rule.move(problem, memory.rule, seen._replace(taken=seen.taken - 1))
+        first = seen.taken == 0
+        return select(first, (memory.start, memory), (x, Waiting(memory.start, after)))
+
+    def over(problem, memory, seen):
+        return (seen.taken > 0) & rule.over(problem, memory.rule, seen._replace(taken=seen.taken - 1))
+
+    return Rule(init=init, move=move, over=over, aim=lambda problem, memory: rule.aim(problem, memory.rule))
+
+
 class SteeredMemory(NamedTuple):
     knob: Knob
     rule: Any

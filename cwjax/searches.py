@@ -37,6 +37,7 @@ def searched(attack: Attack, search: Search) -> Attack:
         inner = attack.step(model, search.ask(problem, state.knob), state.inner)
         before, after = state.inner.progress, inner.progress
 
+        best = closer(state.progress.best, after.best)
         knob = select(after.done, search.tell(problem, state.knob, after), state.knob)
         key = jnp.where(after.done, jax.random.fold_in(state.key, 0), state.key)
         restarted = attack.init(key, search.ask(problem, knob))
@@ -44,9 +45,7 @@ def searched(attack: Attack, search: Search) -> Attack:
             key=key,
             knob=knob,
             inner=select(after.done, restarted, inner),
-            progress=continued(
-                state.progress, before, after, best=closer(state.progress.best, after.best), over=search.done(knob)
-            ),
+            progress=continued(state.progress, before, after, best=best, over=search.done(knob) | (best.distance == 0)),
         )
 
     return attack._replace(init=init, step=step)

@@ -29,7 +29,7 @@ def best_of(attack: Attack, spread: Spread) -> Attack:
 
     def choose(problem, kept, after, last):
         kept = closer(kept, after.best)
-        return kept, kept, last
+        return kept, kept, last | (kept.distance == 0)
 
     return _in_turn(attack, spread, choose, nothing=jnp.inf)
 

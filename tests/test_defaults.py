@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import pytest
@@ -15,7 +16,7 @@ PAPER = "Carlini & Wagner 2017"
 CODE = "its released code"
 OURS = "this library"
 
-DEFAULTS: dict[str, tuple[Callable, dict[str, object], str]] = {
+DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     "binary_search": (cw.binary_search, {"steps": 9, "initial_c": 1e-3, "factor": 10.0}, CODE),
     "grow_c": (cw.grow_c, {"every": 1000, "factor": 2.0, "largest": 1e10}, CODE),
     "shrink_tau": (cw.shrink_tau, {"initial_c": 1e-5, "factor": 0.9, "smallest": 1 / 256}, PAPER),

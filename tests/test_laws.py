@@ -448,3 +448,37 @@ def test_a_weight_beyond_half_precision_does_not_overflow():
     result = jax.jit(cw.batched(attack))(MODEL, KEYS, X.astype(jnp.float16), GOAL)
     assert result.finite.all()
     assert not result.success.any()
+
+
+MISSED = 5  # of the examples, which the model gets wrong
+
+
+@every_attack
+def test_an_input_that_the_model_gets_wrong_is_its_own_example_at_distance_0(row):
+    answers = MODEL.apply(MODEL.params, X).argmax(-1)
+    wrong = cw.untargeted(jnp.where(jnp.arange(COUNT) < MISSED, (answers + 1) % problems.CLASSES, answers))
+    result = runner(row)(MODEL, KEYS, X, wrong)
+    if row.goal.sign.min() < 0 < row.goal.sign.max():  # else each version has a goal of its own
+        assert result.success[:MISSED].all()
+        np.testing.assert_array_equal(result.distance[:MISSED], 0)
+        np.testing.assert_array_equal(result.x[:MISSED], X[:MISSED])
+        np.testing.assert_array_equal(result.forwards[:MISSED], 1)
+    assert (result.distance[MISSED:] > 0).all()
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        cw.pgd(epsilon=0.3),
+        cw.minimised(cw.pgd(epsilon=0.3)),
+        cw.minimised(cw.apgd(epsilon=0.3, steps=20)),
+        cw.minimised(cw.apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=20)),
+        cw.restarted(cw.l2(steps=20), 3, 0.5),
+    ],
+    ids=["pgd", "pgd, minimised", "apgd, minimised", "apgd_targeted, minimised", "l2, restarted"],
+)
+def test_so_it_is_under_attacks_that_start_at_random(attack):
+    answers = MODEL.apply(MODEL.params, X).argmax(-1)
+    result = jax.jit(cw.batched(attack))(MODEL, KEYS, X, cw.untargeted((answers + 1) % problems.CLASSES))
+    np.testing.assert_array_equal(result.distance, 0)
+    np.testing.assert_array_equal(result.x, X)

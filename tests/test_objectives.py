@@ -580,6 +580,8 @@ def test_the_ratio_with_the_classes_that_it_sorts_is_the_papers():
     assert float(towards) == pytest.approx((2.0 - 0.5) / (2.0 - (0.5 - 1.0) / 2), abs=2e-5)
     three = all_judged(logits[:3], goal(1, -1), 0.0)["logits_ratio"][0]
     assert float(three) == pytest.approx((2.0 - 0.5) / (2.0 + 1.0), abs=2e-5)
+
+
 def test_a_softplus_has_half_its_slope_where_it_is_zero():
     value, slope = jax.value_and_grad(_half_softplus)(jnp.float32(0))
     assert (float(value), float(slope)) == (0.0, 0.5)

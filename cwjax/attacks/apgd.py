@@ -10,7 +10,7 @@ from cwjax.base import Attack, Bound, Objective, select, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
 from cwjax.geometry import check_norm, unit
-from cwjax.iterated import Rule, iterated
+from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.losses import label_cross_entropy, logits_ratio
 from cwjax.spreads import best_target
 
@@ -70,7 +70,8 @@ def apgd(
       norm: "l2" or "linf".
       steps: points to ask about, the start and N moves, >= 1; may be traced. The paper's N is 100.
       rho: the share of condition (1), in [0, 1].
-      random_start: whether the first point is drawn around `problem.start`, or is that start itself.
+      random_start: whether the first point is drawn around `problem.start`, or is that start itself. Before one that is
+        drawn the clean input is asked about, one point more: one that meets the goal already is at distance 0.
       objective: what to lower. `losses.logits_ratio` gives APGD-DLR.
       lower: the box's lower bound.
       upper: the box's upper bound.
@@ -142,13 +143,14 @@ def apgd(
             halved=jnp.where(check, halve, memory.halved),
         )
 
+    rule = Rule(init=init, move=move)
     return iterated(
-        Rule(init=init, move=move),
+        from_clean(rule) if random_start else rule,
         objective=objective,
         distance=space.distance,
         lower=lower,
         upper=upper,
-        steps=steps,
+        steps=steps + random_start,
     )
 
 

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from cwjax.balls import Ball, ball
 from cwjax.base import Attack, Bound, Objective, Problem, wide
 from cwjax.checks import check_number
-from cwjax.iterated import Rule, iterated
+from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.losses import label_cross_entropy
 
 
@@ -37,7 +37,8 @@ def pgd(
       norm: "l1", "l2" or "linf".
       relative_step: alpha / epsilon, > 0. The paper's MNIST attack takes alpha = 0.01 at epsilon = 0.3.
       steps: points to ask about, the first of them the start, >= 1.
-      random_start: whether the first point is uniform in the ball around `problem.start`, or that start itself.
+      random_start: whether the first point is uniform in the ball around `problem.start`, or that start itself. Before
+        a random one the clean input is asked about, one point more: one that meets the goal already is at distance 0.
       objective: what to lower. The paper's is the cross-entropy of the label.
       lower: the box's lower bound.
       upper: the box's upper bound.
@@ -56,8 +57,14 @@ def pgd(
         alpha = relative_step * epsilon * problem.scale
         return within(problem, seen.x - alpha * space.unit(seen.slope), space, epsilon), memory
 
+    rule = Rule(init, move)
     return iterated(
-        Rule(init, move), objective=objective, distance=space.distance, lower=lower, upper=upper, steps=steps
+        from_clean(rule) if random_start else rule,
+        objective=objective,
+        distance=space.distance,
+        lower=lower,
+        upper=upper,
+        steps=steps + random_start,
     )
 
 

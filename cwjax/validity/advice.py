@@ -74,11 +74,9 @@ def _listed(case: Case, own: dict[str, str]) -> str:
 
 def _stuck(case: Case) -> float:
     """The share of the inputs' values that lie on a bound and that the attack's box hardly moves; 0 where that is no
-    matter, or nobody named the box.
+    matter.
     """
-    box, (lower, upper) = case.box, case.bounds
-    if box is None:
-        return 0.0
+    box, (lower, upper) = case.terms.box, case.bounds
 
     def slope(x):
         w = box.encode(x)

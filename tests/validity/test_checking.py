@@ -79,7 +79,7 @@ def test_an_error_is_a_warning_of_at_most_300_letters():
 def diagnosis(*numbers: float) -> Diagnosis:
     checks = {f"check_{i}": check(number)._replace(name=f"check_{i}") for i, number in enumerate(numbers)}
     checks["left_out"] = judged("left_out", RULE, Skipped("no time"))
-    return Diagnosis(checks, Cost(forwards=1200, backwards=7, seconds=2.25))
+    return Diagnosis(checks, Cost(forwards=1200, backwards=7, seconds=2.25), 20)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_the_worst_verdict_is_that_of_all(numbers, verdict):
 
 
 def test_nothing_checked_is_a_verdict_too():
-    assert Diagnosis({}, Cost(0, 0, 0.0)).verdict == "skipped"
+    assert Diagnosis({}, Cost(0, 0, 0.0), 20).verdict == "skipped"
 
 
 def test_a_diagnosis_is_printed_with_the_failures_first():

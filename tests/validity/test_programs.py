@@ -149,7 +149,7 @@ def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, nor
 
 def test_the_margin_of_noise_is_of_the_image_within_the_box():
     radius = jnp.full(COUNT, 5.0)
-    margins, distances = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, norm="linf", count=30)
+    margins, distances = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, count=30)
     assert margins.shape == distances.shape == (COUNT, 30)
     for i in range(COUNT):  # so wide that every element ends on a bound or in the box, drawn as the program draws
         for j, key in enumerate(jax.random.split(KEYS[i], 30)[:3]):
@@ -158,7 +158,7 @@ def test_the_margin_of_noise_is_of_the_image_within_the_box():
             np.testing.assert_allclose(distances[i, j], np.abs(image - X[i]).max(), rtol=1e-5)
             np.testing.assert_allclose(margins[i, j], lead(image, GOAL.label[i], GOAL.sign[i]), rtol=1e-3, atol=1e-5)
     broken = cw.bind(lambda params, x: problems.mlp(params, x).at[:, 3].set(jnp.inf), MODEL.params)
-    assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, norm="linf", count=3)[0]).all()
+    assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, count=3)[0]).all()
 
 
 @pytest.mark.parametrize(("shape", "pixels"), [((3, 4), 12), ((3, 4, 3), 12), ((12,), 12)])
@@ -168,7 +168,7 @@ def test_so_many_pixels_change_each_to_one_of_its_bounds(shape, pixels):
     for count in (1, 5, pixels):
         change = np.stack(
             [
-                programs._few_pixels(key, clean, jnp.float32(count), lower, upper)
+                programs._few_pixels(key, clean, jnp.float32(count), lower, upper, 2 if clean.ndim == 3 else None)
                 for key in jax.random.split(jax.random.key(count), 40)
             ]
         )
