@@ -66,18 +66,19 @@ def _numbers(function: Callable[..., Attack], own: Callable[[str], dict[str, Any
     return numbers
 
 
-def _minimal(function: Callable[..., Attack], *norms: str, points: int | None = None) -> Contestant:
+def _minimal(function: Callable[..., Attack], *norms: str, points: int | None = None, looks: int = 0) -> Contestant:
     """An attack of fixed radius with its radius searched for, the steps being shared among the radii.
 
     Args:
       function: makes it.
       norms: that it can make small.
       points: that it asks about; by default as many as it is told.
+      looks: that it takes besides these: one at the clean input, if it starts at random.
     """
 
     def make(norm: str, steps: int, classes: int, **told: Any) -> Attack:
         rounds = max(min(_RADII, steps // (points or 2)), 1)
-        own = {} if points else {"steps": steps // rounds}
+        own = {} if points else {"steps": max(steps // rounds - looks, 1)}
         return minimised(function(norm=norm, **own, **_first_radius(norm) | told), steps=rounds)
 
     return ours(make, *norms, source=function.__module__, numbers=_numbers(function, _first_radius))
@@ -90,7 +91,7 @@ def _first_radius(norm: str) -> dict[str, float]:
 def _apgd_targeted(norm: str, steps: int, classes: int, **told: Any) -> Attack:
     """The steps shared among the radii, and at each of them among the other classes."""
     rounds = max(min(_RADII, steps // (2 * (classes - 1))), 1)
-    each = max(steps // (rounds * (classes - 1)), 1)
+    each = max(steps // (rounds * (classes - 1)) - 1, 1)  # and one look at the clean input
     numbers: dict[str, Any] = _first_radius(norm) | told
     return minimised(apgd_targeted(num_classes=classes, norm=norm, steps=each, **numbers), steps=rounds)
 
@@ -168,9 +169,9 @@ OURS: dict[str, Contestant] = {
     "jsma_f": _plain(jsma_f, "l0", distance=DISTANCES.__getitem__),
     "fgsm": _minimal(fgsm, "l1", "l2", "linf", points=2),
     "bim": _minimal(bim, "l1", "l2", "linf"),
-    "pgd": _minimal(pgd, "l1", "l2", "linf"),
+    "pgd": _minimal(pgd, "l1", "l2", "linf", looks=1),
     "mifgsm": _minimal(mifgsm, "l1", "l2", "linf"),
-    "apgd": _minimal(apgd, "l2", "linf"),
+    "apgd": _minimal(apgd, "l2", "linf", looks=1),
     "apgd_targeted": ours(
         _apgd_targeted,
         "l2",
