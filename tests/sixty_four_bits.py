@@ -50,15 +50,17 @@ def _computed(params, x):
     return problems.mlp(params, x.astype(params["w1"].dtype))
 
 
-def in_64_bits(row: Row) -> Row:
-    """The row, with numbers that have a dtype, and a wide one."""
+def in_64_bits(value):
+    """The number, with a dtype that it keeps."""
+    return jnp.asarray(value, jnp.int64 if isinstance(value, int) else jnp.float64)
 
-    def wide(value):
-        return jnp.asarray(value, jnp.int64 if isinstance(value, int) else jnp.float64)
+
+def widened(row: Row) -> Row:
+    """The row, with numbers of 64 bits."""
 
     def make(confidence=0.0, **numbers):
         numbers = row.numbers | numbers
-        return row.make(wide(confidence), **{name: wide(value) for name, value in numbers.items()})
+        return row.make(in_64_bits(confidence), **{name: in_64_bits(value) for name, value in numbers.items()})
 
     return dataclasses.replace(row, make=make)
 
@@ -96,7 +98,7 @@ def test_a_float32_input_is_attacked_in_float32(row):
 
 @rows(*FAMILIES)
 def test_no_number_or_model_widens_what_a_loop_carries(row):
-    before, after, _ = traced_step(in_64_bits(row).make(0.5), model_in(DOUBLE), X.astype(SINGLE), row.goal)
+    before, after, _ = traced_step(widened(row).make(0.5), model_in(DOUBLE), X.astype(SINGLE), row.goal)
     assert before == after
     assert np.dtype(np.float64) not in before
 
@@ -117,7 +119,7 @@ def test_any_precision_of_inputs_and_weights(row, dtype, weights):
     assert cw.metrics.successes(model, result.x, row.goal)[result.success].all()
     measured = cw.metrics.norms(x, result.x)[row.norm]
     np.testing.assert_allclose(result.distance[result.success], measured[result.success], rtol=1e-5)
-    streamed = cw.streamed(in_64_bits(row).make, width=5, every=7)
+    streamed = cw.streamed(widened(row).make, width=5, every=7)
     assert_same(streamed(model, KEYS, x, row.goal, confidence=np.float64(confidence)), result)
 
 
@@ -146,7 +148,7 @@ def test_every_runner(dtype):
         return len(seen) == 3
 
     run = cw.streamed(row.make, width=4, every=7)
-    for numbers in (row.numbers, {name: np.asarray(value) for name, value in row.numbers.items()}):
+    for numbers in (row.numbers, {name: in_64_bits(value) for name, value in row.numbers.items()}):
         assert not run(*arguments, watch=watch, **numbers).finished.all()
         assert_same(run(*arguments, resume=seen.pop(), **numbers), expected)
         seen.clear()
