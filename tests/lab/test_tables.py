@@ -5,13 +5,14 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
 from cwjax.lab import standings, tables
 from tests.lab.test_racing import an_entry
 
+unhurried = settings(deadline=None, database=None, derandomize=True, max_examples=60)
 NAMES = st.lists(st.sampled_from(["a", "b", "a_1", "a_2", "a_1_1", ""]), max_size=8)
 
 
@@ -29,6 +30,7 @@ def test_equal_names_are_told_apart(names, expected):
     assert tables.distinct(names) == expected
 
 
+@unhurried
 @given(NAMES)
 def test_no_name_comes_twice_and_a_name_that_was_alone_stays(names):
     found = tables.distinct(names)
@@ -38,6 +40,7 @@ def test_no_name_comes_twice_and_a_name_that_was_alone_stays(names):
     assert tables.distinct(found) == found
 
 
+@unhurried
 @given(NAMES)
 def test_cells_are_those_of_the_columns(names):
     table = pa.table([pa.array([place, 10 + place]) for place in range(len(names))], names=names)

@@ -238,7 +238,7 @@ DAMAGE = {
     ),
     "a model that ends the process": (
         told(lambda found: found["about"]["configuration"].update(model="tests.lab.test_verifying:ending")),
-        "--model tests.lab.test_verifying:ending: SystemExit: 0",
+        "--model tests.lab.test_verifying:ending: it calls sys.exit(0)",
     ),
     "no such data": (
         told(lambda found: found["about"]["configuration"].update(data=["blobs"])),
