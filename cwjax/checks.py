@@ -81,7 +81,7 @@ def _came(value: Any) -> str:
     """What came, for an error: "the text 'adam'", "the function l2, and not what it returns"."""
     if isinstance(value, str):
         return f"the text {value!r}"
-    if np.ndim(value) and isinstance(value, np.ndarray | jax.Array):
+    if isinstance(value, np.ndarray | jax.Array) and np.ndim(value):
         return f"an array of shape {list(value.shape)}"
     if callable(value) and hasattr(value, "__name__"):
         return f"the function {value.__name__}, and not what it returns"
@@ -195,7 +195,15 @@ def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) 
     if any(isinstance(value, jax.core.Tracer) for value in (x, lower, upper)):
         return
     x = np.asarray(x)
-    low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape) for bound in (lower, upper))
+    try:
+        low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape[1:]) for bound in (lower, upper))
+    except ValueError as error:
+        shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
+        raise ValueError(
+            f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(x.shape[1:])}: leave "
+            "the axis of the batch out"
+        ) from error
+    low, high = (np.broadcast_to(bound, x.shape) for bound in (low, high))
     rows = np.flatnonzero(~((x >= low) & (x <= high)).reshape(len(x), -1).all(1))
     low, high, values = low[rows], high[rows], x[rows].astype(np.float64)
     largest = np.maximum(np.abs(low), np.abs(high))

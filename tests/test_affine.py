@@ -178,7 +178,9 @@ def fewest_pixels(normal, x, lead):
 
 @functools.cache
 def l0_runner(box: str) -> Callable[..., cw.Result]:
-    attack = cw.l0(box=getattr(cw, box)(), search=cw.shrink_mask(removal=cw.one_pixel()), steps=200, largest_c=100.0)
+    pixels = {"distance": cw.distances.l0(channel_axis=-1)}
+    search = cw.shrink_mask(removal=cw.one_pixel(), channel_axis=-1)
+    attack = cw.l0(box=getattr(cw, box)(), search=search, steps=200, largest_c=100.0, **pixels)
     return jax.jit(cw.batched(attack))
 
 

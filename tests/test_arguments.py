@@ -113,7 +113,7 @@ CALLS = {
     "cw.discretised(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
     "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, None, KEY)": "result must be of the type cwjax.Result, got None",
     "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, 0)": "key must come from jax.random.key, got int",
-    "cw.diagnose(MODEL, cw.l0(), X, GOAL, RESULT, KEY, norm='l0')": "of shape [3, 3, 1]? It is not clear",
+    "cw.diagnose(MODEL, cw.l0(), X, GOAL, RESULT, KEY)": "of shape [3, 3, 1]? It is not clear",
     "cw.distances.l0(channel_axis='C')": "channel_axis must be a whole number",
     "cw.diagnose(MODEL, 'fast_l2', X, GOAL, RESULT, KEY)": "a function that makes one, got 'fast_l2'",
     "cw.diagnose(MODEL, cw.fast_l2, X, GOAL, RESULT, KEY, numbers={'step': 3})": "numbers {'step': 3} do not make",

@@ -180,7 +180,8 @@ def test_validate_refuses_it_too(mistake):
 
 
 def test_a_batch_of_one_runs():
-    result = jax.jit(runners()["batched"])(model(), keys(1), images(1), goal(1))
+    leave = cw.untargeted(model().apply(model().params, images(1)).argmax(-1))
+    result = jax.jit(runners()["batched"])(model(), keys(1), images(1), leave)
     assert result.x.shape == (1, *SHAPE)
     assert int(result.forwards[0]) == 2
     assert bool(result.finite[0])

@@ -156,7 +156,7 @@ def test_a_step_of_scale_0_only_looks():
 
 
 def test_it_ends_after_its_steps_and_not_before():
-    done = [bool(state.progress.done) for state in stepped(descent(steps=3), asked(), 3)]
+    done = [bool(state.progress.done) for state in stepped(descent(steps=3), asked(label=2), 3)]
     assert done == [False, False, False, True]
 
 

@@ -137,7 +137,7 @@ def test_the_first_point_is_an_allowed_one_too():
     ("over", "ends"), [(None, [0, 0, 0, 1]), (lambda given, memory, seen: seen.taken == 1, [0, 1, 0, 1])]
 )
 def test_it_ends_after_its_steps_or_when_the_rule_says(over, ends):
-    states = run(walk(steps=4, over=over), 4)[1:]
+    states = run(walk(steps=4, over=over, objective=lead(10.0)), 4)[1:]
     assert [int(state.progress.done) for state in states] == ends
     assert [int(state.progress.forwards) for state in states] == [1, 2, 3, 4]
     assert [int(state.progress.backwards) for state in states] == [1, 2, 3, 4]
@@ -193,7 +193,7 @@ def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_befor
 def test_a_steered_rule_ends_with_its_search_or_with_the_rule(over, last, end):
     inner = Rule(init=lambda key, given: (given.start, ()), move=lambda given, memory, seen: (seen.x, memory))
     rule = steered(inner if over is None else inner._replace(over=over), remembering(last))
-    attack = iterated(rule, objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9)
+    attack = iterated(rule, objective=lead(10.0), distance=distances.l2(), lower=0.0, upper=1.0, steps=9)
     assert [bool(state.progress.done) for state in run(attack, end)] == [False] * end + [True]
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.balls import ball
 from cwjax.base import Attack, Bound, Objective, select, wide
 from cwjax.boxes import projected
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.losses import label_cross_entropy, logits_ratio
@@ -82,6 +82,7 @@ def apgd(
     check_norm(norm, ("l2", "linf"))
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("rho", rho, least=0, most=1)
+    check_count("steps", steps)
     space, box = ball(norm), projected(lower, upper)
     moves = jnp.asarray(steps, jnp.int32) - 1
 

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float, Int
 
 from cwjax.balls import Ball, ball
 from cwjax.base import Attack, Bound, Objective, Problem, wide
-from cwjax.checks import check_number
+from cwjax.checks import check_count, check_number
 from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.losses import label_cross_entropy
 
@@ -45,6 +45,7 @@ def pgd(
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("relative_step", relative_step, least=0, above=True)
+    check_count("steps", steps)
     space = ball(norm)
 
     def init(key, problem):

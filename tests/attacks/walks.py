@@ -37,9 +37,15 @@ def walked(
         return np.asarray(points), jax.tree.map(np.asarray, state.progress)
 
 
-def assert_follows(attack: cw.Attack, recipe: Callable[..., list[np.ndarray]], steps: int, **settings) -> None:
-    """The attack asks about the points that `recipe(x, label, sign, steps, first=…)` gives, on every example."""
-    points, _ = walked(attack, steps)
+def assert_follows(
+    attack: cw.Attack, recipe: Callable[..., list[np.ndarray]], steps: int, looks: int = 0, **settings
+) -> None:
+    """The attack asks about the points that `recipe(x, label, sign, steps, first=…)` gives, on every example, after so
+    many looks at the clean input.
+    """
+    points, _ = walked(attack, steps + looks)
+    np.testing.assert_array_equal(points[:, :looks], np.broadcast_to(X[:, None], points[:, :looks].shape))
+    points = points[:, looks:]
     for i in range(COUNT):
         expected = recipe(X[i], LABELS[i], SIGNS[i], steps, first=points[i, 0], **settings)
         np.testing.assert_allclose(points[i], np.array(expected), atol=1e-7, err_msg=f"example {i}")
