@@ -95,7 +95,8 @@ def _finite(model, x):
 def _normalised(logits) -> np.ndarray:
     """Logits [..., K] at length one, so that their scale does not matter; 0 for classes that are switched off."""
     played = jax.vmap(in_play)(jnp.asarray(logits).reshape(-1, np.shape(logits)[-1])).reshape(np.shape(logits))
-    logits = np.where(played, np.asarray(logits, np.float64), 0)
+    unclear = np.isnan(logits).any(-1, keepdims=True)  # stays so: another check tells
+    logits = np.where(played | unclear, np.asarray(logits, np.float64), 0)
     return logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10)
 
 

@@ -275,7 +275,7 @@ def test_a_weaker_attack_is_asked_about_each_example_within_its_own_radius():
 
 def test_the_longer_path_is_of_the_longer_numbers_on_some_and_the_path_on_those_that_are_watched():
     def attack(steps):
-        return cw.fmn(steps=steps)
+        return cw.fmn(steps=steps, objective=cw.losses.negative_margin(1e4))  # which nothing meets
 
     given = known(24, attack=attack, numbers={"steps": 3}, longer={"steps": 60})
     assert (given.path.last() + 1).tolist() == [3] * 3

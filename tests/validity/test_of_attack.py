@@ -23,8 +23,8 @@ def test_blind_where_the_model_adds_nothing_to_the_first_gradient():
     slopes = np.array([0.0, 2.0, np.nan, 0.0, 1e-30, 3.0, np.nan, 1.0])
     result = measured(of_attack.blind_attack, known(COUNT, first_slopes=slopes))
     assert result.number == 2 / 6  # of those that have something to do
-    assert result.note == "2 of 8"
-    assert result.rows.tolist() == list(range(8))
+    assert result.note == "2 of 6"
+    assert result.rows.tolist() == [0, 1, 3, 4, 5, 7]
     assert isinstance(of_attack.blind_attack(known(COUNT, first_slopes=np.full(8, np.nan))), Skipped)
 
 
