@@ -40,7 +40,7 @@ from cosmic_ray.work_item import TestOutcome
 
 ROOT = Path(__file__).parent.parent
 TABLE = ROOT / "tests" / "mutants.toml"
-TIMEOUT = "timeout"  # what Cosmic Ray says of tests that it stopped
+TIMEOUT = "timeout"  # what Cosmic Ray, and pytest-timeout among more, say of tests that they stopped
 LEAST = 0.95  # share of the mutants that must be killed
 
 _NOT_COPIED = (".*", "__pycache__", "runs", "data", "dist", "build", "*.egg-info")
@@ -235,7 +235,9 @@ def main(arguments: Arguments) -> int:
 
 
 def first_failure(tests: Iterable[str], limit: float) -> str | None:
-    """The first of the tests that fails; TIMEOUT where they take more than so many seconds; None where they pass."""
+    """The first of the tests that fails; TIMEOUT where one does not end or all take more than so many seconds; None
+    where they pass.
+    """
     command = [
         sys.executable,
         "-m",
@@ -248,10 +250,12 @@ def first_failure(tests: Iterable[str], limit: float) -> str | None:
         *tests,
     ]
     outcome, output = run_tests(shlex.join(command), limit if math.isfinite(limit) else None)
-    failed = [line.split(" - ")[0].split(" ", 1)[1] for line in output.splitlines() if line[:6] in ("FAILED", "ERROR ")]
     if outcome is TestOutcome.SURVIVED:
         return None
-    return failed[0] if failed else plain(output)[-200:]
+    failed = [line.split(" - ")[0].split(" ", 1)[1] for line in output.splitlines() if line[:6] in ("FAILED", "ERROR ")]
+    if failed or TIMEOUT in output.lower():
+        return failed[0] if failed else TIMEOUT
+    raise SystemExit(f"pytest said nothing that can be understood:\n{output}")
 
 
 def tell(chosen: dict[Mutant, Change], lived: list[Mutant], known: Table) -> int:

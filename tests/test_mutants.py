@@ -87,7 +87,7 @@ def test_what_the_table_calls_equivalent_is_a_mutant_of_its_file(file):
     for _, before, after in (each for each in mutants.table().equivalent if each[0] == file):
         here = [mutant for mutant in every if mutants.plain(text[mutant.line - 1]) == before]
         changes = [mutants.plain(mutants.changed(mutant, source).after) for mutant in here]
-        assert after in changes, f"no mutant of {file} makes this of {before}"
+        assert after in changes, f"strike it from mutants.toml: no mutant of {file} makes this of {before}"
 
 
 @pytest.fixture
@@ -124,6 +124,14 @@ def test_a_test_that_fails_anyway_tells_nothing(project):
 def test_tests_that_do_not_end_have_noticed(project):
     (project / "test_mine.py").write_text("import time\n\n\ndef test_all():\n    time.sleep(300)\n")
     assert mutants.first_failure([str(project)], 2.0) == mutants.TIMEOUT
+    hangs = "import os\n\n\ndef test_all():\n    print('+++ Timeout +++', flush=True)\n    os._exit(1)\n"
+    (project / "test_mine.py").write_text(hangs)  # as pytest-timeout ends it
+    assert mutants.first_failure([str(project), "-s"], 60.0) == mutants.TIMEOUT
+
+
+def test_what_pytest_cannot_do_is_told(project):
+    with pytest.raises(SystemExit, match="pytest said nothing that can be understood"):
+        mutants.first_failure(["--no-such-option"], 60.0)
 
 
 def test_a_file_without_tests_is_named(project):
