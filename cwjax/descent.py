@@ -127,20 +127,22 @@ def evaluate(
 
     (inside, delta), pull = jax.vjp(images, w)
     home = box.encode(problem.x)
-    still = jnp.abs(w - home) <= 4 * jnp.finfo(w.dtype).eps * jnp.abs(home)
-    x = jnp.where(still, clean, inside).astype(problem.x.dtype)  # the change of variables comes back a little beside x
+    still = (jnp.abs(w - home) <= 4 * jnp.finfo(w.dtype).eps * jnp.abs(home)).all()
+    x = inside.astype(problem.x.dtype)
     (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
     penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
     (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
+    met = objective.met(logits, problem.goal)
+    kept = jnp.where(still & met, problem.x, x)  # the clean input, which the change of variables misses by a millionth
     evaluation = Evaluation(
         loss=penalty + problem.c * f.astype(clean.dtype),
-        distance=distance.measure(x.astype(clean.dtype) - clean),
-        met=objective.met(logits, problem.goal),
+        distance=distance.measure(kept.astype(clean.dtype) - clean),
+        met=met,
         gradient=gradient,
     )
     finite = jnp.isfinite(evaluation.loss) & answered(logits) & jnp.isfinite(gradient).all()
     reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
-    return Evaluated(evaluation, Candidate(x=x, distance=reached, c=problem.c), finite)
+    return Evaluated(evaluation, Candidate(x=kept, distance=reached, c=problem.c), finite)
 
 
 def advanced(progress: Progress, evaluated: Evaluated, *, over: Bool[Array, ""]) -> Progress:

@@ -133,7 +133,7 @@ def streamed(
     ) -> Result:
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, numbers))):
             raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
-        check_batch(model, keys, x, goal, make(**numbers).terms.box)
+        check_batch(model, keys, x, goal, make(**jax.tree.map(_number, numbers)).terms.box)
         devices = _mesh(mesh)
         work = (jax.tree.map(_number, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
         work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
