@@ -49,7 +49,7 @@ WRONG_VALUES = {
     ),
     "below the box": (
         r"^1 of 36 elements of x, in 1 of 4 examples, are outside the box \[0.0, 1.0\], by up to 0.25 where "
-        r"x\[0, 0, 0, 0\] is -0.25: clip x, or pass the attack's own bounds as lower and upper$",
+        r"x\[0, 0, 0, 0\] is -0.25: clip x, or give the attack's box the bounds that x has$",
         {"x": changed(images(), (0, 0, 0, 0), -0.25)},
     ),
     "above the box": (
