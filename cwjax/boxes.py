@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cwjax.base import Bound, Box, Decoded, wide
+from cwjax.checks import misfit
 
 _SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exactly on a bound
 
@@ -83,11 +84,7 @@ def _bounds(x, lower, upper):
     try:
         return tuple(jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (lower, upper))
     except ValueError as error:
-        shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
-        raise ValueError(
-            f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(x.shape)}: leave the "
-            "axis of the batch out"
-        ) from error
+        raise ValueError(misfit(lower, upper, x.shape)) from error
 
 
 BOXES = {"change_of_variables": change_of_variables, "projected": projected, "clipped": clipped}

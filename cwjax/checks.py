@@ -198,11 +198,7 @@ def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) 
     try:
         low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape[1:]) for bound in (lower, upper))
     except ValueError as error:
-        shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
-        raise ValueError(
-            f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(x.shape[1:])}: leave "
-            "the axis of the batch out"
-        ) from error
+        raise ValueError(misfit(lower, upper, x.shape[1:])) from error
     low, high = (np.broadcast_to(bound, x.shape) for bound in (low, high))
     rows = np.flatnonzero(~((x >= low) & (x <= high)).reshape(len(x), -1).all(1))
     low, high, values = low[rows], high[rows], x[rows].astype(np.float64)
@@ -222,6 +218,15 @@ def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) 
         f"{out.sum()} of {x.size} elements of x, in {out.reshape(len(out), -1).any(1).sum()} of {len(x)} examples, are "
         f"outside the box [{_bound(lower)}, {_bound(upper)}], by up to {excess[place]:.3g} where x{index} is "
         f"{x[tuple(index)]!s}: {advice}"
+    )
+
+
+def misfit(lower: ArrayLike, upper: ArrayLike, shape: tuple[int, ...]) -> str:
+    """For an error: the bounds of a box that do not broadcast to one input."""
+    shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
+    return (
+        f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(shape)}: leave the axis of "
+        "the batch out"
     )
 
 
