@@ -225,8 +225,8 @@ def misfit(lower: ArrayLike, upper: ArrayLike, shape: tuple[int, ...]) -> str:
     """For an error: the bounds of a box that do not broadcast to one input."""
     shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
     return (
-        f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(shape)}: leave the axis of "
-        "the batch out"
+        f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(shape)}: leave the axis "
+        "of the batch out"
     )
 
 
