@@ -13,7 +13,6 @@ from cwjax.lab.presets import ATTACKS
 from cwjax.lab.progress import say
 from cwjax.lab.subjects import AUTO
 from cwjax.lab.sweeps import results, working
-from cwjax.lab.sweeps.vault import Vault
 
 _COLUMNS: dict[str, Callable[[pa.DataType], bool]] = {
     "index": pa.types.is_integer,
@@ -61,25 +60,22 @@ def _of_run(folder: Path) -> Iterator[Claims]:
 
 
 def _of_sweep(folder: Path) -> Iterator[Claims]:
-    vault, missing, total = Vault(folder), 0, 0
-    for configuration, columns, digests in results.planned(folder):
-        for unit in digests:
-            total += 1
-            files = vault.get(unit)
-            if files is None:
-                missing += 1
-                continue
-            where = f"unit {unit[:12]} of {folder}"
-            try:
-                table, images = working.table(files), working.arrays(files)["adversarial"]
-            except Exception as error:  # whatever reading what is no such file may raise
-                raise store.CorruptFile(f"{where} cannot be read ({error!r}): run the sweep again") from error
-            named = (f"{configuration} {unit[:12]}", str(columns["model"]), str(columns["data"]), columns["attack"])
-            yield _claim(where, *named, columns, table, images)
-    if missing == total:
+    done, total = 0, 0
+    for total, ((configuration, columns, _), unit, files) in enumerate(results.units(folder), 1):  # noqa: B007
+        if files is None:
+            continue
+        done += 1
+        where = f"unit {unit[:12]} of {folder}"
+        try:
+            table, images = working.table(files), working.arrays(files)["adversarial"]
+        except Exception as error:  # whatever reading what is no such file may raise
+            raise store.CorruptFile(f"{where} cannot be read ({error!r}): run the sweep again") from error
+        named = (f"{configuration} {unit[:12]}", str(columns["model"]), str(columns["data"]), columns["attack"])
+        yield _claim(where, *named, columns, table, images)
+    if not done:
         raise FileNotFoundError(f"no unit of the sweep in {folder} is done: run it first")
-    if missing:
-        say(f"{missing} of {total} units are not done, or damaged: their rows are not looked at.")
+    if done < total:
+        say(f"{total - done} of {total} units are not done, or damaged: their rows are not looked at.")
 
 
 def _claim(

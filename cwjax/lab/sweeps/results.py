@@ -8,6 +8,7 @@ results.query(Path("runs/grid"), "select attack, confidence, avg(l2) from result
 
 import dataclasses
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -82,6 +83,16 @@ def _planned(entry: dict[str, Any]) -> Planned:
     return Planned(entry["digest"][:12], configuration.columns, units)
 
 
+def units(folder: Path) -> Iterator[tuple[Planned, str, dict[str, bytes] | None]]:
+    """Every unit of the sweep: its configuration, its digest and its files; None where it is not done, or damaged.
+    Raises as `table` does.
+    """
+    vault = Vault(folder)
+    for configuration in planned(folder):
+        for unit in configuration.units:
+            yield configuration, unit, vault.get(unit)
+
+
 def table(folder: Path) -> tuple[pa.Table, Missing]:
     """The rows that are done, and how many units are missing. Every unit is checked; those that are not what was kept
     are put into quarantine, and are missing.
@@ -94,14 +105,9 @@ def table(folder: Path) -> tuple[pa.Table, Missing]:
       FileNotFoundError: there is no sweep in the folder.
       store.CorruptFile: what the sweep consists of cannot be read.
     """
-    vault, parts, missing, total = Vault(folder), [], 0, 0
-    for digest, columns, units in planned(folder):
-        for unit in units:
-            total += 1
-            files = vault.get(unit)
-            if files is None:
-                missing += 1
-                continue
+    parts, total = [], 0
+    for total, ((digest, columns, _), unit, files) in enumerate(units(folder), 1):  # noqa: B007
+        if files is not None:
             parts.append(_described(working.table(files), {"configuration": digest, "unit": unit[:12]} | columns))
     if not parts:
         raise FileNotFoundError(f"no unit of the sweep in {folder} is done: run it first")
@@ -109,7 +115,7 @@ def table(folder: Path) -> tuple[pa.Table, Missing]:
         whole = pa.concat_tables(parts, promote_options="permissive")
     except pa.ArrowException as error:
         raise store.CorruptFile(f"the units in {folder} do not fit together ({error}): run the sweep again") from error
-    return whole.add_column(0, "row", pa.array(range(len(whole)), pa.int64())), Missing(missing, total)
+    return whole.add_column(0, "row", pa.array(range(len(whole)), pa.int64())), Missing(total - len(parts), total)
 
 
 def beliefs(folder: Path) -> dict[int, Verdict]:
