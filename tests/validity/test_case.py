@@ -277,7 +277,8 @@ def test_the_longer_path_is_of_the_longer_numbers_on_some_and_the_path_on_those_
     def attack(steps):
         return cw.fmn(steps=steps, objective=cw.losses.negative_margin(1e4))  # which nothing meets
 
-    given = known(24, attack=attack, numbers={"steps": 3}, longer={"steps": 60})
+    answers = problems.mlp(MODEL.params, jnp.asarray(problems.inputs(24))).argmax(1)
+    given = known(24, goal=cw.untargeted(answers), attack=attack, numbers={"steps": 3}, longer={"steps": 60})
     assert (given.path.last() + 1).tolist() == [3] * 3
     assert (given.longer_path.last() + 1).tolist() == [60] * 3
     assert given.longer_path.loss.shape == (100, 3)  # fifty steps at once
