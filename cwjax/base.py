@@ -40,9 +40,11 @@ class Problem(NamedTuple):
     goal: Goal
     start: Float[Array, "*S"]  # where the descent starts
     mask: Bool[Array, "*S"]  # which elements may move
-    tau: Float[Array, ""]  # L-infinity: change below it is free
-    c: Float[Array, ""]  # the weight of the objective f
-    scale: Float[Array, ""]  # the length unit of a step; 1 for the paper's attacks
+    tau: Float[Array, ""]  # L-infinity: change below it is free; a length of the input's own, as distances are
+    c: Float[Array, ""]  # the weight of the objective f, against a distance in `widths`
+    scale: Float[Array, ""]  # the length of a step, in `widths`; 1 for the paper's attacks
+    widths: Float[Array, "*S"]  # the unit of lengths, by element: how wide the box is
+    live: Bool[Array, "*S"]  # which elements have shown a slope so far; others do not move once any have
 
 
 class Candidate(NamedTuple):
@@ -59,7 +61,7 @@ class Evaluation(NamedTuple):
     loss: Float[Array, ""]  # D + c·f
     distance: Float[Array, ""]  # measured, whether or not the goal is met
     met: Bool[Array, ""]
-    gradient: Float[Array, "*S"]  # of the loss, in the variable that the optimiser moves
+    gradient: Float[Array, "*S"]  # of the loss, in the variable that the optimiser moves, in the box's units
 
 
 class Progress(NamedTuple):
@@ -70,6 +72,7 @@ class Progress(NamedTuple):
     forwards: Int[Array, ""]  # int32: forward passes spent
     backwards: Int[Array, ""]  # int32: backward passes spent
     finite: Bool[Array, ""]  # False: the example was given up, for a NaN or an infinity, or being outside the box
+    live: Bool[Array, "*S"]  # which elements have shown a slope, at any point that was asked about
     done: Bool[Array, ""]
 
 
@@ -107,6 +110,7 @@ class Box(NamedTuple):
     encode: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # image -> the variable w that the optimiser moves
     decode: Callable[[Float[Array, "*S"]], Decoded]  # w -> images
     project: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # w -> w, after every update
+    unit: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # a length of each element -> what it is in w
     lower: Bound  # of every valid input; a scalar, or an array that broadcasts to one input
     upper: Bound
 
@@ -167,10 +171,22 @@ Runner: TypeAlias = Callable[..., Result]
 """`(model, keys, x, goal) -> Result`: keys [B], x [B, *S], goal with fields [B]."""
 
 
-def problem(x: Float[Array, "*S"], goal: Goal) -> Problem:
-    """The plain problem of input x: start at x, move every element, weight 1."""
+def problem(x: Float[Array, "*S"], goal: Goal, widths: Float[Array, "*S"] | None = None) -> Problem:
+    """The plain problem of input x: start at x, move every element, weight 1. Lengths are in `widths`, which are those
+    of the attack's box (`boxes.widths`); in the input's own unit if there are none.
+    """
     one = jnp.ones((), wide(x))
-    return Problem(x=x, goal=goal, start=x, mask=jnp.ones(x.shape, bool), tau=jnp.zeros_like(one), c=one, scale=one)
+    return Problem(
+        x=x,
+        goal=goal,
+        start=x,
+        mask=jnp.ones(x.shape, bool),
+        tau=jnp.zeros_like(one),
+        c=one,
+        scale=one,
+        widths=jnp.ones(x.shape, one.dtype) if widths is None else widths,
+        live=jnp.zeros(x.shape, bool),
+    )
 
 
 def untouched(problem: Problem) -> Progress:
@@ -184,6 +200,7 @@ def untouched(problem: Problem) -> Progress:
         forwards=zero,
         backwards=zero,
         finite=jnp.array(True),
+        live=problem.live,
         done=jnp.array(False),
     )
 
@@ -200,6 +217,7 @@ def continued(
         forwards=total.forwards + after.forwards - before.forwards,
         backwards=total.backwards + after.backwards - before.backwards,
         finite=after.finite,
+        live=after.live,
         done=over | ~after.finite,
     )
 

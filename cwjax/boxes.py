@@ -8,8 +8,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
-from cwjax.base import Bound, Box, Decoded, wide
+from cwjax.base import Attack, Bound, Box, Decoded, Goal, Problem, problem, wide
 from cwjax.checks import misfit
 
 _SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exactly on a bound
@@ -33,7 +34,11 @@ def change_of_variables(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         inside = jnp.clip((low + high) / 2 + (high - low) / 2 * jnp.tanh(w), low, high)
         return Decoded(inside=inside, penalised=inside)
 
-    return Box(encode=encode, decode=decode, project=lambda w: w, lower=lower, upper=upper)
+    def unit(lengths):
+        low, high = _bounds(lengths, lower, upper)
+        return lengths / (high - low)
+
+    return Box(encode=encode, decode=decode, project=lambda w: w, unit=unit, lower=lower, upper=upper)
 
 
 def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
@@ -47,6 +52,7 @@ def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         encode=lambda x: jnp.clip(x.astype(wide(x)), *_bounds(x, lower, upper)),
         decode=lambda w: Decoded(inside=w, penalised=w),
         project=lambda w: jnp.clip(w, *_bounds(w, lower, upper)),
+        unit=lambda lengths: lengths,
         lower=lower,
         upper=upper,
     )
@@ -64,6 +70,7 @@ def clipped(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         encode=lambda x: x.astype(wide(x)),
         decode=lambda w: Decoded(inside=jnp.clip(w, *_bounds(w, lower, upper)), penalised=w),
         project=lambda w: w,
+        unit=lambda lengths: lengths,
         lower=lower,
         upper=upper,
     )
@@ -78,6 +85,17 @@ def check_bounds(lower: Bound, upper: Bound) -> None:
         raise TypeError(f"a box's bounds must be numbers, got lower={lower!r} and upper={upper!r}")
     if not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise ValueError(f"a box needs finite bounds with lower < upper, got lower={lower} and upper={upper}")
+
+
+def posed(attack: Attack, x: Float[Array, "*S"], goal: Goal) -> Problem:
+    """The attack's problem of input x: its lengths are in widths of the attack's box."""
+    return problem(x, goal, widths(attack.terms.box, x))
+
+
+def widths(box: Box, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """How wide the box is for each element of an input: `upper - lower`, at least float32."""
+    low, high = _bounds(x, box.lower, box.upper)
+    return high - low
 
 
 def _bounds(x, lower, upper):

@@ -32,10 +32,13 @@ def l2(
     They are made for thousands of gradients. With the change of variables a pixel on a bound, as most of a digit's are,
     hardly moves at first: for some hundred gradients take `projected`, or `fast_l2`.
 
+    The released code's box is one wide. In any other, lengths are in widths of it, and so are weights c: the distances
+    are those of a box one wide, rescaled.
+
     Args:
       objective: f.
       box: how the iterate stays valid; its bounds are the bounds of the inputs.
-      optimizer: any Optax transformation.
+      optimizer: any Optax transformation; its steps are in widths of the box.
       search: over c.
       steps: the largest number of gradient steps in a round; may be traced.
       abort: when a round ends sooner.
@@ -84,7 +87,7 @@ def linf(
     Args:
       objective: f.
       box: how the iterate stays valid; its bounds are the bounds of the inputs.
-      optimizer: any Optax transformation.
+      optimizer: any Optax transformation; its steps are in widths of the box.
       search: over tau.
       steps: gradient steps at one weight c; may be traced.
       largest_c: weights c from here up are not tried; may be traced.
@@ -118,7 +121,7 @@ def l0(
     Args:
       objective: f.
       box: how the iterate stays valid; its bounds are the bounds of the inputs.
-      optimizer: any Optax transformation.
+      optimizer: any Optax transformation; its steps are in widths of the box.
       search: over the mask.
       steps: gradient steps at one weight c; may be traced.
       largest_c: weights c from here up are not tried; may be traced.

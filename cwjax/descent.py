@@ -26,6 +26,7 @@ from cwjax.base import (
     wide,
 )
 from cwjax.checks import check_count, check_part
+from cwjax.geometry import span, units
 
 
 class DescentState(NamedTuple):
@@ -50,14 +51,16 @@ def descend(
     A step evaluates the current point, keeps it if it meets the goal closer than any before, and moves on; so `steps`
     steps evaluate `steps` points, the first of them `problem.start`. The random key is not used.
 
-    The optimiser's updates are multiplied by `problem.scale`; a step of scale 0 only looks, and leaves the optimiser's
-    state as it is.
+    Lengths are in widths of the box (`units`), so that c and a learning rate mean the same in every box: D is taken of
+    `x' - x` in that unit, and an update of the optimiser moves an element by as many widths; with the change of
+    variables, which has no unit, its variable by as much. Updates are also multiplied by `problem.scale`; a step of
+    scale 0 only looks, and leaves the optimiser's state as it is.
 
     Args:
       objective: f.
       distance: D.
       box: how the iterate stays valid.
-      optimizer: any Optax transformation; it sees gradients in the box's variable w.
+      optimizer: any Optax transformation; it sees the box's variable w, and gradients in it, in the box's units.
       steps: how many points to evaluate, at the most; may be traced.
       abort: when to stop sooner.
     """
@@ -80,12 +83,14 @@ def descend(
         )
 
     def step(model, problem, state):
-        evaluated = evaluate(model, problem, state.w, objective=objective, distance=distance, box=box)
+        known, first = problem._replace(live=state.progress.live), state.taken == 0
+        evaluated = evaluate(model, known, state.w, objective=objective, distance=distance, box=box, first=first)
         evaluation = evaluated.evaluation
         abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
-        updates, optimizer_state = optimizer.update(evaluation.gradient, state.optimizer, state.w)
-        moved = state.w + problem.scale * jnp.asarray(updates)
+        unit = box.unit(units(distance.norm, problem))
+        updates, optimizer_state = optimizer.update(evaluation.gradient, state.optimizer, state.w / unit)
+        moved = state.w + problem.scale * unit * jnp.asarray(updates)
         optimizer_state = select(problem.scale == 0, state.optimizer, optimizer_state)
         taken = state.taken + 1
         over = stop | (taken >= steps) | ~problem.mask.any()
@@ -104,35 +109,50 @@ class Evaluated(NamedTuple):
     evaluation: Evaluation
     candidate: Candidate  # at distance inf where the goal is not met
     finite: Bool[Array, ""]
+    live: Bool[Array, "*S"]  # elements that have shown a slope so far
 
 
 def evaluate(
-    model: Model, problem: Problem, w: Float[Array, "*S"], *, objective: Objective, distance: Distance, box: Box
+    model: Model,
+    problem: Problem,
+    w: Float[Array, "*S"],
+    *,
+    objective: Objective,
+    distance: Distance,
+    box: Box,
+    first: Bool[Array, ""] | bool = True,
 ) -> Evaluated:
     """The problem at w: one forward and one backward pass.
 
     The chain rule is written out, so that the model is asked for f and its slope in the image, and for nothing else.
+
+    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). A point
+    where the first do is no example if it starts elsewhere than the clean input in an element that does not. The
+    `first` point is `problem.start`; if that is the clean input, it is reported as such to the last bit.
     """
-    clean = problem.x.astype(wide(problem.x))
+    clean, unit = problem.x.astype(wide(problem.x)), units(distance.norm, problem)
+    moves = problem.mask & (problem.live | ~problem.live.any())
 
     def images(w):
         """The image x' as the model sees it, but for its dtype, and delta as D sees it."""
         decoded = box.decode(w)
-        inside = jnp.where(problem.mask, decoded.inside, clean)
-        return inside, jnp.where(problem.mask, decoded.penalised - clean, 0)
+        inside = jnp.where(moves, decoded.inside, clean)
+        return inside, jnp.where(moves, decoded.penalised - clean, 0) / unit
 
     def value(x):
         logits = model(x)
         return objective.loss(logits, problem.goal), logits
 
     (inside, delta), pull = jax.vjp(images, w)
-    home = box.encode(problem.x)
-    still = (jnp.abs(w - home) <= 4 * jnp.finfo(w.dtype).eps * jnp.abs(home)).all()
+    still = first & (~problem.mask | (problem.start == problem.x)).all()
     x = inside.astype(problem.x.dtype)
     (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
-    penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau)
+    penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau / span(problem))
     (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
-    met = objective.met(logits, problem.goal)
+    gradient *= box.unit(unit)
+    live = problem.live | (slope != 0)
+    broken, hidden = faults(gradient, moves & (problem.start != problem.x) & ~live)
+    met = objective.met(logits, problem.goal) & ~(hidden & live.any())
     kept = jnp.where(still & met, problem.x, x)  # the clean input, which the change of variables misses by a millionth
     evaluation = Evaluation(
         loss=penalty + problem.c * f.astype(clean.dtype),
@@ -140,9 +160,15 @@ def evaluate(
         met=met,
         gradient=gradient,
     )
-    finite = jnp.isfinite(evaluation.loss) & answered(logits) & jnp.isfinite(gradient).all()
+    finite = jnp.isfinite(evaluation.loss) & answered(logits) & ~broken
     reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
-    return Evaluated(evaluation, Candidate(x=kept, distance=reached, c=problem.c), finite)
+    return Evaluated(evaluation, Candidate(x=kept, distance=reached, c=problem.c), finite, live)
+
+
+def faults(slope: Float[Array, "..."], unseen: Bool[Array, "*S"]) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
+    """Whether a slope is not finite; if it is, whether an element has moved `unseen`; in one pass over the slope."""
+    worst = jnp.max(jnp.where(jnp.isfinite(slope), jnp.where(jnp.broadcast_to(unseen, slope.shape), 1, 0), 2))
+    return worst == 2, worst == 1
 
 
 def advanced(progress: Progress, evaluated: Evaluated, *, over: Bool[Array, ""]) -> Progress:
@@ -154,5 +180,6 @@ def advanced(progress: Progress, evaluated: Evaluated, *, over: Bool[Array, ""])
         forwards=progress.forwards + 1,
         backwards=progress.backwards + 1,
         finite=progress.finite & evaluated.finite,
+        live=evaluated.live,
         done=over | ~evaluated.finite | (best.distance == 0),
     )

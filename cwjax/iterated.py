@@ -31,7 +31,7 @@ from cwjax.base import (
 )
 from cwjax.boxes import check_bounds, projected
 from cwjax.checks import check_count, check_part
-from cwjax.descent import Evaluated, advanced
+from cwjax.descent import Evaluated, advanced, faults
 
 
 class Seen(NamedTuple):
@@ -94,9 +94,9 @@ def iterated(
     check_count("steps", steps)
     box = projected(lower, upper)
 
-    def allowed(problem, x):
+    def allowed(problem, x, may=True):
         clean = problem.x.astype(wide(problem.x))
-        return jnp.where(problem.mask, box.project(x.astype(clean.dtype)), clean)
+        return jnp.where(problem.mask & may, box.project(x.astype(clean.dtype)), clean)
 
     def init(key, problem):
         x, memory = rule.init(key, problem)
@@ -105,7 +105,8 @@ def iterated(
 
     def step(model, problem, state):
         aim = rule.aim(problem, state.memory)
-        asked = ask(model, problem, state.x, objective=objective, distance=distance, aim=aim)
+        known = problem._replace(live=state.progress.live)
+        asked = ask(model, known, state.x, objective=objective, distance=distance, aim=aim)
         progress = advanced(state.progress, asked.evaluated, over=state.taken + 1 >= steps)
         seen = asked.seen._replace(taken=state.taken, best=progress.best)
         x, memory = rule.move(problem, state.memory, seen)
@@ -113,7 +114,8 @@ def iterated(
             backwards=state.progress.backwards + jnp.size(seen.loss),
             done=progress.done | rule.over(problem, memory, seen) | ~problem.mask.any(),
         )
-        return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
+        refused = objective.met(seen.logits, problem.goal) & ~seen.met
+        return IteratedState(allowed(problem, x, ~refused), memory=memory, taken=state.taken + 1, progress=progress)
 
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
@@ -189,9 +191,12 @@ def ask(
 ) -> Asked:
     """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss, which is
     that of the goal `aim`; what is met is the problem's own goal.
+
+    An element of x that has shown no slope is held at the clean input, once others have shown one (`problem.live`). A
+    point where the first do is no example if an element has moved that does not.
     """
     clean = problem.x.astype(wide(problem.x))
-    image = x.astype(problem.x.dtype)
+    image = jnp.where(problem.live | ~problem.live.any(), x, clean).astype(problem.x.dtype)
     logits, pull = jax.vjp(model, image)
     loss, weights = _with_slope(lambda logits: objective.loss(logits, aim), logits)
     pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]
@@ -199,8 +204,10 @@ def ask(
 
     x = image.astype(clean.dtype)
     loss = loss.astype(clean.dtype)
-    met, size = objective.met(logits, problem.goal), distance.measure(x - clean)
-    finite = jnp.isfinite(loss).all() & answered(logits) & jnp.isfinite(slope).all()
+    live = problem.live | ((slope != 0).any(0) if loss.ndim else slope != 0)
+    broken, hidden = faults(slope, (image != problem.x) & ~live)
+    met, size = objective.met(logits, problem.goal) & ~(hidden & live.any()), distance.measure(x - clean)
+    finite = jnp.isfinite(loss).all() & answered(logits) & ~broken
     candidate = Candidate(x=image, distance=jnp.where(met & finite, size, jnp.inf), c=problem.c)
     flat = slope if not loss.ndim else slope[0]
     evaluation = Evaluation(loss=loss if not loss.ndim else loss[0], distance=size, met=met, gradient=flat)
@@ -215,7 +222,7 @@ def ask(
         taken=jnp.zeros((), jnp.int32),
         best=candidate,
     )
-    return Asked(seen, Evaluated(evaluation, candidate, finite))
+    return Asked(seen, Evaluated(evaluation, candidate, finite, live))
 
 
 def _with_slope(function, logits):

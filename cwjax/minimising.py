@@ -18,7 +18,8 @@ def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float
     is kept. The budget is at most `steps` times the attack's own.
 
     Args:
-      attack: of a fixed radius, such as `pgd(epsilon=…)`; its epsilon is where the search starts.
+      attack: of a fixed radius, such as `pgd(epsilon=…)`; its epsilon is where the search starts, in the input's own
+        unit.
       steps: rounds, >= 1.
       factor: see `search_scale`.
     """
@@ -40,8 +41,8 @@ class ScaleBracket(NamedTuple):
 
 
 def search_scale(steps: int | Int[Array, ""] = 10, *, factor: float | Float[Array, ""] = 2.0) -> Search:
-    """Search for the smallest length unit that succeeds: from the problem's own, times or divided by `factor` until
-    both a success and a failure are known, then bisect.
+    """Search for the smallest scale of an attack's lengths that succeeds: from the problem's own, times or divided by
+    `factor` until both a success and a failure are known, then bisect.
 
     Args:
       steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.

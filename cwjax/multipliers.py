@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Search, found
 from cwjax.checks import check_number
-from cwjax.geometry import annealed, lengthened
+from cwjax.geometry import annealed, lengthened, span
 
 
 class Multiplier(NamedTuple):
@@ -28,8 +28,9 @@ def multiplier(
     """For `tracked`: the weight c of f, as a Lagrange multiplier, and the length of a step.
 
     c is multiplied by exp(-r) after a step at a point that meets the goal and by exp(r) after one that does not, so
-    that the iterate stays about the boundary. A step has the length `rate·s/√n` in each of n elements, s being the
-    best distance so far. r and the length of a step fall along a cosine.
+    that the iterate stays about the boundary. A step has the length `rate·s/√n` in each of n elements, s being the best
+    distance so far. r and the length of a step fall along a cosine. Lengths are in widths
+    of the box.
 
     A problem of scale 0 is one about which nothing is known. The first step then only looks: with the margin m to cross
     and its gradient g, the boundary of the linearised problem lies at `s = m/|g|₂`, where `2·delta + c·g = 0` for
@@ -47,10 +48,11 @@ def multiplier(
     check_number("shortest", shortest, least=0, most=1)
 
     def init(problem):
+        scale = problem.scale / span(problem)
         return Multiplier(
             c=problem.c,
-            length=problem.scale,
-            promised=problem.scale,
+            length=scale,
+            promised=scale,
             known=problem.scale > 0,
             taken=jnp.zeros((), jnp.int32),
         )
@@ -60,7 +62,7 @@ def multiplier(
         return problem._replace(c=knob.c, scale=size * annealed(1.0, shortest, knob.taken, steps))
 
     def tell(problem, knob, outcome):
-        seen, best = outcome.last, outcome.best.distance
+        seen, best = outcome.last, outcome.best.distance / span(problem)
         slope = jnp.sqrt(jnp.sum(seen.gradient**2))
         flat = slope == 0
         promised = jnp.where(flat, 1, seen.loss / jnp.where(flat, 1, slope))

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.base import Bound, Box, carried, wide
+from cwjax.base import Bound, Problem, carried, wide
 from cwjax.boxes import projected
-from cwjax.geometry import TINY, Number, annealed, check_norm, ends, length, onto_ball, unit
+from cwjax.geometry import TINY, Number, annealed, check_norm, length, onto_ball, unit, units
 from cwjax.iterated import Rule
 
 _ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: at most so many a step, and the relative change that ends them
@@ -58,7 +58,7 @@ def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array,
     return jnp.where(exists, jnp.sign(x) * z, 0)
 
 
-def _soft(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+def _soft(x: Float[Array, "*S"], weight: Float[Array, "..."]) -> Float[Array, "*S"]:
     return jnp.sign(x) * jnp.maximum(jnp.abs(x) - weight, 0)
 
 
@@ -70,13 +70,26 @@ def _beyond(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S
     return x - onto_ball["l1"](x, weight)  # Moreau's decomposition
 
 
-PROXIMAL: dict[str, Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]] = {
+PROXIMAL: dict[str, Callable[[Float[Array, "*S"], Float[Array, "..."]], Float[Array, "*S"]]] = {
     "l0": _two_thirds,
     "l1": _soft,
     "l2": _block,
     "linf": _beyond,
 }
-"""By norm: the z that minimises `(z - x)²/2 + weight·|z|`; in L0 with the L2/3 norm in its place."""
+"""By norm: the z that minimises `(z - x)²/2 + weight·|z|`; in L0 with the L2/3 norm in its place. In L1 each element
+may have a weight of its own.
+"""
+
+
+def weighted_units(norm: str, problem: Problem) -> tuple[Float[Array, "*S"], Float[Array, "..."]]:
+    """The unit that changes are measured in, by element, and by what the operator's weight is then multiplied.
+
+    In L1, too, each element has its own width for a unit, because its operator takes a weight for each: its width, over
+    that of the narrowest.
+    """
+    if norm == "l1":
+        return problem.widths, problem.widths / jnp.min(problem.widths)
+    return units(norm, problem), jnp.ones_like(problem.scale)
 
 
 def shrunk(
@@ -84,7 +97,7 @@ def shrunk(
     target: Float[Array, "*S"],
     *,
     divisor: Float[Array, "*S"],
-    weight: Float[Array, ""],
+    weight: Float[Array, "..."],
     clipped: Callable[[Float[Array, "*S"]], Float[Array, "*S"]],
 ) -> Float[Array, "*S"]:
     """The change on the way to the z that minimises `Σ_i D_i·(z_i - target_i)²/2 + weight·|z|`, D being what Adam
@@ -99,7 +112,7 @@ def shrunk(
       norm: of `PROXIMAL`.
       target: where a step without the norm leads.
       divisor: D > 0.
-      weight: > 0.
+      weight: > 0; [], or in L1 [*S].
       clipped: a change as far as the box allows it.
     """
     largest = jnp.max(divisor)
@@ -111,7 +124,7 @@ def shrunk(
         new = jnp.where(change > _CONVERGED, clipped(new), z)
         return carried(state, (new, length(new - z) / jnp.maximum(length(new), TINY)))
 
-    z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(weight)))
+    z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(largest)))
     return z
 
 
@@ -142,7 +155,8 @@ def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound 
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
 
     Nothing here depends on the scale of the logits or of the box: the softplus is of m/M, M being the loss at the first
-    point, slopes are of length one, and a step moves each element by a share of the box, which falls along a cosine.
+    point, slopes are of length one, and a step moves each element by a share of the box (`weighted_units`), which falls
+    along a cosine.
     c is multiplied by exp(-r) where the goal is met and by exp(r) where it is not, r falling along a cosine. It is
     large at first: a round goes deep, in many elements, and then shrinks them. On a network that was trained to be
     robust that comes to where attacks that start with few elements never do.
@@ -173,26 +187,20 @@ def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound 
         )
 
     def move(problem, memory, seen):
-        clean, span = seen.x - seen.delta, width(box, seen.x)
+        clean, (width, weight) = seen.x - seen.delta, weighted_units(norm, problem)
         margin = jnp.where(seen.taken == 0, jnp.abs(seen.loss), memory.margin)
-        slope = jax.nn.sigmoid(_SOFTNESS * seen.loss / jnp.maximum(margin, TINY)) * unit(seen.slope)
+        slope = jax.nn.sigmoid(_SOFTNESS * seen.loss / jnp.maximum(margin, TINY)) * unit(width * seen.slope)
         state = memory.adam.update(slope, seen.taken, _DECAY)
 
         def clipped(share):
-            return (box.project(clean + span * share) - clean) / span
+            return (box.project(clean + width * share) - clean) / width
 
         turn = annealed(*_TURN[norm], seen.taken, steps)
         c = jnp.clip(memory.c * jnp.exp(jnp.where(seen.met, -turn, turn)), *_LIMITS_OF_C)
         first, last, _ = temper(problem)
         step = annealed(first, last, seen.taken, steps)
-        target = clipped(seen.delta / span - step * state.step(seen.taken, _DECAY))
-        share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=step / c, clipped=clipped)
-        return clean + span * share, DescentMemory(adam=state, c=c, margin=margin)
+        target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
+        share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=step / c * weight, clipped=clipped)
+        return clean + width * share, DescentMemory(adam=state, c=c, margin=margin)
 
     return Rule(init=init, move=move)
-
-
-def width(box: Box, like: Float[Array, "*S"]) -> Float[Array, ""]:
-    """Of the box, where it is widest."""
-    low, high = ends(box, like)
-    return jnp.max(high - low)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
-from cwjax.base import Distance, Goal, Search, found, select, wide
-from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, unit
+from cwjax.base import Distance, Goal, Problem, Search, found, select, wide
+from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, span, unit
 from cwjax.iterated import Rule
 
 Steps = int | Int[Array, ""]
@@ -87,12 +87,13 @@ class Promise(NamedTuple):
     """What the slope at the first point says."""
 
     loss: Float[Array, ""]  # there
-    distance: Float[Array, ""]  # of the boundary, if the model were linear; 1 where it is flat
+    distance: Float[Array, ""]  # of the boundary, if the model were linear; the box's width where it is flat
 
 
-def _promise(loss: Float[Array, ""], slope: Float[Array, ""]) -> Promise:
+def _promise(problem: Problem, loss: Float[Array, ""], slope: Float[Array, ""]) -> Promise:
     """For a slope of that dual norm."""
-    return Promise(loss=loss, distance=jnp.where(slope > 0, jnp.abs(loss) / jnp.where(slope > 0, slope, 1), 1))
+    steep = slope > 0
+    return Promise(loss=loss, distance=jnp.where(steep, jnp.abs(loss) / jnp.where(steep, slope, 1), span(problem)))
 
 
 def _broken(promise: Promise, share: float, loss: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:
@@ -125,7 +126,7 @@ def slid(norm: str, steps: Steps) -> Rule:
     def move(problem, memory, seen):
         decay = _pace(metric, problem.goal, found(seen.best)).decay
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
-        promise = select(seen.taken == 0, _promise(seen.loss, metric.dual(seen.slope)), memory.promise)
+        promise = select(seen.taken == 0, _promise(problem, seen.loss, metric.dual(seen.slope)), memory.promise)
         told = (seen.taken == 1) & (problem.start == problem.x).all()
         doubted = jnp.where(told, _broken(promise, _TRUSTED, seen.loss, seen.distance), memory.doubted)
         left = annealed(1.0, 0.0, seen.taken, steps)
@@ -177,7 +178,7 @@ def radius(*, norm: str, steps: Steps) -> Search:
         seen = outcome.last
         best = jnp.minimum(knob.best, outcome.best.distance)
         first = knob.tau == 0
-        promise = select(first, _promise(seen.loss, metric.dual(seen.gradient)), knob.promise)
+        promise = select(first, _promise(problem, seen.loss, metric.dual(seen.gradient)), knob.promise)
         farther = (knob.taken == 1) & _broken(promise, _KEPT, seen.loss, seen.distance)
         promise = promise._replace(distance=promise.distance * jnp.where(farther, _FARTHER, 1))
         sought = lengthened(knob.tau, problem.c * promise.distance, knob.taken, steps)

@@ -27,9 +27,9 @@ from cwjax.base import (
     carried,
     found,
     narrowed,
-    problem,
     wide,
 )
+from cwjax.boxes import posed
 from cwjax.canonical import canonical
 from cwjax.checks import check_batch, check_count, check_part, check_runner
 from cwjax.models import Model
@@ -118,7 +118,7 @@ def lanes(attack: Attack) -> Lanes:
 
     def begin(keys, x, goal):
         def one(key, x, goal):
-            state, given_up = init(key, problem(x, goal)), ~inside(x, attack.terms.box)
+            state, given_up = init(key, posed(attack, x, goal)), ~inside(x, attack.terms.box)
             progress = state.progress
             progress = progress._replace(finite=progress.finite & ~given_up, done=progress.done | given_up)
             return state._replace(progress=progress)
@@ -127,7 +127,7 @@ def lanes(attack: Attack) -> Lanes:
 
     def advance(model, x, goal, states, steps):
         def one(x, goal, state):
-            given = problem(x, goal)
+            given = posed(attack, x, goal)
             _, state = lax.while_loop(
                 lambda carry: (carry[0] < steps) & ~carry[1].progress.done,
                 lambda carry: (carry[0] + 1, step(model, given, carry[1])),

@@ -40,7 +40,7 @@ def searched(attack: Attack, search: Search) -> Attack:
         best = closer(state.progress.best, after.best)
         knob = select(after.done, search.tell(problem, state.knob, after), state.knob)
         key = jnp.where(after.done, jax.random.fold_in(state.key, 0), state.key)
-        restarted = attack.init(key, search.ask(problem, knob))
+        restarted = attack.init(key, search.ask(problem._replace(live=after.live), knob))
         return SearchedState(
             key=key,
             knob=knob,
@@ -97,7 +97,7 @@ def binary_search(
 
     Args:
       steps: the number of rounds, >= 1.
-      initial_c: the first weight to try, > 0.
+      initial_c: the first weight to try, > 0; weights mean the same in every box (see `descend`).
       factor: growth of c until the first success, > 1.
     """
     check_count("the search's steps", steps)

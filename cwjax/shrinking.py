@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.base import Search, found
 from cwjax.checks import check_channel_axis, check_number
 from cwjax.distances import channels
+from cwjax.geometry import span
 
 
 class ShrunkTau(NamedTuple):
@@ -35,7 +36,8 @@ def shrink_tau(
     Args:
       initial_c: of the first round, > 0.
       factor: below 1.
-      smallest: no round is run at a tau of this or less; the default is the paper's, one step of 8-bit pixels.
+      smallest: in widths of the box; no round is run at a tau of this or less. The default is the paper's, one step of
+        8-bit pixels.
     """
     check_number("initial_c", initial_c, least=0, above=True)
     check_number("factor", factor, least=0, above=True, most=1 - 1e-6)
@@ -49,7 +51,7 @@ def shrink_tau(
         best = outcome.best
         within = found(best) & (best.distance <= knob.tau)
         tau = factor * best.distance
-        return ShrunkTau(tau=tau, c=best.c, start=best.x, over=~within | (tau <= smallest))
+        return ShrunkTau(tau=tau, c=best.c, start=best.x, over=~within | (tau <= smallest * span(problem)))
 
     return Search(
         init=init,
@@ -105,11 +107,11 @@ def shrink_mask(
     """Freeze the pixels that matter least until a round fails (section VI-B).
 
     A pixel's score is `|Σ_channels delta|·Σ_channels |g|`, g being the gradient of the whole penalised loss at the
-    round's last iterate, in the variable that the optimiser moves, as in the released code. Printed is `g_i·delta_i`
-    with the gradient of f in the image: its smallest value is that of the most useful pixel, and a hinged f has no
-    gradient at an example that meets the goal. With the change of variables the score of a pixel fades as it nears a
-    bound, so that the released rule may freeze useful pixels; on affine models `projected` and `clipped` come closer to
-    the fewest pixels (tests/test_affine.py).
+    round's last iterate, in the variable that the optimiser moves, as in the released code; both are in widths of the
+    box. Printed is `g_i·delta_i` with the gradient of f in the image: its smallest value is that of the most useful
+    pixel, and a hinged f has no gradient at an example that meets the goal. With the change of variables the score of a
+    pixel fades as it nears a bound, so that the released rule may freeze useful pixels; on affine models `projected`
+    and `clipped` come closer to the fewest pixels (tests/test_affine.py).
 
     It also sets `start` and `c`, for the reason given in `shrink_tau`.
 
@@ -140,7 +142,8 @@ def shrink_mask(
                 else jnp.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
             )
 
-        pixels = by_pixel(best.x.astype(gradient.dtype) - problem.x.astype(gradient.dtype))
+        delta = best.x.astype(gradient.dtype) - problem.x.astype(gradient.dtype)
+        pixels = by_pixel(delta / problem.widths)
         scores = jnp.abs(pixels.sum(-1)) * jnp.abs(by_pixel(gradient)).sum(-1)
         movable = by_pixel(knob.mask).any(-1)
         changed = (jnp.abs(pixels) >= _CHANGED).any(-1).sum()

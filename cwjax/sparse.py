@@ -14,7 +14,7 @@ from cwjax.fast import Steps, in_rounds, mirrored
 from cwjax.geometry import Number
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
-from cwjax.proximal import DescentMemory, proximal_descent, width
+from cwjax.proximal import DescentMemory, proximal_descent
 from cwjax.thresholding import thresholded_descent
 
 _UNIT = 50  # n² times as many steps make n rounds
@@ -71,7 +71,7 @@ def fast_l0(
     check_number("removing", removing, least=0, most=1 - 1e-6)
     check_count("steps", steps)
     thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
-    last = thresholded_descent(thresholded, in_widths=True, lower=lower, upper=upper)
+    last = thresholded_descent(thresholded, lower=lower, upper=upper)
 
     def one_round(steps):
         going = (1 - removing) * steps
@@ -155,12 +155,12 @@ def _then_removed(rule: Rule, going: Number, lower: Bound, upper: Bound) -> Rule
     def move(problem, memory, seen):
         x, descent = rule.move(problem, memory.descent, seen)
         late = (seen.taken >= going) & found(seen.best)
-        return select(late, _removed(memory, seen, box), (x, memory._replace(descent=descent)))
+        return select(late, _removed(problem, memory, seen, box), (x, memory._replace(descent=descent)))
 
     return Rule(init=init, move=move)
 
 
-def _removed(memory: Removal, seen: Seen, box: Box) -> tuple[Float[Array, "*S"], Removal]:
+def _removed(problem: Problem, memory: Removal, seen: Seen, box: Box) -> tuple[Float[Array, "*S"], Removal]:
     """The best example less one element, and the memory."""
     clean = seen.x - seen.delta
     best = seen.best.x.astype(clean.dtype) - clean
@@ -169,5 +169,5 @@ def _removed(memory: Removal, seen: Seen, box: Box) -> tuple[Float[Array, "*S"],
     open_ = (best != 0) & ~needed
     cost = jnp.where(open_, -seen.slope * best, jnp.inf)
     tried = (jnp.arange(cost.size).reshape(cost.shape) == jnp.argmin(cost)) & open_
-    farther = box.project(clean + best - jnp.sign(seen.slope) * width(box, clean))
+    farther = box.project(clean + best - jnp.sign(seen.slope) * problem.widths)
     return jnp.where((best != 0) & ~tried, farther, clean), memory._replace(needed=needed, tried=tried)

@@ -57,7 +57,8 @@ def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attac
     Args:
       attack: any.
       n: starting points, >= 1.
-      radius: of the ball, >= 0; may be traced. The paper takes the distance of the closest example known so far.
+      radius: of the ball, >= 0, in the input's own unit, as distances are; may be traced. The paper takes the distance
+        of the closest example known so far.
     """
     check_count("n, the number of starting points,", n)
     check_number("radius", radius, least=0)
@@ -165,7 +166,7 @@ def _in_turn(attack: Attack, spread: Spread, choose: Callable, *, nothing: float
         last = after.done & (state.version == versions - 1)
         kept, best, over = choose(problem, state.kept, after, last)
         version = jnp.where(after.done, state.version + 1, state.version)
-        following = spread.ask(problem, at(state.knobs, version))
+        following = spread.ask(problem._replace(live=after.live), at(state.knobs, version))
         restarted = attack.init(jax.random.fold_in(state.key, version), following)
         return SpreadState(
             key=state.key,

@@ -10,7 +10,6 @@ from cwjax.base import Bound, wide
 from cwjax.boxes import projected
 from cwjax.geometry import Number, annealed
 from cwjax.iterated import Rule
-from cwjax.proximal import width
 
 
 class ThresholdedMemory(NamedTuple):
@@ -25,14 +24,13 @@ def thresholded_descent(
     sigma: Number = 1e-3,
     threshold: Number = 0.3,
     threshold_rate: Number = 0.01,
-    in_widths: bool = False,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Rule:
     """What `sigma_zero` does; it says what these are. The loss is one with a floor where the goal is met.
 
-    Lengths are those of inputs in [0, 1], or widths of the box. They do not know of the loss's own scale: how the loss
-    and the count weigh against each other depends on that of the logits, as in the paper.
+    Lengths are in widths of the box, element by element. They do not know of the loss's own scale: how the loss and the
+    count weigh against each other depends on that of the logits, as in the paper.
     """
     box = projected(lower, upper)
     adam = optax.scale_by_adam()
@@ -43,7 +41,7 @@ def thresholded_descent(
         return start, ThresholdedMemory(threshold=jnp.asarray(threshold, start.dtype), adam=adam.init(start))
 
     def move(problem, memory, seen):
-        unit = width(box, seen.x) if in_widths else 1.0
+        unit = problem.widths
         clean, share = seen.x - seen.delta, seen.delta / unit
         counted = 2 * share * sigma / (share**2 + sigma) ** 2 / share.size
         gradient = unit * seen.slope + counted

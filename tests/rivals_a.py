@@ -32,7 +32,7 @@ def _fixed(attack, norm) -> dict[str, Any]:
         return attack(norm=norm, objective=objective, random_start=False, **(given | numbers))
 
     given = {"epsilon": epsilon, "relative_step": 0.15, "steps": 20}
-    return {"make": make, "norm": norm, "numbers": given, "others": {"steps": 6}}
+    return {"make": make, "norm": norm, "numbers": given, "others": {"steps": 6}, "lengths": ("epsilon",)}
 
 
 def _radius(attack, norm, fooled=0.6, **fixed) -> dict[str, Any]:
@@ -44,14 +44,21 @@ def _radius(attack, norm, fooled=0.6, **fixed) -> dict[str, Any]:
         return minimised(inner, steps=rounds)
 
     numbers = {"rounds": 6} | given
-    return {"make": make, "norm": norm, "numbers": numbers, "others": {"rounds": 3}, "fooled": fooled}
+    row = {"make": make, "norm": norm, "numbers": numbers, "others": {"rounds": 3}}
+    return row | {"fooled": fooled, "lengths": ("epsilon",)}
 
 
 def _deepfool(norm, around, **more) -> dict[str, Any]:
-    def make(confidence=0.0, **numbers):
-        return around(deepfool(norm=norm, objective=class_differences(confidence), **({"steps": 20} | numbers)))
+    own = {name: more.pop(name) for name in ("radius",) if name in more}
 
-    return {"make": make, "norm": norm, "numbers": {"steps": 20, "overshoot": 0.02}, "others": {"steps": 2}} | more
+    def make(confidence=0.0, **numbers):
+        given = {name: numbers.pop(name, value) for name, value in own.items()}
+        inner = deepfool(norm=norm, objective=class_differences(confidence), **({"steps": 20} | numbers))
+        return around(inner, **given)
+
+    numbers = {"steps": 20, "overshoot": 0.02} | own
+    row = {"make": make, "norm": norm, "numbers": numbers, "others": {"steps": 2}, "lengths": tuple(own)}
+    return row | more
 
 
 def _jsma(attack, objective, **more) -> dict[str, Any]:
@@ -88,7 +95,7 @@ RIVALS: dict[str, dict[str, Any]] = {
     "pgd, minimised": _radius(pgd, "linf", steps=12, relative_step=0.2),
     "mifgsm, minimised": _radius(mifgsm, "linf"),
     "deepfool, best target": _deepfool("l2", _best_target, goal=_LEAVE, fooled=0.4),
-    "deepfool, restarted": _deepfool("linf", lambda attack: cw.restarted(attack, 3, 0.3)),
+    "deepfool, restarted": _deepfool("linf", lambda attack, radius: cw.restarted(attack, 3, radius), radius=0.3),
     "jsma-z": _jsma(jsma_z, label_and_other_logits, fooled=0.2),
     "jsma-f": _jsma(jsma_f, label_probability, fooled=0.4),
     "ead": _ead(),

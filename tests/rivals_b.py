@@ -25,7 +25,8 @@ def _row(attack: Callable[..., cw.Attack], objective, norm: str, numbers: dict[s
     def make(confidence=0.0, **others):
         return attack(objective=objective(confidence), **(numbers | others))
 
-    return {"make": make, "norm": norm, "numbers": numbers, "others": {"steps": 6}} | more
+    lengths = ("epsilon",) if "epsilon" in numbers else ()
+    return {"make": make, "norm": norm, "numbers": numbers, "others": {"steps": 6}, "lengths": lengths} | more
 
 
 def _several(attack, objective, numbers, norms, **more) -> dict[str, Any]:

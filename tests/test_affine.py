@@ -235,3 +235,62 @@ def test_l0_is_at_most_a_pixel_off_where_rooms_differ(shape):
     assert (extra >= 0).all()
     assert (extra <= 1).all()
     assert (extra > 0).mean() < 0.2
+
+
+# Features of unequal width: age, income, a rate
+
+
+def spread_model(params, x):
+    (weights, bias), width = params
+    return (x / width[None]) @ weights + bias[None]
+
+
+def spread_problem(spread, count=12, size=16):
+    """Inputs between 0 and widths that span so large a range, and a model of the shares of those."""
+    rng = np.random.default_rng(32)
+    weights = rng.normal(size=(size, CLASSES)).astype(np.float32)
+    width = np.geomspace(spread**-0.5, spread**0.5, size).astype(np.float32)
+    x = (width * rng.uniform(size=(count, size))).astype(np.float32)
+    bias = (-0.5 * weights.sum(0)).astype(np.float32)
+    return (weights, bias), width, x
+
+
+def least_l1(normal, lead, x, width):
+    """By the greedy algorithm: the steepest element first, to its bound."""
+    room = np.where(normal > 0, width - x, x)
+    total = 0.0
+    for i in np.argsort(-np.abs(normal)):
+        gain = np.abs(normal[i]) * room[i]
+        if gain >= lead:
+            return total + lead / np.abs(normal[i])
+        total, lead = total + room[i], lead - gain
+    return np.inf
+
+
+@jax.jit
+def spread_l1(params, width, keys, x, goal):
+    attack = cw.fast_l1(steps=300, lower=0.0, upper=width)
+    return cw.batched(attack)(cw.bind(spread_model, (params, width)), keys, x, goal)
+
+
+@pytest.mark.optimized
+@pytest.mark.parametrize(("spread", "above"), [(1.0, 0.01), (100.0, 0.02), (1e4, 0.1)])
+def test_fast_l1_knows_the_width_of_each_feature(spread, above):
+    (weights, bias), width, x = spread_problem(spread)
+    slopes = weights.astype(np.float64) / width[:, None]
+    logits = x.astype(np.float64) @ slopes + bias
+    label = logits.argmax(1)
+    least = np.full((len(x), CLASSES), np.inf)
+    for i, k in np.ndindex(least.shape):
+        if k != label[i]:
+            lead = logits[i, label[i]] - logits[i, k]
+            least[i, k] = least_l1(slopes[:, k] - slopes[:, label[i]], lead, x[i].astype(np.float64), width)
+
+    def ratios(goal):
+        keys = jax.random.split(jax.random.key(0), len(x))
+        result = spread_l1((weights, bias), width, keys, x, goal)
+        assert result.success.all()
+        return np.abs(np.asarray(result.x, np.float64) - x).sum(1) / least.min(1)
+
+    assert ratios(cw.targeted(least.argmin(1))).mean() <= 1 + above
+    assert np.median(ratios(cw.untargeted(label))) <= 1 + above

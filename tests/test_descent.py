@@ -14,10 +14,10 @@ from cwjax.base import Goal, Objective, Problem, problem
 from cwjax.descent import DescentState, Evaluated, evaluate
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
-WEIGHTS = np.array([[3.0, 0.0, 1.0], [0.0, 2.0, 0.0], [1.0, 1.0, -1.0]], np.float32)  # from element to class
+WEIGHTS = np.array([[3.0, 0.0, 1.0], [0.0, 2.0, 0.0], [1.0, 0.875, -1.0]], np.float32)  # from element to class
 W = jnp.array([0.5, 1.25, 0.25], jnp.float32)  # outside the box in its second element
 INSIDE = np.array([0.5, 1.0, 0.25], np.float32)
-LOGITS = INSIDE @ WEIGHTS  # [1.75, 2.25, 0.25]
+LOGITS = INSIDE @ WEIGHTS  # [1.75, 2.21875, 0.25]
 
 
 def linear(x):
@@ -41,7 +41,7 @@ def lead(confidence: float = 0.0) -> Objective:
 def look(model=linear, given: Problem | None = None, objective: Objective | None = None, w=W) -> Evaluated:
     """At W by default, in clipped descent, in which the model and the distance see different images."""
     parts = {"objective": objective or lead(), "distance": distances.l2(), "box": boxes.clipped()}
-    return evaluate(model, given or asked(), w, **parts)
+    return evaluate(model, (given or asked())._replace(start=w), w, **parts)
 
 
 def test_what_is_seen_of_a_point_by_hand():
@@ -100,14 +100,77 @@ def test_an_element_that_may_not_move_adds_nothing_to_loss_or_gradient(box, dist
     given = asked(mask=jnp.array([True, False, True]))
     parts = {"objective": lead(), "distance": distance, "box": box}
     w = box.project(jnp.array([0.4, 0.3, 0.25]))
-    seen = evaluate(linear, given, w, **parts)
     frozen = w.at[1].set(box.encode(X)[1])
-    np.testing.assert_allclose(
-        seen.evaluation.loss, evaluate(linear, asked(), frozen, **parts).evaluation.loss, rtol=1e-5
+    seen, whole = (
+        evaluate(linear, asks._replace(start=box.decode(at).inside), at, **parts)
+        for asks, at in ((given, w), (asked(), frozen))
     )
+    np.testing.assert_allclose(seen.evaluation.loss, whole.evaluation.loss, rtol=1e-5)
     assert seen.evaluation.gradient[1] == 0
     assert (seen.evaluation.gradient[jnp.array([0, 2])] != 0).all()
     assert seen.candidate.x[1] == X[1]
+
+
+WIDE = jnp.array([10.0, 40.0, 2.5], jnp.float32)  # their geometric mean is 10
+
+
+@pytest.mark.parametrize(("distance", "unit"), [(distances.l2(), 10.0), (distances.l0(per_pixel=False), WIDE)])
+def test_lengths_are_in_widths_of_the_box_and_the_distance_is_not(distance, unit):
+    x, w = WIDE * X, WIDE * jnp.asarray(INSIDE)
+    given = asked(x=x, start=w, widths=WIDE)
+    parts = {"objective": lead(), "distance": distance, "box": boxes.projected(0.0, WIDE)}
+    seen = evaluate(lambda x: linear(x / WIDE), given, w, **parts)
+    away = np.asarray((w - x) / unit)
+    slope = (WEIGHTS[:, 0] - WEIGHTS[:, 1]) / WIDE * unit
+    np.testing.assert_allclose(seen.evaluation.loss, (away**2).sum() + 2.0 * (LOGITS[0] - LOGITS[1]), rtol=1e-5)
+    np.testing.assert_allclose(seen.evaluation.gradient, 2 * away + 2.0 * slope, rtol=1e-5)
+    np.testing.assert_allclose(seen.evaluation.distance, distance.measure(w - x), rtol=1e-6)
+
+
+def test_the_tau_of_linf_is_a_length_of_the_inputs_own():
+    given = asked(x=10 * X, start=10 * INSIDE, widths=jnp.full(3, 10.0), tau=jnp.float32(2.0), c=jnp.float32(0.0))
+    parts = {"objective": lead(), "distance": distances.linf(), "box": boxes.projected(0.0, 10.0)}
+    seen = evaluate(lambda x: linear(x / 10), given, jnp.asarray(10 * INSIDE), **parts)
+    np.testing.assert_allclose(seen.evaluation.loss, np.maximum(np.abs(INSIDE - X) - 0.2, 0).sum(), rtol=1e-5)
+
+
+def half_blind(x):
+    """Logits that depend on the second element, which shows no slope."""
+    return linear(jnp.where(jnp.array([False, True, False]), jax.lax.stop_gradient(x), x))
+
+
+LIVE = [True, False, True]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_an_element_without_a_slope_is_held_once_another_has_shown_one(first):
+    parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": boxes.projected()}
+    given = asked(start=INSIDE, live=jnp.array(LIVE))
+    seen = evaluate(half_blind, given, jnp.asarray(INSIDE), **parts, first=first)
+    np.testing.assert_array_equal(seen.candidate.x, np.where(LIVE, INSIDE, X))
+    assert seen.evaluation.gradient[1] == 0
+    assert seen.evaluation.met
+    np.testing.assert_array_equal(seen.live, LIVE)
+
+
+@pytest.mark.parametrize("elsewhere", [LIVE, [True, True, True]])
+def test_a_point_that_shows_the_first_slopes_is_no_example_if_another_element_has_moved(elsewhere):
+    point = jnp.where(jnp.array(elsewhere), jnp.asarray(INSIDE), X)
+    parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": boxes.projected()}
+    seen = evaluate(half_blind, asked(start=point), point, **parts)
+    np.testing.assert_array_equal(seen.candidate.x, point)
+    assert seen.evaluation.met == (elsewhere == LIVE)
+    assert seen.finite
+    np.testing.assert_array_equal(seen.live, LIVE)
+
+
+def test_where_nothing_shows_a_slope_a_start_may_be_an_example():
+    hinged = Objective(loss=lambda logits, goal: 0.0 * logits[0], met=lead().met)
+    parts = {"objective": hinged, "distance": distances.l2(), "box": boxes.projected()}
+    seen = evaluate(linear, asked(start=INSIDE), jnp.asarray(INSIDE), **parts)
+    np.testing.assert_array_equal(seen.candidate.x, INSIDE)
+    assert seen.evaluation.met
+    assert not seen.live.any()
 
 
 def test_the_model_sees_the_inputs_dtype_and_the_distance_is_of_what_it_saw():
@@ -156,19 +219,40 @@ def test_a_step_of_scale_0_only_looks():
 
 
 def test_it_ends_after_its_steps_and_not_before():
-    done = [bool(state.progress.done) for state in stepped(descent(steps=3), asked(label=2), 3)]
-    assert done == [False, False, False, True]
+    states = stepped(descent(steps=3, objective=lead(confidence=10.0)), asked(), 3)
+    assert [bool(state.progress.done) for state in states] == [False, False, False, True]
+
+
+def test_it_ends_at_distance_0_because_nothing_is_closer():
+    state = stepped(descent(steps=3), asked(), 1)[1]
+    assert state.progress.best.distance == 0
+    assert state.progress.done
+
+
+@pytest.mark.parametrize("box", [boxes.clipped(), boxes.projected(), boxes.change_of_variables()])
+def test_the_first_look_is_at_the_clean_input_only_where_the_descent_starts_there(box):
+    x = jnp.array([0.3, 0.6, 0.7], jnp.float32)
+    parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": box}
+    starts = (x, x * (1 + 1e-5))
+    seen, beside = (evaluate(linear, asked(x=x, start=start), box.encode(start), **parts) for start in starts)
+    np.testing.assert_array_equal(seen.candidate.x, x)
+    assert seen.candidate.distance == 0
+    assert (beside.candidate.x != x).all()
+    assert beside.candidate.distance > 0
 
 
 def test_it_ends_where_nothing_may_move():
     assert stepped(descent(), asked(mask=jnp.zeros(3, bool)), 1)[1].progress.done
 
 
-def test_it_ends_where_its_abort_says():
-    assert stepped(descent(abort=cw.first_success()), asked(), 1)[1].progress.done == (linear(X)[1] > linear(X)[0])
-    assert stepped(descent(abort=cw.first_success()), asked(label=2, sign=1.0), 1)[1].progress.done == (
-        linear(X)[2] > linear(X)[0]
-    )
+@pytest.mark.parametrize(
+    ("abort", "confidence", "ends"),
+    [(cw.first_success(), 0.0, True), (cw.first_success(), 10.0, False), (cw.never(), 0.0, False)],
+)
+def test_it_ends_where_its_abort_says(abort, confidence, ends):
+    given = asked(start=jnp.array([0.1, 0.9, 0.7]))
+    state = stepped(descent(abort=abort, objective=lead(confidence)), given, 1)[1]
+    assert bool(state.progress.done) == ends
 
 
 def test_it_ends_at_a_number_that_is_not_finite_and_stays_not_finite():

@@ -11,8 +11,8 @@ import pytest
 import cwjax as cw
 from cwjax import distances
 from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
-from cwjax.iterated import Asked, Rule, Seen, ask, iterated, steered
-from tests.test_descent import LOGITS, WEIGHTS, X, lead, linear, no_slope
+from cwjax.iterated import Asked, Rule, Seen, ask, from_clean, iterated, steered
+from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
 
 POINT = jnp.array([0.5, 1.0, 0.25], jnp.float32)
 GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(1.0))
@@ -74,8 +74,31 @@ def test_an_element_that_may_not_move_has_no_slope():
     np.testing.assert_allclose(asked(mask=jnp.array([True, False, True])).seen.slope, SLOPE * [1, 0, 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("live", [[True, False, True], [False, False, False]])
+def test_an_element_without_a_slope_is_held_once_another_has_shown_one_and_until_then_there_is_no_example(live):
+    found = asked(half_blind, lead(-10.0), live=jnp.array(live))
+    np.testing.assert_array_equal(found.seen.x, np.where(live, POINT, X) if any(live) else POINT)
+    assert found.seen.met == any(live)
+    assert found.evaluated.evaluation.met == any(live)
+    assert found.evaluated.finite
+    np.testing.assert_array_equal(found.evaluated.live, [True, False, True])
+
+
+def test_after_a_point_that_is_refused_the_next_is_the_clean_input():
+    given = problem(X, GOAL)
+    attack = walk(init=lambda key, given: (POINT, jnp.zeros(())), objective=lead(-10.0))
+    state = attack.step(half_blind, given, attack.init(jax.random.key(0), given))
+    np.testing.assert_array_equal(state.x, X)
+
+
+def test_of_several_losses_any_may_show_a_slope():
+    losses = Objective(loss=lambda logits, goal: jnp.stack([logits[0], logits[1] - logits[0]]) * 1.0, met=lead().met)
+    found = asked(lambda x: linear(x * jnp.array([1.0, 0.0, 1.0])), losses)
+    np.testing.assert_array_equal(found.evaluated.live, [True, False, True])
+
+
 def test_the_loss_is_of_the_aim_and_what_is_met_of_the_goal():
-    found = asked(aim=Goal(label=jnp.int32(2), sign=jnp.float32(1.0)))
+    found = asked(aim=Goal(label=jnp.int32(2), sign=jnp.float32(1.0)), live=jnp.ones(3, bool))
     np.testing.assert_allclose(found.seen.slope, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
     assert found.seen.met
     assert not asked(aim=GOAL, goal=Goal(label=jnp.int32(2), sign=jnp.float32(1.0))).seen.met
@@ -137,7 +160,7 @@ def test_the_first_point_is_an_allowed_one_too():
     ("over", "ends"), [(None, [0, 0, 0, 1]), (lambda given, memory, seen: seen.taken == 1, [0, 1, 0, 1])]
 )
 def test_it_ends_after_its_steps_or_when_the_rule_says(over, ends):
-    states = run(walk(steps=4, over=over, objective=lead(10.0)), 4)[1:]
+    states = run(walk(steps=4, over=over, objective=lead(confidence=10.0)), 4)[1:]
     assert [int(state.progress.done) for state in states] == ends
     assert [int(state.progress.forwards) for state in states] == [1, 2, 3, 4]
     assert [int(state.progress.backwards) for state in states] == [1, 2, 3, 4]
@@ -193,7 +216,7 @@ def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_befor
 def test_a_steered_rule_ends_with_its_search_or_with_the_rule(over, last, end):
     inner = Rule(init=lambda key, given: (given.start, ()), move=lambda given, memory, seen: (seen.x, memory))
     rule = steered(inner if over is None else inner._replace(over=over), remembering(last))
-    attack = iterated(rule, objective=lead(10.0), distance=distances.l2(), lower=0.0, upper=1.0, steps=9)
+    attack = iterated(rule, objective=lead(confidence=10.0), distance=distances.l2(), lower=0.0, upper=1.0, steps=9)
     assert [bool(state.progress.done) for state in run(attack, end)] == [False] * end + [True]
 
 
@@ -206,3 +229,33 @@ def test_a_steered_rule_aims_where_the_rule_aims():
         steered(inner, remembering()), objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9
     )
     np.testing.assert_allclose(run(attack, 1)[1].progress.last.gradient, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
+
+
+def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would():
+    told = []
+
+    def move(given: Problem, memory, seen: Seen):
+        told.append((int(seen.taken), float(seen.x[0])))
+        return seen.x + 0.125, memory + 1
+
+    inner = Rule(
+        init=lambda key, given: (jnp.full(3, 0.5), jnp.int32(0)),
+        move=move,
+        over=lambda given, memory, seen: (seen.taken == 0) | (seen.taken == 2),
+        aim=lambda given, memory: Goal(label=jnp.int32(2), sign=jnp.float32(1.0)),
+    )
+    parts = {"objective": lead(confidence=10.0), "distance": distances.l2(), "lower": 0.0, "upper": 1.0}
+    states = run(iterated(from_clean(inner), **parts, steps=9), 4)
+    np.testing.assert_allclose([state.x[0] for state in states], [X[0], 0.5, 0.625, 0.75, 0.875])
+    assert told == [(-1, 0.25), (0, 0.5), (1, 0.625), (2, 0.75)]  # what it makes of the first is not used
+    assert [int(state.memory.rule) for state in states] == [0, 0, 1, 2, 3]
+    assert [bool(state.progress.done) for state in states] == [False, False, True, False, True]
+    np.testing.assert_allclose(states[1].progress.last.gradient, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
+
+
+def test_an_input_that_meets_the_goal_is_the_example_wherever_the_rule_begins():
+    inner = Rule(lambda key, given: (jnp.full(3, 0.5), ()), lambda given, memory, seen: (seen.x, memory))
+    parts = {"objective": lead(), "distance": distances.l2(), "lower": 0.0, "upper": 1.0}
+    progress = run(iterated(from_clean(inner), **parts, steps=9), 1)[1].progress
+    assert progress.done
+    assert progress.best.distance == 0

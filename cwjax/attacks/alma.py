@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Objective, found, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm, unit
+from cwjax.geometry import check_norm, span, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import logits_ratio
 
@@ -55,7 +55,7 @@ def alma(
 
     by RMSProp with momentum. At every step mu goes towards P'(m), of which it is the moving average; every few steps
     rho grows, unless an example was found or m has improved enough. The first step goes down m alone. From the first
-    example on the learning rate decays exponentially.
+    example on the learning rate decays exponentially. delta is in widths of the box.
 
     In adv-lib the tolerance that keeps m away from 0 has the wrong sign towards a target; the objective's `met` decides
     here.
@@ -64,9 +64,10 @@ def alma(
       norm: "l1" or "l2": D.
       objective: its loss m has to be below 0 exactly where the goal is met, as the ratio is that the paper takes.
       steps: N, how many points to ask about; may be traced. The paper has 100 and 1000.
-      first_rate: the learning rate before it decays, > 0, for inputs in [0, 1]. adv-lib's default is 0.1.
+      first_rate: the learning rate before it decays, > 0, in widths of the box. adv-lib's default is 0.1.
       first_distance: in its place epsilon, > 0: the rate at which a plain gradient step from the clean input would go
-        so far. The paper takes 0.1 in L2 and 0.5 in L1; at 100 steps the fixed rate found smaller distances.
+        so far, in widths of the box. The paper takes 0.1 in L2 and 0.5 in L1; at 100 steps the fixed rate found
+        smaller distances.
       last_rate: what the learning rate has been multiplied by at the end, in (0, 1].
       mu: the multiplier at first, > 0.
       rho: the penalty parameter at first, > 0.
@@ -128,7 +129,8 @@ def alma(
     def move(problem, memory, seen):
         clean, first = seen.x - seen.delta, seen.taken == 0
         memory = multipliers(memory, seen)
-        gradient = _slope_of_penalty(seen.loss, memory.rho, memory.mu) * seen.slope
+        width = span(problem)
+        gradient = _slope_of_penalty(seen.loss, memory.rho, memory.mu) * width * seen.slope
         gradient = gradient + jnp.where(first, 0, away(seen.delta))
         gradient = jnp.where(first & (gradient == 0).all(), memory.noise, gradient)
 
@@ -136,14 +138,14 @@ def alma(
         if first_distance is not None:
 
             def reached(rate):
-                return distance.measure(box.project(clean - rate * gradient) - clean) > first_distance
+                return distance.measure(box.project(clean - rate * width * gradient) - clean) > first_distance * width
 
             rate = jnp.where(first, _rate_that(reached, first, rate), rate)
         since = (seen.taken - memory.found_at) / jnp.maximum(steps - memory.found_at, 1)
         decayed = rate * last_rate ** jnp.where(found(seen.best), since, 0)
         square = alpha * memory.square + (1 - alpha) * gradient**2
         momentum = alpha * memory.momentum + gradient / (jnp.sqrt(square) + 1e-8)
-        return seen.x - decayed * momentum, memory._replace(square=square, momentum=momentum, rate=rate)
+        return seen.x - decayed * width * momentum, memory._replace(square=square, momentum=momentum, rate=rate)
 
     return iterated(
         Rule(init=init, move=move), objective=objective, distance=distance, lower=lower, upper=upper, steps=steps

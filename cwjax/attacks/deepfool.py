@@ -7,11 +7,11 @@ from jaxtyping import Array, Float, Int
 from cwjax.balls import ball
 from cwjax.base import Attack, Bound, Objective
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm
+from cwjax.geometry import check_norm, span
 from cwjax.iterated import Rule, iterated
 from cwjax.objectives import Confidence, comparable, logit_margin, rounding_margin
 
-_NUDGE = 1e-4  # of the original code: each step is that much too long, lest rounding leave it short of the boundary
+_NUDGE = 1e-4  # of the original code, in widths of the box: each step is that much longer, against rounding
 
 
 def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Objective:
@@ -55,8 +55,8 @@ def deepfool(
     paper's section 3.3, |w_k|₁ stands for |w_k|₂ and r = -|f_l| / |w_l|₁ · sign(w_l).
 
     The paper applies the overshoot once, at the end; as in the original code and in public ones each step has it, so
-    that the points asked about are those that may be returned. As there, each length |f_l| / |w_l| is raised by 1e-4;
-    and as in adv-lib and foolbox each point is clipped to the box.
+    that the points asked about are those that may be returned. As there, each length |f_l| / |w_l| is raised by 1e-4,
+    here in widths of the box; and as in adv-lib and foolbox each point is clipped to the box.
 
     Towards a target, where the paper says nothing, all boundaries have to be crossed: l is then the one that is
     farthest.
@@ -82,7 +82,7 @@ def deepfool(
         near = jnp.argmin(jnp.where(steepness > 0, reach, jnp.inf))
         far = jnp.argmax(jnp.where((steepness > 0) & (behind > 0), reach, -1))
         chosen = jnp.where(problem.goal.sign > 0, far, near)
-        length = (1 + overshoot) * (reach[chosen] + _NUDGE)
+        length = (1 + overshoot) * (reach[chosen] + _NUDGE * span(problem))
         return seen.x - length * space.unit(slopes[chosen]), memory
 
     return iterated(

@@ -10,6 +10,7 @@ from cwjax.aborts import plateau
 from cwjax.base import Abort, Attack, Bound, Distance, Evaluation, Objective, Search, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
+from cwjax.geometry import geometric_mean, span
 from cwjax.iterated import Rule, iterated
 from cwjax.objectives import logit_margin
 from cwjax.searches import binary_search, searched
@@ -57,14 +58,16 @@ def ead(
         S(z)_i = min(z_i - beta, upper) if z_i - x_i > beta;  max(z_i + beta, lower) if z_i - x_i < -beta;  else x_i
 
     with alpha_k = alpha_0·sqrt(1 - k / steps). As printed and as released, the threshold of S is beta, not alpha·beta.
+    Lengths are in widths of the box; the released code's is one wide.
 
     The paper picks among the x_k, about which the model has to be asked besides: two forward passes and a backward pass
     an iteration. Here the model is asked about y_k alone, within the box, and the closest of those is kept. An element
     that is clean in x_k and in x_{k-1} is so in y_k.
 
     Args:
-      beta: weight of the L1 norm, >= 0.
-      decision: what is kept and reported: "en", the least `|delta|₂² + beta·|delta|₁`; "l1", the least `|delta|₁`.
+      beta: weight of the L1 norm, >= 0, in widths of the box.
+      decision: what is kept and reported: "en", the least `|delta|₂² + beta·|delta|₁`, which grows with the square of
+        the box's width; "l1", the least `|delta|₁`.
       objective: f.
       search: over c.
       learning_rate: alpha_0 > 0.
@@ -79,6 +82,7 @@ def ead(
     if decision not in ("en", "l1"):
         raise ValueError(f"decision must be en or l1, got {decision!r}")
     box = projected(lower, upper)
+    width = geometric_mean(jnp.asarray(upper, jnp.float32) - jnp.asarray(lower, jnp.float32))
 
     def init(key, problem):
         start = problem.start.astype(wide(problem.x))
@@ -87,11 +91,12 @@ def ead(
     def move(problem, memory, seen):
         k, clean = seen.taken, problem.x.astype(seen.x.dtype)
         rate = learning_rate * jnp.sqrt(jnp.maximum(1 - k / steps, 0)).astype(clean.dtype)
-        gradient = problem.c * seen.slope + 2 * seen.delta
-        step = seen.x - rate * gradient - clean
-        x = box.project(clean + jnp.sign(step) * jnp.maximum(jnp.abs(step) - beta, 0))
+        width = span(problem)
+        gradient = problem.c * width * seen.slope + 2 * seen.delta / width
+        step = seen.x - rate * width * gradient - clean
+        x = box.project(clean + jnp.sign(step) * jnp.maximum(jnp.abs(step) - beta * width, 0))
         momentum = (k / (k + 3)).astype(clean.dtype) if accelerated else 0.0
-        loss = problem.c * seen.loss + elastic_net(beta).measure(seen.delta)
+        loss = problem.c * seen.loss + elastic_net(beta).measure(seen.delta / width)
         evaluation = Evaluation(loss=loss, distance=seen.distance, met=seen.met, gradient=gradient)
         state, stop = abort.update(problem, memory.abort, evaluation, step=k, steps=steps)
         return x + momentum * (x - memory.x), Shrinking(x=x, abort=state, stop=stop)
@@ -99,7 +104,7 @@ def ead(
     descent = iterated(
         Rule(init, move, over=lambda problem, memory, seen: memory.stop),
         objective=objective,
-        distance=elastic_net(beta) if decision == "en" else distances.l1(),
+        distance=elastic_net(beta * width) if decision == "en" else distances.l1(),
         lower=lower,
         upper=upper,
         steps=steps,

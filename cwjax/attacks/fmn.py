@@ -9,7 +9,7 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Distance, Objective, found, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
-from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, unit
+from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, span, unit, units
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 
@@ -57,8 +57,8 @@ def fmn(
       distance: what is reported and by which the closest example is chosen; that of the norm if None.
         `distances.l0()` counts pixels, where the radius still counts elements.
       steps: how many points to ask about; may be traced.
-      first_step: alpha of the first step, an L2 length for inputs in [0, 1], > 0. AttackBench takes 10 for "linf".
-      last_step: alpha that the last steps come to, >= 0; the paper's is a hundredth of the first.
+      first_step: alpha of the first step, an L2 length in widths of the box, > 0. AttackBench takes 10 for "linf".
+      last_step: alpha that the last steps come to, likewise, >= 0; the paper's is a hundredth of the first.
       first_gamma: by how much of itself epsilon changes at first, in (0, 1).
       last_gamma: and in the end.
       lower: the box's lower bound.
@@ -96,12 +96,13 @@ def fmn(
     def move(problem, memory, seen):
         clean = seen.x - seen.delta
         alpha = annealed(first_step, last_step, seen.taken, steps)
+        width, one = units(norm, problem), 1 if norm == "l0" else span(problem)  # of an element, and of the radius
         gamma = annealed(first_gamma, last_gamma, seen.taken, steps)
         least = size(seen.best.x.astype(clean.dtype) - clean)  # used only where one is known
         radius = followed(memory.radius, gamma, seen, least)
         radius = jnp.clip(radius, 0, size(farthest(problem, box))).astype(memory.radius.dtype)
-        delta = _ONTO[norm](seen.delta - alpha * unit(seen.slope), radius)
-        return clean + delta, FMNMemory(radius=radius)
+        share = _ONTO[norm](seen.delta / width - alpha * unit(width * seen.slope), radius / one)
+        return clean + width * share, FMNMemory(radius=radius)
 
     return iterated(
         Rule(init=init, move=move),

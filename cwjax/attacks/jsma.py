@@ -73,9 +73,9 @@ def jsma_z(
         alpha_pq = Σ_{i∈{p,q}} ∂Z_t/∂x_i          beta_pq = Σ_{i∈{p,q}} Σ_{j≠t} ∂Z_j/∂x_i
         (p*, q*) = argmax_{(p,q)} -alpha_pq·beta_pq·(alpha_pq > 0)·(beta_pq < 0)
 
-    by theta each, within the box; it ends when the goal is met, when no pair has these signs, or when the next would
-    exceed gamma. Elements at the bound that theta drives them to are left out. Two backward passes a step: of Z_t, and
-    of the sum of the others.
+    by theta each, in widths of the box and within it; it ends when the goal is met, when no pair has these signs, or
+    when the next would exceed gamma. Elements at the bound that theta drives them to are left out. Two backward passes
+    a step: of Z_t, and of the sum of the others.
 
     Away from a label y, all four signs are turned (the non-targeted JSMA of Wiyatno & Xu 2018, "Maximal Jacobian-based
     saliency map attack"): a step lowers Z_y and raises the sum of the others.
@@ -85,7 +85,8 @@ def jsma_z(
     step", section VIII-B).
 
     Args:
-      theta: by how much an element changes at a time, not 0; negative to lower elements.
+      theta: by how much an element changes at a time, in widths of the box, not 0; negative to lower elements. An
+        element goes to its bound at once from 1 on.
       gamma: the largest share of the elements that may differ from the clean input, in (0, 1]. The elements of an
         image [H, W, C] are H·W·C, for each channel is taken by itself.
       steps: points to ask about, at the most, >= 1.
@@ -129,7 +130,8 @@ def jsma_f(
     saturates, the slopes may vanish in float32, and the attack fails there.
 
     Args:
-      theta: by how much an element changes at a time, not 0; negative to lower elements.
+      theta: by how much an element changes at a time, in widths of the box, not 0; negative to lower elements. An
+        element goes to its bound at once from 1 on.
       gamma: the largest share of the elements that may differ from the clean input, in (0, 1].
       steps: points to ask about, at the most, >= 1.
       objective: one loss, of alpha.
@@ -161,8 +163,8 @@ def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, di
     box = projected(lower, upper)
 
     def move(problem, memory, seen):
-        further = box.project(seen.x + theta)
-        movable = problem.mask & (jnp.abs(further - seen.x) > _ROOM * abs(theta))
+        further = box.project(seen.x + theta * problem.widths)
+        movable = problem.mask & (jnp.abs(further - seen.x) > _ROOM * jnp.minimum(abs(theta), 1) * problem.widths)
         pair = choose(jnp.sign(theta) * seen.slope, movable)
         places = jnp.arange(seen.x.size).reshape(seen.x.shape)
         x = jnp.where((places == pair.first) | (places == pair.second), further, seen.x)

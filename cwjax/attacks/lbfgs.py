@@ -12,6 +12,7 @@ from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_part
 from cwjax.descent import advanced, evaluate
+from cwjax.geometry import units
 from cwjax.objectives import cross_entropy
 from cwjax.searches import binary_search, searched
 
@@ -23,7 +24,7 @@ class QuasiNewtonState(NamedTuple):
     w: Float[Array, "*S"]  # the point reached; the box decodes it to an image
     loss: Float[Array, ""]  # there; inf before the first evaluation
     gradient: Float[Array, "*S"]  # there
-    direction: Float[Array, "*S"]  # to go down along; 0 before the first evaluation
+    direction: Float[Array, "*S"]  # to go down along, in units of w; 0 before the first evaluation
     stride: Float[Array, ""]  # how far along it the next trial point lies
     memory: optax.OptState  # of the inverse Hessian
     abort: object
@@ -44,7 +45,8 @@ def quasi_newton(
     optimiser.
 
     A step evaluates one trial point of a backtracking line search, so each of the search's model calls is a step and is
-    counted. Elements that a bound holds back do not take part in the direction (Bertsekas 1982).
+    counted. Elements that a bound holds back do not take part in the direction (Bertsekas 1982). Lengths are in widths
+    of the box, as in `descend`.
 
     Args:
       objective: f; a smooth one.
@@ -81,25 +83,27 @@ def quasi_newton(
             progress=untouched(problem),
         )
 
-    def direction_at(w, gradient, memory):
-        """The direction to go down along from w, and the memory with w in it."""
-        held = box.project(w - gradient) == w
+    def direction_at(w, unit, gradient, memory):
+        """The direction to go down along from w, and the memory with w in it, both in units of the box's variable."""
+        held = box.project(w - unit * gradient) == w
         free = jnp.where(held, 0, gradient)
-        direction, memory = inverse_hessian.update(free, memory, w)
-        fresh, anew = inverse_hessian.update(free, empty(w), w)
+        direction, memory = inverse_hessian.update(free, memory, w / unit)
+        fresh, anew = inverse_hessian.update(free, empty(w), w / unit)
         down = jnp.sum(jnp.asarray(direction) * free) > 0  # curvature may be negative, and then the memory misleads
         direction, memory = select(down, (direction, memory), (fresh, anew))
         return jnp.where(held, 0, direction), memory
 
     def step(model, problem, state):
-        trial = box.project(state.w - state.stride * state.direction)
-        evaluated = evaluate(model, problem, trial, objective=objective, distance=distance, box=box)
+        unit = box.unit(units(distance.norm, problem))
+        trial = box.project(state.w - state.stride * unit * state.direction)
+        known, first = problem._replace(live=state.progress.live), state.taken == 0
+        evaluated = evaluate(model, known, trial, objective=objective, distance=distance, box=box, first=first)
         evaluation = evaluated.evaluation
         abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
-        predicted = jnp.sum(state.gradient * (trial - state.w))
+        predicted = jnp.sum(state.gradient * (trial - state.w) / unit)
         accepted = evaluation.loss <= state.loss + _SLOPE * predicted
-        direction, memory = direction_at(trial, evaluation.gradient, state.memory)
+        direction, memory = direction_at(trial, unit, evaluation.gradient, state.memory)
         here = (state.w, state.loss, state.gradient, state.direction, state.memory)
         there = (trial, evaluation.loss, evaluation.gradient, direction, memory)
         w, loss, gradient, direction, memory = select(accepted, there, here)

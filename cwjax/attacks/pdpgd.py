@@ -10,10 +10,10 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Distance, Objective, Problem, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
-from cwjax.geometry import check_norm, unit
+from cwjax.geometry import check_norm, span, unit
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
-from cwjax.proximal import PROXIMAL, Adam, adam, shrunk
+from cwjax.proximal import PROXIMAL, Adam, adam, shrunk, weighted_units
 
 _DECAY = 0.9  # of Adam's mean
 
@@ -25,7 +25,7 @@ class PrimalDualMemory(NamedTuple):
 
 
 class Moved(NamedTuple):
-    delta: Float[Array, "*S"]  # after Adam's step, in the box
+    share: Float[Array, "*S"]  # the change after Adam's step, in the box, in widths
     rate: Float[Array, ""]  # the step size
 
 
@@ -51,12 +51,12 @@ def pdgd(
         L = lambda_0·|delta|₂ + lambda_1·softplus(m(x + delta)),
 
     by projected Adam in delta, and by ascent in lambda = softmax(0, theta): theta rises while the goal is not met and
-    falls while it is. A moving average of lambda weighs L.
+    falls while it is. A moving average of lambda weighs L. delta is in widths of the box.
 
     Args:
       objective: its loss m has to be zero on the decision boundary.
       steps: N, how many points to ask about; may be traced.
-      primal_rate: Adam's learning rate, > 0.
+      primal_rate: Adam's learning rate, > 0, in widths of the box.
       primal_decay: what it is multiplied by in the course of N steps, exponentially; in (0, 1].
       dual_rate: of theta, >= 0.
       dual_decay: what it is multiplied by in the course of N steps, linearly; in [0, 1].
@@ -74,9 +74,11 @@ def pdgd(
     )
 
     def move(problem, memory, seen):
-        gradient = memory.weights[0] * unit(seen.delta) + memory.weights[1] * jax.nn.sigmoid(seen.loss) * seen.slope
-        moved, memory = lagrangian.descended(memory, seen, gradient)
-        return seen.x - seen.delta + moved.delta, lagrangian.risen(memory, seen)
+        width = span(problem)
+        slope = memory.weights[1] * jax.nn.sigmoid(seen.loss) * (width * seen.slope)
+        gradient = memory.weights[0] * unit(seen.delta) + slope
+        moved, memory = lagrangian.descended(memory, seen, gradient, width)
+        return seen.x - seen.delta + width * moved.share, lagrangian.risen(memory, seen)
 
     return iterated(
         Rule(init=lagrangian.init, move=move),
@@ -108,7 +110,8 @@ def pdpgd(
     without a useful gradient.
 
     Adam moves delta by the gradient of softplus(m) alone, to r; then the proximal operator of the norm, in Adam's
-    metric, shrinks it. With D what Adam divided by, over its largest element d (Melchior et al. 2019, "Proximal Adam"),
+    metric, shrinks it. delta is in widths of the box, as in `pdgd`; in L0 and L1, in the width of each element.
+    With D what Adam divided by, over its largest element d (Melchior et al. 2019, "Proximal Adam"),
 
         z <- prox(z - D·(z - r), lambda_0 / lambda_1 · rate / d), clipped to the box,           up to five times from r
 
@@ -139,16 +142,16 @@ def pdpgd(
     )
 
     def move(problem, memory, seen):
-        clean = seen.x - seen.delta
-        moved, memory = lagrangian.descended(memory, seen, jax.nn.sigmoid(seen.loss) * seen.slope)
-        delta = shrunk(
+        clean, (width, weight) = seen.x - seen.delta, weighted_units(norm, problem)
+        moved, memory = lagrangian.descended(memory, seen, jax.nn.sigmoid(seen.loss) * width * seen.slope, width)
+        share = shrunk(
             norm,
-            moved.delta,
+            moved.share,
             divisor=memory.adam.divisor(seen.taken),
-            weight=memory.weights[0] / memory.weights[1] * moved.rate,
-            clipped=lambda delta: lagrangian.clipped(clean, delta),
+            weight=memory.weights[0] / memory.weights[1] * moved.rate * weight,
+            clipped=lambda share: lagrangian.clipped(clean, share, width),
         )
-        return clean + delta, lagrangian.risen(memory, seen)
+        return clean + width * share, lagrangian.risen(memory, seen)
 
     return iterated(
         Rule(init=lagrangian.init, move=move),
@@ -184,18 +187,20 @@ class _Lagrangian:
         log_ratio = -jnp.log(jnp.asarray(self.first_ratio, start.dtype))
         return start, PrimalDualMemory(adam=adam(start), log_ratio=log_ratio, weights=_weights(log_ratio))
 
-    def clipped(self, clean: Float[Array, "*S"], delta: Float[Array, "*S"]) -> Float[Array, "*S"]:
-        """The change as far as the box allows it."""
-        return self.box.project(clean + delta) - clean
+    def clipped(
+        self, clean: Float[Array, "*S"], share: Float[Array, "*S"], width: Float[Array, "..."]
+    ) -> Float[Array, "*S"]:
+        """The change, in such widths, as far as the box allows it."""
+        return (self.box.project(clean + width * share) - clean) / width
 
     def descended(
-        self, memory: PrimalDualMemory, seen: Seen, gradient: Float[Array, "*S"]
+        self, memory: PrimalDualMemory, seen: Seen, gradient: Float[Array, "*S"], width: Float[Array, "..."]
     ) -> tuple[Moved, PrimalDualMemory]:
-        """A step of Adam."""
+        """A step of Adam, down a gradient in such widths."""
         adam = memory.adam.update(gradient, seen.taken, _DECAY)
         rate = self.primal_rate * self.primal_decay ** (seen.taken / self.steps)
-        delta = self.clipped(seen.x - seen.delta, seen.delta - rate * adam.step(seen.taken, _DECAY))
-        return Moved(delta=delta, rate=rate), memory._replace(adam=adam)
+        share = seen.delta / width - rate * adam.step(seen.taken, _DECAY)
+        return Moved(self.clipped(seen.x - seen.delta, share, width), rate), memory._replace(adam=adam)
 
     def risen(self, memory: PrimalDualMemory, seen: Seen) -> PrimalDualMemory:
         """A step in the dual variable."""

@@ -33,7 +33,8 @@ def pgd(
     succeeds, use `minimised`.
 
     Args:
-      epsilon: radius of the ball, > 0; times `problem.scale`.
+      epsilon: radius of the ball, > 0, in the input's own unit, as distances are; times `problem.scale`. Steps are
+        shares of it.
       norm: "l1", "l2" or "linf".
       relative_step: alpha / epsilon, > 0. The paper's MNIST attack takes alpha = 0.01 at epsilon = 0.3.
       steps: points to ask about, the first of them the start, >= 1.
@@ -91,7 +92,8 @@ def bim(
     the physical world", section 2.2): `pgd` from the clean input.
 
     Args:
-      epsilon: radius of the ball, > 0; times `problem.scale`.
+      epsilon: radius of the ball, > 0, in the input's own unit, as distances are; times `problem.scale`. Steps are
+        shares of it.
       norm: "l1", "l2" or "linf"; the paper's is the last.
       relative_step: alpha / epsilon, > 0. The paper takes alpha = 1 of 255 levels, for epsilon from 2 to 32 of them;
         a fifth is foolbox's choice.

@@ -31,6 +31,7 @@ def sigma_zero(
 
     for inputs with d elements, then clips to the box and undoes every change smaller than tau. With eta the step, which
     falls to a tenth along a cosine, tau grows by 0.01·eta where the goal is met and shrinks by as much where it is not.
+    Lengths (delta, eta, sigma, tau) are in widths of the box, element by element; the paper's is [0, 1].
 
     As in the authors' code and adv-lib, the second step is as long as the first.
 
@@ -38,9 +39,9 @@ def sigma_zero(
       objective: f; the paper's is f6, zero where the goal is met. adv-lib's is away from a label only.
       distance: what is reported and by which the closest example is chosen; elements, not pixels, as in the paper.
       steps: how many points to ask about; may be traced.
-      first_step: eta_0, > 0: about how far an element goes in the first step, for inputs in [0, 1].
-      sigma: > 0; the smaller, the closer to a count, and the steeper at 0.
-      threshold: tau_0, in [0, 1].
+      first_step: eta_0, > 0: about how far an element goes in the first step, in widths of the box.
+      sigma: > 0, in squares of widths; the smaller, the closer to a count, and the steeper at 0.
+      threshold: tau_0, in widths, in [0, 1].
       threshold_rate: t: how much of eta tau changes by, >= 0.
       lower: the box's lower bound.
       upper: the box's upper bound.

@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
 from cwjax.balls import BALLS
-from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, problem, wide
+from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, wide
+from cwjax.boxes import posed, widths
 from cwjax.canonical import canonical
 from cwjax.descent import DescentState
 from cwjax.lattice import Rounding, discretised
@@ -137,8 +138,9 @@ def _saturated(box, x, w):
     """
     _, slope = jax.jvp(lambda w: box.decode(w).inside, (w,), (jnp.ones_like(w),))
     _, clean = jax.jvp(lambda w: box.decode(w).inside, (box.encode(x),), (jnp.ones_like(w),))
-    inside = jnp.abs(clean) > 1e-3
-    return jnp.sum(inside & (jnp.abs(slope) < 1e-6)) / jnp.maximum(jnp.sum(inside), 1)
+    width = widths(box, x)
+    inside = jnp.abs(clean) > 1e-3 * width
+    return jnp.sum(inside & (jnp.abs(slope) < 1e-6 * width)) / jnp.maximum(jnp.sum(inside), 1)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -150,7 +152,7 @@ def first_slopes(model, attack, numbers, keys, x, goal):
     still = Model(apply=_Still(model.apply), params=model.params)
 
     def one(key, x, goal):
-        given = problem(x, goal)
+        given = posed(one_attack, x, goal)
         state = one_attack.init(key, given)
         with_model, without = (one_attack.step(each, given, state).progress for each in (model, still))
         slope = jnp.max(jnp.abs(with_model.last.gradient - without.last.gradient))
@@ -175,7 +177,7 @@ def within(model, keys, x, goal, radius, confidence, bounds, *, name, norm) -> R
     attack = looped(WEAKER[name](epsilon=1.0, norm=norm, objective=objective, lower=lower, upper=upper))
 
     def one(key, x, goal, radius):
-        given = problem(x, goal)._replace(scale=radius.astype(wide(x)))
+        given = posed(attack, x, goal)._replace(scale=radius.astype(wide(x)))
         state = attack.init(key, given)
         end = lax.while_loop(lambda state: ~state.progress.done, lambda state: attack.step(model, given, state), state)
         return result_of(end.progress)
