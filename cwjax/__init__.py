@@ -52,6 +52,7 @@ from cwjax.fast import fast_l2, fast_linf, jittered, mirrored
 from cwjax.goals import targeted, untargeted
 from cwjax.iterated import Rule, Seen, iterated, steered
 from cwjax.lattice import Rounding, discretised
+from cwjax.masking import masked
 from cwjax.minimising import minimised
 from cwjax.models import Model, bind, normalised
 from cwjax.multipliers import multiplier
@@ -166,6 +167,7 @@ __all__ = [
     "losses",
     "many_pixels",
     "margin",
+    "masked",
     "metrics",
     "mifgsm",
     "minimised",

@@ -87,18 +87,20 @@ def _lasting(of_length: Callable[[Steps], Rule], length: Callable[[Problem], Ste
 
 def weighed(optimizer: optax.GradientTransformation) -> Rule:
     """Down `|delta|₂² + c·max(loss, 0)`, for a loss that is below 0 where the goal is met: what `descend` does with
-    `projected`. The optimiser's updates are multiplied by `problem.scale`, and it is not told of a step of scale 0.
+    `projected`, in widths of the box too. The optimiser's updates are multiplied by `problem.scale`, and it is not told
+    of a step of scale 0.
     """
 
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
-        return start, optimizer.init(start)
+        return start, optimizer.init(start / problem.span)
 
     def move(problem, memory, seen):
-        gradient = 2 * seen.delta + jnp.where(seen.met, 0, problem.c * seen.slope)
-        updates, after = optimizer.update(gradient, memory, seen.x)
-        return seen.x + problem.scale * jnp.asarray(updates), select(problem.scale == 0, memory, after)
+        width = problem.span
+        gradient = 2 * seen.delta / width + jnp.where(seen.met, 0, problem.c * width * seen.slope)
+        updates, after = optimizer.update(gradient, memory, seen.x / width)
+        return seen.x + problem.scale * width * jnp.asarray(updates), select(problem.scale == 0, memory, after)
 
     return Rule(init=init, move=move)
 
@@ -128,10 +130,12 @@ def deep(optimizer: optax.GradientTransformation, steps: Steps, lower: Bound = 0
     def move(problem, memory, seen):
         far_x, far_memory = far.move(problem, memory.far, seen)
 
-        stationary = jnp.minimum(2 * length(seen.delta) / jnp.maximum(length(seen.slope), TINY), _LARGEST_C)
+        width, elements = problem.span, jnp.maximum(problem.mask.sum(), 1)
+        pulls = 2 * length(seen.delta / width), length(width * seen.slope)
+        stationary = jnp.minimum(pulls[0] / jnp.maximum(pulls[1], TINY), _LARGEST_C)
         c = jnp.where(memory.since == 1, stationary, memory.c).astype(memory.c.dtype)
         left = jnp.maximum(steps - going, 1)
-        size = 0.5 * seen.best.distance / jnp.sqrt(seen.x.size) * annealed(1.0, 0.01, memory.since, left)
+        size = 0.5 * seen.best.distance / width / jnp.sqrt(elements) * annealed(1.0, 0.01, memory.since, left)
         back = memory.since == 0  # to the best example
         scale = jnp.where(back | ~found(seen.best), 0, size).astype(problem.scale.dtype)
         near_x, near_memory = near.move(problem._replace(c=c, scale=scale), memory.near, seen)

@@ -40,10 +40,11 @@ class Problem(NamedTuple):
     goal: Goal
     start: Float[Array, "*S"]  # where the descent starts
     mask: Bool[Array, "*S"]  # which elements may move
-    tau: Float[Array, ""]  # L-infinity: change below it is free; a length of the input's own, as distances are
-    c: Float[Array, ""]  # the weight of the objective f, against a distance in `widths`
-    scale: Float[Array, ""]  # the length of a step, in `widths`; 1 for the paper's attacks
-    widths: Float[Array, "*S"]  # the unit of lengths, by element: how wide the box is
+    tau: Float[Array, ""]  # L-infinity: change below it is free; in the unit of x, as distances are
+    c: Float[Array, ""]  # the weight of the objective f, against a distance in widths of the box
+    scale: Float[Array, ""]  # what an attack multiplies its steps or its radius by; 1 for the paper's attacks
+    widths: Float[Array, "*S"]  # how wide the box is, by element
+    span: Float[Array, ""]  # the same as one length for all elements: the geometric mean of the widths
     live: Bool[Array, "*S"]  # which elements have shown a slope so far; others do not move once any have
 
 
@@ -61,7 +62,7 @@ class Evaluation(NamedTuple):
     loss: Float[Array, ""]  # D + c·f
     distance: Float[Array, ""]  # measured, whether or not the goal is met
     met: Bool[Array, ""]
-    gradient: Float[Array, "*S"]  # of the loss, in the variable that the optimiser moves, in the box's units
+    gradient: Float[Array, "*S"]  # of the loss: by the optimiser's variable in widths (`descend`), by x (`iterated`)
 
 
 class Progress(NamedTuple):
@@ -110,7 +111,7 @@ class Box(NamedTuple):
     encode: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # image -> the variable w that the optimiser moves
     decode: Callable[[Float[Array, "*S"]], Decoded]  # w -> images
     project: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # w -> w, after every update
-    unit: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # a length of each element -> what it is in w
+    in_variable: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # a length of each element -> what it is in w
     lower: Bound  # of every valid input; a scalar, or an array that broadcasts to one input
     upper: Bound
 
@@ -128,6 +129,7 @@ class Terms(NamedTuple):
     objective: Objective  # with one loss; `met` says what a success is, confidence included
     distance: Distance  # what is reported
     box: Box  # where inputs may lie
+    mask: Bool[AnyArray, "..."] | bool = True  # which elements may change; broadcasts to one input
 
 
 class Attack(NamedTuple):
@@ -136,6 +138,15 @@ class Attack(NamedTuple):
     init: Callable[[PRNGKeyArray, Problem], State]
     step: Callable[[Model, Problem, State], State]
     terms: Terms
+
+    def __hash__(
+        self,
+    ) -> int:  # by identity, because bounds and masks may be arrays: `jax.jit` takes an attack as static
+        return hash((self.init, self.step))
+
+    def __eq__(self, other: object) -> bool:
+        parts = other[:] if isinstance(other, Attack) else ()
+        return len(parts) == 3 and all(mine is its for mine, its in zip(self, parts, strict=True))
 
 
 class Search(NamedTuple):
@@ -172,10 +183,15 @@ Runner: TypeAlias = Callable[..., Result]
 
 
 def problem(x: Float[Array, "*S"], goal: Goal, widths: Float[Array, "*S"] | None = None) -> Problem:
-    """The plain problem of input x: start at x, move every element, weight 1. Lengths are in `widths`, which are those
-    of the attack's box (`boxes.widths`); in the input's own unit if there are none.
+    """The plain problem of input x: start at x, move every element, weight 1.
+
+    Args:
+      x: the clean input.
+      goal: what to reach.
+      widths: of the attack's box (`boxes.widths`), in which lengths are measured; 1 if left out.
     """
     one = jnp.ones((), wide(x))
+    widths = jnp.ones(x.shape, one.dtype) if widths is None else widths
     return Problem(
         x=x,
         goal=goal,
@@ -184,9 +200,23 @@ def problem(x: Float[Array, "*S"], goal: Goal, widths: Float[Array, "*S"] | None
         tau=jnp.zeros_like(one),
         c=one,
         scale=one,
-        widths=jnp.ones(x.shape, one.dtype) if widths is None else widths,
+        widths=widths,
+        span=geometric_mean(widths),
         live=jnp.zeros(x.shape, bool),
     )
+
+
+def geometric_mean(widths: Float[Array, "..."]) -> Float[Array, ""]:
+    """Of those that are not 0; exactly the width, where all are alike."""
+    widest = jnp.max(widths)
+    some = jnp.where(widths > 0, widths / widest, 1)
+    mean = jnp.exp(jnp.sum(jnp.log(some)) / jnp.maximum(jnp.sum(widths > 0), 1))
+    return jnp.where(widest > 0, widest * mean, 1)
+
+
+def begun(problem: Problem) -> Float[Array, "*S"]:
+    """Where a descent starts: elements that are known to show no slope stay at the clean input."""
+    return jnp.where(problem.live | ~problem.live.any(), problem.start, problem.x)
 
 
 def untouched(problem: Problem) -> Progress:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from cwjax.base import Attack, Bound, Box, Decoded, Goal, Problem, problem, wide
+from cwjax.base import Attack, Bound, Box, Decoded, Goal, Problem, geometric_mean, problem, wide
 from cwjax.checks import misfit
 
 _SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exactly on a bound
@@ -34,11 +34,11 @@ def change_of_variables(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         inside = jnp.clip((low + high) / 2 + (high - low) / 2 * jnp.tanh(w), low, high)
         return Decoded(inside=inside, penalised=inside)
 
-    def unit(lengths):
+    def in_variable(lengths):
         low, high = _bounds(lengths, lower, upper)
         return lengths / (high - low)
 
-    return Box(encode=encode, decode=decode, project=lambda w: w, unit=unit, lower=lower, upper=upper)
+    return Box(encode=encode, decode=decode, project=lambda w: w, in_variable=in_variable, lower=lower, upper=upper)
 
 
 def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
@@ -52,7 +52,7 @@ def projected(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         encode=lambda x: jnp.clip(x.astype(wide(x)), *_bounds(x, lower, upper)),
         decode=lambda w: Decoded(inside=w, penalised=w),
         project=lambda w: jnp.clip(w, *_bounds(w, lower, upper)),
-        unit=lambda lengths: lengths,
+        in_variable=lambda lengths: lengths,
         lower=lower,
         upper=upper,
     )
@@ -70,7 +70,7 @@ def clipped(lower: Bound = 0.0, upper: Bound = 1.0) -> Box:
         encode=lambda x: x.astype(wide(x)),
         decode=lambda w: Decoded(inside=jnp.clip(w, *_bounds(w, lower, upper)), penalised=w),
         project=lambda w: w,
-        unit=lambda lengths: lengths,
+        in_variable=lambda lengths: lengths,
         lower=lower,
         upper=upper,
     )
@@ -93,9 +93,11 @@ def posed(attack: Attack, x: Float[Array, "*S"], goal: Goal) -> Problem:
 
 
 def widths(box: Box, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """How wide the box is for each element of an input: `upper - lower`, at least float32."""
+    """How wide the box is for each element of an input: `upper - lower`, at least float32. An element that has no room
+    gets the width of the others, because it is divided by.
+    """
     low, high = _bounds(x, box.lower, box.upper)
-    return high - low
+    return jnp.where(high > low, high - low, geometric_mean(high - low))
 
 
 def _bounds(x, lower, upper):

@@ -20,13 +20,14 @@ from cwjax.base import (
     Progress,
     Terms,
     answered,
+    begun,
     closer,
     select,
     untouched,
     wide,
 )
 from cwjax.checks import check_count, check_part
-from cwjax.geometry import span, units
+from cwjax.geometry import units
 
 
 class DescentState(NamedTuple):
@@ -51,10 +52,11 @@ def descend(
     A step evaluates the current point, keeps it if it meets the goal closer than any before, and moves on; so `steps`
     steps evaluate `steps` points, the first of them `problem.start`. The random key is not used.
 
-    Lengths are in widths of the box (`units`), so that c and a learning rate mean the same in every box: D is taken of
-    `x' - x` in that unit, and an update of the optimiser moves an element by as many widths; with the change of
-    variables, which has no unit, its variable by as much. Updates are also multiplied by `problem.scale`; a step of
-    scale 0 only looks, and leaves the optimiser's state as it is.
+    Lengths are in widths of the box (`geometry.units`), so that c and a learning rate mean the same in every box. D is
+    taken of `x' - x` in widths, and an update of the optimiser moves an element by so many widths. With the change of
+    variables it moves w, which has no unit, by so much; by more for an element narrower than the others, and by less
+    for a wider one. Updates are also multiplied by `problem.scale`. A step of scale 0 only looks, and leaves the
+    optimiser's state as it is.
 
     Args:
       objective: f.
@@ -73,10 +75,10 @@ def descend(
 
     def init(key, problem):
         del key
-        w = box.encode(problem.start)
+        w = box.encode(begun(problem))
         return DescentState(
             w=w,
-            optimizer=optimizer.init(w),
+            optimizer=optimizer.init(w / box.in_variable(units(distance.norm, problem))),
             abort=abort.init(),
             taken=jnp.zeros((), jnp.int32),
             progress=untouched(problem),
@@ -88,7 +90,7 @@ def descend(
         evaluation = evaluated.evaluation
         abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
-        unit = box.unit(units(distance.norm, problem))
+        unit = box.in_variable(units(distance.norm, problem))
         updates, optimizer_state = optimizer.update(evaluation.gradient, state.optimizer, state.w / unit)
         moved = state.w + problem.scale * unit * jnp.asarray(updates)
         optimizer_state = select(problem.scale == 0, state.optimizer, optimizer_state)
@@ -120,15 +122,16 @@ def evaluate(
     objective: Objective,
     distance: Distance,
     box: Box,
-    first: Bool[Array, ""] | bool = True,
+    first: Bool[Array, ""] | bool,
 ) -> Evaluated:
     """The problem at w: one forward and one backward pass.
 
     The chain rule is written out, so that the model is asked for f and its slope in the image, and for nothing else.
 
-    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). A point
-    where the first do is no example if it starts elsewhere than the clean input in an element that does not. The
-    `first` point is `problem.start`; if that is the clean input, it is reported as such to the last bit.
+    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). Suppose
+    that none had, and some do here: if another element started away from the clean input, this point is no example.
+
+    The `first` point is `problem.start`; if that is the clean input, it is reported as such to the last bit.
     """
     clean, unit = problem.x.astype(wide(problem.x)), units(distance.norm, problem)
     moves = problem.mask & (problem.live | ~problem.live.any())
@@ -147,10 +150,10 @@ def evaluate(
     still = first & (~problem.mask | (problem.start == problem.x)).all()
     x = inside.astype(problem.x.dtype)
     (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
-    penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau / span(problem))
+    penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau / problem.span)
     (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
-    gradient *= box.unit(unit)
-    live = problem.live | (slope != 0)
+    gradient *= box.in_variable(unit)
+    live = problem.live | (problem.mask & (slope != 0))
     broken, hidden = faults(gradient, moves & (problem.start != problem.x) & ~live)
     met = objective.met(logits, problem.goal) & ~(hidden & live.any())
     kept = jnp.where(still & met, problem.x, x)  # the clean input, which the change of variables misses by a millionth
@@ -166,7 +169,7 @@ def evaluate(
 
 
 def faults(slope: Float[Array, "..."], unseen: Bool[Array, "*S"]) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """Whether a slope is not finite; if it is, whether an element has moved `unseen`; in one pass over the slope."""
+    """Whether a slope is not finite; and, where it is, whether any element is `unseen`. One pass tells both."""
     worst = jnp.max(jnp.where(jnp.isfinite(slope), jnp.where(jnp.broadcast_to(unseen, slope.shape), 1, 0), 2))
     return worst == 2, worst == 1
 

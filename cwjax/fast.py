@@ -19,6 +19,7 @@ from cwjax.base import Attack, Bound, Box, Candidate, Objective, Search, closer,
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number, check_part
 from cwjax.descent import descend
+from cwjax.geometry import TINY
 from cwjax.iterated import iterated, steered
 from cwjax.losses import negative_margin
 from cwjax.multipliers import multiplier
@@ -141,8 +142,8 @@ def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
     check_number("amount", amount, least=0)
 
     def init(key, problem):
-        direction = jax.random.normal(key, problem.x.shape, problem.scale.dtype)
-        direction /= jnp.sqrt(jnp.sum(direction**2))
+        direction = jnp.where(problem.mask, jax.random.normal(key, problem.x.shape, problem.scale.dtype), 0)
+        direction /= jnp.maximum(jnp.sqrt(jnp.sum(direction**2)), TINY)
         moved = problem.start + amount * problem.scale * direction
         return attack.init(key, problem._replace(start=moved.astype(problem.start.dtype)))
 

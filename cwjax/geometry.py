@@ -37,24 +37,13 @@ def unit(v: Float[Array, "*S"]) -> Float[Array, "*S"]:
     return v / jnp.maximum(length(v), TINY)
 
 
-def span(problem: Problem) -> Float[Array, ""]:
-    """The width of the box as one length for all elements: the geometric mean of theirs."""
-    return geometric_mean(problem.widths)
-
-
-def geometric_mean(widths: Float[Array, "..."]) -> Float[Array, ""]:
-    """Exactly the width, where all are alike."""
-    widest = jnp.max(widths)
-    return widest * jnp.exp(jnp.mean(jnp.log(widths / widest)))
-
-
 def units(norm: str, problem: Problem) -> Float[Array, "*S"]:
     """The unit that changes are measured in, by element, where a norm is to be small.
 
     L0 does not depend on the unit of an element, so each is measured in its own width. The other norms add or compare
-    elements: those have one unit, `span`.
+    elements: those have one unit, `problem.span`.
     """
-    return problem.widths if norm == "l0" else jnp.full_like(problem.widths, span(problem))
+    return problem.widths if norm == "l0" else jnp.full_like(problem.widths, problem.span)
 
 
 def ends(box: Box, like: Float[Array, "*S"]) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:

@@ -94,9 +94,9 @@ def iterated(
     check_count("steps", steps)
     box = projected(lower, upper)
 
-    def allowed(problem, x, may=True):
+    def allowed(problem, x):
         clean = problem.x.astype(wide(problem.x))
-        return jnp.where(problem.mask & may, box.project(x.astype(clean.dtype)), clean)
+        return jnp.where(problem.mask, box.project(x.astype(clean.dtype)), clean)
 
     def init(key, problem):
         x, memory = rule.init(key, problem)
@@ -114,8 +114,7 @@ def iterated(
             backwards=state.progress.backwards + jnp.size(seen.loss),
             done=progress.done | rule.over(problem, memory, seen) | ~problem.mask.any(),
         )
-        refused = objective.met(seen.logits, problem.goal) & ~seen.met
-        return IteratedState(allowed(problem, x, ~refused), memory=memory, taken=state.taken + 1, progress=progress)
+        return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
 
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
@@ -192,8 +191,8 @@ def ask(
     """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss, which is
     that of the goal `aim`; what is met is the problem's own goal.
 
-    An element of x that has shown no slope is held at the clean input, once others have shown one (`problem.live`). A
-    point where the first do is no example if an element has moved that does not.
+    An element of x that has shown no slope is held at the clean input, once others have shown one (`problem.live`).
+    Suppose that none had, and some do here: if another element is away from the clean input, this point is no example.
     """
     clean = problem.x.astype(wide(problem.x))
     image = jnp.where(problem.live | ~problem.live.any(), x, clean).astype(problem.x.dtype)

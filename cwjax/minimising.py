@@ -18,8 +18,8 @@ def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float
     is kept. The budget is at most `steps` times the attack's own.
 
     Args:
-      attack: of a fixed radius, such as `pgd(epsilon=…)`; its epsilon is where the search starts, in the input's own
-        unit.
+      attack: of a fixed radius, such as `pgd(epsilon=…)`; its epsilon is where the search starts, in the unit of
+        x.
       steps: rounds, >= 1.
       factor: see `search_scale`.
     """

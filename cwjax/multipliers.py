@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Search, found
 from cwjax.checks import check_number
-from cwjax.geometry import annealed, lengthened, span
+from cwjax.geometry import annealed, lengthened
 
 
 class Multiplier(NamedTuple):
@@ -28,9 +28,9 @@ def multiplier(
     """For `tracked`: the weight c of f, as a Lagrange multiplier, and the length of a step.
 
     c is multiplied by exp(-r) after a step at a point that meets the goal and by exp(r) after one that does not, so
-    that the iterate stays about the boundary. A step has the length `rate·s/√n` in each of n elements, s being the best
-    distance so far. r and the length of a step fall along a cosine. Lengths are in widths
-    of the box.
+    that the iterate stays about the boundary. A step has the length `rate·s/√n` in each of the n elements that may
+    move, s being the best distance so far. r and the length of a step fall along a cosine. Lengths are in widths of the
+    box, as in `descend`.
 
     A problem of scale 0 is one about which nothing is known. The first step then only looks: with the margin m to cross
     and its gradient g, the boundary of the linearised problem lies at `s = m/|g|₂`, where `2·delta + c·g = 0` for
@@ -48,7 +48,7 @@ def multiplier(
     check_number("shortest", shortest, least=0, most=1)
 
     def init(problem):
-        scale = problem.scale / span(problem)
+        scale = problem.scale / problem.span
         return Multiplier(
             c=problem.c,
             length=scale,
@@ -58,11 +58,11 @@ def multiplier(
         )
 
     def ask(problem, knob):
-        size = rate / jnp.sqrt(problem.x.size) * knob.length
+        size = rate / jnp.sqrt(jnp.maximum(problem.mask.sum(), 1)) * knob.length
         return problem._replace(c=knob.c, scale=size * annealed(1.0, shortest, knob.taken, steps))
 
     def tell(problem, knob, outcome):
-        seen, best = outcome.last, outcome.best.distance / span(problem)
+        seen, best = outcome.last, outcome.best.distance / problem.span
         slope = jnp.sqrt(jnp.sum(seen.gradient**2))
         flat = slope == 0
         promised = jnp.where(flat, 1, seen.loss / jnp.where(flat, 1, slope))

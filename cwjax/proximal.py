@@ -82,10 +82,10 @@ may have a weight of its own.
 
 
 def weighted_units(norm: str, problem: Problem) -> tuple[Float[Array, "*S"], Float[Array, "..."]]:
-    """The unit that changes are measured in, by element, and by what the operator's weight is then multiplied.
+    """The unit that changes are measured in, by element, and a factor for the weight of the proximal operator.
 
-    In L1, too, each element has its own width for a unit, because its operator takes a weight for each: its width, over
-    that of the narrowest.
+    The operator of L1 takes a weight for each element. So each is measured in its own width, and its weight is that
+    width over the narrowest one. In the other norms the factor is 1.
     """
     if norm == "l1":
         return problem.widths, problem.widths / jnp.min(problem.widths)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
 from cwjax.base import Distance, Goal, Problem, Search, found, select, wide
-from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, span, unit
+from cwjax.geometry import TINY, annealed, check_norm, lengthened, onto_ball, onto_sphere, unit
 from cwjax.iterated import Rule
 
 Steps = int | Int[Array, ""]
@@ -93,7 +93,7 @@ class Promise(NamedTuple):
 def _promise(problem: Problem, loss: Float[Array, ""], slope: Float[Array, ""]) -> Promise:
     """For a slope of that dual norm."""
     steep = slope > 0
-    return Promise(loss=loss, distance=jnp.where(steep, jnp.abs(loss) / jnp.where(steep, slope, 1), span(problem)))
+    return Promise(loss=loss, distance=jnp.where(steep, jnp.abs(loss) / jnp.where(steep, slope, 1), problem.span))
 
 
 def _broken(promise: Promise, share: float, loss: Float[Array, ""], distance: Float[Array, ""]) -> Bool[Array, ""]:

@@ -9,7 +9,6 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.base import Search, found
 from cwjax.checks import check_channel_axis, check_number
 from cwjax.distances import channels
-from cwjax.geometry import span
 
 
 class ShrunkTau(NamedTuple):
@@ -51,7 +50,7 @@ def shrink_tau(
         best = outcome.best
         within = found(best) & (best.distance <= knob.tau)
         tau = factor * best.distance
-        return ShrunkTau(tau=tau, c=best.c, start=best.x, over=~within | (tau <= smallest * span(problem)))
+        return ShrunkTau(tau=tau, c=best.c, start=best.x, over=~within | (tau <= smallest * problem.span))
 
     return Search(
         init=init,
@@ -87,7 +86,7 @@ def many_pixels(*, score: float | Float[Array, ""] = 0.01, share: float | Float[
     return removal
 
 
-_CHANGED = 1e-4  # of the released code: a pixel that moved less does not count towards `share`
+_CHANGED = 1e-4  # of the released code, in widths of the box: a pixel that moved less does not count towards `share`
 
 
 class ShrunkMask(NamedTuple):

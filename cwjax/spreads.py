@@ -52,13 +52,14 @@ def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attac
     descent").
 
     The first start is the plain one, so the result is never worse than the attack's own; the others are drawn uniformly
-    from the L2 ball of the given radius around it. They may lie outside the box: each box moves its start inside.
+    from the L2 ball of the given radius around it. They may lie outside the box: each box moves its start inside. An
+    element that showed no slope from the starts before, while others did, stays at its clean value.
 
     Args:
       attack: any.
       n: starting points, >= 1.
-      radius: of the ball, >= 0, in the input's own unit, as distances are; may be traced. The paper takes the distance
-        of the closest example known so far.
+      radius: of the ball, >= 0, in the unit of x, as distances are; may be traced. The paper takes the distance of the
+        closest example known so far.
     """
     check_count("n, the number of starting points,", n)
     check_number("radius", radius, least=0)

@@ -30,6 +30,16 @@ if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
+LONG = bool(os.environ.get("CWJAX_LONG"))
+
+
+def pytest_collection_modifyitems(config, items):
+    """What is marked `long` is for `make test-all`."""
+    if not LONG:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
 gc.set_threshold(100_000)  # tracing makes many objects, and few that are garbage
 
 _TESTS = itertools.count(1)  # of this process

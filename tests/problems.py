@@ -68,7 +68,7 @@ def goals(model: cw.Model, x: np.ndarray, classes: int = CLASSES) -> cw.Goal:
     answers = np.asarray(model.apply(model.params, jnp.asarray(x))).argmax(1)
     odd = np.arange(len(x)) % 2 == 1
     label = np.where(odd, (answers + 1 + np.arange(len(x)) % (classes - 1)) % classes, answers)
-    return cw.Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.where(odd, 1.0, -1.0))
+    return cw.Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.where(odd, jnp.float32(1), jnp.float32(-1)))
 
 
 def keys(count: int) -> Array:

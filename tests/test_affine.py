@@ -119,8 +119,10 @@ def runner(norm: str, box: str) -> Callable[..., cw.Result]:
     return run
 
 
-@pytest.mark.parametrize("targeted", [False, True])
-@pytest.mark.parametrize("confidence", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("targeted", "confidence"),
+    [(True, 0.3), *(pytest.param(*each, marks=pytest.mark.long) for each in [(False, 0.0), (False, 0.3), (True, 0.0)])],
+)
 @pytest.mark.parametrize("box", ["change_of_variables", "projected", "clipped"])
 @pytest.mark.parametrize("norm", ATTACKS)
 def test_finds_the_smallest_perturbation(norm, box, targeted, confidence):
@@ -207,7 +209,7 @@ def pixels(box, shape, x, share):
 SATURATED = pytest.mark.xfail(raises=AssertionError, reason="the released score freezes pixels at the edge of the box")
 
 
-@pytest.mark.parametrize("shape", [(12,), (4, 4, 3)])
+@pytest.mark.parametrize("shape", [(12,), pytest.param((4, 4, 3), marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("box", "shares"),
     [

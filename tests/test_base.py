@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cwjax as cw
 from cwjax import distances
 from cwjax.base import (
     Candidate,
@@ -113,3 +114,12 @@ def test_another_image_in_the_place_of_what_was_found(met):
     assert after.distance.dtype == jnp.float32
     assert float(after.c) == (4.0 if met else np.inf)
     assert (int(after.forwards), int(after.backwards)) == (7, 6)
+
+
+def test_an_attack_is_itself_and_no_other_though_its_bounds_are_arrays():
+    one, other = (cw.l2(box=cw.projected(np.zeros(3), np.ones(3))) for _ in range(2))
+    assert one == one._replace()
+    assert hash(one) == hash(one._replace())
+    assert one != other
+    assert one != one._replace(terms=other.terms)
+    assert one != tuple(one)

@@ -25,7 +25,6 @@ from cwjax import distances
 from cwjax.iterated import Rule, iterated
 from cwjax.base import Attack, Distance, Objective, Search, found
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import span
 from cwjax.losses import negative_margin
 from cwjax.objectives import Confidence, _objective, _positive
 from cwjax.validity.case import Case

@@ -41,7 +41,7 @@ def lead(confidence: float = 0.0) -> Objective:
 def look(model=linear, given: Problem | None = None, objective: Objective | None = None, w=W) -> Evaluated:
     """At W by default, in clipped descent, in which the model and the distance see different images."""
     parts = {"objective": objective or lead(), "distance": distances.l2(), "box": boxes.clipped()}
-    return evaluate(model, (given or asked())._replace(start=w), w, **parts)
+    return evaluate(model, (given or asked())._replace(start=w), w, **parts, first=True)
 
 
 def test_what_is_seen_of_a_point_by_hand():
@@ -102,7 +102,7 @@ def test_an_element_that_may_not_move_adds_nothing_to_loss_or_gradient(box, dist
     w = box.project(jnp.array([0.4, 0.3, 0.25]))
     frozen = w.at[1].set(box.encode(X)[1])
     seen, whole = (
-        evaluate(linear, asks._replace(start=box.decode(at).inside), at, **parts)
+        evaluate(linear, asks._replace(start=box.decode(at).inside), at, **parts, first=True)
         for asks, at in ((given, w), (asked(), frozen))
     )
     np.testing.assert_allclose(seen.evaluation.loss, whole.evaluation.loss, rtol=1e-5)
@@ -117,9 +117,9 @@ WIDE = jnp.array([10.0, 40.0, 2.5], jnp.float32)  # their geometric mean is 10
 @pytest.mark.parametrize(("distance", "unit"), [(distances.l2(), 10.0), (distances.l0(per_pixel=False), WIDE)])
 def test_lengths_are_in_widths_of_the_box_and_the_distance_is_not(distance, unit):
     x, w = WIDE * X, WIDE * jnp.asarray(INSIDE)
-    given = asked(x=x, start=w, widths=WIDE)
+    given = asked(x=x, start=w, widths=WIDE, span=jnp.float32(10.0))
     parts = {"objective": lead(), "distance": distance, "box": boxes.projected(0.0, WIDE)}
-    seen = evaluate(lambda x: linear(x / WIDE), given, w, **parts)
+    seen = evaluate(lambda x: linear(x / WIDE), given, w, **parts, first=True)
     away = np.asarray((w - x) / unit)
     slope = (WEIGHTS[:, 0] - WEIGHTS[:, 1]) / WIDE * unit
     np.testing.assert_allclose(seen.evaluation.loss, (away**2).sum() + 2.0 * (LOGITS[0] - LOGITS[1]), rtol=1e-5)
@@ -128,10 +128,15 @@ def test_lengths_are_in_widths_of_the_box_and_the_distance_is_not(distance, unit
 
 
 def test_the_tau_of_linf_is_a_length_of_the_inputs_own():
-    given = asked(x=10 * X, start=10 * INSIDE, widths=jnp.full(3, 10.0), tau=jnp.float32(2.0), c=jnp.float32(0.0))
+    given = asked(x=10 * X, start=10 * INSIDE, span=jnp.float32(10.0), tau=jnp.float32(2.0), c=jnp.float32(0.0))
     parts = {"objective": lead(), "distance": distances.linf(), "box": boxes.projected(0.0, 10.0)}
-    seen = evaluate(lambda x: linear(x / 10), given, jnp.asarray(10 * INSIDE), **parts)
+    seen = evaluate(lambda x: linear(x / 10), given, jnp.asarray(10 * INSIDE), **parts, first=True)
     np.testing.assert_allclose(seen.evaluation.loss, np.maximum(np.abs(INSIDE - X) - 0.2, 0).sum(), rtol=1e-5)
+
+
+def test_what_the_mask_holds_shows_no_slope():
+    seen = look(given=asked(mask=jnp.array([False, True, True])))
+    np.testing.assert_array_equal(seen.live, [False, True, True])
 
 
 def half_blind(x):
@@ -157,7 +162,7 @@ def test_an_element_without_a_slope_is_held_once_another_has_shown_one(first):
 def test_a_point_that_shows_the_first_slopes_is_no_example_if_another_element_has_moved(elsewhere):
     point = jnp.where(jnp.array(elsewhere), jnp.asarray(INSIDE), X)
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": boxes.projected()}
-    seen = evaluate(half_blind, asked(start=point), point, **parts)
+    seen = evaluate(half_blind, asked(start=point), point, **parts, first=True)
     np.testing.assert_array_equal(seen.candidate.x, point)
     assert seen.evaluation.met == (elsewhere == LIVE)
     assert seen.finite
@@ -167,7 +172,7 @@ def test_a_point_that_shows_the_first_slopes_is_no_example_if_another_element_ha
 def test_where_nothing_shows_a_slope_a_start_may_be_an_example():
     hinged = Objective(loss=lambda logits, goal: 0.0 * logits[0], met=lead().met)
     parts = {"objective": hinged, "distance": distances.l2(), "box": boxes.projected()}
-    seen = evaluate(linear, asked(start=INSIDE), jnp.asarray(INSIDE), **parts)
+    seen = evaluate(linear, asked(start=INSIDE), jnp.asarray(INSIDE), **parts, first=True)
     np.testing.assert_array_equal(seen.candidate.x, INSIDE)
     assert seen.evaluation.met
     assert not seen.live.any()
@@ -234,7 +239,9 @@ def test_the_first_look_is_at_the_clean_input_only_where_the_descent_starts_ther
     x = jnp.array([0.3, 0.6, 0.7], jnp.float32)
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": box}
     starts = (x, x * (1 + 1e-5))
-    seen, beside = (evaluate(linear, asked(x=x, start=start), box.encode(start), **parts) for start in starts)
+    seen, beside = (
+        evaluate(linear, asked(x=x, start=start), box.encode(start), **parts, first=True) for start in starts
+    )
     np.testing.assert_array_equal(seen.candidate.x, x)
     assert seen.candidate.distance == 0
     assert (beside.candidate.x != x).all()

@@ -75,7 +75,9 @@ def test_l0_finds_the_fewest_elements_of_two_classes():
 
 
 @pytest.mark.parametrize("make", [cw.fast_l2, cw.alternating_l2])
-@pytest.mark.parametrize("steps", [1, 7, 100, 170, 300, 1000])
+@pytest.mark.parametrize(
+    "steps", [1, 7, 170, *(pytest.param(steps, marks=pytest.mark.long) for steps in (100, 300, 1000))]
+)
 def test_no_more_gradients_are_spent_than_were_asked_for(steps, make):
     result = attacked(make(steps=steps), affine_model())
     assert (result.forwards <= steps).all()
@@ -90,7 +92,7 @@ def test_rounds_grow_with_the_steps():
 
 
 @pytest.mark.parametrize("norm", FAST)
-@pytest.mark.parametrize("scale", [1e-2, 100.0])
+@pytest.mark.parametrize("scale", [1e-2, pytest.param(100.0, marks=pytest.mark.long)])
 def test_the_scale_of_the_logits_does_not_matter(norm, scale):
     attack = FAST[norm](steps=40)
     plain, scaled = (attacked(attack, affine_model(factor)) for factor in (1.0, scale))
@@ -180,11 +182,11 @@ def test_the_radius_in_l2_is_turned_more_finely_in_a_longer_round(steps, last):
     ("steps", "towards", "away"),
     [
         (1, [1], [1]),
-        (150, [150], [150]),
-        (200, [100, 100], [100, 100]),
+        pytest.param(150, [150], [150], marks=pytest.mark.long),
+        pytest.param(200, [100, 100], [100, 100], marks=pytest.mark.long),
         (300, [100, 200], [150, 150]),
-        (500, [100, 300, 100], [166, 166, 166]),
-        (1000, [125, 375, 125, 375], [250, 250, 250, 250]),
+        pytest.param(500, [100, 300, 100], [166, 166, 166], marks=pytest.mark.long),
+        pytest.param(1000, [125, 375, 125, 375], [250, 250, 250, 250], marks=pytest.mark.long),
     ],
 )
 def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(steps, towards, away):
@@ -293,7 +295,7 @@ def bent(slope, x):
     return jnp.stack([margin, jnp.zeros_like(margin)], -1)
 
 
-@pytest.mark.parametrize(("times", "steps"), [(6, 100), (30, 300)])
+@pytest.mark.parametrize(("times", "steps"), [(6, 100), pytest.param(30, 300, marks=pytest.mark.long)])
 @pytest.mark.parametrize("norm", ["l2", "linf", "l2, alternating"])
 def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, steps):
     model = cw.bind(bent, jnp.float32(0.9 / (times - 0.1)))
@@ -439,6 +441,7 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
     np.testing.assert_allclose(points[2:], ways[doubted][1:], atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.optimized
 def test_the_rounds_that_follow_come_nearer_and_never_make_it_worse():
     model, arrays = golden_net.load()

@@ -49,9 +49,11 @@ def assert_at_most_two_percent_above(attack, original: str, count: int, means: f
     np.testing.assert_allclose(result.distance, golden[original][:count], rtol=each)
 
 
+@pytest.mark.long
 def test_linf_is_at_most_two_percent_above_the_released_code():
     assert_at_most_two_percent_above(cw.linf(), "original_linf", count=2, means=0.2210, each=0.12)
 
 
+@pytest.mark.long
 def test_l0_is_at_most_two_percent_above_the_released_code():
     assert_at_most_two_percent_above(cw.l0(), "original_l0", count=2, means=37.4, each=0.15)

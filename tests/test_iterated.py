@@ -84,11 +84,13 @@ def test_an_element_without_a_slope_is_held_once_another_has_shown_one_and_until
     np.testing.assert_array_equal(found.evaluated.live, [True, False, True])
 
 
-def test_after_a_point_that_is_refused_the_next_is_the_clean_input():
+def test_after_a_point_that_is_refused_the_attack_goes_on_without_the_elements_that_show_no_slope():
     given = problem(X, GOAL)
     attack = walk(init=lambda key, given: (POINT, jnp.zeros(())), objective=lead(-10.0))
-    state = attack.step(half_blind, given, attack.init(jax.random.key(0), given))
-    np.testing.assert_array_equal(state.x, X)
+    first = attack.step(half_blind, given, attack.init(jax.random.key(0), given))
+    assert np.isinf(first.progress.best.distance)
+    second = attack.step(half_blind, given, first)
+    np.testing.assert_allclose(second.progress.best.x, np.where([True, False, True], POINT + 0.125, X))
 
 
 def test_of_several_losses_any_may_show_a_slope():

@@ -4,7 +4,7 @@ them.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import chex
 import jax
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.base import geometric_mean
 from tests import problems, rivals_a, rivals_b
 
 COUNT = 12
@@ -37,7 +38,7 @@ class Row:
     upper: float = 1.0
     goal: cw.Goal = GOAL
     fooled: float = 0.6  # at least this share of the examples
-    lengths: tuple[str, ...] = ()  # those of its numbers that are lengths of the input's own
+    lengths: tuple[str, ...] = ()  # those of its numbers that are lengths in the unit of x
 
 
 def paper(name: str, *, objective=None, box=None, around=lambda attack: attack, lengths=None, row=None, **fixed) -> Row:
@@ -141,10 +142,12 @@ COMBINATIONS |= {
 }
 
 
-def rows(table: dict[str, Row]):
-    """Each law on each row; all laws of a row in one process, which compiles it once."""
-    cases = [pytest.param(row, id=name, marks=pytest.mark.xdist_group(name)) for name, row in table.items()]
-    return pytest.mark.parametrize("row", cases)
+def rows(table: dict[str, Row], long: Iterable[str] = ()):
+    """Each law on each row; all laws of a row in one process, which compiles it once. Some only by `make test-all`."""
+    marks = {name: [pytest.mark.xdist_group(name)] + [pytest.mark.long] * (name in long) for name in table}
+    return pytest.mark.parametrize(
+        "row", [pytest.param(row, id=name, marks=marks[name]) for name, row in table.items()]
+    )
 
 
 every_attack = rows(ATTACKS | RIVALS)
@@ -152,8 +155,12 @@ every_attack = rows(ATTACKS | RIVALS)
 # them apart: one of each kind will do.
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
 every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS})
+every_kind = rows(ATTACKS | RIVALS, long=RIVALS.keys() - FAST.keys() - set(_KINDS))
 every_own_attack = rows(ATTACKS)
-every_combination = rows(ATTACKS | RIVALS | COMBINATIONS)
+# Half of the triples still have every norm, every box and every optimiser.
+_OTHERS = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
+_LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.OBJECTIVES}
+every_combination = rows(ATTACKS | RIVALS | COMBINATIONS, long=_LONG)
 
 
 SEEN = jnp.zeros(problems.SHAPE, bool)  # no element without a slope
@@ -161,21 +168,25 @@ SEEN = jnp.zeros(problems.SHAPE, bool)  # no element without a slope
 
 @functools.cache
 def runner(row: Row) -> Callable[..., cw.Result]:
-    """The row under the plain runner, jitted, and compiled once for each shape, whatever the confidence; also with all
-    lengths multiplied by a `width`, and with elements whose slope the model keeps to itself (`blind`).
+    """The row under the plain runner, jitted, and compiled once for each shape, whatever the confidence; also with
+    lengths multiplied by a `width`, one for all elements or one for each, and with elements whose slope the model keeps
+    to itself (`blind`).
     """
 
     @jax.jit
     def run(confidence, width, blind, model, keys, x, goal):
         def seen(params, x):
-            return model.apply(params, jnp.where(blind[None], jax.lax.stop_gradient(x), x) / width.astype(x.dtype))
+            return model.apply(
+                params, jnp.where(blind[None], jax.lax.stop_gradient(x), x) / width.astype(x.dtype)[None]
+            )
 
-        lengths = {name: row.numbers[name] * width for name in row.lengths}
+        lengths = {name: row.numbers[name] * geometric_mean(width) for name in row.lengths}
         attack = row.make(confidence, lower=row.lower * width, upper=row.upper * width, **lengths)
-        return cw.batched(attack)(cw.bind(seen, model.params), keys, width.astype(x.dtype) * x, goal)
+        return cw.batched(attack)(cw.bind(seen, model.params), keys, width.astype(x.dtype)[None] * x, goal)
 
     def of(model, keys, x, goal, confidence=0.0, width=1.0, blind=SEEN):
-        return run(confidence, jnp.float32(width), blind, model, keys, x, goal)
+        widths = jnp.broadcast_to(jnp.asarray(width, jnp.float32), problems.SHAPE)
+        return run(confidence, widths, blind, model, keys, x, goal)
 
     return of
 
@@ -240,7 +251,7 @@ def test_an_attack_tells_its_norm_its_confidence_and_its_bounds(row):
     assert (terms.box.lower, terms.box.upper) == (row.lower, row.upper)
 
 
-@every_attack
+@every_kind
 def test_what_wraps_a_runner_keeps_the_attacks_norm_and_margin(row):
     plain = attacked(row, 1.5)
 
@@ -295,6 +306,25 @@ def test_so_does_one_whose_width_is_rounded(row, width):
     assert (np.abs(distance - expected) > 0.01 * expected).sum() <= 1
 
 
+UNEQUAL = 2.0 ** (np.arange(X[0].size).reshape(problems.SHAPE) % 5 - 2)  # from a quarter to four
+
+
+@every_combination
+def test_features_may_have_widths_of_their_own(row):
+    result = runner(row)(MODEL, KEYS, X, row.goal, width=UNEQUAL)
+    shares = np.asarray(result.x) / UNEQUAL
+    assert shares.min() >= row.lower
+    assert shares.max() <= row.upper
+    assert result.success.mean() > row.fooled / 2
+    hit = np.asarray(result.success)
+    assert cw.metrics.successes(MODEL, jnp.asarray(shares, jnp.float32), row.goal)[hit].all()
+    if row.norm == "l0" and not row.lengths:  # a pixel counts as one, whatever its width
+        assert_same(result, attacked(row))
+    else:
+        measured = cw.metrics.norms(UNEQUAL[None] * X, result.x)[row.norm]
+        np.testing.assert_allclose(result.distance[hit], measured[hit], rtol=1e-5)
+
+
 @every_combination
 def test_an_element_without_a_slope_stays(row):
     blind = jnp.arange(X[0].size).reshape(problems.SHAPE) % 3 == 0
@@ -304,7 +334,7 @@ def test_an_element_without_a_slope_stays(row):
     assert cw.metrics.successes(MODEL, result.x, row.goal)[result.success].all()
 
 
-@every_attack
+@every_kind
 def test_an_example_does_not_depend_on_its_batch(row):
     expected = attacked(row)
     order = np.random.default_rng(0).permutation(COUNT)
@@ -360,7 +390,7 @@ def test_a_trace_may_be_cut_short(row):
     assert (cut.forwards == 3).all()
 
 
-@every_attack
+@every_kind
 def test_forwards_and_backwards_are_the_calls_of_the_model(row):
     model, calls = problems.counted()
     result = cw.batched(row.make())(model, *pick([3], KEYS, X, row.goal))
@@ -369,7 +399,7 @@ def test_forwards_and_backwards_are_the_calls_of_the_model(row):
     assert calls["forward"] > 3
 
 
-@every_attack
+@every_kind
 def test_new_numbers_and_new_weights_do_not_compile_again(row):
     chex.clear_trace_counter()
 

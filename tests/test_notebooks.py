@@ -91,7 +91,10 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in NOTEBOOKS.glob("*.py")} == set(STORIES)
 
 
-@pytest.mark.parametrize("name", STORIES)
+LONG = ("01_ten_lines", "02_watch_the_search")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in STORIES])
 def test_the_notebook_tells_its_story(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")

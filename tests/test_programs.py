@@ -45,6 +45,7 @@ def test_what_is_cited_is_this_version():
     assert f"version = {{{cw.__version__}}}" in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.long
 @attacks_a_network
 def test_figure_2_at_a_small_size(models, tmp_path, monkeypatch):
     from experiments import figure2_constant
@@ -60,6 +61,7 @@ def test_figure_2_at_a_small_size(models, tmp_path, monkeypatch):
     assert "c" in (tmp_path / "out" / "figure2.csv").read_text().splitlines()[0]
 
 
+@pytest.mark.long
 @attacks_a_network
 def test_table_3_at_a_small_size(models, tmp_path, monkeypatch):
     from experiments import table3_objectives
@@ -81,6 +83,7 @@ def test_table_3_at_a_small_size(models, tmp_path, monkeypatch):
     assert table3_objectives.main(arguments) == rows
 
 
+@pytest.mark.long
 @attacks_a_network
 def test_the_batching_benchmark_at_a_small_size(models, monkeypatch, capsys):
     from benchmarks import batching
@@ -94,6 +97,7 @@ def test_the_batching_benchmark_at_a_small_size(models, monkeypatch, capsys):
     assert "ratio" in said
 
 
+@pytest.mark.long
 def test_the_step_cost_benchmark_at_a_small_size(capsys):
     from benchmarks import step_cost
 
@@ -111,6 +115,7 @@ ENGINE = {
 }
 
 
+@pytest.mark.long
 @attacks_a_network
 @pytest.mark.parametrize("command", ENGINE)
 def test_the_engine_benchmarks_at_a_small_size(command, models, monkeypatch, capsys):
@@ -122,6 +127,7 @@ def test_the_engine_benchmarks_at_a_small_size(command, models, monkeypatch, cap
     assert line in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_the_peers_benchmark_at_a_small_size(tmp_path, capsys):
     from benchmarks import peers
 

@@ -109,18 +109,21 @@ def test_its_numbers_may_be_traced():
 
 class FakeState(NamedTuple):
     c: Array
+    known: Array  # elements that had shown a slope before
     taken: Array
     progress: Progress
 
 
 def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) -> Attack:
     """Takes `length` steps, two backward passes each, and finds an input at `distance(c)` in its last iff
-    c > threshold. From c >= `breaks_at` on, its first step is not finite. The loss it tells is its c.
+    c > threshold. From c >= `breaks_at` on, its first step is not finite. The loss it tells is its c. An element shows
+    a slope in the round after the one in which its neighbour did.
     """
 
     def init(key, problem):
         del key
-        return FakeState(c=problem.c, taken=jnp.zeros((), jnp.int32), progress=untouched(problem))
+        zero = jnp.zeros((), jnp.int32)
+        return FakeState(c=problem.c, known=problem.live, taken=zero, progress=untouched(problem))
 
     def step(model, problem, state):
         del model
@@ -131,9 +134,11 @@ def fake(*, threshold: float, length: int, distance, breaks_at: float = np.inf) 
         candidate = Candidate(x=jnp.full_like(problem.x, problem.c), distance=near, c=problem.c)
         return FakeState(
             c=state.c,
+            known=state.known,
             taken=taken,
             progress=Progress(
                 best=closer(state.progress.best, candidate),
+                live=state.known | jnp.array([True, state.known[0], state.known[1]]),
                 last=state.progress.last._replace(distance=near, loss=problem.c),
                 forwards=state.progress.forwards + 1,
                 backwards=state.progress.backwards + 2,
@@ -155,6 +160,12 @@ def history(attack: Attack, given: Problem | None = None, at_most: int = 200) ->
         seen.append(state.progress)
         assert len(seen) <= at_most
     return seen
+
+
+def test_every_round_knows_the_slopes_of_those_before():
+    attack = searched(fake(threshold=0.0, length=2, distance=lambda c: c), binary_search(4))
+    live = [progress.live.sum() for progress in history(attack)]
+    assert live == [1, 1, 2, 2, 3, 3, 3, 3]
 
 
 def simulated(threshold: float, rounds: int) -> list[float]:

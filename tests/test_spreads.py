@@ -20,7 +20,7 @@ from cwjax.base import Attack, Candidate, Problem, Progress, Spread, closer, pro
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 from tests import problems
 
-PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
+PROPERTY = settings(deadline=None, max_examples=25, derandomize=True, database=None)
 VERSIONS, CLASSES = 4, 5
 
 
@@ -68,6 +68,7 @@ def fake(distance: Callable = lambda state: state.problem.c, *, length: Callable
                 forwards=before.forwards + 1,
                 backwards=before.backwards + 2,
                 finite=~broken,
+                live=state.problem.live | (jnp.arange(3) == problem.tau),
                 done=done | broken,
             ),
         )
@@ -84,6 +85,13 @@ def history(attack: Attack, given: Problem | None = None, key: Array | None = No
         seen.append(step(seen[-1]))
         assert len(seen) < 100
     return seen[1:]
+
+
+def test_every_version_knows_the_slopes_of_those_before():
+    states = history(best_of(fake(), listed([3.0, 2.0, 1.0])))
+    known = [list(map(bool, state.inner.problem.live)) for state in states[:2]]  # of the version that follows
+    assert known == [[True, False, False], [True, True, False]]
+    assert states[-1].progress.live.all()
 
 
 # What is kept.
@@ -257,7 +265,8 @@ def test_only_the_start_is_drawn():
     attack = restarted(fake(), 2, 0.5)
     after = attack.step(lambda x: x, a_problem(), attack.init(jax.random.key(0), a_problem())).inner.problem
     assert (after.start != a_problem().start).all()
-    chex.assert_trees_all_equal(after._replace(start=a_problem().start), a_problem())
+    known = after._replace(start=a_problem().start, live=a_problem().live)  # the slopes that the first version saw
+    chex.assert_trees_all_equal(known, a_problem())
 
 
 # On a model.

@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Objective, found, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm, span, unit
+from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import logits_ratio
 
@@ -129,7 +129,7 @@ def alma(
     def move(problem, memory, seen):
         clean, first = seen.x - seen.delta, seen.taken == 0
         memory = multipliers(memory, seen)
-        width = span(problem)
+        width = problem.span
         gradient = _slope_of_penalty(seen.loss, memory.rho, memory.mu) * width * seen.slope
         gradient = gradient + jnp.where(first, 0, away(seen.delta))
         gradient = jnp.where(first & (gradient == 0).all(), memory.noise, gradient)

@@ -66,7 +66,7 @@ def apgd(
     because it compares the lowest loss with itself; here it is as in the paper and the authors' code.
 
     Args:
-      epsilon: radius of the ball, > 0, in the input's own unit, as distances are; times `problem.scale`. Steps are
+      epsilon: radius of the ball, > 0, in the unit of x, as distances are; times `problem.scale`. Steps are
         shares of it.
       norm: "l2" or "linf".
       steps: points to ask about, the start and N moves, >= 1; may be traced. The paper's N is 100.

@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Objective, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import annealed, ends, farthest, length, span, unit
+from cwjax.geometry import annealed, ends, farthest, length, unit
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import label_cross_entropy
 
@@ -48,8 +48,7 @@ def ddn(
     Args:
       objective: its loss is gone down along; the paper's is the cross-entropy of the label.
       steps: K, how many points to ask about; the paper has 100, 300 and 1000.
-      initial_norm: epsilon_0, > 0, in widths of the box. It matters little: it grows and shrinks
-        exponentially.
+      initial_norm: epsilon_0, > 0, in widths of the box. It matters little: it grows and shrinks exponentially.
       gamma: by how much of itself epsilon changes a step, in (0, 1). The paper's 0.05 crosses the range of sensible
         norms in a few tens of steps.
       first_step: alpha of the first step, > 0, in widths of the box.
@@ -79,12 +78,12 @@ def ddn(
     def init(key, problem):
         start = problem.start.astype(wide(problem.x))
         noise = jax.random.normal(key, start.shape, start.dtype)
-        radius = initial_norm * span(problem).astype(start.dtype)
+        radius = initial_norm * problem.span.astype(start.dtype)
         return start, DDNMemory(radius=radius, noise=unit(jnp.where(problem.mask, noise, 0)))
 
     def move(problem, memory, seen):
         direction = jnp.where((seen.slope == 0).all(), memory.noise, -unit(seen.slope))
-        delta = seen.delta + annealed(first_step, last_step, seen.taken, steps) * span(problem) * direction
+        delta = seen.delta + annealed(first_step, last_step, seen.taken, steps) * problem.span * direction
         radius = memory.radius * jnp.where(seen.met, 1 - gamma, 1 + gamma)
         radius = jnp.minimum(radius, length(farthest(problem, box)))
         x = box.project(seen.x - seen.delta + radius * unit(delta))

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 from cwjax.balls import ball
 from cwjax.base import Attack, Bound, Objective
 from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm, span
+from cwjax.geometry import check_norm
 from cwjax.iterated import Rule, iterated
 from cwjax.objectives import Confidence, comparable, logit_margin, rounding_margin
 
@@ -82,7 +82,7 @@ def deepfool(
         near = jnp.argmin(jnp.where(steepness > 0, reach, jnp.inf))
         far = jnp.argmax(jnp.where((steepness > 0) & (behind > 0), reach, -1))
         chosen = jnp.where(problem.goal.sign > 0, far, near)
-        length = (1 + overshoot) * (reach[chosen] + _NUDGE * span(problem))
+        length = (1 + overshoot) * (reach[chosen] + _NUDGE * problem.span)
         return seen.x - length * space.unit(slopes[chosen]), memory
 
     return iterated(

@@ -7,10 +7,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.base import Abort, Attack, Bound, Distance, Evaluation, Objective, Search, wide
+from cwjax.base import Abort, Attack, Bound, Distance, Evaluation, Objective, Search, geometric_mean, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
-from cwjax.geometry import geometric_mean, span
 from cwjax.iterated import Rule, iterated
 from cwjax.objectives import logit_margin
 from cwjax.searches import binary_search, searched
@@ -82,7 +81,7 @@ def ead(
     if decision not in ("en", "l1"):
         raise ValueError(f"decision must be en or l1, got {decision!r}")
     box = projected(lower, upper)
-    width = geometric_mean(jnp.asarray(upper, jnp.float32) - jnp.asarray(lower, jnp.float32))
+    span = geometric_mean(jnp.asarray(upper, jnp.float32) - jnp.asarray(lower, jnp.float32))
 
     def init(key, problem):
         start = problem.start.astype(wide(problem.x))
@@ -91,7 +90,7 @@ def ead(
     def move(problem, memory, seen):
         k, clean = seen.taken, problem.x.astype(seen.x.dtype)
         rate = learning_rate * jnp.sqrt(jnp.maximum(1 - k / steps, 0)).astype(clean.dtype)
-        width = span(problem)
+        width = problem.span
         gradient = problem.c * width * seen.slope + 2 * seen.delta / width
         step = seen.x - rate * width * gradient - clean
         x = box.project(clean + jnp.sign(step) * jnp.maximum(jnp.abs(step) - beta * width, 0))
@@ -104,7 +103,7 @@ def ead(
     descent = iterated(
         Rule(init, move, over=lambda problem, memory, seen: memory.stop),
         objective=objective,
-        distance=elastic_net(beta * width) if decision == "en" else distances.l1(),
+        distance=elastic_net(beta * span) if decision == "en" else distances.l1(),
         lower=lower,
         upper=upper,
         steps=steps,

@@ -25,7 +25,7 @@ def fgsm(
     Carlini & Wagner look for the least epsilon that succeeds (section VIII-A): `minimised(fgsm(epsilon=…))`.
 
     Args:
-      epsilon: length of the step, > 0, in the input's own unit, as distances are; times `problem.scale`.
+      epsilon: length of the step, > 0, in the unit of x, as distances are; times `problem.scale`.
       norm: "l1", "l2" or "linf"; the paper's is the last.
       objective: what to lower. The paper's is the cross-entropy of the label.
       lower: the box's lower bound.

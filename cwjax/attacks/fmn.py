@@ -9,7 +9,7 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Distance, Objective, found, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
-from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, span, unit, units
+from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, unit, units
 from cwjax.iterated import Rule, iterated
 from cwjax.losses import negative_margin
 
@@ -96,7 +96,7 @@ def fmn(
     def move(problem, memory, seen):
         clean = seen.x - seen.delta
         alpha = annealed(first_step, last_step, seen.taken, steps)
-        width, one = units(norm, problem), 1 if norm == "l0" else span(problem)  # of an element, and of the radius
+        width, one = units(norm, problem), 1 if norm == "l0" else problem.span  # of an element, and of the radius
         gamma = annealed(first_gamma, last_gamma, seen.taken, steps)
         least = size(seen.best.x.astype(clean.dtype) - clean)  # used only where one is known
         radius = followed(memory.radius, gamma, seen, least)

@@ -157,7 +157,7 @@ def jsma_f(
 
 
 def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, distance, lower, upper) -> Attack:
-    """The loop of both: `choose(slopes of the losses, turned to the sign of theta; which elements can move)`."""
+    """The loop of both: `choose(slopes of the losses, by width and the sign of theta; which elements can move)`."""
     check_number("the absolute value of theta", abs(theta), least=0, above=True)
     check_number("gamma", gamma, least=0, above=True, most=1)
     box = projected(lower, upper)
@@ -165,7 +165,8 @@ def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, di
     def move(problem, memory, seen):
         further = box.project(seen.x + theta * problem.widths)
         movable = problem.mask & (jnp.abs(further - seen.x) > _ROOM * jnp.minimum(abs(theta), 1) * problem.widths)
-        pair = choose(jnp.sign(theta) * seen.slope, movable)
+        widths = jnp.broadcast_to(problem.widths, seen.slope.shape)
+        pair = choose(jnp.sign(theta) * widths * seen.slope, movable)
         places = jnp.arange(seen.x.size).reshape(seen.x.shape)
         x = jnp.where((places == pair.first) | (places == pair.second), further, seen.x)
         changed = jnp.sum(x != problem.x.astype(x.dtype))

@@ -8,7 +8,20 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, narrowed, select, untouched
+from cwjax.base import (
+    Abort,
+    Attack,
+    Box,
+    Distance,
+    Objective,
+    Progress,
+    Search,
+    Terms,
+    begun,
+    narrowed,
+    select,
+    untouched,
+)
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_part
 from cwjax.descent import advanced, evaluate
@@ -69,7 +82,7 @@ def quasi_newton(
 
     def init(key, problem):
         del key
-        w = box.encode(problem.start)
+        w = box.encode(begun(problem))
         none = jnp.full((), jnp.inf, w.dtype)
         return QuasiNewtonState(
             w=w,
@@ -94,7 +107,7 @@ def quasi_newton(
         return jnp.where(held, 0, direction), memory
 
     def step(model, problem, state):
-        unit = box.unit(units(distance.norm, problem))
+        unit = box.in_variable(units(distance.norm, problem))
         trial = box.project(state.w - state.stride * unit * state.direction)
         known, first = problem._replace(live=state.progress.live), state.taken == 0
         evaluated = evaluate(model, known, trial, objective=objective, distance=distance, box=box, first=first)

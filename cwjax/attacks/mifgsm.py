@@ -31,7 +31,7 @@ def mifgsm(
     the box; the paper's alpha = epsilon / T leaves the ball never, another may.
 
     Args:
-      epsilon: radius of the ball, > 0, in the input's own unit, as distances are; times `problem.scale`. Steps are
+      epsilon: radius of the ball, > 0, in the unit of x, as distances are; times `problem.scale`. Steps are
         shares of it.
       norm: "l1", "l2" or "linf"; the paper's is the last.
       relative_step: alpha / epsilon, > 0; by default the paper's 1 / T, T being the number of moves.

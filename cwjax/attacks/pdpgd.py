@@ -10,7 +10,7 @@ from cwjax import distances
 from cwjax.base import Attack, Bound, Distance, Objective, Problem, wide
 from cwjax.boxes import projected
 from cwjax.checks import check_number
-from cwjax.geometry import check_norm, span, unit
+from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.losses import negative_margin
 from cwjax.proximal import PROXIMAL, Adam, adam, shrunk, weighted_units
@@ -74,7 +74,7 @@ def pdgd(
     )
 
     def move(problem, memory, seen):
-        width = span(problem)
+        width = problem.span
         slope = memory.weights[1] * jax.nn.sigmoid(seen.loss) * (width * seen.slope)
         gradient = memory.weights[0] * unit(seen.delta) + slope
         moved, memory = lagrangian.descended(memory, seen, gradient, width)

@@ -33,7 +33,7 @@ def pgd(
     succeeds, use `minimised`.
 
     Args:
-      epsilon: radius of the ball, > 0, in the input's own unit, as distances are; times `problem.scale`. Steps are
+      epsilon: radius of the ball, > 0, in the unit of x, as distances are; times `problem.scale`. Steps are
         shares of it.
       norm: "l1", "l2" or "linf".
       relative_step: alpha / epsilon, > 0. The paper's MNIST attack takes alpha = 0.01 at epsilon = 0.3.
@@ -92,7 +92,7 @@ def bim(
     the physical world", section 2.2): `pgd` from the clean input.
 
     Args:
-      epsilon: radius of the ball, > 0, in the input's own unit, as distances are; times `problem.scale`. Steps are
+      epsilon: radius of the ball, > 0, in the unit of x, as distances are; times `problem.scale`. Steps are
         shares of it.
       norm: "l1", "l2" or "linf"; the paper's is the last.
       relative_step: alpha / epsilon, > 0. The paper takes alpha = 1 of 255 levels, for epsilon from 2 to 32 of them;

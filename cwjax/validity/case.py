@@ -87,6 +87,11 @@ class Case:
         return jnp.asarray(lower, self.x.dtype), jnp.asarray(upper, self.x.dtype)
 
     @functools.cached_property
+    def mask(self) -> Array:
+        """Which elements the attack may change, and so those that are to be compared with it: bool [*S]."""
+        return jnp.broadcast_to(jnp.asarray(self.terms.mask), self.x.shape[1:])
+
+    @functools.cached_property
     def everyone(self) -> np.ndarray:
         """The places of all examples."""
         return np.arange(len(self.x))
@@ -188,9 +193,8 @@ class Case:
         """
         keys, x, goal = self.rows(places, size)
         radius = np.resize(radius.astype(np.float32), size)
-        result = programs.within(
-            self.model, keys, x, goal, jnp.asarray(radius), self.confidence, self.bounds, name=name, norm=norm
-        )
+        given = (keys, x, goal, jnp.asarray(radius), self.confidence, self.bounds, self.mask)
+        result = programs.within(self.model, *given, name=name, norm=norm)
         self.spend(result.forwards.sum(), result.backwards.sum())
         return np.asarray(result.distance)[: len(places)]
 

@@ -49,11 +49,13 @@ def silent_success(case: Case) -> Measured:
     return of_examples(missed, case.watched, closest, f"{missed.sum()} of {len(missed)}")
 
 
-def unbounded_fails(case: Case) -> Measured:
+def unbounded_fails(case: Case) -> Measured | Skipped:
     """Of the examples that were not fooled, those that PGD does not fool either with the whole box to move in."""
     failed = np.flatnonzero(~case.result.success & case.open)[: case.size_of_some]
     if not failed.size:
         return Measured(0.0, failed, np.zeros(0), "the attack fooled every example")
+    if not case.mask.all():
+        return Skipped("the attack may change only some elements, which may not suffice")
     lower, upper = case.bounds
     side = float((upper - lower).max())
     free = case.within("pgd", failed, np.full(len(failed), side), "linf", case.size_of_some)

@@ -139,8 +139,9 @@ def _saturated(box, x, w):
     _, slope = jax.jvp(lambda w: box.decode(w).inside, (w,), (jnp.ones_like(w),))
     _, clean = jax.jvp(lambda w: box.decode(w).inside, (box.encode(x),), (jnp.ones_like(w),))
     width = widths(box, x)
-    inside = jnp.abs(clean) > 1e-3 * width
-    return jnp.sum(inside & (jnp.abs(slope) < 1e-6 * width)) / jnp.maximum(jnp.sum(inside), 1)
+    share = box.in_variable(width) / width
+    inside = jnp.abs(clean) * share > 1e-3
+    return jnp.sum(inside & (jnp.abs(slope) * share < 1e-6)) / jnp.maximum(jnp.sum(inside), 1)
 
 
 @functools.partial(jax.jit, static_argnums=1)
@@ -170,14 +171,14 @@ class _Still:  # a class and not a closure: equal when the inner function is, so
 
 
 @functools.partial(jax.jit, static_argnames=("name", "norm"))
-def within(model, keys, x, goal, radius, confidence, bounds, *, name, norm) -> Result:
+def within(model, keys, x, goal, radius, confidence, bounds, mask, *, name, norm) -> Result:
     """A weaker attack on every example, each within a radius [R] of its own."""
     lower, upper = bounds
     objective = negative_margin(confidence)
     attack = looped(WEAKER[name](epsilon=1.0, norm=norm, objective=objective, lower=lower, upper=upper))
 
     def one(key, x, goal, radius):
-        given = posed(attack, x, goal)._replace(scale=radius.astype(wide(x)))
+        given = posed(attack, x, goal)._replace(scale=radius.astype(wide(x)), mask=mask)
         state = attack.init(key, given)
         end = lax.while_loop(lambda state: ~state.progress.done, lambda state: attack.step(model, given, state), state)
         return result_of(end.progress)
@@ -190,8 +191,8 @@ def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, count):
     """Noise within a radius [R] around every example: margins (nan where the model gives one) and distances, both
     [R, count].
     """
-    distance = made(attack, numbers).terms.distance
-    lower, upper = (bound.astype(wide(x)) for bound in bounds)
+    terms = made(attack, numbers).terms
+    distance, (lower, upper) = terms.distance, (bound.astype(wide(x)) for bound in bounds)
 
     def one(key, x, goal, radius):
         clean = x.astype(wide(x))
@@ -199,7 +200,7 @@ def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, count):
             change = _few_pixels(key, clean, radius, lower, upper, distance.channels(clean.shape))
         else:
             change = radius * BALLS[distance.norm].draw(key, clean)
-        image = jnp.clip(clean + change, lower, upper).astype(x.dtype)
+        image = jnp.where(terms.mask, jnp.clip(clean + change, lower, upper), clean).astype(x.dtype)
         logits = model(image)
         lead = jnp.where(answered(logits), margin(logits, goal), jnp.nan)
         return lead, distance.measure(image.astype(clean.dtype) - clean)

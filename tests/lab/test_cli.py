@@ -129,6 +129,7 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
     assert (tmp_path / "report.html").read_bytes() == page
 
 
+@pytest.mark.long
 @pytest.mark.optimized
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attacking, "diagnosed", lambda *_, **__: canned())

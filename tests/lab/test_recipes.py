@@ -104,6 +104,7 @@ def test_distillation_is_the_papers(tmp_path, monkeypatch):
     np.testing.assert_allclose(pupil[3], said, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_distillation_that_was_killed_ends_the_same(tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPES, "distilled", RECIPES["distilled"]._replace(batch=32))
     settings = training.Training(data="blobs", recipe="distilled", epochs=2)
@@ -125,6 +126,7 @@ def test_a_distillation_that_was_killed_ends_the_same(tmp_path, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, resumed.model.params, whole.model.params)
 
 
+@pytest.mark.long
 @pytest.mark.optimized
 def test_adversarial_training_at_a_small_size_makes_robust(tmp_path, monkeypatch):
     adversary = Adversary(epsilon=0.1, steps=2, ramp=0.4)

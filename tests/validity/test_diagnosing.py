@@ -100,7 +100,10 @@ def test_a_clean_model_and_an_attack_that_is_well_run_pass_every_check():
     assert "PASS: nothing speaks against these numbers (18 checks: 18 passed;" in str(clean())
 
 
-@pytest.mark.parametrize("name", TABLE)
+SLOW = ("a comb", "k winners", "an attack that forgets")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TABLE])
 def test_every_trick_raises_its_flags(name):
     row = TABLE[name]
     found = flagged(cw.diagnose(**arguments(row)))

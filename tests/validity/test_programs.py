@@ -136,7 +136,9 @@ def test_the_first_slope_is_what_the_model_adds_to_the_attacks_own():
 @pytest.mark.parametrize(("norm", "order"), [("l1", 1), ("l2", 2), ("linf", np.inf)])
 def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, norm, order):
     radius = jnp.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0]) * (1.0 if norm == "linf" else 3.0)
-    result = programs.within(MODEL, KEYS, X, GOAL, radius, 0.0, BOUNDS, name=name, norm=norm)
+    result = programs.within(
+        MODEL, KEYS, X, GOAL, radius, 0.0, BOUNDS, jnp.ones(X.shape[1:], bool), name=name, norm=norm
+    )
     length = np.linalg.norm(np.asarray(result.x - X).reshape(COUNT, -1), order, axis=1)
     hit = np.asarray(result.success)
     assert (length <= np.asarray(radius) * 1.0001).all()

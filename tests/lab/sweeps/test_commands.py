@@ -148,6 +148,7 @@ def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
     assert all(len(each.rows) == len(diagnosing.CHECKS) for each in found.values())
 
 
+@pytest.mark.long
 def test_programs_are_let_go_where_they_crowd_the_process(tmp_path, monkeypatch):
     plan = small.planned(grid.over(grid.Sweep(confidence=(0.0,), examples=10), small.SWEEP))
     monkeypatch.setattr(compiling, "crowded", lambda: True)
@@ -181,6 +182,7 @@ def test_a_unit_is_named_by_what_decides_it(tmp_path, trained, monkeypatch):
     assert digest() != digests[0]
 
 
+@pytest.mark.long
 def test_the_same_weights_elsewhere_are_the_same_model(tmp_path, trained):
     (tmp_path / "moved").symlink_to(trained.folder)
     names = (str(trained.folder), str(tmp_path / "moved"))

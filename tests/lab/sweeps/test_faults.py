@@ -140,6 +140,7 @@ def test_damage_is_put_away_and_done_again(plan, undisturbed, tmp_path):
     assert len(list((folder / "quarantine").iterdir())) == 2
 
 
+@pytest.mark.long
 def test_crowded_workers_do_every_unit_once(tmp_path):
     workers, rows = small.long(3, 8), small.long(20, 200)
     seeds = tuple(range(rows // 20))

@@ -48,6 +48,7 @@ def quick(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "programs"))
 
 
+@pytest.mark.long
 def test_a_ray_worker_that_is_killed_costs_one_unit(plan, at_home, tmp_path):
     pytest.importorskip("ray", reason='pip install "cwjax[ray]" to test this')
     killed = []
