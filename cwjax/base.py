@@ -145,8 +145,10 @@ class Attack(NamedTuple):
         return hash((self.init, self.step))
 
     def __eq__(self, other: object) -> bool:
-        parts = other[:] if isinstance(other, Attack) else ()
-        return len(parts) == 3 and all(mine is its for mine, its in zip(self, parts, strict=True))
+        return isinstance(other, Attack) and all(mine is its for mine, its in zip(self, other, strict=True))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
 
 
 class Search(NamedTuple):

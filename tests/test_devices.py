@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 
+@pytest.mark.long
 def test_on_eight_devices():
     command = [sys.executable, "-m", "pytest", "tests/eight_devices.py", "-n", "0", "-o", "addopts=-q"]
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8"}

@@ -295,7 +295,8 @@ def bent(slope, x):
     return jnp.stack([margin, jnp.zeros_like(margin)], -1)
 
 
-@pytest.mark.parametrize(("times", "steps"), [(6, 100), pytest.param(30, 300, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize(("times", "steps"), [(6, 100), (30, 300)])
 @pytest.mark.parametrize("norm", ["l2", "linf", "l2, alternating"])
 def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, steps):
     model = cw.bind(bent, jnp.float32(0.9 / (times - 0.1)))

@@ -154,7 +154,9 @@ every_attack = rows(ATTACKS | RIVALS)
 # What a runner does with an attack's steps. Most rivals are rules for the one loop of `iterated`, which does not know
 # them apart: one of each kind will do.
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
-every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS})
+_ALIKE = ("l2, clipped, Nesterov", "l1", "l2, worst target", "fast_linf", "fast_l0")  # those that run as others do
+_ALIKE += ("apgd, l2, minimised", "jsma-z", "ead", "pdgd")
+every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}, long=_ALIKE)
 every_kind = rows(ATTACKS | RIVALS, long=RIVALS.keys() - FAST.keys() - set(_KINDS))
 every_own_attack = rows(ATTACKS)
 # Half of the triples still have every norm, every box and every optimiser.
@@ -416,7 +418,8 @@ def test_new_numbers_and_new_weights_do_not_compile_again(row):
     assert shorter.forwards.sum() < attacked(row).forwards.sum()
 
 
-@rows({name: row for name, row in ATTACKS.items() if "," not in name})  # what is put around them knows nothing of jit
+# What is put around them knows nothing of jit.
+@rows({name: row for name, row in ATTACKS.items() if "," not in name}, long=("l1", "linf", "l0"))
 def test_jitted_and_unjitted_agree(row):
     assert_same(cw.batched(row.make())(MODEL, KEYS, X, row.goal), attacked(row))
     small = row.make(**row.others)

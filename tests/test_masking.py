@@ -22,7 +22,10 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+LONG = ("l0", "l2, restarted")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in ATTACKS])
 def test_only_what_the_mask_allows_changes_and_it_is_enough(name):
     @jax.jit
     def run(mask):
@@ -66,6 +69,7 @@ def test_slopes_of_elements_that_may_not_move_hold_no_others():
     np.testing.assert_allclose(result.x, [[0.5, 0.65]], atol=0.01)
 
 
+@pytest.mark.long
 def test_it_is_compared_with_attacks_on_the_same_elements():
     narrow = np.arange(problems.SHAPE[0])[:, None] < 1
     attack = cw.masked(cw.masked(cw.alternating_l2(steps=100), narrow), np.ones(problems.SHAPE, bool))

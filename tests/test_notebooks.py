@@ -91,7 +91,7 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in NOTEBOOKS.glob("*.py")} == set(STORIES)
 
 
-LONG = ("01_ten_lines", "02_watch_the_search")
+LONG = ("01_ten_lines", "02_watch_the_search", "04_a_sweep_and_its_table")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in STORIES])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 
+@pytest.mark.long
 def test_the_same_command_writes_the_same_bytes(tmp_path):
     words = "attack --model tests.lab.sweeps.small:affine --data cifar10_sample --attack fast_l2 l2 --targets random"
     words += " --steps 20 --examples 20 --width 8 --no-checks --out"

@@ -77,6 +77,7 @@ def test_a_ray_worker_that_is_killed_costs_one_unit(plan, at_home, tmp_path):
     assert [event["unit"] for event in began].count(killed[0]["unit"]) == 2
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")  # submitit's
 def test_slurm_jobs_share_the_units(plan, at_home, tmp_path):
     pytest.importorskip("submitit", reason='pip install "cwjax[slurm]" to test this')
