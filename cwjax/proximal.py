@@ -85,10 +85,10 @@ def weighted_units(norm: str, problem: Problem) -> tuple[Float[Array, "*S"], Flo
     """The unit that changes are measured in, by element, and a factor for the weight of the proximal operator.
 
     The operator of L1 takes a weight for each element. So each is measured in its own width, and its weight is that
-    width over the narrowest one. In the other norms the factor is 1.
+    width over `problem.span`. In the other norms the factor is 1.
     """
     if norm == "l1":
-        return problem.widths, problem.widths / jnp.min(problem.widths)
+        return problem.widths, problem.widths / problem.span
     return units(norm, problem), jnp.ones_like(problem.scale)
 
 
