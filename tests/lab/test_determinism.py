@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 
 @pytest.mark.long
 def test_the_same_command_writes_the_same_bytes(tmp_path):
