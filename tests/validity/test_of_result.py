@@ -99,6 +99,7 @@ def test_not_monotone_is_the_largest_fall_of_pgd_from_one_radius_to_the_next():
     assert result.note == f"PGD fooled 25 %, 88 %, 62 %, 75 % {within}"
     assert result.rows.tolist() == list(range(8))
     np.testing.assert_array_equal(np.isinf(result.evidence), [False] * 6 + [True] * 2)
+    np.testing.assert_array_equal(result.each, [0] * 5 + [1] * 2 + [0])  # those that a larger radius lost
     assert measured(of_result.not_monotone, climbed(2, 2, 7, 8)).number == 0
 
 
