@@ -194,7 +194,7 @@ def test_a_verdict_on_few_examples_says_so_and_names_check_image_winner_and_marg
     mine = check.details["attack's distance"][4]
     assert f"1 of 5 by FGSM, PGD or noise: image 4284 by {winner} at {closest:.3g}, " in line
     assert f"{closest / mine:.2f} of the attack's {mine:.3g}; 5 images are too few to fail by one)" in line
-    assert 0 < closest / mine <= 0.9
+    assert 0.3 < closest / mine <= 0.9  # the distance was tripled; a weaker attack comes no closer than this one did
     two = cw.diagnose(**few(5, 2))
     assert two.named("fail") == ["not_finite", "weaker_wins", "second_look"]
     kept = json.loads(json.dumps(two.to_json(), allow_nan=False))["checks"]["weaker_wins"]
