@@ -1,6 +1,6 @@
 """Attacks that may change only some elements of an input: a region of an image, some features of a row."""
 
-import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
@@ -25,21 +25,22 @@ def masked(attack: Attack, mask: ArrayLike) -> Attack:
       ValueError: a mask under which nothing may move; when an attack begins, one that does not broadcast to the input.
     """
     check_part("attack", attack, Attack)
-    mask = mask if isinstance(mask, jax.core.Tracer) else np.asarray(mask)
-    if not jnp.issubdtype(mask.dtype, bool):
-        raise TypeError(f"mask must be boolean, True where an element may change, got {mask.dtype}")
-    if not isinstance(mask, jax.core.Tracer) and not np.any(mask):
+    traced = isinstance(mask, jax.core.Tracer)
+    allowed = jnp.asarray(mask) if traced else np.asarray(mask)
+    if not jnp.issubdtype(allowed.dtype, bool):
+        raise TypeError(f"mask must be boolean, True where an element may change, got {allowed.dtype}")
+    if not traced and not np.any(allowed):
         raise ValueError("mask is False everywhere: no element may change")
 
     def restricted(problem):
-        shape, given = problem.x.shape, np.shape(mask)
+        shape, given = problem.x.shape, allowed.shape
         try:
             fits = np.broadcast_shapes(given, shape) == shape
         except ValueError:
             fits = False
         if not fits:
             raise ValueError(f"mask of shape {list(given)} does not broadcast to one input {list(shape)}")
-        return problem._replace(mask=problem.mask & jnp.broadcast_to(jnp.asarray(mask), shape))
+        return problem._replace(mask=problem.mask & jnp.broadcast_to(allowed, shape))
 
     def init(key, problem):
         return attack.init(key, restricted(problem))
@@ -47,5 +48,5 @@ def masked(attack: Attack, mask: ArrayLike) -> Attack:
     def step(model, problem, state):
         return attack.step(model, restricted(problem), state)
 
-    terms = attack.terms._replace(mask=mask & jnp.asarray(attack.terms.mask))
+    terms = attack.terms._replace(mask=allowed & jnp.asarray(attack.terms.mask))
     return attack._replace(init=init, step=step, terms=terms)

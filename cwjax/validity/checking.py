@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import ArrayLike
 
 MEANINGS = {
     "fail": "do not believe these numbers yet",
@@ -36,7 +37,7 @@ class Measured(NamedTuple):
 
 
 def of_examples(
-    each: np.ndarray,
+    each: ArrayLike,
     rows: np.ndarray,
     evidence: np.ndarray | None = None,
     note: str = "",
@@ -102,7 +103,7 @@ class Check(NamedTuple):
     advice: str
     rows: np.ndarray  # int64 [R]: the examples that were looked at
     evidence: np.ndarray  # [R]: of each of them
-    index: np.ndarray  # int64 [R]: their places in their source
+    indices: np.ndarray  # int64 [R]: their places in their source
     details: Mapping[str, Sequence[Any]]  # more about each of them [R], by name
 
     def meaning(self) -> str:
@@ -175,9 +176,9 @@ class Diagnosis(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """Everything, of types that JSON has: a number that is not finite is None."""
-        fields = ("verdict", "number", "threshold", "what", "note", "source", "advice", "rows", "index", "evidence")
+        fields = ("verdict", "number", "threshold", "what", "note", "source", "advice", "rows", "indices", "evidence")
         checks = {
-            name: {field: _plain(getattr(check, field)) for field in fields}
+            name: {field.replace("indices", "index"): _plain(getattr(check, field)) for field in fields}
             | {field: [_plain(each) for each in values] for field, values in check.details.items()}
             for name, check in self.checks.items()
         }
@@ -228,7 +229,7 @@ def judged(
         advice=rule.advice if isinstance(rule.advice, str) else "",
         rows=found.rows,
         evidence=found.evidence,
-        index=found.rows if index is None else index[found.rows],
+        indices=found.rows if index is None else index[found.rows],
         details=found.details,
     )
 
