@@ -216,11 +216,6 @@ def geometric_mean(widths: Float[Array, "..."]) -> Float[Array, ""]:
     return jnp.where(widest > 0, widest * mean, 1)
 
 
-def begun(problem: Problem) -> Float[Array, "*S"]:
-    """Where a descent starts: elements that are known to show no slope stay at the clean input."""
-    return jnp.where(problem.live | ~problem.live.any(), problem.start, problem.x)
-
-
 def untouched(problem: Problem) -> Progress:
     """The progress of an attack that has not yet called the model."""
     none = jnp.full((), jnp.inf, wide(problem.x))

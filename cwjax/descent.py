@@ -20,7 +20,6 @@ from cwjax.base import (
     Progress,
     Terms,
     answered,
-    begun,
     closer,
     select,
     untouched,
@@ -107,6 +106,11 @@ def descend(
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
+def begun(problem: Problem) -> Float[Array, "*S"]:
+    """Where a descent starts: elements that are known to show no slope stay at the clean input."""
+    return jnp.where(problem.live | ~problem.live.any(), problem.start, problem.x)
+
+
 class Evaluated(NamedTuple):
     evaluation: Evaluation
     candidate: Candidate  # at distance inf where the goal is not met
@@ -137,7 +141,7 @@ def evaluate(
     moves = problem.mask & (problem.live | ~problem.live.any())
 
     def images(w):
-        """The image x' as the model sees it, but for its dtype, and delta as D sees it."""
+        """The image x' that the model sees, in the dtype of w, and delta as D sees it."""
         decoded = box.decode(w)
         inside = jnp.where(moves, decoded.inside, clean)
         return inside, jnp.where(moves, decoded.penalised - clean, 0) / unit
@@ -169,7 +173,7 @@ def evaluate(
 
 
 def faults(slope: Float[Array, "..."], unseen: Bool[Array, "*S"]) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """Whether a slope is not finite; and, where it is, whether any element is `unseen`. One pass tells both."""
+    """Whether a slope is not finite; and if it is finite, whether any element is `unseen`. One pass tells both."""
     worst = jnp.max(jnp.where(jnp.isfinite(slope), jnp.where(jnp.broadcast_to(unseen, slope.shape), 1, 0), 2))
     return worst == 2, worst == 1
 

@@ -8,23 +8,10 @@ from jaxtyping import Array, Float, Int
 
 from cwjax import distances
 from cwjax.aborts import plateau
-from cwjax.base import (
-    Abort,
-    Attack,
-    Box,
-    Distance,
-    Objective,
-    Progress,
-    Search,
-    Terms,
-    begun,
-    narrowed,
-    select,
-    untouched,
-)
+from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, narrowed, select, untouched
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_part
-from cwjax.descent import advanced, evaluate
+from cwjax.descent import advanced, begun, evaluate
 from cwjax.geometry import units
 from cwjax.objectives import cross_entropy
 from cwjax.searches import binary_search, searched
