@@ -358,6 +358,18 @@ def test_a_chunk_may_have_any_size(size):
     assert_same(run(MODEL, KEYS, X, row.goal), attacked(row))
 
 
+@pytest.mark.parametrize("size", [1, 5, COUNT - 1, COUNT, 100])
+def test_no_chunk_has_more_examples_than_its_size(size):
+    seen = []
+
+    def run(model, keys, x, goal):
+        seen.append(len(x))
+        return x
+
+    assert cw.chunked(run, size)(MODEL, KEYS, X, GOAL).shape == X.shape
+    assert set(seen) == {min(size, COUNT)}
+
+
 @every_loop
 def test_an_attack_can_be_stopped_and_go_on(row):
     begin, advance, result = map(jax.jit, cw.lanes(row.make()))
