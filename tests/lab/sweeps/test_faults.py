@@ -50,6 +50,7 @@ def files(folder) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.timeout(small.long(300, 3600))
 def test_killed_at_any_moment(plan, undisturbed, tmp_path):
     kills = rounds = again = 0
     wanted = small.long(3, 100)
