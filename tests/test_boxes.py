@@ -287,3 +287,31 @@ def test_clipped_descent_returns_the_clipped_image():
     best = jax.tree.map(lambda leaf: leaf[0], states.progress.best)
     np.testing.assert_array_equal(best.x, [1.0, 0.0, 0.5])
     assert float(best.distance) == pytest.approx(np.sqrt(0.5), rel=1e-6)
+
+
+def test_an_element_without_room_has_the_width_of_the_others_because_it_is_divided_by():
+    upper = jnp.array([1.0, 0.25, 4.0])  # traced bounds may be equal: what must not move
+
+    @jax.jit
+    def width(lower, upper):
+        return boxes.widths(boxes.projected(lower, upper), jnp.array([0.5, 0.25, 0.5]))
+
+    np.testing.assert_allclose(width(jnp.array([0.0, 0.25, 0.0]), upper), [1.0, 2.0, 4.0], rtol=1e-6)
+    np.testing.assert_array_equal(width(upper, upper), [1.0, 1.0, 1.0])
+
+
+def test_an_attack_runs_where_traced_bounds_leave_some_elements_no_room():
+    x, goal = jnp.full((4, 3), 0.5), cw.targeted([1, 1, 2, 2])
+    model = cw.bind(lambda weights, x: x @ weights, jnp.eye(3) + 0.1)
+
+    @jax.jit
+    def run(lower, upper):
+        return cw.batched(cw.alternating_l2(steps=40, lower=lower, upper=upper))(
+            model, jax.random.split(jax.random.key(0), 4), x, goal
+        )
+
+    result = run(jnp.array([0.5, 0.0, 0.5]), jnp.array([0.5, 1.0, 0.5]))
+    np.testing.assert_array_equal(
+        result.success, [True, True, False, False]
+    )  # the third may not rise, but the second fall
+    np.testing.assert_array_equal(result.x[:, [0, 2]], 0.5)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import cwjax as cw
 from cwjax.base import Goal
-from cwjax.objectives import _half_softplus, logit_margin, margin, rounding_margin
+from cwjax.objectives import _half_softplus, in_play, logit_margin, margin, rounding_margin
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
 
@@ -586,3 +586,16 @@ def test_a_softplus_has_half_its_slope_where_it_is_zero():
     value, slope = jax.value_and_grad(_half_softplus)(jnp.float32(0))
     assert (float(value), float(slope)) == (0.0, 0.5)
     np.testing.assert_allclose(jax.grad(_half_softplus)(jnp.float32(1e-6)), 0.5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("logits", "playing"),
+    [
+        ([2e3, 1e3, -1e6, -3e6], [True, True, True, False]),  # by more than 1,000 times the larger of the two
+        ([-1e3, -2e3, -1e6, -3e6], [True, True, True, False]),
+        ([0.1, 0.05, -999.0, -1001.0], [True, True, True, False]),  # or of 1
+        ([1.0, -np.inf, -np.inf], [True, False, False]),
+    ],
+)
+def test_which_classes_can_win(logits, playing):
+    np.testing.assert_array_equal(in_play(jnp.asarray(logits, jnp.float32)), playing)

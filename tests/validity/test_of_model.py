@@ -172,3 +172,11 @@ def test_not_finite_looks_at_the_whole_box():
     assert 2.95 < noise.max() <= 3
     assert abs(noise.mean() - 1) < 0.1
     assert given.spent["forwards"] == 111
+
+
+def test_logits_are_of_length_one_without_the_classes_that_are_switched_off():
+    logits = np.array([[[3.0, 4.0, -1e9], [-1e9, 0.0, 2.0]], [[1e9, -1e9, 5.0], [0.0, -2.0, -1e9]]])
+    found = of_model._normalised(logits)
+    half = 0.5**0.5
+    expected = [[[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]], [[half, -half, 0.0], [0.0, -1.0, 0.0]]]
+    np.testing.assert_allclose(found, expected, atol=1e-7)
