@@ -26,7 +26,8 @@ class Validation(NamedTuple):
 
     def __repr__(self) -> str:
         numbers = ", ".join(f"{name}={value}" for name, value in self._asdict().items())
-        said = [f"{self.met} of {self.examples} meet their goal before any attack, so their distance is 0"]
+        some = f"{self.met} of {self.examples} meet their goal before any attack, so their distance is 0"
+        said = [some if self.met else f"none of {self.examples} meets its goal before any attack"]
         said += [f"{self.flat} have no slope"] if self.flat else []
         said += [f"{self.undefined} have a slope that is NaN or infinite"] if self.undefined else []
         return f"Validation({numbers}): {', '.join(said)}"

@@ -594,7 +594,7 @@ def test_a_softplus_has_half_its_slope_where_it_is_zero():
         ([2e3, 1e3, -1e6, -3e6], [True, True, True, False]),  # by more than 1,000 times the larger of the two
         ([-1e3, -2e3, -1e6, -3e6], [True, True, True, False]),
         ([0.1, 0.05, -999.0, -1001.0], [True, True, True, False]),  # or of 1
-        ([1.0, -np.inf, -np.inf], [True, False, False]),
+        ([1.0, 0.5, -np.inf], [True, True, False]),
     ],
 )
 def test_which_classes_can_win(logits, playing):

@@ -279,6 +279,17 @@ def test_a_device_that_runs_out_of_memory_is_given_half(monkeypatch, expected):
         assert_same(cw.streamed(ATTACK, width=32)(*ARGUMENTS), expected)
     assert tried == [32, 16, 8]
 
+    def never(program, every, work, pool, *rest):
+        tried.append(len(pool.row))
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 1 bytes.")
+
+    tried.clear()
+    monkeypatch.setattr(streaming, "_served", never)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        cw.streamed(ATTACK, width="auto")(*ARGUMENTS)
+    assert tried[-1] == 1  # and not once more
+    assert len(set(tried)) == len(tried)
+
     def broken(*arguments):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 

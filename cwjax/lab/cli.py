@@ -300,6 +300,8 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         console.print()
         what = "goes on where this one was" if given[0] in RESUMED else "begins anew"
+        if given[0] == "demo":
+            what = "goes on with the training, and begins the attacks anew"
         print(f"cwjax: stopped; nothing half-written is left. The same command {what}:", file=sys.stderr)
         print(f"cwjax {shlex.join(given)}", file=sys.stderr)
         sys.exit(130)

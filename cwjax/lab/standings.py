@@ -189,14 +189,14 @@ def _table(heats: Sequence[Heat]) -> pa.Table:
 
 _LEGEND = """\
 *settings*: numbers that are not the attack's own; *tuned*: found on other images. *mean over common*: the mean
-distance over the examples that all attacks fool which fool at least half. *mean*: over an attack's own successes.
-*median*: over all examples, a failure being infinitely far. *optimality*: local optimality (1: on every example as
-near as the nearest that any attack came, at any of these budgets; 0: never that near). *forwards*, *backwards*: passes
-an image, counted outside the attack. *refused*: passes an image that it asked for beyond its budget, and was answered
-as if they led nowhere. *best query returned %*: of the examples looked at (all of another library's; of an attack of
-this one two, at the first budget on the first model), how many returned the nearest adversarial example that was ever
-asked about. *p*: paired Wilcoxon signed-rank test against the first row. *seconds*: on all examples, without
-compiling.
+distance over the examples that all attacks fool which fool at least half. *mean*: over an attack's own
+successes. *median*: over all examples, a failure being infinitely far. *optimality*: local optimality (1: on
+every example as near as the nearest that any attack came, at any of these budgets; 0: never that near); rows
+are in its order. *forwards*, *backwards*: passes an image, counted outside the attack. *refused*: passes an
+image that it asked for beyond its budget, and was answered as if they led nowhere. *best query returned %*: of
+the examples looked at (all of another library's; of an attack of this one two, at the first budget on the first
+model), how many returned the nearest adversarial example that was ever asked about. *p*: paired Wilcoxon
+signed-rank test against the first row. *seconds*: on all examples, without compiling.
 """
 
 

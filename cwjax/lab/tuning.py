@@ -34,10 +34,10 @@ FAIR = 0.9
 TEXT = """\
 The step lengths of these attacks were found for each network, norm and budget, on images that nobody is judged on: the
 next that the network answers rightly after those of the race (their places are in race.json). Tried: an attack's own
-step length times 0.01, 0.03, 0.1, … 100, and further where the best was at an end. Chosen: the one with the most
-successes, and of several the one with the smallest mean distance. A last step length changes by the same factor.
+step length times 0.01, 0.03, 0.1, … 100, and further where the best was at an end. Chosen: the one with the smallest
+median distance of all images, those not fooled being infinitely far. A last step length changes by the same factor.
 """
-HEADINGS = ("images", "its own", "chosen", "successes at mean distance, by step length")
+HEADINGS = ("images", "its own", "chosen", "successes at median distance, by step length")
 
 _STEPS = ("step", "rate")  # how the name of a step length ends
 
@@ -51,12 +51,12 @@ class Trial(NamedTuple):
 
     numbers: dict[str, float | int]  # the step length, and the one that it falls to, if there is such a number
     successes: int
-    mean: float  # distance of the successes; nan where there is none
+    median: float  # distance of all images, those that are not fooled being infinitely far
 
     @property
     def told(self) -> str:
         """To read: "20 at 0.8800"."""
-        return f"{self.successes} at {number(self.mean)}"
+        return f"{self.successes} at {number(self.median) if math.isfinite(self.median) else '∞'}"
 
 
 class Tuned(NamedTuple):
@@ -80,15 +80,18 @@ class Tuned(NamedTuple):
 
     def to_json(self) -> dict[str, Any]:
         """For `of`, and for people."""
-        trials = [{**trial._asdict(), "mean": None if math.isnan(trial.mean) else trial.mean} for trial in self.trials]
+        trials = [
+            {**trial._asdict(), "median": trial.median if math.isfinite(trial.median) else None}
+            for trial in self.trials
+        ]
         return {**self._asdict(), "trials": trials}
 
     @classmethod
     def of(cls, told: Mapping[str, Any]) -> "Tuned":
         """What `to_json` told."""
-        means = [math.nan if each["mean"] is None else each["mean"] for each in told["trials"]]
         trials = [
-            Trial(each["numbers"], each["successes"], mean) for each, mean in zip(told["trials"], means, strict=True)
+            Trial(each["numbers"], each["successes"], math.inf if each["median"] is None else each["median"])
+            for each in told["trials"]
         ]
         return cls(told["own"], told["chosen"], trials, told["images"])
 
@@ -213,7 +216,8 @@ def scaled(name: str, own: Numbers, settings: Settings) -> dict[str, float | int
 
 
 def tuned(contestant: Contestant, task: Task, scaled: Settings, images: np.ndarray) -> Tuned:
-    """The step length with the most successes, and of several the one with the smallest mean distance.
+    """The step length with the smallest median distance of all images, those not fooled being infinitely far. One that
+    fools a single image more, and takes the others twice as far, is not better.
 
     All are tried by one program, of which the step length is an argument.
 
@@ -235,11 +239,10 @@ def tuned(contestant: Contestant, task: Task, scaled: Settings, images: np.ndarr
     def tried(place: int) -> Trial:
         numbers = {name: FACTORS[place] * own for name, own in scaled.items()}
         found = task.distance(np.asarray(run(model, keys, jnp.asarray(task.x), task.goal(), numbers)))
-        hit = np.isfinite(found)
-        return Trial(numbers, int(hit.sum()), float(found[hit].mean()) if hit.any() else math.nan)
+        return Trial(numbers, int(np.isfinite(found).sum()), float(np.quantile(found, 0.5, method="higher")))
 
-    def worse(place: int) -> tuple[int, float, int]:
-        return -trials[place].successes, float(np.nan_to_num(trials[place].mean)), abs(place - _OWN)
+    def worse(place: int) -> tuple[float, int, int]:
+        return trials[place].median, -trials[place].successes, abs(place - _OWN)
 
     trials = {place: tried(place) for place in range(_OWN - _FIRST, _OWN + _FIRST + 1)}
     best = min(trials, key=worse)
