@@ -226,7 +226,7 @@ def test_l0_finds_the_fewest_pixels_where_all_have_the_same_room(box, shape, sha
     assert len(np.unique(expected)) >= len(shares) - 1
 
 
-@pytest.mark.parametrize("shape", [(12,), (4, 4, 3)])
+@pytest.mark.parametrize("shape", [(12,), pytest.param((4, 4, 3), marks=pytest.mark.long)])
 def test_l0_is_at_most_a_pixel_off_where_rooms_differ(shape):
     # A score of delta² is not what the pixel gains, normal·delta: one close to its bound moves little, whatever that
     # little is worth. So the greedy rule, as it is printed and released, may freeze the wrong pixel.

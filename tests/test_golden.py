@@ -31,6 +31,7 @@ def attacked(attack, count):
     return result, golden
 
 
+@pytest.mark.long
 def test_l2_with_a_thousand_steps_is_within_one_percent_of_the_released_code():
     result, golden = attacked(cw.l2(steps=1000), 6)  # of 20, for the time of the tests
     assert golden["original_l2"].mean() == pytest.approx(2.6254, abs=1e-4)

@@ -431,7 +431,7 @@ def test_new_numbers_and_new_weights_do_not_compile_again(row):
 
 
 # What is put around them knows nothing of jit.
-@rows({name: row for name, row in ATTACKS.items() if "," not in name}, long=("l1", "linf", "l0"))
+@rows({name: row for name, row in ATTACKS.items() if "," not in name}, long=("l1", "linf", "l0", "lbfgs"))
 def test_jitted_and_unjitted_agree(row):
     assert_same(cw.batched(row.make())(MODEL, KEYS, X, row.goal), attacked(row))
     small = row.make(**row.others)

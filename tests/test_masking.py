@@ -22,7 +22,7 @@ ATTACKS = {
 }
 
 
-LONG = ("l0", "l2, restarted")
+LONG = ("l0", "l2, restarted", "alternating_l2")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in ATTACKS])

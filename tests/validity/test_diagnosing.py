@@ -100,7 +100,7 @@ def test_a_clean_model_and_an_attack_that_is_well_run_pass_every_check():
     assert "PASS: nothing speaks against these numbers (18 checks: 18 passed;" in str(clean())
 
 
-SLOW = ("a comb", "k winners", "an attack that forgets")
+SLOW = ("a comb", "k winners", "an attack that forgets", "NaN on part of the box")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TABLE])
