@@ -81,7 +81,8 @@ class Objective(NamedTuple):
     """The f of the paper, from the logits of one example.
 
     `loss` falls until the goal is met, and has a slope. `met` says whether it is met, and is True only where any other
-    look at the same logits would say so: ask for a lead of `cwjax.objectives.rounding_margin(logits)`.
+    look at the same logits would say so: ask for a lead of `cwjax.objectives.rounding_margin(logits)`. A runner wants a
+    goal also where both ignore it: pass `cwjax.untargeted(labels)`.
     """
 
     loss: Callable[[Float[Array, "K"], Goal], Float[Array, ""]]  # differentiable; falls until the goal is met
