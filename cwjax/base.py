@@ -140,9 +140,8 @@ class Attack(NamedTuple):
     step: Callable[[Model, Problem, State], State]
     terms: Terms
 
-    def __hash__(
-        self,
-    ) -> int:  # by identity, because bounds and masks may be arrays: `jax.jit` takes an attack as static
+    # By identity, because bounds and masks may be arrays, and `jax.jit` takes an attack as static.
+    def __hash__(self) -> int:
         return hash((self.init, self.step))
 
     def __eq__(self, other: object) -> bool:

@@ -77,7 +77,7 @@ def descend(
         w = box.encode(begun(problem))
         return DescentState(
             w=w,
-            optimizer=optimizer.init(w / box.in_variable(units(distance.norm, problem))),
+            optimizer=optimizer.init(w / variable_units(distance, box, problem)),
             abort=abort.init(),
             taken=jnp.zeros((), jnp.int32),
             progress=untouched(problem),
@@ -89,7 +89,7 @@ def descend(
         evaluation = evaluated.evaluation
         abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
 
-        unit = box.in_variable(units(distance.norm, problem))
+        unit = variable_units(distance, box, problem)
         updates, optimizer_state = optimizer.update(evaluation.gradient, state.optimizer, state.w / unit)
         moved = state.w + problem.scale * unit * jnp.asarray(updates)
         optimizer_state = select(problem.scale == 0, state.optimizer, optimizer_state)
@@ -106,9 +106,19 @@ def descend(
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
+def moving(problem: Problem) -> Bool[Array, "*S"]:
+    """The elements that are not held for want of a slope: those that have shown one, or all while none has."""
+    return problem.live | ~problem.live.any()
+
+
 def begun(problem: Problem) -> Float[Array, "*S"]:
     """Where a descent starts: elements that are known to show no slope stay at the clean input."""
-    return jnp.where(problem.live | ~problem.live.any(), problem.start, problem.x)
+    return jnp.where(moving(problem), problem.start, problem.x)
+
+
+def variable_units(distance: Distance, box: Box, problem: Problem) -> Float[Array, "*S"]:
+    """What a width of the box is in the variable w, by element."""
+    return box.in_variable(units(distance.norm, problem))
 
 
 class Evaluated(NamedTuple):
@@ -138,7 +148,7 @@ def evaluate(
     The `first` point is `problem.start`; if that is the clean input, it is reported as such to the last bit.
     """
     clean, unit = problem.x.astype(wide(problem.x)), units(distance.norm, problem)
-    moves = problem.mask & (problem.live | ~problem.live.any())
+    moves = problem.mask & moving(problem)
 
     def images(w):
         """The image x' that the model sees, in the dtype of w, and delta as D sees it."""

@@ -31,7 +31,7 @@ from cwjax.base import (
 )
 from cwjax.boxes import check_bounds, projected
 from cwjax.checks import check_count, check_part
-from cwjax.descent import Evaluated, advanced, faults
+from cwjax.descent import Evaluated, advanced, faults, moving
 
 
 class Seen(NamedTuple):
@@ -195,7 +195,7 @@ def ask(
     Suppose that none had, and some do here: if another element is away from the clean input, this point is no example.
     """
     clean = problem.x.astype(wide(problem.x))
-    image = jnp.where(problem.live | ~problem.live.any(), x, clean).astype(problem.x.dtype)
+    image = jnp.where(moving(problem), x, clean).astype(problem.x.dtype)
     logits, pull = jax.vjp(model, image)
     loss, weights = _with_slope(lambda logits: objective.loss(logits, aim), logits)
     pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]

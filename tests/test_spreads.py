@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,7 +21,9 @@ from cwjax.base import Attack, Candidate, Problem, Progress, Spread, closer, pro
 from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
 from tests import problems
 
-PROPERTY = settings(deadline=None, max_examples=25, derandomize=True, database=None)
+PROPERTY = settings(
+    deadline=None, max_examples=60 if os.environ.get("CWJAX_LONG") else 25, derandomize=True, database=None
+)
 VERSIONS, CLASSES = 4, 5
 
 

@@ -11,8 +11,7 @@ from cwjax.aborts import plateau
 from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, narrowed, select, untouched
 from cwjax.boxes import projected
 from cwjax.checks import check_count, check_part
-from cwjax.descent import advanced, begun, evaluate
-from cwjax.geometry import units
+from cwjax.descent import advanced, begun, evaluate, variable_units
 from cwjax.objectives import cross_entropy
 from cwjax.searches import binary_search, searched
 
@@ -94,7 +93,7 @@ def quasi_newton(
         return jnp.where(held, 0, direction), memory
 
     def step(model, problem, state):
-        unit = box.in_variable(units(distance.norm, problem))
+        unit = variable_units(distance, box, problem)
         trial = box.project(state.w - state.stride * unit * state.direction)
         known, first = problem._replace(live=state.progress.live), state.taken == 0
         evaluated = evaluate(model, known, trial, objective=objective, distance=distance, box=box, first=first)

@@ -279,7 +279,9 @@ COMMANDS = {
     "demo": demo,
     "doctor": doctor,
 }
-RESUMED = ("train", "sweep", "race")
+# What the same command does after Ctrl-C; any other begins anew.
+RESUMED: dict[str, str] = dict.fromkeys(("train", "sweep", "race"), "goes on where this one was")
+RESUMED["demo"] = "goes on with the training, and begins the attacks anew"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -299,9 +301,7 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
     except KeyboardInterrupt:
         console.print()
-        what = "goes on where this one was" if given[0] in RESUMED else "begins anew"
-        if given[0] == "demo":
-            what = "goes on with the training, and begins the attacks anew"
+        what = RESUMED.get(given[0], "begins anew")
         print(f"cwjax: stopped; nothing half-written is left. The same command {what}:", file=sys.stderr)
         print(f"cwjax {shlex.join(given)}", file=sys.stderr)
         sys.exit(130)
