@@ -6,7 +6,7 @@ although each example follows its own search.
     python -m benchmarks.batching                       # three minutes on 2 cores
     python -m benchmarks.batching --attacks linf --batch 256
 
-Network: the report's MNIST CNN, trained on mnist5k (the first time a minute more). Each attack at the paper's settings
+Network: the zoo's MNIST CNN, trained on mnist5k (the first time a minute more). Each attack at the paper's settings
 but for fewer steps at each weight c; untargeted, on the first test images. The single images are the first ones of the
 batch, each attacked by the same compiled program at batch 1.
 """

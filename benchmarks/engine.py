@@ -10,7 +10,7 @@ the L2 attack compiles in ten seconds on CPU.
     python -m benchmarks.engine original         # L-infinity and L0 at the released numbers: eight minutes
     python -m benchmarks.engine targets          # nine targets as rows of the queue, or in turn within a lane
 
-Network: the report's MNIST CNN, trained on mnist5k (the first time a minute more).
+Network: the zoo's MNIST CNN, trained on mnist5k (the first time a minute more).
 """
 
 import dataclasses

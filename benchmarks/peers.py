@@ -6,7 +6,7 @@ Claim: on CPU, cwjax takes at most 1 / 1.3 of adv-lib's time for the same distan
     python -m benchmarks.peers                              # 9 x 1,000 steps on 100 digits: half an hour on 2 cores
     python -m benchmarks.peers --steps 200 --limit 600
 
-Network: the report's MNIST CNN, trained on mnist5k (the first time a minute more); test digits that it gets right, each
+Network: the zoo's MNIST CNN, trained on mnist5k (the first time a minute more); test digits that it gets right, each
 towards the class after its own. The peers get it as a PyTorch module with the same weights, and the settings of the
 released code: 9 rounds over c from 0.001, Adam at 0.01, early abort. torchattacks has no search over c, so it runs one
 round at c = 1. Every contestant runs in a process of its own, one after the other; who exceeds the limit is reported

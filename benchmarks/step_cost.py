@@ -6,7 +6,7 @@ inside a compiled loop at most 1.15 times the same step called from Python; on C
     python -m benchmarks.step_cost            # two minutes on 2 cores, batch 100
     python -m benchmarks.step_cost --batch 8 --rounds 2
 
-Network: the report's MNIST CNN, with pooling by reshape ("ours") and with XLA's own max-pool ("lax.reduce_window").
+Network: the zoo's MNIST CNN, with pooling by reshape ("ours") and with XLA's own max-pool ("lax.reduce_window").
 """
 
 import dataclasses

@@ -48,7 +48,8 @@ def alternating_l2(
 
     Args:
       steps: gradients to spend on an example; may be traced.
-      objective: one without a floor where the goal is met.
+      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
+        from there on, and the attack ends slightly farther away.
       optimizer: of the end of deep rounds: any Optax transformation of learning rate 1.
       lower: the box's lower bound.
       upper: the box's upper bound.

@@ -3,7 +3,7 @@
 XLA's CPU compiler brings convolutions into the layout of its fast kernel only in a program's outermost computation
 (jax#12868). Inside `while_loop`, `scan` or `fori_loop`, where every attack and every training epoch lives, the
 gradient of a convolution therefore falls to a naive loop. The gradient of max-pooling is a slow scatter everywhere.
-Both are cured by saying the same thing in the layout the fast kernel takes: on the report's MNIST network, 14 times
+Both are cured by saying the same thing in the layout the fast kernel takes: on the paper's MNIST network, 14 times
 faster for the gradient in the images and 66 times for that in the weights (benchmarks/step_cost.py).
 """
 

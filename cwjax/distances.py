@@ -1,4 +1,4 @@
-"""The four norms of the report: what a descent penalises and what is reported."""
+"""The four norms of the technical report: what a descent penalises and what is reported."""
 
 import functools
 

@@ -44,7 +44,7 @@ def fast_l2(
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
-      objective: f. One with a floor where the goal is met, such as f6.
+      objective: f. One whose loss is 0 as soon as the goal is met, such as f6.
       box: how the iterate stays valid; its bounds are the bounds of the inputs. One whose variable is the image, such
         as `projected`: steps are lengths in it, and with the change of variables a hundred end three times as far away.
       optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
@@ -66,7 +66,8 @@ def fast_linf(
 
     Args:
       steps: gradients to spend on an example; may be traced.
-      objective: one without a floor where the goal is met.
+      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
+        from there on, and the attack ends slightly farther away.
       lower: the box's lower bound.
       upper: the box's upper bound.
     """

@@ -1,4 +1,4 @@
-"""Losses of other attacks, as objectives: to be minimised, and with no floor where the goal is met.
+"""Losses of other attacks, as objectives: to be minimised. They go on falling once the goal is met.
 
 For all of them `met` is that of the paper's objectives: the goal is met with the given margin of logits.
 """
@@ -27,7 +27,7 @@ def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
 
 
 def negative_margin(confidence: Confidence = 0.0) -> Objective:
-    """`Z_o - Z_w + kappa`, the logit difference: f6 without its floor. At most zero exactly where the goal is
+    """`Z_o - Z_w + kappa`, the logit difference: f6 without its `max(…, 0)`. At most zero exactly where the goal is
     met.
     """
     return logit_margin(confidence)._replace(loss=lambda logits, goal: _lag(logits, goal, confidence))

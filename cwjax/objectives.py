@@ -85,8 +85,8 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     Logits of less than float32 precision are taken for float32: for a model that computes in bfloat16, ask for a
     confidence above its own rounding.
     """
-    # Any positive lead is an answer for a model whose logits are all zero, so the floor is small; but it stays so far
-    # above the smallest number that no f of it underflows to zero.
+    # Any positive lead is an answer for a model whose logits are all zero, so the least lead is small; but it stays so
+    # far above the smallest number that no f of it underflows to zero.
     info = jnp.finfo(logits.dtype)
     leading = jax.lax.top_k(comparable(logits), 2)[0]
     return 64 * info.eps * jnp.max(jnp.abs(leading)) + info.tiny / info.eps

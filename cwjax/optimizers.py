@@ -1,6 +1,6 @@
 """The report's optimisers by name, as Optax transformations. An attack takes any other just as well.
 
-For a loss J, a step size eta and a decay gamma, the report prints
+For a loss J, a step size eta and a decay gamma, the technical report prints
 
     gradient descent   theta_t = theta_{t-1} - eta·∇J(theta_{t-1})                       (4)
     momentum           v_t = gamma·v_{t-1} + eta·∇J(theta_{t-1})                         (5)

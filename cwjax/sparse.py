@@ -31,7 +31,8 @@ def fast_l1(
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred do; from 113 on there are several rounds.
-      objective: m, without a floor where the goal is met.
+      objective: m: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is
+        0 from there on, and the attack ends slightly farther away.
       lower: the box's lower bound.
       upper: the box's upper bound.
     """
@@ -62,7 +63,8 @@ def fast_l0(
 
     Args:
       steps: gradients to spend on an example; may be traced.
-      objective: one without a floor where the goal is met.
+      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
+        from there on, and the attack ends slightly farther away.
       distance: what is reported and by which the closest example is chosen.
       removing: the share of a round's steps that goes to removal, in [0, 1).
       lower: the box's lower bound.

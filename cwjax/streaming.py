@@ -34,7 +34,7 @@ WIDTH_ELSEWHERE = 4096
 
 _SHARE = 0.8  # of the available memory that a program may plan with
 _PATIENCE = 1.0  # seconds that lanes have been idle, for each second of compiling, before they are moved together
-_PATIENT_STEPS = 100  # the same in steps of all lanes: about what compiling takes of the report's network on a CPU
+_PATIENT_STEPS = 100  # the same in steps of all lanes: about what compiling a small CNN takes on a CPU
 
 
 class Queue(NamedTuple):

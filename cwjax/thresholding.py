@@ -27,7 +27,7 @@ def thresholded_descent(
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Rule:
-    """What `sigma_zero` does; it says what these are. The loss is one with a floor where the goal is met.
+    """What `sigma_zero` does; it says what these are. The loss is one that is 0 as soon as the goal is met.
 
     Lengths are in widths of the box, element by element. They do not know of the loss's own scale: how the loss and the
     count weigh against each other depends on that of the logits, as in the paper.

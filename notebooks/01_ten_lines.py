@@ -11,8 +11,8 @@
 # # Ten lines
 #
 # How small a change makes a network misread a digit? Ten lines answer it for ten digits, one of each class. The
-# network is the report's and comes with the library; the digits come with a package, and the network has not seen
-# them before. Nothing is downloaded.
+# network comes with the library; the digits come with a package, and the network has not seen them before. Nothing is
+# downloaded.
 
 # %%
 import jax

@@ -1,4 +1,7 @@
-"""Every test runs with shapes and types checked (jaxtyping, beartype), rank promotion an error and warnings errors.
+"""Tests run with shapes and types checked (jaxtyping, beartype), rank promotion an error and warnings errors.
+
+The checks of shapes and types take a sixth of the time. `make test` leaves them out where other tests run the same
+functions: in tests/lab, and in the laws of all attacks except a few. `make test-all` has them everywhere.
 
 Compiling is most of what the tests cost, and XLA's optimisations are half of that: programs that run for seconds are
 worth them (`@pytest.mark.optimized`), and the small ones of the laws are not. Nor is its newer way to write a fused
@@ -38,6 +41,18 @@ def pytest_collection_modifyitems(config, items):
     if not LONG:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
+
+
+CHECKED_LAWS = ("l2", "l0", "lbfgs", "fast_l2", "fast_l0", "alternating_l2", "alma, l2", "linf, best target")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Before the fixtures of the test, also of those it shares with others."""
+    group = item.get_closest_marker("xdist_group")
+    of_laws = item.path.name == "test_laws.py" and not (group and group.args[0] in CHECKED_LAWS)
+    in_lab = item.path.is_relative_to(item.config.rootpath / "tests" / "lab")
+    jaxtyping.config.update("jaxtyping_disable", not LONG and (of_laws or in_lab))
 
 
 gc.set_threshold(100_000)  # tracing makes many objects, and few that are garbage

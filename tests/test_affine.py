@@ -123,7 +123,7 @@ def runner(norm: str, box: str) -> Callable[..., cw.Result]:
     ("targeted", "confidence"),
     [(True, 0.3), *(pytest.param(*each, marks=pytest.mark.long) for each in [(False, 0.0), (False, 0.3), (True, 0.0)])],
 )
-@pytest.mark.parametrize("box", ["change_of_variables", "projected", "clipped"])
+@pytest.mark.parametrize("box", ["change_of_variables", "projected", pytest.param("clipped", marks=pytest.mark.long)])
 @pytest.mark.parametrize("norm", ATTACKS)
 def test_finds_the_smallest_perturbation(norm, box, targeted, confidence):
     rng = np.random.default_rng(3)

@@ -213,7 +213,10 @@ def test_a_number_out_of_range_is_named_where_it_is_given(make, words):
         make()
 
 
-@pytest.mark.parametrize("name", [*runners(), "streamed", "discretised", "verified"])
+ALIKE = [pytest.param(name, marks=pytest.mark.long) for name in ("chunked", "one chunk", "traced", "verified")]
+
+
+@pytest.mark.parametrize("name", ["batched", "streamed", "discretised", *ALIKE])
 def test_numpy_arrays_will_do(name):
     attack = cw.l2(search=cw.binary_search(1), steps=2)
     more = {

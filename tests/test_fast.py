@@ -102,6 +102,7 @@ def test_the_scale_of_the_logits_does_not_matter(norm, scale):
     np.testing.assert_allclose(scaled.distance[hit], plain.distance[hit], rtol=2e-2)
 
 
+@pytest.mark.long
 def test_the_number_of_steps_may_be_traced():
     chex.clear_trace_counter()
 
@@ -126,6 +127,7 @@ def test_an_input_that_meets_the_goal_already_is_returned_after_one_look_at_dist
     assert (result.forwards == 1).all()
 
 
+@pytest.mark.long
 def test_a_model_without_slope_is_a_failure_and_no_nan():
     flat = cw.bind(lambda params, x: jnp.zeros((x.shape[0], CLASSES)) + jnp.arange(CLASSES)[None])
     goal = cw.untargeted(np.full(len(X), CLASSES - 1))
@@ -270,6 +272,7 @@ def test_130_gradients_reach_the_original_codes_distances():
     assert result.distance.mean() < 2.6253
 
 
+@pytest.mark.long
 def test_towards_a_label_the_first_round_is_within_a_radius():
     model = cw.bind(problems.mlp, problems.mlp_params())
     x = jnp.asarray(problems.inputs(len(X)))

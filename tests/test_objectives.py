@@ -511,7 +511,7 @@ def all_judged(logits, goal, confidence):
 @pytest.mark.parametrize("off", OFF)
 @pytest.mark.parametrize("confidence", [0.0, 2.0])
 @pytest.mark.parametrize("sign", [1, -1])
-@pytest.mark.parametrize("classes", [2, 3, 4, 5])
+@pytest.mark.parametrize("classes", [2, 3, *(pytest.param(classes, marks=pytest.mark.long) for classes in (4, 5))])
 def test_a_class_that_cannot_win_changes_nothing_and_has_no_slope(classes, sign, confidence, off):
     rng = np.random.default_rng(classes)
     for _ in range(5):

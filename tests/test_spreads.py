@@ -326,6 +326,7 @@ def test_one_start_is_the_attack_itself():
     assert history(one_start(fake(at_random)))[-1].progress.best.distance == alone
 
 
+@pytest.mark.long
 @pytest.mark.optimized  # the programs have to be alike in all but what is compared
 def test_more_starts_are_never_worse_than_one_and_sometimes_better():
     one, five = run(identity), run(five_starts)

@@ -265,6 +265,7 @@ def test_a_width_that_memory_does_not_hold_is_halved_before_it_runs(monkeypatch,
     cw.streamed(ATTACK, width="auto")(*ARGUMENTS)  # says nothing: no number was asked for
 
 
+@pytest.mark.long
 def test_a_device_that_runs_out_of_memory_is_given_half(monkeypatch, expected):
     served, tried = streaming._served, []
 

@@ -1,4 +1,6 @@
-"""Szegedy et al.'s attack: box-constrained L-BFGS with a line search over c (the report's equations (1) to (3))."""
+"""Szegedy et al.'s attack: box-constrained L-BFGS with a line search over c (the technical report,
+equations (1) to (3)).
+"""
 
 from typing import NamedTuple
 

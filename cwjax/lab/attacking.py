@@ -36,6 +36,7 @@ def run(
     precision: str = "highest",
     rounded: bool = False,
     checks: bool = False,
+    mask: np.ndarray | None = None,
 ) -> Attacked:
     """Attacks every example of the data set, with progress.
 
@@ -52,6 +53,7 @@ def run(
       rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
         more columns.
       checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
+      mask: boolean, broadcasts to an image: which elements may change, see `cwjax.masked`. None: all.
 
     Raises:
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
@@ -93,6 +95,7 @@ def run(
             watch=watch,
             checks=checks,
             checking=checking,
+            mask=mask,
         )
         if checks:
             report()  # the last of them has ended
@@ -119,6 +122,7 @@ def results(
     room: int | None = None,
     checks: bool = False,
     checking: Callable[[str, int, int], Any] = lambda name, place, of: None,
+    mask: np.ndarray | None = None,
 ) -> Attacked:
     """What `run` returns, with its arguments; but nothing is checked, and nothing is said.
 
@@ -133,6 +137,8 @@ def results(
     rows = rows_of(dataset, targets, seed=seed)
     keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
     highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(settings)
+    if mask is not None:
+        numbers |= {"mask": mask}
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
@@ -158,7 +164,7 @@ def results(
         index = dataset.index[rows.place]
         with compiling.timed() as compiled:
             diagnosis = diagnosed(
-                highest, attack, settings, clean, goal, result, seed=seed, index=index, watch=checking
+                highest, attack, settings, clean, goal, result, seed=seed, index=index, watch=checking, mask=mask
             )
         seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": float(sum(compiled))}
     if rounded:
@@ -188,6 +194,7 @@ def diagnosed(
     seed: int,
     index: np.ndarray | None = None,
     watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
+    mask: np.ndarray | None = None,
 ) -> cw.Diagnosis:
     """What `cwjax.diagnose` says of an attack by name, with twice its steps for the longer one.
 
@@ -201,8 +208,11 @@ def diagnosed(
       seed: of the subset, the noise and the attack's own randomness.
       index: int64 [B]: the place of every image in its source; by default that in x.
       watch: is told before every check, see `cwjax.diagnose`.
+      mask: see `run`.
     """
     fixed, numbers = split(settings)
+    if mask is not None:
+        numbers |= {"mask": mask}
     return cw.diagnose(
         model,
         _maker(attack, fixed),

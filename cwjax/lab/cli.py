@@ -14,7 +14,6 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-import cwjax as cw
 from cwjax.checks import check_count
 from cwjax.lab import (
     attacking,
@@ -28,6 +27,7 @@ from cwjax.lab import (
     report,
     rows,
     runs,
+    selection,
     store,
     training,
     verdicts,
@@ -41,7 +41,6 @@ from cwjax.lab.rows import Targets
 from cwjax.lab.subjects import AUTO, data_for, model_of, subject_of
 from cwjax.lab.sweeps import commands, results
 from cwjax.lab.sweeps import report as sweep_report
-from cwjax.models import Model
 
 MODELS = Path("runs/models")
 
@@ -49,7 +48,8 @@ DEMO_TRAINING = training.Training(data="mnist5k", net="mnist_cnn", recipe="repor
 DEMO_ATTACKS = {  # fewer steps than the paper's, and longer ones
     "l2": presets.Settings(steps=200, learning_rate=0.05),
     "l0": presets.Settings(steps=50, learning_rate=0.05, initial_c=0.1, largest_c=100.0),
-    "linf": presets.Settings(steps=100, learning_rate=0.05, initial_c=0.1),
+    # In the paper's box black pixels hardly move in so few steps.
+    "linf": presets.Settings(box="projected", steps=100, learning_rate=0.05, initial_c=0.1),
 }
 
 
@@ -84,6 +84,7 @@ def attack(
     examples: int = 100,
     targets: Targets = "untargeted",
     only_correct: bool = False,
+    mask: Annotated[Path | None, optional("FILE.npy")] = None,
     rounded: bool = False,
     checks: bool = True,
     seed: int = 0,
@@ -114,6 +115,8 @@ def attack(
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
         kept.
       only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
+      mask: change only some elements: a file that numpy.save wrote, of booleans that broadcast to an image [H, W, C],
+        True where an element may change. Left out: all may.
       rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
       checks: ask whether the numbers can be believed. It costs a sixth of an attack on many images, more on few.
       seed: of the targets drawn, and of the attack.
@@ -130,7 +133,8 @@ def attack(
     dataset = load(data, "test", data_folder)
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
-    some = _take(dataset, _right(network, dataset, examples) if only_correct else np.arange(examples))
+    allowed = selection.mask_of(mask, dataset) if mask else None
+    some = dataset.take(selection.first_right(network, dataset, examples) if only_correct else np.arange(examples))
     attacked = [
         attacking.run(
             network,
@@ -143,11 +147,15 @@ def attack(
             precision=precision,
             rounded=rounded,
             checks=checks,
+            mask=allowed,
         )
         for name, own in chosen.items()
     ]
     configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "rounded": rounded}
     configuration |= {"only_correct": only_correct, "seed": seed, "width": width, "precision": precision}
+    if allowed is not None:
+        free = np.broadcast_to(allowed, some.images.shape[1:])
+        configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of an image may change"
     _finish(out, attacked, some, configuration, card)
 
 
@@ -157,7 +165,7 @@ def race(
     model: tuple[str, ...],
     out: Path = Path("runs/race"),
     data: str = AUTO,
-    data_folder: Path | None = None,
+    data_folder: DataFolder = None,
 ) -> None:
     """Set attacks against each other, on the same images and with as many propagations each, and write the standings.
 
@@ -206,7 +214,7 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     dataset = load("mnist5k", "test")
     logits = trained.model.apply(trained.model.params, dataset.images)
     right = np.asarray(logits).argmax(1) == dataset.labels
-    ten = _take(dataset, np.array([np.flatnonzero(right & (dataset.labels == k))[0] for k in range(10)]))
+    ten = dataset.take(np.array([np.flatnonzero(right & (dataset.labels == k))[0] for k in range(10)]))
     attacked = [
         attacking.run(trained.model, ten, name, settings, targets="all", checks=True)
         for name, settings in DEMO_ATTACKS.items()
@@ -248,9 +256,9 @@ def report_on(
 def verify(
     folder: tyro.conf.Positional[Path],
     *,
-    torch: str | None = None,
+    torch: Annotated[str | None, optional("MODULE:FUNCTION", "none")] = None,
     data: str = AUTO,
-    data_folder: Path | None = None,
+    data_folder: DataFolder = None,
 ) -> None:
     """Ask about every stored image once more: without jit, in float32 at the highest precision, with distances in
     NumPy's float64. Exit code 1 if rows disagree; 2 if there is nothing to verify, or it cannot be read.
@@ -320,24 +328,6 @@ def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
 def _fail(message: str) -> NoReturn:
     print(f"cwjax: error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
-
-
-def _take(dataset: Dataset, places: np.ndarray) -> Dataset:
-    return dataset._replace(images=dataset.images[places], labels=dataset.labels[places], index=dataset.index[places])
-
-
-def _right(model: Model, dataset: Dataset, count: int) -> np.ndarray:
-    """The places of the first images that the model gets right, int64 [count]. Raises ValueError if it gets fewer."""
-    cw.validate(cw.in_precision(model, "highest"), dataset.images[:count], cw.untargeted(dataset.labels[:count]))
-    found = np.zeros(0, np.int64)
-    for start in range(0, len(dataset.labels), 500):
-        answers = rows.logits_of(model, dataset.images[start : start + 500]).argmax(-1)
-        found = np.append(found, start + np.flatnonzero(answers == dataset.labels[start : start + 500]))
-        if len(found) >= count:
-            return found[:count]
-    raise ValueError(
-        f"--examples {count} is more than the {len(found)} images of {dataset.name} that the model gets right"
-    )
 
 
 def _finish(

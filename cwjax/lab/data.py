@@ -44,6 +44,10 @@ class Dataset(NamedTuple):
     # The place of each image in the source's own order, so that a result can name its image.
     index: Int64[np.ndarray, " N"]  # pyright: ignore[reportIncompatibleMethodOverride]
 
+    def take(self, places: slice | np.ndarray) -> "Dataset":
+        """The images at these places, with their labels."""
+        return self._replace(images=self.images[places], labels=self.labels[places], index=self.index[places])
+
 
 class MissingData(RuntimeError):  # noqa: N818 - it says what is the matter
     """The data is not on disk and cannot be fetched; the message says what to put where."""

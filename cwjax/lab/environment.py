@@ -14,7 +14,6 @@ def describe() -> dict[str, str]:
     device = jax.devices()[0]
     return {
         "device": f"{device.device_kind} ({device.platform}, {jax.device_count()} in all)",
-        "matmul precision": str(jax.config.values["jax_default_matmul_precision"] or "the device's default"),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}",
         "python": platform.python_version(),
     } | {name: importlib.metadata.version(name) for name in PACKAGES}

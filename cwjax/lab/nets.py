@@ -1,4 +1,4 @@
-"""The networks of the report and the paper, in Flax NNX. They return logits."""
+"""The networks of the technical report and the paper, in Flax NNX. They return logits."""
 
 import dataclasses
 import itertools
@@ -29,7 +29,7 @@ class Stages(NamedTuple):
 GROUP = 16  # channels that are normalised together, in each image by itself
 
 NETS: dict[str, Widths | Stages] = {
-    "mnist_cnn": Widths(first=32, second=64, dense=200),  # the report's Table 1; the paper's Table I, MNIST
+    "mnist_cnn": Widths(first=32, second=64, dense=200),  # the technical report's Table 1; the paper's Table I, MNIST
     "cifar_cnn": Widths(first=64, second=128, dense=256),  # the paper's Table I, CIFAR-10
     "cifar_resnet": Stages((16, 32, 96)),  # 16 million multiply-adds on 32×32 pixels
 }

@@ -84,7 +84,7 @@ def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> 
 
 
 def _fast(preset: Callable[..., Attack], **fixed: Any) -> Callable[..., Attack]:
-    """A fast attack whose objective has no floor."""
+    """A fast attack whose objective goes on falling once the goal is met."""
 
     def make(*, confidence: Any, **common: Any) -> Attack:
         return preset(objective=cw.losses.negative_margin(confidence), **fixed, **common)
@@ -175,9 +175,11 @@ def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
 
 
 def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
-    """The attack with settings that `resolved` has completed; numbers given beside them may be traced."""
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced. One of them may
+    be `mask`, an array: which elements may change.
+    """
     parts = given(settings) | numbers
-    starts, radius = parts.pop("starts"), parts.pop("radius")
+    starts, radius, mask = parts.pop("starts"), parts.pop("radius"), parts.pop("mask", None)
     if "objective" in parts:
         parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
     if "box" in parts:
@@ -185,6 +187,8 @@ def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
     if "optimizer" in parts:
         parts["optimizer"] = cw.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
     attack = ATTACKS[name].make(**parts)
+    if mask is not None:
+        attack = cw.masked(attack, mask)
     return cw.restarted(attack, starts, radius) if starts > 1 else attack
 
 

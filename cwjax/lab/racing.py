@@ -16,23 +16,20 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
-import jax
 import numpy as np
 
-import cwjax as cw
 from cwjax.checks import check_count, check_number
 from cwjax.lab import keeping, standings, store, tuning
 from cwjax.lab.contestants import DISTANCES, Broken, Contestant, Make, Task
 from cwjax.lab.data import Dataset
+from cwjax.lab.parsing import optional
 from cwjax.lab.progress import say
-from cwjax.metrics import successes
+from cwjax.lab.selection import first_right
 from cwjax.models import Model
 
 Targets = Literal["untargeted", "random", "next"]
-
-_AT_ONCE = 500  # images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +37,21 @@ class Race:
     """What is raced for."""
 
     norm: tuple[Literal["l0", "l1", "l2", "linf"], ...] = ("l2",)  # to be small; one race for each
-    # by name, or MODULE:FUNCTION, an attack of your own; none: all of the library's that can make the norm small
-    attacks: tuple[str, ...] = ()
+    # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack here that can make the norm small
+    attacks: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
     targets: Targets = "untargeted"  # random: a wrong class drawn for each example; next: the class after its own
     confidence: float = 0.0  # logits by which the goal has to be met; of every attack, see `cwjax.confident`
     examples: int = 50  # the first test images that the model answers rightly
     seed: int = 0  # of the targets drawn, and of the attacks
-    again: tuple[str, ...] = ()  # attacks to run once more, though their results are kept
-    set: tuple[str, ...] = ()  # numbers of attacks, such as fmn.first_step=0.03, instead of their own
-    tune: tuple[str, ...] = ()  # attacks whose step length is found first, on images that nobody is judged on
+    again: Annotated[
+        tuple[str, ...], optional("[STR ...]", "none")
+    ] = ()  # attacks to run once more, though their results are kept
+    set: Annotated[
+        tuple[str, ...], optional("[STR ...]", "none")
+    ] = ()  # numbers of attacks, such as fmn.first_step=0.03, instead of their own
+    # attacks whose step length is found first, on images that nobody is judged on
+    tune: Annotated[tuple[str, ...], optional("[STR ...]", "none")] = ()
     tuning: int = 20  # how many images that is done on: the next that the model answers rightly
 
 
@@ -101,24 +103,15 @@ class Examples(NamedTuple):
 
 def examples_of(subject: Subject, settings: Race) -> Examples:
     """The first examples that the model answers rightly, with their targets."""
-    places = _right(subject.model, subject.dataset, settings.examples)
-    if len(places) < settings.examples:
-        raise ValueError(
-            f"--examples {settings.examples} is more than the {len(places)} test images of {subject.dataset.name} that "
-            f"{subject.name} answers rightly"
-        )
+    places = first_right(subject.model, subject.dataset, settings.examples)
     return _asked(subject, settings, places, np.random.default_rng(settings.seed))
 
 
 def apart_of(subject: Subject, settings: Race) -> Examples:
     """The examples that step lengths are found on: the next that the model answers rightly, after those of the race."""
-    places = _right(subject.model, subject.dataset, settings.examples + settings.tuning)[settings.examples :]
-    if len(places) < settings.tuning:
-        raise ValueError(
-            f"--tuning {settings.tuning} is more than the {len(places)} test images of {subject.dataset.name} that "
-            f"{subject.name} answers rightly beside the {settings.examples} that are judged: take fewer"
-        )
-    return _asked(subject, settings, places, np.random.default_rng((settings.seed, 1)))
+    asked = f"--examples {settings.examples} with --tuning {settings.tuning}"
+    places = first_right(subject.model, subject.dataset, settings.examples + settings.tuning, asked=asked)
+    return _asked(subject, settings, places[settings.examples :], np.random.default_rng((settings.seed, 1)))
 
 
 def _asked(subject: Subject, settings: Race, places: np.ndarray, rng: np.random.Generator) -> Examples:
@@ -133,18 +126,6 @@ def _asked(subject: Subject, settings: Race, places: np.ndarray, rng: np.random.
         source=dataset.index[places],
         passed_over=int(places[-1]) + 1 - len(places),
     )
-
-
-def _right(model: Model, dataset: Dataset, most: int) -> np.ndarray:
-    """The places of the first examples that the model answers rightly."""
-    answered, places = jax.jit(successes), np.zeros(0, np.int64)
-    for first in range(0, len(dataset.labels), _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        wrong = answered(cw.in_precision(model, "highest"), dataset.images[some], cw.untargeted(dataset.labels[some]))
-        places = np.concatenate([places, first + np.flatnonzero(~np.asarray(wrong))])
-        if len(places) >= most:
-            break
-    return places[:most]
 
 
 def _heats(subject, examples, apart, contestants, settings, told, norm, folder) -> list[standings.Heat]:

@@ -1,4 +1,4 @@
-"""Recipes of training: those of the report and the paper, and quicker ones, which made the networks of the zoo."""
+"""Recipes of training: those of the technical report and the paper, and quicker ones, which made the zoo's networks."""
 
 import math
 from collections.abc import Callable
@@ -89,7 +89,7 @@ RECIPES = {
         nesterov=True,
         batch=128,
         epochs=50,
-        source="the report and the released code: rate 0.01, decay 1e-6 an update, momentum 0.9, Nesterov",
+        source="the technical report and the released code: rate 0.01, decay 1e-6 an update, momentum 0.9, Nesterov",
     ),
     "paper_mnist": Recipe(
         learning_rate=constant(0.1),

@@ -65,9 +65,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
 
     finite = np.concatenate([found["finite"] for found in columns])
     stages = {f"{run.name}: {stage} (seconds)": number(spent) for run in runs for stage, spent in run.seconds.items()}
-    # Every attack names a precision of its own, under Configuration: the process' default is nobody's.
-    environment = {name: value for name, value in about.environment.items() if name != "matmul precision"}
-    tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": environment | stages}
+    tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": about.environment | stages}
     lines = headed([row for run in runs for row in summary_rows(run)])
     cases = len(lines) > len(runs)
     verdict_of_first = next((believed[run.attack] for run in runs if believed and run.attack in believed), None)

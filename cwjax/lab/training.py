@@ -27,9 +27,9 @@ class Training:
     """What decides which weights come out: on one machine and with the same versions, equal settings, equal weights."""
 
     data: str = "mnist5k"  # mnist5k, mnist, mnist_rest (mnist less mnist5k), fashion_mnist or cifar10
-    net: str = "mnist_cnn"  # mnist_cnn (the report's), cifar_cnn (the paper's) or cifar_resnet
-    # report (the report's and the released code's), paper_mnist, paper_cifar; those of the zoo's networks: zoo_mnist,
-    # distilled, adversarial, zoo_cifar
+    net: str = "mnist_cnn"  # mnist_cnn (the technical report's), cifar_cnn (the paper's) or cifar_resnet
+    # report (the technical report's and the released code's), paper_mnist, paper_cifar; those of the zoo's networks:
+    # zoo_mnist, distilled, adversarial, zoo_cifar
     recipe: str = "report"
     epochs: Annotated[int | None, optional("INT", "the recipe's own number")] = None  # how often over the images
     seed: int = 0  # of the initial weights, the order of images and dropout

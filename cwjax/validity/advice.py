@@ -62,7 +62,8 @@ def weaker_wins(case: Case) -> str:
     own = {"steps": "more steps", "learning_rate": "a smaller learning rate", "starts": "more starts"}
     others = [name for name in FAST.get(case.norm, ()) if name != case.name][:1]
     give = _listed(case, own) or "more steps"
-    sentences.append(f"Give the attack {give}{f', or use {others[0]}' if others else ''}.")
+    other = f"; or run {others[0]} as well, and keep the nearer example of the two" if others else ""
+    sentences.append(f"Give the attack {give}{other}.")
     return " ".join(sentences)
 
 

@@ -34,6 +34,7 @@ class Measured(NamedTuple):
     each: np.ndarray = np.zeros(0)  # float [R]: how loudly each of them speaks against the result; empty: nobody said
     details: Mapping[str, Sequence[Any]] = MappingProxyType({})  # more about each of them [R], by name
     told: Sequence[str] = ()  # [R]: what a line says of each of them after its name
+    most: float = math.nan  # what the number may be but for chance; nan: it is not said
 
 
 def of_examples(
@@ -114,7 +115,7 @@ class Check(NamedTuple):
         """What was found, on a line: "too_short: 0.02, above 0.01 on 2 images (mean share by which …; …)"."""
         if self.verdict == "skipped":
             return f"{self.name}: skipped, {self.note}"
-        relation = "not above" if self.verdict == "pass" else "above"
+        relation = "not above" if self.number <= self.threshold else "above"
         asked = f" on {_counted(len(self.rows))}" if len(self.rows) else ""
         return f"{self.name}: {self.number:.3g}, {relation} {self.threshold:g}{asked} ({self.meaning()})"
 
@@ -195,7 +196,8 @@ def judged(
 ) -> Check:
     """The check of what its function returned, or raised. A number that is nan is a failure.
 
-    On fewer than ENOUGH examples, what fails by a single one of them is a warning.
+    On fewer than ENOUGH examples, what fails by a single one of them is a warning. So is a pass that could be a failure
+    but for chance.
 
     Args:
       name: of the check.
@@ -213,6 +215,9 @@ def judged(
         if bad and found.without <= rule.fail:
             few = f"{_counted(len(found.rows))} are too few to fail by one" if len(found.rows) > 1 else "one image only"
             verdict, found = "warn", found._replace(note=f"{found.note}; {few}")
+        elif not poor and found.most > rule.fail:
+            verdict, threshold = "warn", rule.fail
+            found = found._replace(note=f"{found.note}; {_counted(len(found.rows))} are too few to tell")
     elif isinstance(found, Skipped):
         verdict, threshold, found = "skipped", rule.warn, Measured(math.nan, none, none, found.reason)
     else:  # what was attacked for hours is not to be lost for a check

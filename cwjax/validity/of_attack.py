@@ -89,10 +89,10 @@ def saturated_tanh(case: Case) -> Measured | Skipped:
 
 def too_short(case: Case) -> Measured | Skipped:
     """By how much the longer attack is closer, as a share of the distance; 1 where it alone found anything. Less a
-    standard error, since luck finds other minima in some examples, either way.
+    standard error, because chance finds other minima in some examples, either way.
     """
     if not case.longer:
-        return Skipped("nobody said what makes the attack longer")
+        return Skipped("no settings were given for a longer attack")
     short = case.result.distance[case.some]
     long = case.longer_path.best[case.longer_path.last(), np.arange(len(case.some))]
     with np.errstate(invalid="ignore"):
@@ -105,4 +105,5 @@ def too_short(case: Case) -> Measured | Skipped:
     def number(places: np.ndarray) -> float:
         return max(float(gain[places].mean()) - error(gain[places]), 0.0)
 
-    return of_examples(gain, case.some, note=f"mean {gain.mean():.3g} ± {error(gain):.2g}", of=number)
+    found = of_examples(gain, case.some, note=f"mean {gain.mean():.3g} ± {error(gain):.2g}", of=number)
+    return found._replace(most=float(gain.mean()) + error(gain))

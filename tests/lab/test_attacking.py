@@ -171,6 +171,7 @@ def rounded(corners, some):
     return [attacking.run(corners, some, name, quick, targets="all", width=5, rounded=True) for name in ("l0", "linf")]
 
 
+@pytest.mark.long
 def test_the_other_norms_tell_the_truth_too(corners, some, rounded):
     for attacked in rounded:
         table = attacked.table.to_pandas()
@@ -242,7 +243,12 @@ def program(attack) -> str:
     return re.sub("0x[0-9a-f]+", "", f"{traced} {traced.consts}")  # where in memory a function lies
 
 
-@pytest.mark.parametrize("name", presets.ATTACKS)
+OF_EACH_KIND = ("l2", "linf", "lbfgs", "fast_l2", "fast_l0")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in OF_EACH_KIND)) for name in presets.ATTACKS]
+)
 def test_an_attack_that_is_told_nothing_is_the_librarys(name):
     settings = presets.resolved((name,), presets.Settings())[name]
     assert program(presets.attack_of(name, settings)) == program(PRESETS[name]())

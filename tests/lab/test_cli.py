@@ -253,7 +253,50 @@ def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, caps
     assert (table.clean_prediction == table.label).all()
     assert "misclassified" not in capsys.readouterr().out
     line = fails(capsys, "attack", *where, "--examples", 30, "--only-correct", "--out", tmp_path / "none")
-    assert f"--examples 30 is more than the {right.sum()} images of blobs that the model gets right" in line
+    assert f"--examples 30 asks for more than the {right.sum()} test images of blobs that the model gets right" in line
+
+
+def test_only_the_elements_of_the_mask_change(tmp_path, capsys):
+    """Of attacks whose programs are several: the engine, the checks, the second look and the rounding."""
+    file, mask = tmp_path / "upper.npy", np.arange(28)[:, None, None] < 9
+    shape = data.load("blobs", "test").images.shape[1:]
+    mask = mask[: shape[0]]
+    np.save(file, mask)
+    where = ["--data", "blobs", "--model", "tests.lab.test_cli:brightness", "--examples", 3, "--mask", file]
+    told = ["--attack", "l2", "fast_l2", "--box", "projected", *QUICK, "--rounded", "--precision", "bfloat16"]
+    call("attack", *where, *told, "--out", tmp_path / "out")
+    assert "checks" in capsys.readouterr().out
+    table = pq.read_table(tmp_path / "out" / "results.parquet").to_pandas()
+    assert table.success.all()
+    adversarial = np.load(tmp_path / "out" / "adversarial.npz")["adversarial"]
+    dataset = data.load("blobs", "test")
+    clean = dataset.images[np.searchsorted(dataset.index, table["index"])]
+    moved = (adversarial != clean).any(0)
+    assert moved.any()
+    assert not moved[~np.broadcast_to(mask, shape)].any()
+    free = int(np.broadcast_to(mask, shape).sum())
+    said = f"{file}: {free} of {np.prod(shape)} elements of an image may change"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["about"]["configuration"]["mask"] == said
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (np.ones((3, 3, 1), bool), "got the shape [3, 3, 1], which does not broadcast"),
+        (np.ones((28, 28, 1)), "got an array of float64"),
+        (np.zeros((1, 1, 1), bool), "got one that is False everywhere"),
+        (b"PNG", "holds no array: write it with numpy.save"),
+        (None, "cannot read --mask"),
+    ],
+)
+def test_a_file_that_is_no_mask_is_one_line(content, words, tmp_path, capsys):
+    file = tmp_path / "mask.npy"
+    if isinstance(content, np.ndarray):
+        np.save(file, content)
+    elif content:
+        file.write_bytes(content)
+    where = ["--data", "blobs", "--model", "tests.lab.test_cli:brightness", "--out", tmp_path / "out"]
+    assert words in fails(capsys, "attack", *where, "--examples", 3, "--mask", file)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The networks are those of the report's Table 1 and the paper's Table I."""
+"""The networks are those of the technical report's Table 1 and the paper's Table I."""
 
 import jax
 import jax.numpy as jnp

@@ -42,6 +42,15 @@ def check(number: float, note: str = "", rule: Rule = RULE) -> Check:
     return judged("mine", rule, Measured(number, np.arange(2), np.array([number, 0.5]), note))
 
 
+@pytest.mark.parametrize(("most", "verdict"), [(0.5, "pass"), (math.nan, "pass"), (0.52, "warn")])
+def test_a_pass_that_chance_may_have_made_is_a_warning(most, verdict):
+    """On two images that gain 0 % and 52 %, less a standard error is nothing, and proves nothing."""
+    found = judged("mine", RULE, Measured(0.0, np.arange(2), np.zeros(2), "mean 0.26 ± 0.26", most=most))
+    assert found.verdict == verdict
+    said = "mine: 0, not above 0.5 on 2 images (a share; mean 0.26 ± 0.26; 2 images are too few to tell)"
+    assert (found.line() == said) == (verdict == "warn")
+
+
 @pytest.mark.parametrize(
     ("number", "verdict", "threshold"),
     [

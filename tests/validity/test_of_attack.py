@@ -169,6 +169,7 @@ def test_too_short_is_what_the_longer_attack_gains_less_what_luck_would():
     steady = too_short([2.0, 2.0, 2.0], [1.0, 1.2, 1.4])
     np.testing.assert_allclose(steady.number, 0.4 - 0.1 / np.sqrt(3), rtol=1e-5)
     assert steady.note == "mean 0.4 ± 0.058"
+    np.testing.assert_allclose(steady.most, 0.4 + 0.1 / np.sqrt(3), rtol=1e-5)
     np.testing.assert_allclose(too_short([2.0], [1.5]).number, 0.25)
 
 

@@ -1,6 +1,7 @@
 """The pictures of a sweep: objective against box, success against distance, distance against gradients."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -105,11 +106,18 @@ def costs(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     spent = np.array([each.columns["backwards"].mean() for each in found])
     mean = np.array([each.columns["distance"][_hit(each)].mean(dtype=float) for each in found])
     share = np.array([100 * _hit(each).mean() for each in found])
-    alike = share >= share.max() - _ALIKE
-    edge = front(spent, mean, alike)
+    tasks: dict[Any, list[int]] = {}
+    for point, each in enumerate(found):
+        tasks.setdefault((each.axes["model"], each.task()), []).append(point)
+    alike, edges = np.zeros(len(found), bool), []
+    for some in map(np.array, tasks.values()):
+        alike[some] = share[some] >= share[some].max() - _ALIKE
+        edges.append(some[front(spent[some], mean[some], alike[some])])
+    edge = np.concatenate(edges)
     figure = Figure(figsize=(7.5, 4), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    axes.step(spent[edge], mean[edge], where="post", color=ORANGE, linewidth=1.5, zorder=1)
+    for line in edges:
+        axes.step(spent[line], mean[line], where="post", color=ORANGE, linewidth=1.5, zorder=1)
     axes.scatter(spent[~alike], mean[~alike], 28, facecolor="white", edgecolor=BLUE, zorder=2)
     axes.scatter(spent[alike], mean[alike], 28, color=BLUE, zorder=3)
     named = range(len(found)) if len(found) <= MOST_NAMES else edge.tolist()
@@ -122,9 +130,11 @@ def costs(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     plain(axes, "gradients an attack, on average", f"mean {norm_name(norm)} norm of the successes")
     caption = (
         "Each point is a configuration, by its number in the table. The line: those that no other surpasses in both. "
-        f"Open circles, which it leaves out, fool over {_ALIKE:g} % less than the best ({percent(share.max())} %): a "
-        "mean over the successes flatters those that fail on the hard ones."
+        f"Open circles, which it leaves out, fool over {_ALIKE:g} % less than the best: a mean over the successes "
+        "flatters those that fail on the hard ones."
     )
+    if len(edges) > 1:
+        caption += " There is a line for each model, data set, kind of targets and confidence: others do not compare."
     if len(named) < len(found):
         caption += " Only points on the line have their numbers."
     alt = f"Mean {norm_name(norm)} norm against gradients"

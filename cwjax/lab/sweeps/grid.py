@@ -62,6 +62,7 @@ class Sweep:
     chunk: Annotated[int | None, optional("INT", str(CHUNK))] = None
     # rows attacked at once
     width: Annotated[int | None, optional("INT", "as `cwjax attack` takes")] = None
+    only_correct: bool = False  # leave out images that the model gets wrong before any attack
     rounded: bool = False  # 8-bit pixels, and those repaired that this breaks
     checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
 
@@ -83,6 +84,7 @@ class Configuration:
     settings: presets.Settings  # complete: None where the attack has no such setting
     precision: str
     rounded: bool
+    only_correct: bool = False
 
     @property
     def digest(self) -> str:
@@ -129,7 +131,8 @@ def configurations(sweep: Sweep) -> list[Configuration]:
         for values in itertools.product(*having.values()):
             told = presets.Settings(**dict(zip(having, values, strict=True)))
             settings = presets.resolved((attack,), told)[attack]
-            one = Configuration(model, data, targets, seed, attack, settings, precision, sweep.rounded)
+            shared = (precision, sweep.rounded, sweep.only_correct)
+            one = Configuration(model, data, targets, seed, attack, settings, *shared)
             found[one] = None
     return list(found)
 

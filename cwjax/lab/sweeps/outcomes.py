@@ -40,6 +40,10 @@ class Outcome(NamedTuple):
         line = " ".join(", ".join(told or [self.axes["attack"]]).split())
         return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
 
+    def task(self) -> tuple[tuple[str, Any], ...]:
+        """What was asked for, whatever the model and the attack: distances of other tasks are no comparison."""
+        return tuple((name, self.axes[name]) for name in ("data", "targets", "confidence"))
+
 
 def read(folder: Path) -> tuple[list[Outcome], Missing]:
     """The configurations of which something is done, in the order of the sweep; and which units are missing. Raises as
@@ -71,8 +75,8 @@ def read(folder: Path) -> tuple[list[Outcome], Missing]:
 def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     """The lines of the table, heading -> value: nan or None where there is nothing to say.
 
-    "mean over common" is over the examples that all fool: those configurations with the same norm, examples and targets
-    that are complete and fool at least half.
+    "mean over common" is over the examples that all fool: those configurations with the same norm, examples, targets
+    and confidence that are complete and fool at least half.
     """
     common = _common_means(outcomes)
     checked = any(each.verdict for each in outcomes)
@@ -84,7 +88,7 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             line["checks"] = each.verdict.verdict if each.verdict else None
         names = ("norm", "attacks", "success %", "mean distance", "median distance", MISCLASSIFIED, WITHOUT)
         line |= {name: told[name] for name in names}
-        line |= {"mean over common": common.get(each.place, np.nan), "gradients": _whole(told["backwards"])}
+        line |= {"mean over common": common.get(each.place, np.nan), "gradients an attack": _whole(told["backwards"])}
         lines.append(line | {"finite %": 100 * float(each.columns["finite"].mean())})
     return headed(lines)
 
@@ -121,7 +125,7 @@ def _common_means(outcomes: Sequence[Outcome]) -> dict[int, float]:
         chosen = each.axes["targets"] in ("best", "worst")  # the attack chooses the target
         goal = np.stack([columns["index"], np.zeros_like(columns["index"]) if chosen else columns["target"]])
         order = np.lexsort(goal[::-1])
-        same = (each.norm, each.axes["data"], each.axes["targets"], goal[:, order].tobytes())
+        same = (each.norm, each.task(), goal[:, order].tobytes())
         groups.setdefault(same, {})[each.place] = distance[order]
     means: dict[int, float] = {}
     for some in groups.values():

@@ -1,4 +1,4 @@
-"""A sweep as a page to read: `report.html`, which needs no other file, and its Markdown twin `report.md`.
+"""A sweep as a page to read: `report.html`, which needs no other file, and its Markdown form `report.md`.
 
 from cwjax.lab.sweeps import report
 
@@ -173,5 +173,4 @@ def _environment(found: Sequence[Outcome], vault: Vault) -> dict[str, str]:
         facts: dict[str, Any] = (vault.facts(done[0]) if done else None) or {}
         for name, value in facts.get("environment", {}).items():
             told.setdefault(name, {})[str(value)] = None
-    told.pop("matmul precision", None)  # the process' own, where every configuration names another
     return {name: "; ".join(values) for name, values in told.items()}

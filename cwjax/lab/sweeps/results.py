@@ -28,7 +28,7 @@ _SUMS = """count(*) as rows, round(100 * avg(success::int), 2) as "success %",
 round(avg(distance) filter (success), 4) as "mean distance", round(median(distance) filter (success), 4) as
 "median distance", sum((clean_prediction <> label)::int)::int as misclassified,
 round(avg(distance) filter (success and clean_prediction = label), 4) as "mean without them",
-sum(backwards)::bigint as gradients from results group by all order by min(row)"""
+sum(backwards)::bigint as "gradients in all" from results group by all order by min(row)"""
 
 
 class Missing(NamedTuple):

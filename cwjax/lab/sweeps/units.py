@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 import cwjax
-from cwjax.lab import data, store
+from cwjax.lab import data, selection, store
 from cwjax.lab.data import Dataset
 from cwjax.lab.rows import logits_of
 from cwjax.lab.subjects import data_for, model_of
@@ -38,7 +38,7 @@ class Unit(NamedTuple):
 
     digest: str  # SHA-256 of all that decides its rows
     configuration: Configuration
-    start: int  # of its examples in the test set
+    start: int  # of its examples among those that its configuration attacks
     stop: int
     chunk: int  # examples that a full unit of the sweep has
     width: int | Literal["auto"]
@@ -104,7 +104,7 @@ def digest_of(configuration: Configuration, start: int, stop: int, data_folder: 
         dataclasses.asdict(configuration)
         | {
             "model": model_named(configuration.model).digest,
-            "data": _examples_digest(configuration.data, start, stop, data_folder),
+            "data": _examples_digest(_Source.of(configuration, data_folder), start, stop),
             "code": code(),
         }
     )
@@ -139,9 +139,36 @@ def data_named(name: str, folder: Path | None) -> Dataset:
     return data.load(name, "test", folder)
 
 
+class _Source(NamedTuple):
+    """Where the examples of a configuration are from."""
+
+    data: str
+    folder: Path | None
+    model: str  # whose right answers are wanted; empty: all images are
+
+    @classmethod
+    def of(cls, configuration: Configuration, folder: Path | None) -> "_Source":
+        return cls(configuration.data, folder, configuration.model if configuration.only_correct else "")
+
+    def examples(self, start: int, stop: int) -> Dataset:
+        """The examples from one place up to another. Raises ValueError where the model gets too few right."""
+        dataset = data_named(self.data, self.folder)
+        if not self.model:
+            return dataset.take(slice(start, stop))
+        in_block = functools.partial(_right_in_block, self.model, self.data, self.folder)
+        places = selection.first_right(model_named(self.model).value, dataset, stop, in_block)
+        return dataset.take(places[start:])
+
+
+@functools.cache
+def _right_in_block(model: str, name: str, folder: Path | None, start: int) -> np.ndarray:
+    """`selection.right_in_block`, asked once in a process."""
+    return selection.right_in_block(model_named(model).value, data_named(name, folder), start)
+
+
 def examples_of(unit: Unit) -> Dataset:
     """The examples of a unit."""
-    return _some(data_named(unit.configuration.data, unit.data_folder), unit.start, unit.stop)
+    return _Source.of(unit.configuration, unit.data_folder).examples(unit.start, unit.stop)
 
 
 @functools.cache
@@ -155,16 +182,10 @@ def code() -> str:
 
 
 @functools.cache
-def _examples_digest(name: str, start: int, stop: int, folder: Path | None) -> str:
-    some = _some(data_named(name, folder), start, stop)
+def _examples_digest(source: _Source, start: int, stop: int) -> str:
+    some = source.examples(start, stop)
     return store.fingerprint(
         [*map(store.fingerprint, (some.images, some.labels, some.index)), len(some.classes)],
-    )
-
-
-def _some(dataset: Dataset, start: int, stop: int) -> Dataset:
-    return dataset._replace(
-        images=dataset.images[start:stop], labels=dataset.labels[start:stop], index=dataset.index[start:stop]
     )
 
 
@@ -179,7 +200,7 @@ def _check(configuration: Configuration, sweep: Sweep, folder: Path | None) -> N
 @functools.cache
 def _validate(model: str, name: str, count: int, folder: Path | None) -> None:
     """`cwjax.validate` on the first examples, less those that the model answers with NaN: they are a result."""
-    some = _some(data_named(name, folder), 0, count)
+    some = data_named(name, folder).take(slice(count))
     network: Model = cwjax.in_precision(model_named(model).value, "highest")
     finite = np.isfinite(some.images.reshape(count, -1)).all(1)
     try:

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.lab import attacking, cli, compiling, presets, verdicts
+from cwjax.lab import attacking, cli, compiling, data, presets, verdicts
 from cwjax.lab.sweeps import commands, grid, results, units, working
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.validity import diagnosing
@@ -115,6 +115,26 @@ def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
         for name in ("index", "label", "target", "success", "forwards", "prediction"):
             np.testing.assert_array_equal(table[name], alone[name])
         np.testing.assert_allclose(table.distance, alone.distance, rtol=1e-4)
+
+
+def test_images_that_the_model_gets_wrong_can_be_left_out(tmp_path, capsys):
+    """Units cut the images that are left, and the next ones take the place of those left out."""
+    dataset = data.load("cifar10_sample", "test")
+    model = small.affine()
+    right = np.asarray(model.apply(model.params, dataset.images)).argmax(1) == dataset.labels
+    assert 3 <= right.sum() < 26
+    count = int(right.sum())
+    sweep = dataclasses.replace(small.SWEEP, only_correct=True, examples=count, chunk=2, confidence=(1.0,))
+    plan = small.planned(sweep)
+    working.work(tmp_path, plan.all)
+    small.finished(tmp_path, plan)
+    table = results.table(tmp_path)[0].to_pandas()
+    assert table["index"].tolist() == dataset.index[right].tolist()
+    assert (table.clean_prediction == table.label).all()
+    assert table.only_correct.all()
+    more = ["--examples", count + 1, "--only-correct", "--out", tmp_path / "more"]
+    line = fails(capsys, 2, "sweep", "--model", MODEL, "--data", "cifar10_sample", *more)
+    assert f"asks for more than the {count} test images of cifar10_sample that the model gets right" in line
 
 
 def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):

@@ -164,6 +164,7 @@ def test_crowded_workers_do_every_unit_once(tmp_path):
     assert len(shares) > 1
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_nothing_half_written(plan, undisturbed, tmp_path):
     folder = tmp_path / "small disk"
     folder.mkdir()

@@ -17,7 +17,7 @@ from tests.lab.sweeps import made
 from tests.lab.test_report import ABOUT, HOSTILE, Tags, several
 
 INF = float("inf")
-LAST = ["gradients", "finite %"]
+LAST = ["gradients an attack", "finite %"]
 MEANS = ["mean distance", "median distance"]
 BROWSER = shutil.which("chromium")
 
@@ -91,6 +91,20 @@ def test_examples_are_common_where_the_attack_chose_the_targets(targets, means, 
     assert [row["mean over common"] for row in outcomes.rows(found)] == means
 
 
+def test_confidences_do_not_compare(tmp_path):
+    """A perturbation of a higher confidence is longer, so neither a mean nor the front is over several of them."""
+    asked = [made.configuration(confidence=kappa, steps=steps) for kappa in (0.0, 5.0) for steps in (10, 20)]
+    made.sweep(tmp_path, asked, lambda place, index: INF if place == 1 and index == 9 else 1.0 + index)
+    found, _ = outcomes.read(tmp_path)
+    assert [row["mean over common"] for row in outcomes.rows(found)] == [5.0, 5.0, 5.5, 5.5]
+    shot = charts.costs("l2", found)
+    assert shot is not None
+    assert "There is a line for each model, data set, kind of targets and confidence" in shot.caption
+    alone = charts.costs("l2", found[:2])
+    assert alone is not None
+    assert "There is a line for each" not in alone.caption
+
+
 def test_the_page_needs_no_other_file(three):
     folder, _ = three
     page, markdown = written(folder)
@@ -137,7 +151,7 @@ def test_hundreds_of_configurations_have_few_pictures(tmp_path, monkeypatch):
     monkeypatch.setattr(report, "MOST_PICTURED", 2)
     monkeypatch.setattr(charts, "MOST_NAMES", 3)
     monkeypatch.setattr(charts, "MOST_CURVES", 3)
-    made.sweep(tmp_path, [made.configuration(confidence=float(k)) for k in range(5)])
+    made.sweep(tmp_path, [made.configuration(steps=10 + k) for k in range(5)])
     page, markdown = written(tmp_path)
     assert sum(tag == "img" for tag, _ in Tags(page).found) == 2 + 2 * 2
     for text in (page, markdown):

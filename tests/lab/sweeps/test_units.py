@@ -32,7 +32,7 @@ def examples_digest(monkeypatch):
 
     def digest(dataset: Dataset, start: int = 0, stop: int = 2) -> str:
         monkeypatch.setattr(units, "data_named", lambda name, folder: dataset)
-        return units._examples_digest.__wrapped__("made", start, stop, None)
+        return units._examples_digest.__wrapped__(units._Source("made", None, ""), start, stop)
 
     return digest
 
