@@ -23,7 +23,8 @@ import tyro
 
 import cwjax as cw
 from benchmarks.timing import machine
-from cwjax.lab import data, training
+from cwjax.lab import data
+from cwjax.lab.training import training
 
 ATTACKS = {
     "linf": lambda steps: cw.linf(steps=steps, search=cw.shrink_tau(initial_c=1e-2)),

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 import cwjax as cw
-from cwjax.canonical import canonical
-from cwjax.confidence import handicapped
-from cwjax.lab.contestants import DISTANCES, Task
-from cwjax.objectives import margin
+from cwjax.lab.racing.contestants import DISTANCES, Task
+from cwjax.parts.objectives import margin
+from cwjax.runners.fast_convolutions import canonical
+from cwjax.search.confidence import handicapped
 
 
 class Bridge(torch.nn.Module):

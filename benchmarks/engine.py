@@ -28,8 +28,10 @@ from jax.sharding import Mesh
 
 import cwjax as cw
 from benchmarks.timing import interleaved, machine, ratio
-from cwjax import memory
-from cwjax.lab import compiling, data, training
+from cwjax.lab import data
+from cwjax.lab.files import compiling
+from cwjax.lab.training import training
+from cwjax.runners import memory
 
 
 class Counted:

@@ -33,7 +33,9 @@ import tyro
 import cwjax as cw
 from benchmarks.libraries import art_classifier, attacks_of
 from benchmarks.timing import machine
-from cwjax.lab import compiling, data, training
+from cwjax.lab import data
+from cwjax.lab.files import compiling
+from cwjax.lab.training import training
 
 
 @dataclasses.dataclass(frozen=True)

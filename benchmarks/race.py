@@ -21,9 +21,10 @@ import numpy as np
 import tyro
 
 from benchmarks.libraries import art_classifier, attacks_of
-from cwjax.lab import compiling, entries, racing
-from cwjax.lab.contestants import Broken, Contestant, Outcome, Task
-from cwjax.lab.progress import say
+from cwjax.lab.console.progress import say
+from cwjax.lab.files import compiling
+from cwjax.lab.racing import entries, racing
+from cwjax.lab.racing.contestants import Broken, Contestant, Outcome, Task
 from cwjax.lab.subjects import AUTO, subject_of
 
 Call = Callable[..., Any]  # (bridge, images, labels or targets, *, norm, targeted, budget, classes) -> images

@@ -20,8 +20,8 @@ from jax import lax
 
 import cwjax as cw
 from benchmarks.timing import interleaved, machine, ratio
-from cwjax.boxes import posed
-from cwjax.lab import nets
+from cwjax.lab.training import nets
+from cwjax.parts.boxes import posed
 
 
 def stock(params, x):

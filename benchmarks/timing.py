@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 import cpuinfo
 import jax
 
-from cwjax.lab import environment
+from cwjax.lab.files import environment
 
 
 def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

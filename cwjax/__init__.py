@@ -8,15 +8,18 @@ An attack is a descent and a search, written for one example; a runner makes the
     result = run(model, jax.random.split(key, len(x)), x, cw.untargeted(labels))
 """
 
-from cwjax import aborts, boxes, comparing, distances, losses, metrics, objectives, optimizers, searches
-from cwjax.aborts import first_success, never, plateau, within_tau
-from cwjax.aiming import aimed
-from cwjax.alternating import alternating_l2
+from cwjax import search
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
 from cwjax.attacks.ead import ead
+from cwjax.attacks.fast.alternating import alternating_l2
+from cwjax.attacks.fast.attacks import fast_l2, fast_linf, jittered, mirrored
+from cwjax.attacks.fast.scout import aimed
+from cwjax.attacks.fast.slide import radius, slid
+from cwjax.attacks.fast.sparse import fast_l0, fast_l1
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.fmn import fmn
 from cwjax.attacks.jsma import jsma_f, jsma_z
@@ -42,21 +45,19 @@ from cwjax.base import (
     Spread,
     Terms,
 )
-from cwjax.boxes import BOXES, change_of_variables, clipped, projected
-from cwjax.canonical import canonical
-from cwjax.carlini import l0, l1, l2, linf
-from cwjax.confidence import confident
 from cwjax.descent import descend
-from cwjax.distances import DISTANCES
-from cwjax.fast import fast_l2, fast_linf, jittered, mirrored
+from cwjax.evaluation import comparison, metrics
+from cwjax.evaluation.diagnosis.checks import Check, Diagnosis
+from cwjax.evaluation.diagnosis.diagnose import diagnose
+from cwjax.evaluation.validation import Validation, validate
 from cwjax.goals import targeted, untargeted
 from cwjax.iterated import Rule, Seen, iterated, steered
-from cwjax.lattice import Rounding, discretised
-from cwjax.masking import masked
-from cwjax.minimising import minimised
 from cwjax.models import Model, bind, normalised
-from cwjax.multipliers import multiplier
-from cwjax.objectives import (
+from cwjax.parts import aborts, boxes, distances, losses, objectives, optimizers
+from cwjax.parts.aborts import first_success, never, plateau, within_tau
+from cwjax.parts.boxes import BOXES, change_of_variables, clipped, projected
+from cwjax.parts.distances import DISTANCES
+from cwjax.parts.objectives import (
     OBJECTIVES,
     cross_entropy,
     half_probability,
@@ -67,18 +68,18 @@ from cwjax.objectives import (
     smooth_logit_margin,
     smooth_probability_margin,
 )
-from cwjax.optimizers import OPTIMIZERS
-from cwjax.precision import PRECISIONS, Verification, in_precision, verified
-from cwjax.radii import radius, slid
-from cwjax.runners import Lanes, Trace, batched, chunked, lanes, sharded, traced
-from cwjax.searches import binary_search, grow_c, searched, tracked
-from cwjax.shrinking import many_pixels, one_pixel, shrink_mask, shrink_tau
-from cwjax.sparse import fast_l0, fast_l1
-from cwjax.spreads import average_target, best_of, best_target, restarted, worst_of, worst_target
-from cwjax.streaming import Status, streamed
-from cwjax.validating import Validation, validate
-from cwjax.validity.checking import Check, Diagnosis
-from cwjax.validity.diagnosing import diagnose
+from cwjax.parts.optimizers import OPTIMIZERS
+from cwjax.runners.batch import Lanes, Trace, batched, chunked, lanes, sharded, traced
+from cwjax.runners.fast_convolutions import canonical
+from cwjax.runners.precision import PRECISIONS, Verification, in_precision, verified
+from cwjax.runners.queue import Status, streamed
+from cwjax.runners.rounding import Rounding, discretised
+from cwjax.search.confidence import confident
+from cwjax.search.mask import many_pixels, masked, one_pixel, shrink_mask
+from cwjax.search.radius import minimised, shrink_tau
+from cwjax.search.rounds import searched, tracked
+from cwjax.search.versions import average_target, best_of, best_target, restarted, worst_of, worst_target
+from cwjax.search.weight import binary_search, grow_c, multiplier
 
 __version__ = "0.1.0"
 
@@ -132,7 +133,7 @@ __all__ = [
     "change_of_variables",
     "chunked",
     "clipped",
-    "comparing",
+    "comparison",
     "confident",
     "cross_entropy",
     "ddn",
@@ -187,8 +188,8 @@ __all__ = [
     "quasi_newton",
     "radius",
     "restarted",
+    "search",
     "searched",
-    "searches",
     "sharded",
     "shrink_mask",
     "shrink_tau",

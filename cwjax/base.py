@@ -16,6 +16,12 @@ Model: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
 
 AnyArray: TypeAlias = Array | np.ndarray
 
+Number: TypeAlias = float | int | Float[Array, ""] | Int[Array, ""]
+"""A number, perhaps traced."""
+
+Count: TypeAlias = int | Int[Array, ""]
+"""A whole number, perhaps traced."""
+
 Bound: TypeAlias = float | int | np.ndarray | Float[Array, "..."]
 """Of a box: a scalar, or an array that broadcasts to one input."""
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Abort,
     Attack,
@@ -25,8 +26,7 @@ from cwjax.base import (
     untouched,
     wide,
 )
-from cwjax.checks import check_count, check_part
-from cwjax.geometry import units
+from cwjax.parts.norms import units
 
 
 class DescentState(NamedTuple):

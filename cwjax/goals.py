@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import ArrayLike
 
+from cwjax.arguments import check_labels, check_targets
 from cwjax.base import Goal
-from cwjax.checks import check_labels, check_targets
 
 
 def targeted(targets: ArrayLike | Sequence[int], *, labels: ArrayLike | Sequence[int] | None = None) -> Goal:

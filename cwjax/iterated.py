@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Attack,
     Bound,
@@ -29,9 +30,8 @@ from cwjax.base import (
     untouched,
     wide,
 )
-from cwjax.boxes import check_bounds, projected
-from cwjax.checks import check_count, check_part
 from cwjax.descent import Evaluated, advanced, faults, moving
+from cwjax.parts.boxes import check_bounds, projected
 
 
 class Seen(NamedTuple):

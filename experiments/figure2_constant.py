@@ -26,9 +26,9 @@ import tyro
 from matplotlib.figure import Figure
 
 import cwjax as cw
-from cwjax.lab import environment, store
-from cwjax.lab.progress import progress, say
-from cwjax.lab.rows import rows_of
+from cwjax.lab.attacking.rows import rows_of
+from cwjax.lab.console.progress import progress, say
+from cwjax.lab.files import environment, store
 from experiments.subject import subject
 
 WEIGHTS = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 10.0, 30.0, 89.0)

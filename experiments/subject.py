@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import cwjax as cw
-from cwjax.lab import data, training
+from cwjax.lab import data
+from cwjax.lab.training import training
 
 
 def subject(name: str, *, epochs: int, examples: int, models: Path) -> tuple[training.Trained, data.Dataset]:

@@ -43,9 +43,9 @@ import tyro
 from matplotlib.figure import Figure
 
 import cwjax as cw
-from cwjax.lab import environment, store
-from cwjax.lab.progress import progress, say
-from cwjax.lab.rows import rows_of
+from cwjax.lab.attacking.rows import rows_of
+from cwjax.lab.console.progress import progress, say
+from cwjax.lab.files import environment, store
 from experiments.subject import subject
 
 CASES = ("best", "average", "worst")

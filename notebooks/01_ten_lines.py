@@ -91,7 +91,7 @@ print(f"leads: {margins.min():.4f} to {margins.max():.4f} logits, so the boundar
 # %%
 import matplotlib.pyplot as plt
 
-from cwjax.lab.pictures import BLUE, GREEN, INK, ORANGE, plain
+from cwjax.lab.reporting.pictures import BLUE, GREEN, INK, ORANGE, plain
 
 
 def compare(clean, adversarial, titles):

@@ -25,7 +25,7 @@ from matplotlib.patches import Patch
 
 import cwjax as cw
 from cwjax.lab import data, zoo
-from cwjax.lab.pictures import BLUE, INK, ORANGE, PALE, plain
+from cwjax.lab.reporting.pictures import BLUE, INK, ORANGE, PALE, plain
 
 ROUNDS, STEPS = 7, 100
 

@@ -22,7 +22,7 @@ import numpy as np
 
 import cwjax as cw
 from cwjax.lab import data, zoo
-from cwjax.lab.pictures import BLUE, GREEN, INK, ORANGE, PALE, plain
+from cwjax.lab.reporting.pictures import BLUE, GREEN, INK, ORANGE, PALE, plain
 
 EXAMPLES, STEPS = 8, 30
 
@@ -321,4 +321,4 @@ print(f"reported: {counted.forwards[0]} forwards, {counted.backwards[0]} backwar
 # ## To stay
 #
 # An attack that is to stay becomes one file in `cwjax/attacks/` and one row in `tests/test_laws.py`, which holds it
-# to all the laws under every runner; a row in `cwjax/lab/presets.py` gives it to the command line.
+# to all the laws under every runner; a row in `cwjax/lab/attacking/presets.py` gives it to the command line.

@@ -22,8 +22,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from cwjax.lab.pictures import INK, plain
-from cwjax.lab.sweeps import grid, outcomes, report, results, units, working
+from cwjax.lab.reporting.pictures import INK, plain
+from cwjax.lab.sweeps import grid, outcomes, results, sweep_report, units, working
 
 EXAMPLES, STEPS, OBJECTIVES = 20, 30, ("f1", "f6")
 
@@ -179,5 +179,5 @@ _ = panel.legend(frameon=False)
 
 # %%
 found, missing = outcomes.read(folder)
-page = report.write(folder, folder)
+page = sweep_report.write(folder, folder)
 print(f"{page}: {page.stat().st_size / 1e6:.1f} MB, {len(found)} configurations, {missing.units} units missing")

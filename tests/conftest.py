@@ -72,7 +72,7 @@ def forgotten():
     """Compiled programs are let go now and then: each holds some memory maps, of which Linux allows a process 65,530,
     and the compiler crashes where it gets no more.
     """
-    from cwjax.lab import compiling  # under the hook
+    from cwjax.lab.files import compiling
 
     yield
     if next(_TESTS) % 20 == 0 and compiling.crowded():

@@ -86,7 +86,7 @@ def test_one_queue_serves_all_devices(devices, expected):
 
 
 def test_lanes_move_between_devices_and_a_stored_run_goes_on(monkeypatch, expected):
-    monkeypatch.setattr("cwjax.streaming._PATIENCE", 0.0)
+    monkeypatch.setattr("cwjax.runners.queue._PATIENCE", 0.0)
     run = cw.streamed(ATTACK, width=16, every=9, mesh=mesh(4))
     seen = []
 

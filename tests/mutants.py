@@ -2,7 +2,7 @@
 
     make mutants                    # 60 mutants drawn with seed 0, about an hour on one core
     make mutants COUNT=20 SEED=3
-    python -m tests.mutants --files cwjax/losses.py --count 30
+    python -m tests.mutants --files cwjax/parts/losses.py --count 30
 
 A mutant changes one operator, number or word on one line. Cosmic Ray finds the places and makes the changes. Mutants
 are drawn by a seed, at most one a line. Each is written into a copy of the project, where the tests that `mutants.toml`

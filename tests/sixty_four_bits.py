@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 import cwjax as cw
 from cwjax.base import problem
 from cwjax.lab import cli, data
-from cwjax.runners import looped
+from cwjax.runners.batch import looped
 from tests import problems, test_laws
 from tests.lab import test_cli
 from tests.lab.conftest import Blobs

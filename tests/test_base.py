@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax import distances
 from cwjax.base import (
     Candidate,
     Goal,
@@ -21,6 +20,7 @@ from cwjax.base import (
     untouched,
     wide,
 )
+from cwjax.parts import distances
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
 GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(-1))

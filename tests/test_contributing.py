@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.lab import entries
-from cwjax.validity.checking import Measured
+from cwjax.evaluation.diagnosis.checks import Measured
+from cwjax.lab.racing import entries
 from tests import problems
-from tests.lab.test_racing import a_task
+from tests.lab.racing.test_racing import a_task
 from tests.test_programs import ROOT, blocks
 
 PRELUDE = """

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import pytest
 
 import cwjax as cw
-from cwjax import metrics
+from cwjax.evaluation import metrics
 from tests import problems
 
 PAPER = "Carlini & Wagner 2017"

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import cwjax as cw
-from cwjax import boxes, distances
 from cwjax.base import Goal, Objective, Problem, problem
 from cwjax.descent import DescentState, Evaluated, evaluate
+from cwjax.parts import boxes, distances
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
 WEIGHTS = np.array([[3.0, 0.0, 1.0], [0.0, 2.0, 0.0], [1.0, 0.875, -1.0]], np.float32)  # from element to class

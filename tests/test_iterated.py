@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax import distances
 from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
 from cwjax.iterated import Asked, Rule, Seen, ask, from_clean, iterated, steered
+from cwjax.parts import distances
 from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
 
 POINT = jnp.array([0.5, 1.0, 0.25], jnp.float32)

@@ -14,7 +14,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.base import geometric_mean
-from tests import problems, rivals_a, rivals_b
+from tests import problems, rivals_from_2019, rivals_until_2018
 
 COUNT = 12
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
@@ -104,7 +104,7 @@ FAST = {
 # Of an attack in several norms one is here, and the others with the combinations below.
 _NORMS = ("pgd l2", "pgd l1", "deepfool, restarted", "ddn, 64 levels", "fmn, l0", "fmn, l1", "fmn, linf")
 _NORMS += ("pdpgd, l0", "pdpgd, l2", "pdpgd, linf", "alma, l1")
-_EVERY = {name: Row(**row) for name, row in (rivals_a.RIVALS | rivals_b.RIVALS).items()}
+_EVERY = {name: Row(**row) for name, row in (rivals_until_2018.RIVALS | rivals_from_2019.RIVALS).items()}
 RIVALS = FAST | {name: row for name, row in _EVERY.items() if name not in _NORMS}
 
 # Held to the laws that one compiled program can show.

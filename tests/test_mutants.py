@@ -47,7 +47,7 @@ def test_each_operator_number_and_word_is_changed_and_no_annotation():
 
 
 def test_a_seed_draws_the_same_mutants_each_on_a_line_of_its_own():
-    files = ["cwjax/descent.py", "cwjax/losses.py"]
+    files = ["cwjax/descent.py", "cwjax/parts/losses.py"]
     drawn = mutants.drawn(mutants.ROOT, files, 12, 3)
     assert list(drawn) == list(mutants.drawn(mutants.ROOT, files, 12, 3))
     assert list(drawn) != list(mutants.drawn(mutants.ROOT, files, 12, 4))

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax import distances
+from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Objective, found, wide
-from cwjax.boxes import projected
-from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, iterated
-from cwjax.losses import logits_ratio
+from cwjax.parts import distances
+from cwjax.parts.boxes import projected
+from cwjax.parts.losses import logits_ratio
+from cwjax.parts.norms import check_norm, unit
 
 _NORMS = {"l1": (distances.l1(), jnp.sign), "l2": (distances.l2(), unit)}
 _LARGEST_RATE = 2.0**40  # a first step that does not get far enough with it never will

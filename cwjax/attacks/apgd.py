@@ -5,14 +5,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.balls import ball
+from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Objective, select, wide
-from cwjax.boxes import projected
-from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, from_clean, iterated
-from cwjax.losses import label_cross_entropy, logits_ratio
-from cwjax.spreads import best_target
+from cwjax.parts.boxes import projected
+from cwjax.parts.losses import label_cross_entropy, logits_ratio
+from cwjax.parts.norms import ball, check_norm, unit
+from cwjax.search.versions import best_target
 
 
 class Lowest(NamedTuple):

@@ -6,13 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax import distances
+from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Objective, wide
-from cwjax.boxes import projected
-from cwjax.checks import check_count, check_number
-from cwjax.geometry import annealed, ends, farthest, length, unit
 from cwjax.iterated import Rule, iterated
-from cwjax.losses import label_cross_entropy
+from cwjax.parts import distances
+from cwjax.parts.boxes import projected
+from cwjax.parts.losses import label_cross_entropy
+from cwjax.parts.norms import ends, farthest, length, unit
+from cwjax.parts.schedules import annealed
 
 
 class DDNMemory(NamedTuple):

@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.balls import ball
+from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Objective
-from cwjax.checks import check_count, check_number
-from cwjax.geometry import check_norm
 from cwjax.iterated import Rule, iterated
-from cwjax.objectives import Confidence, comparable, logit_margin, rounding_margin
+from cwjax.parts.norms import ball, check_norm
+from cwjax.parts.objectives import Confidence, comparable, logit_margin, rounding_margin
 
 _NUDGE = 1e-4  # of the original code, in widths of the box: each step is that much longer, against rounding
 

@@ -5,14 +5,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax import distances
-from cwjax.aborts import plateau
+from cwjax.arguments import check_number
 from cwjax.base import Abort, Attack, Bound, Distance, Evaluation, Objective, Search, geometric_mean, wide
-from cwjax.boxes import projected
-from cwjax.checks import check_number
 from cwjax.iterated import Rule, iterated
-from cwjax.objectives import logit_margin
-from cwjax.searches import binary_search, searched
+from cwjax.parts import distances
+from cwjax.parts.aborts import plateau
+from cwjax.parts.boxes import projected
+from cwjax.parts.objectives import logit_margin
+from cwjax.search.rounds import searched
+from cwjax.search.weight import binary_search
 
 
 def elastic_net(beta: float | Float[Array, ""] = 1e-3) -> Distance:

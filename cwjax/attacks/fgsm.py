@@ -4,7 +4,7 @@ from jaxtyping import Array, Float
 
 from cwjax.attacks.pgd import pgd
 from cwjax.base import Attack, Bound, Objective
-from cwjax.losses import label_cross_entropy
+from cwjax.parts.losses import label_cross_entropy
 
 
 def fgsm(

@@ -5,13 +5,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax import distances
+from cwjax.arguments import check_number
 from cwjax.base import Attack, Bound, Distance, Objective, found, wide
-from cwjax.boxes import projected
-from cwjax.checks import check_number
-from cwjax.geometry import TINY, annealed, check_norm, farthest, onto_ball, onto_sphere, unit, units
 from cwjax.iterated import Rule, iterated
-from cwjax.losses import negative_margin
+from cwjax.parts import distances
+from cwjax.parts.boxes import projected
+from cwjax.parts.losses import negative_margin
+from cwjax.parts.norms import TINY, check_norm, farthest, onto_ball, onto_sphere, unit, units
+from cwjax.parts.schedules import annealed
 
 _NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}
 _ONTO = onto_ball | {"l2": onto_sphere}

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax import distances
+from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Distance, Objective
-from cwjax.boxes import projected
-from cwjax.checks import check_count, check_number
 from cwjax.iterated import Rule, iterated
-from cwjax.objectives import Confidence, comparable, logit_margin
+from cwjax.parts import distances
+from cwjax.parts.boxes import projected
+from cwjax.parts.objectives import Confidence, comparable, logit_margin
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
 

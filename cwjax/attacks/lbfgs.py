@@ -8,14 +8,15 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from cwjax import distances
-from cwjax.aborts import plateau
+from cwjax.arguments import check_count, check_part
 from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, narrowed, select, untouched
-from cwjax.boxes import projected
-from cwjax.checks import check_count, check_part
 from cwjax.descent import advanced, begun, evaluate, variable_units
-from cwjax.objectives import cross_entropy
-from cwjax.searches import binary_search, searched
+from cwjax.parts import distances
+from cwjax.parts.aborts import plateau
+from cwjax.parts.boxes import projected
+from cwjax.parts.objectives import cross_entropy
+from cwjax.search.rounds import searched
+from cwjax.search.weight import binary_search
 
 _SLOPE = 1e-4  # Armijo's constant: the fraction of the predicted fall that a step must bring (Nocedal & Wright, 3.1)
 _SHORTEST = 2.0**-12  # of the full quasi-Newton step: the line search gives up below

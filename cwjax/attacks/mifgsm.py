@@ -3,12 +3,12 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from cwjax.arguments import check_number
 from cwjax.attacks.pgd import within
-from cwjax.balls import BALLS, ball
 from cwjax.base import Attack, Bound, Objective, wide
-from cwjax.checks import check_number
 from cwjax.iterated import Rule, iterated
-from cwjax.losses import label_cross_entropy
+from cwjax.parts.losses import label_cross_entropy
+from cwjax.parts.norms import BALLS, ball
 
 
 def mifgsm(

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax import distances
+from cwjax.arguments import check_number
+from cwjax.attacks.fast.shrink import PROXIMAL, Adam, adam, shrunk, weighted_units
 from cwjax.base import Attack, Bound, Distance, Objective, Problem, wide
-from cwjax.boxes import projected
-from cwjax.checks import check_number
-from cwjax.geometry import check_norm, unit
 from cwjax.iterated import Rule, Seen, iterated
-from cwjax.losses import negative_margin
-from cwjax.proximal import PROXIMAL, Adam, adam, shrunk, weighted_units
+from cwjax.parts import distances
+from cwjax.parts.boxes import projected
+from cwjax.parts.losses import negative_margin
+from cwjax.parts.norms import check_norm, unit
 
 _DECAY = 0.9  # of Adam's mean
 

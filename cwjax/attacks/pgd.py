@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.balls import Ball, ball
+from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Objective, Problem, wide
-from cwjax.checks import check_count, check_number
 from cwjax.iterated import Rule, from_clean, iterated
-from cwjax.losses import label_cross_entropy
+from cwjax.parts.losses import label_cross_entropy
+from cwjax.parts.norms import Ball, ball
 
 
 def pgd(

@@ -2,12 +2,12 @@
 
 from jaxtyping import Array, Float, Int
 
-from cwjax import distances
+from cwjax.arguments import check_number
+from cwjax.attacks.fast.threshold import thresholded_descent
 from cwjax.base import Attack, Bound, Distance, Objective
-from cwjax.checks import check_number
 from cwjax.iterated import iterated
-from cwjax.objectives import logit_margin
-from cwjax.thresholding import thresholded_descent
+from cwjax.parts import distances
+from cwjax.parts.objectives import logit_margin
 
 
 def sigma_zero(

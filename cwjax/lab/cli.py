@@ -14,33 +14,21 @@ import numpy as np
 import tyro
 from rich.table import Table
 
-from cwjax.checks import check_count
-from cwjax.lab import (
-    attacking,
-    compiling,
-    entries,
-    environment,
-    findings,
-    parsing,
-    presets,
-    racing,
-    report,
-    rows,
-    runs,
-    selection,
-    store,
-    training,
-    verdicts,
-    verifying,
-)
+from cwjax.arguments import check_count
+from cwjax.lab.attacking import attacking, presets, rows, runs, selection
+from cwjax.lab.attacking.rows import Targets
+from cwjax.lab.console import parsing
+from cwjax.lab.console.parsing import DataFolder, optional
+from cwjax.lab.console.progress import console, say, show
 from cwjax.lab.data import CorruptData, Dataset, MissingData, load
 from cwjax.lab.doctor import doctor
-from cwjax.lab.parsing import DataFolder, optional
-from cwjax.lab.progress import console, say, show
-from cwjax.lab.rows import Targets
+from cwjax.lab.files import compiling, environment, store
+from cwjax.lab.racing import entries, racing
+from cwjax.lab.reporting import findings, run_report, verdicts
 from cwjax.lab.subjects import AUTO, data_for, model_of, subject_of
-from cwjax.lab.sweeps import commands, results
-from cwjax.lab.sweeps import report as sweep_report
+from cwjax.lab.sweeps import commands, results, sweep_report
+from cwjax.lab.training import training
+from cwjax.lab.verifying import verifying
 
 MODELS = Path("runs/models")
 
@@ -244,7 +232,7 @@ def report_on(
         path = sweep_report.write(folder, out, data_folder)
     elif (folder / runs.FILE).is_file():
         store.check_folder(out)
-        path = report.write(*runs.read(folder), out, verdicts.read(folder))
+        path = run_report.write(*runs.read(folder), out, verdicts.read(folder))
     else:
         raise FileNotFoundError(
             f"no run or sweep in {folder}: neither {runs.FILE} nor {results.PLAN} is there, which `cwjax attack` and "
@@ -338,7 +326,7 @@ def _finish(
     found = runs.runs_of(attacked, dataset.classes)
     names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
-    about = report.About(
+    about = run_report.About(
         title=f"{which} on {dataset.name}",
         configuration=configuration,
         environment=environment.describe(),
@@ -350,7 +338,7 @@ def _finish(
     (out / verdicts.FILE).unlink(missing_ok=True)
     if diagnoses:
         store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
-    path = report.write(found, about, out, believed=verdicts.read(out))
+    path = run_report.write(found, about, out, believed=verdicts.read(out))
     show(_summary(found, about.title))
     for sentence in findings.before_any_attack(found):
         say(sentence)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.canonical import canonical
-from cwjax.lab import compiling, environment
+from cwjax.lab.console.progress import say
 from cwjax.lab.data import SOURCES, OfficialFiles, folder_of
-from cwjax.lab.progress import say
+from cwjax.lab.files import compiling, environment
+from cwjax.runners.fast_convolutions import canonical
 
 Verdict = Literal["pass", "warn", "fail", "absent"]
 

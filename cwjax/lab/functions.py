@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from cwjax.checks import reason_of
+from cwjax.arguments import reason_of
 
 
 def named(flag: str, name: str) -> Callable[..., Any]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from cwjax.checks import check_logits
+from cwjax.arguments import check_logits
 from cwjax.frameworks import described
-from cwjax.lab import functions, training
+from cwjax.lab import functions
+from cwjax.lab.console.progress import say
 from cwjax.lab.data import SOURCES, load
-from cwjax.lab.progress import say
-from cwjax.lab.racing import Subject
+from cwjax.lab.racing.racing import Subject
+from cwjax.lab.training import training
 from cwjax.models import Model
 
 ZOO = "zoo:"

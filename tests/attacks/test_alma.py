@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from cwjax.attacks.alma import alma
-from tests.attacks import walks
+from tests.attacks import asked
 
-SIZE = {"l1": lambda v: np.abs(v).sum(), "l2": walks.norm}
-AWAY = {"l1": np.sign, "l2": lambda v: v / max(walks.norm(v), 1e-30)}
+SIZE = {"l1": lambda v: np.abs(v).sum(), "l2": asked.norm}
+AWAY = {"l1": np.sign, "l2": lambda v: v / max(asked.norm(v), 1e-30)}
 
 
 def slope_of_penalty(m, rho, mu):
@@ -19,7 +19,7 @@ def recipe(x, label, sign, steps, *, first, name, first_distance):
     square, momentum, mu, rho, found_at = np.ones_like(x), np.zeros_like(x), 1.0, 1.0, None
     checked = np.inf
     for i in range(steps - 1):
-        m, slope = walks.ratio(points[-1], label, sign)
+        m, slope = asked.ratio(points[-1], label, sign)
         if i == 0:
             checked = m
         elif (i + 1) % 10 == 0:
@@ -49,12 +49,12 @@ def recipe(x, label, sign, steps, *, first, name, first_distance):
 @pytest.mark.parametrize(("name", "first_distance"), [("l1", 0.5), ("l2", 0.1), ("l2", None)])
 def test_it_follows_the_recipe(name, first_distance):
     attack = alma(norm=name, steps=40, first_distance=first_distance)
-    walks.assert_follows(attack, recipe, 40, name=name, first_distance=first_distance)
+    asked.assert_follows(attack, recipe, 40, name=name, first_distance=first_distance)
 
 
 @pytest.mark.parametrize("name", list(SIZE))
 def test_it_behaves(name):
-    walks.assert_behaves(alma(norm=name, steps=6), 6)
+    asked.assert_behaves(alma(norm=name, steps=6), 6)
 
 
 @pytest.mark.parametrize("wrong", [{"norm": "linf"}, {"first_distance": 0.0}, {"every": 0}, {"gamma": 0.5}])

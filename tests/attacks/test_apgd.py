@@ -6,20 +6,20 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.apgd import apgd, apgd_targeted
-from cwjax.losses import logits_ratio
+from cwjax.parts.losses import logits_ratio
 from tests import problems
-from tests.attacks import walks
+from tests.attacks import asked
 
 EPSILON = {"l2": 0.6, "linf": 0.3}
 
 
-def recipe(x, label, sign, steps, *, first, name, loss=walks.cross_entropy):
+def recipe(x, label, sign, steps, *, first, name, loss=asked.cross_entropy):
     """Lists of all losses and points, looked through at each checkpoint."""
     epsilon, moves = EPSILON[name], steps - 1
 
     def project(y):
         delta = y - x
-        delta = np.clip(delta, -epsilon, epsilon) if name == "linf" else delta * min(1, epsilon / walks.norm(delta))
+        delta = np.clip(delta, -epsilon, epsilon) if name == "linf" else delta * min(1, epsilon / asked.norm(delta))
         return np.clip(x + delta, 0, 1)
 
     period, least, less = (max(int(share * moves), 1) for share in (0.22, 0.06, 0.03))
@@ -42,7 +42,7 @@ def recipe(x, label, sign, steps, *, first, name, loss=walks.cross_entropy):
                 low = int(np.argmin(losses))
                 now, slope = points[low], slopes[low]
                 lows.append(low)
-        z = project(now - eta * (np.sign(slope) if name == "linf" else slope / walks.norm(slope)))
+        z = project(now - eta * (np.sign(slope) if name == "linf" else slope / asked.norm(slope)))
         alpha = 0.75 if k else 1.0
         points.append(project(now + alpha * (z - now) + (1 - alpha) * (now - before)))
         before = now
@@ -52,35 +52,35 @@ def recipe(x, label, sign, steps, *, first, name, loss=walks.cross_entropy):
 
 @pytest.mark.parametrize("name", list(EPSILON))
 def test_it_follows_the_algorithm(name):
-    walks.assert_follows(apgd(epsilon=EPSILON[name], norm=name, steps=51), recipe, 51, looks=1, name=name)
+    asked.assert_follows(apgd(epsilon=EPSILON[name], norm=name, steps=51), recipe, 51, looks=1, name=name)
 
 
 def test_with_the_ratio_of_logits():
     attack = apgd(epsilon=0.3, steps=31, objective=logits_ratio(), random_start=False)
-    walks.assert_follows(attack, recipe, 31, name="linf", loss=walks.ratio)
+    asked.assert_follows(attack, recipe, 31, name="linf", loss=asked.ratio)
 
 
 @pytest.mark.parametrize("name", list(EPSILON))
 def test_the_start_lies_on_the_ball_and_every_point_within(name):
     attack = apgd(epsilon=0.05, norm=name, steps=20, lower=-1.0, upper=2.0)
-    points = walks.walked(attack, 21)[0][:, 1:]  # the first point is the clean input
-    delta = (points - walks.X[:, None]).reshape(walks.COUNT, 20, -1)
+    points = asked.walked(attack, 21)[0][:, 1:]  # the first point is the clean input
+    delta = (points - asked.X[:, None]).reshape(asked.COUNT, 20, -1)
     size = np.linalg.norm(delta, np.inf if name == "linf" else 2, axis=-1)
     np.testing.assert_allclose(size[:, 0], 0.05, rtol=1e-6)
     assert size.max() <= 0.05 * (1 + 1e-6)
-    assert len(np.unique(points[:, 0, 0, 0] - walks.X[:, 0, 0])) == walks.COUNT
+    assert len(np.unique(points[:, 0, 0, 0] - asked.X[:, 0, 0])) == asked.COUNT
 
 
 def test_it_behaves():
-    walks.assert_behaves(apgd(epsilon=0.3, steps=6, random_start=False), 6)
+    asked.assert_behaves(apgd(epsilon=0.3, steps=6, random_start=False), 6)
 
 
 def test_towards_every_target_in_turn():
     attack = apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=10)
     model = cw.bind(problems.mlp, problems.mlp_params())
-    x = jnp.asarray(walks.X, jnp.float32)
+    x = jnp.asarray(asked.X, jnp.float32)
     goal = cw.untargeted(np.asarray(model.apply(model.params, x)).argmax(1))
-    result = cw.batched(attack)(model, problems.keys(walks.COUNT), x, goal)
+    result = cw.batched(attack)(model, problems.keys(asked.COUNT), x, goal)
     assert (result.forwards == 11 * (problems.CLASSES - 1)).all()  # and a look at the clean input each
     assert result.success.mean() > 0.6
     assert cw.metrics.successes(model, result.x, goal)[result.success].all()

@@ -8,7 +8,7 @@ import pytest
 import cwjax as cw
 from cwjax.attacks.ead import ead
 from tests import problems
-from tests.attacks.walking import MODEL, X, asked, goal, jacobian, logits, walk
+from tests.attacks.plain_net import MODEL, X, asked, goal, jacobian, logits, walk
 
 C, BETA, RATE, STEPS = 0.5, 5e-3, 0.05, 12
 

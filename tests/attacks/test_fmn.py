@@ -11,9 +11,9 @@ from scipy import optimize
 import cwjax as cw
 from cwjax.attacks.fmn import fmn
 from cwjax.base import problem
-from cwjax.geometry import onto_ball
-from cwjax.losses import negative_margin
-from tests.attacks import walks
+from cwjax.parts.losses import negative_margin
+from cwjax.parts.norms import onto_ball
+from tests.attacks import asked
 
 ORDER = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
 DUAL = {"l1": np.inf, "l2": 2, "linf": 1}
@@ -29,7 +29,7 @@ def onto(name, delta, radius):
             return delta
         lost = optimize.brentq(lambda t: np.maximum(np.abs(flat) - t, 0).sum() - radius, 0, np.abs(flat).max())
         return np.sign(delta) * np.maximum(np.abs(delta) - lost, 0)
-    return delta * radius / walks.norm(delta) if name == "l2" else np.clip(delta, -radius, radius)
+    return delta * radius / asked.norm(delta) if name == "l2" else np.clip(delta, -radius, radius)
 
 
 def recipe(x, label, sign, steps, *, first, name):
@@ -37,8 +37,8 @@ def recipe(x, label, sign, steps, *, first, name):
     points, delta, least = [first], first - x, np.inf
     epsilon = 1 if name == "l0" else np.inf
     for i in range(steps - 1):
-        m, slope = walks.margin(points[-1], label, sign)
-        gamma = walks.cosine(0.05, 0.001, i, steps)
+        m, slope = asked.margin(points[-1], label, sign)
+        gamma = asked.cosine(0.05, 0.001, i, steps)
         if m > 0:
             least = min(least, size(delta))
             epsilon = min(np.floor(epsilon * (1 - gamma)), epsilon - 1) if name == "l0" else epsilon * (1 - gamma)
@@ -50,7 +50,7 @@ def recipe(x, label, sign, steps, *, first, name):
         else:
             epsilon = size(delta) + abs(m) / np.linalg.norm(slope.ravel(), DUAL[name])
         epsilon = min(epsilon, size(np.maximum(x, 1 - x)))
-        delta = delta + walks.cosine(1.0, 0.01, i, steps) * slope / walks.norm(slope)
+        delta = delta + asked.cosine(1.0, 0.01, i, steps) * slope / asked.norm(slope)
         delta = np.clip(x + onto(name, delta, epsilon), 0, 1) - x
         points.append(x + delta)
     return points
@@ -59,12 +59,12 @@ def recipe(x, label, sign, steps, *, first, name):
 @pytest.mark.parametrize("name", list(ORDER))
 def test_it_follows_the_algorithm(name):
     # Not longer: once it is within rounding of the boundary, rounding decides on which side.
-    walks.assert_follows(fmn(norm=name, steps=18), recipe, 18, name=name)
+    asked.assert_follows(fmn(norm=name, steps=18), recipe, 18, name=name)
 
 
 @pytest.mark.parametrize("name", ["l0", "l2"])
 def test_it_behaves(name):
-    walks.assert_behaves(fmn(norm=name, steps=6), 6)
+    asked.assert_behaves(fmn(norm=name, steps=6), 6)
 
 
 @pytest.mark.parametrize("name", list(DUAL))

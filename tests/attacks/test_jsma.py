@@ -10,7 +10,7 @@ import pytest
 
 from cwjax.attacks import jsma
 from cwjax.attacks.jsma import jsma_f, jsma_z
-from tests.attacks.walking import CONSTANT, X, asked, close, goal, jacobian, logits, softmax, walk
+from tests.attacks.plain_net import CONSTANT, X, asked, close, goal, jacobian, logits, softmax, walk
 
 best = jax.jit(jsma._best_pair, static_argnums=3)
 

@@ -6,7 +6,7 @@ import pytest
 
 from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pgd import bim
-from tests.attacks.walking import CONSTANT, X, asked, close, cross_entropy_slope, goal, walk
+from tests.attacks.plain_net import CONSTANT, X, asked, close, cross_entropy_slope, goal, walk
 
 
 def recipe(x, label, sign, *, norm, epsilon, decay, moves):

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cwjax.attacks.fast.shrink import PROXIMAL
 from cwjax.attacks.pdpgd import pdgd, pdpgd
-from cwjax.proximal import PROXIMAL
-from tests.attacks import walks
+from tests.attacks import asked
 
 
 def softmax(ratio):
@@ -26,12 +26,12 @@ def recipe(x, label, sign, steps, *, first, name=None):
     ratio = -np.log(0.01)
     weights = softmax(ratio)
     for i in range(steps - 1):
-        m, slope = walks.margin(points[-1], label, sign)
+        m, slope = asked.margin(points[-1], label, sign)
         gradient = -slope / (1 + np.exp(m))
         if name is None:
-            gradient = weights[1] * gradient + weights[0] * delta / max(walks.norm(delta), 1e-30)
+            gradient = weights[1] * gradient + weights[0] * delta / max(asked.norm(delta), 1e-30)
         gradients.append(gradient)
-        direction, denominator = walks.adam(gradients)
+        direction, denominator = asked.adam(gradients)
         rate = 0.1 * 0.01 ** (i / steps)
         delta = np.clip(x + delta - rate * direction, 0, 1) - x
         if name is not None:
@@ -40,7 +40,7 @@ def recipe(x, label, sign, steps, *, first, name=None):
             for _ in range(5):
                 z, previous = proximal(name, z - denominator / largest * (z - delta), weight), z
                 z = np.clip(x + z, 0, 1) - x
-                if walks.norm(z - previous) <= 1e-2 * walks.norm(z):
+                if asked.norm(z - previous) <= 1e-2 * asked.norm(z):
                     break
             delta = z
         ratio += (0.1 * ((steps - 1 - i) / (steps - 1) * 0.9 + 0.1)) * (-1 if m >= 0 else 1)
@@ -51,12 +51,12 @@ def recipe(x, label, sign, steps, *, first, name=None):
 
 
 def test_pdgd_follows_the_recipe():
-    walks.assert_follows(pdgd(steps=30), recipe, 30)
+    asked.assert_follows(pdgd(steps=30), recipe, 30)
 
 
 @pytest.mark.parametrize("name", list(PROXIMAL))
 def test_pdpgd_follows_the_recipe(name):
-    walks.assert_follows(pdpgd(norm=name, steps=20), recipe, 20, name=name)
+    asked.assert_follows(pdpgd(norm=name, steps=20), recipe, 20, name=name)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_no_weight_changes_nothing():
 
 @pytest.mark.parametrize("attack", [pdgd(steps=6), pdpgd(norm="l0", steps=6), pdpgd(norm="linf", steps=6)])
 def test_it_behaves(attack):
-    walks.assert_behaves(attack, 6)
+    asked.assert_behaves(attack, 6)
 
 
 @pytest.mark.parametrize("wrong", [{"norm": "l3"}, {"primal_rate": 0.0}, {"least_ratio": 0.0}, {"averaging": 2.0}])

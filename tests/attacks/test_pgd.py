@@ -10,7 +10,7 @@ import pytest
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import bim, pgd
 from cwjax.base import problem
-from tests.attacks.walking import CONSTANT, X, asked, close, cross_entropy_slope, goal, walk
+from tests.attacks.plain_net import CONSTANT, X, asked, close, cross_entropy_slope, goal, walk
 
 NORMS = ["l1", "l2", "linf"]
 EPSILON = {"l1": 1.2, "l2": 0.5, "linf": 0.2}

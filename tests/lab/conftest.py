@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.lab import data, training
-from cwjax.validity.checking import Cost, Measured, Rule, Skipped, judged
+from cwjax.evaluation.diagnosis.checks import Cost, Measured, Rule, Skipped, judged
+from cwjax.lab import data
+from cwjax.lab.training import training
 
 
 class Blobs:

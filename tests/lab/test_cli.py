@@ -11,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import attacking, cli, data, presets, progress, runs, training
-from cwjax.validity.diagnosing import CHECKS
+from cwjax.evaluation.diagnosis.diagnose import CHECKS
+from cwjax.lab import cli, data
+from cwjax.lab.attacking import attacking, presets, runs
+from cwjax.lab.console import progress
+from cwjax.lab.training import training
 from tests.lab.conftest import canned
-from tests.lab.test_report import make_run
+from tests.lab.reporting.test_run_report import make_run
 
 QUICK = ["--steps", "60", "--search-steps", "2", "--initial-c", "1", "--learning-rate", "0.1"]
 

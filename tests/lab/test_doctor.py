@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cwjax.lab import compiling, doctor, environment
+from cwjax.lab import doctor
 from cwjax.lab.cli import main
+from cwjax.lab.files import compiling, environment
 
 
 @pytest.fixture(autouse=True)

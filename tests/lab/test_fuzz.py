@@ -14,11 +14,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cwjax.lab import claims, data, runs, store, training, verdicts
+from cwjax.lab import data
+from cwjax.lab.attacking import runs
+from cwjax.lab.files import store
+from cwjax.lab.reporting import verdicts
 from cwjax.lab.sweeps import grid, outcomes, results
+from cwjax.lab.training import training
+from cwjax.lab.verifying import claims
+from tests.lab.attacking.test_runs import record
 from tests.lab.conftest import Blobs, canned
 from tests.lab.sweeps import made
-from tests.lab.test_runs import record
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 

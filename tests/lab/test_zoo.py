@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwjax.lab import data, nets, store, training, zoo
+from cwjax.lab import data, zoo
+from cwjax.lab.files import store
 from cwjax.lab.subjects import model_of
+from cwjax.lab.training import nets, training
 from cwjax.lab.zoo import packing
 
 LEAST = {"mnist_cnn": 0.993, "mnist_distilled": 0.985, "mnist_robust": 0.98, "cifar_cnn": 0.6, "cifar_resnet": 0.6}

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cwjax.comparing import robust_area
-from cwjax.lab.findings import NORMS, length, norm_name, percent
-from cwjax.lab.pictures import BLUE, COLORS, DPI, INK, ORANGE, PALE, STROKES, Picture, plain, png
+from cwjax.evaluation.comparison import robust_area
+from cwjax.evaluation.metrics import success_curve
+from cwjax.lab.reporting.findings import NORMS, length, norm_name, percent
+from cwjax.lab.reporting.pictures import BLUE, COLORS, DPI, INK, ORANGE, PALE, STROKES, Picture, plain, png
 from cwjax.lab.sweeps.outcomes import VARIED, Outcome, ablations
-from cwjax.metrics import success_curve
 
 MOST_PANELS, MOST_CURVES, MOST_NAMES = 6, 8, 30
 _ALIKE = 5.0  # per cent of success: configurations that fool as many but for that are compared by distance and cost

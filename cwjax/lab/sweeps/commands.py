@@ -7,17 +7,19 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.table import Table
 
-from cwjax.lab import store, tables, verdicts
-from cwjax.lab.findings import MISCLASSIFIED, WITHOUT, norm_name
-from cwjax.lab.parsing import DataFolder, optional
-from cwjax.lab.presets import ATTACKS
-from cwjax.lab.progress import lasting, say, show
+from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.console import tables
+from cwjax.lab.console.parsing import DataFolder, optional
+from cwjax.lab.console.progress import lasting, say, show
+from cwjax.lab.files import store
+from cwjax.lab.reporting import verdicts
+from cwjax.lab.reporting.findings import MISCLASSIFIED, WITHOUT, norm_name
+from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import estimating, grid, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.sweeps.watching import watched
-from cwjax.lab.verdicts import Verdict
 
 _NAMED = 12  # configurations that are named on a line
 

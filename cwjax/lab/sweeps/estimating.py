@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.lab import compiling
-from cwjax.lab.presets import Settings, split
+from cwjax.lab.attacking.presets import Settings, split
+from cwjax.lab.files import compiling
 from cwjax.lab.sweeps import units
 from cwjax.lab.sweeps.units import Unit
 

@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from cwjax.checks import check_count, check_number
-from cwjax.lab import parsing, presets, store
-from cwjax.lab.parsing import optional
-from cwjax.lab.presets import setting
-from cwjax.lab.rows import Targets
+from cwjax.arguments import check_count, check_number
+from cwjax.lab.attacking import presets
+from cwjax.lab.attacking.presets import setting
+from cwjax.lab.attacking.rows import Targets
+from cwjax.lab.console import parsing
+from cwjax.lab.console.parsing import optional
+from cwjax.lab.files import store
 from cwjax.lab.subjects import AUTO
 
 EXAMPLES = CHUNK = 100

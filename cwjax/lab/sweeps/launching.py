@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cwjax.checks import check_number
-from cwjax.lab import compiling
-from cwjax.lab.parsing import optional
-from cwjax.lab.progress import say
+from cwjax.arguments import check_number
+from cwjax.lab.console.parsing import optional
+from cwjax.lab.console.progress import say
+from cwjax.lab.files import compiling
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.units import Unit
 from cwjax.lab.sweeps.vault import Vault

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from cwjax import comparing
-from cwjax.lab.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, setting, sums, two_means
-from cwjax.lab.presets import ATTACKS
+from cwjax.evaluation import comparison
+from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.reporting.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, setting, sums, two_means
+from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import results
 from cwjax.lab.sweeps.grid import differing
 from cwjax.lab.sweeps.results import Missing
-from cwjax.lab.verdicts import Verdict
 
 VARIED = ("objective", "box")  # by an ablation
 _SHORT = 60  # letters of a label
@@ -129,7 +129,7 @@ def _common_means(outcomes: Sequence[Outcome]) -> dict[int, float]:
         groups.setdefault(same, {})[each.place] = distance[order]
     means: dict[int, float] = {}
     for some in groups.values():
-        named = comparing.common_means({str(place): distance for place, distance in some.items()})
+        named = comparison.common_means({str(place): distance for place, distance in some.items()})
         means |= {int(place): value for place, value in named.items()}
     return means
 

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple, get_args, get_type_hints
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import presets, store, tables
+from cwjax.lab.attacking import presets
+from cwjax.lab.console import tables
+from cwjax.lab.files import store
+from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
-from cwjax.lab.verdicts import Verdict
 
 PLAN, TABLE = "sweep.json", "results.parquet"
 _KINDS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}

@@ -14,22 +14,24 @@ import jax
 import numpy as np
 
 import cwjax
-from cwjax.lab import data, selection, store
+from cwjax.lab import data
+from cwjax.lab.attacking import selection
+from cwjax.lab.attacking.rows import logits_of
 from cwjax.lab.data import Dataset
-from cwjax.lab.rows import logits_of
+from cwjax.lab.files import store
 from cwjax.lab.subjects import data_for, model_of
 from cwjax.lab.sweeps import grid
 from cwjax.lab.sweeps.grid import Configuration, Sweep
 from cwjax.models import Model
 
+_SURROUNDING = "lab"  # the folder below cwjax/ whose sources decide nothing, except these
 _DECIDING = (
-    "*.py",
-    "attacks/*.py",
-    "lab/attacking.py",
-    "lab/presets.py",
-    "lab/rows.py",
-    "lab/nets.py",
-)  # sources below cwjax/
+    "lab/attacking/attacking.py",
+    "lab/attacking/presets.py",
+    "lab/attacking/rows.py",
+    "lab/attacking/selection.py",
+    "lab/training/nets.py",
+)
 _COMPUTING = ("jax", "jaxlib", "optax", "numpy")  # packages
 
 
@@ -171,12 +173,18 @@ def examples_of(unit: Unit) -> Dataset:
     return _Source.of(unit.configuration, unit.data_folder).examples(unit.start, unit.stop)
 
 
+def deciding(root: Path) -> list[str]:
+    """The sources below a folder of this package that decide a result, in order."""
+    names = (file.relative_to(root).as_posix() for file in root.rglob("*.py"))
+    return sorted(name for name in names if not name.startswith(f"{_SURROUNDING}/") or name in _DECIDING)
+
+
 @functools.cache
 def code() -> str:
     """The SHA-256 of the sources, and of the versions of packages, that decide a result."""
     digest, root = hashlib.sha256(), Path(cwjax.__file__).parent
-    for file in sorted(file for pattern in _DECIDING for file in root.glob(pattern)):
-        digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    for name in deciding(root):
+        digest.update(name.encode() + b"\0" + (root / name).read_bytes() + b"\0")
     versions = [importlib.metadata.version(name) for name in _COMPUTING]
     return store.fingerprint([cwjax.__version__, digest.hexdigest(), versions])
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cwjax.lab import store
+from cwjax.lab.files import store
 
 MANIFEST = "manifest.json"
 

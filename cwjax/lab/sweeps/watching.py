@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cwjax
-from cwjax.lab.progress import lasting, progress, say
+from cwjax.lab.console.progress import lasting, progress, say
 from cwjax.lab.sweeps import estimating
 from cwjax.lab.sweeps.estimating import Spent
 from cwjax.lab.sweeps.units import Plan, Unit

@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax
-from cwjax.lab import attacking, compiling, environment, verdicts
-from cwjax.lab.rows import Attacked, rows_of
+from cwjax.lab.attacking import attacking
+from cwjax.lab.attacking.rows import Attacked, rows_of
+from cwjax.lab.files import compiling, environment
+from cwjax.lab.reporting import verdicts
+from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import leases, units
 from cwjax.lab.sweeps.events import Events
 from cwjax.lab.sweeps.units import Unit
 from cwjax.lab.sweeps.vault import Vault
-from cwjax.lab.verdicts import Verdict
 
 ROWS, ARRAYS = "rows.parquet", "arrays.npz"
 

@@ -12,7 +12,8 @@ photographs = data.load("cifar10_sample", "test")  # 100 test images of CIFAR-10
 
 from pathlib import Path
 
-from cwjax.lab import store, training
+from cwjax.lab.files import store
+from cwjax.lab.training import training
 
 HERE = Path(__file__).parent
 NAMES = ("mnist_cnn", "mnist_distilled", "mnist_robust", "cifar_cnn", "cifar_resnet")

@@ -15,11 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cwjax.canonical import canonical
-from cwjax.lab import data, store, training, zoo
-from cwjax.lab.epochs import attacked, cross_entropy
-from cwjax.lab.recipes import Adversary
+from cwjax.lab import data, zoo
+from cwjax.lab.files import store
+from cwjax.lab.training import training
+from cwjax.lab.training.epochs import attacked, cross_entropy
+from cwjax.lab.training.recipes import Adversary
 from cwjax.models import Model
+from cwjax.runners.fast_convolutions import canonical
 
 BATCH = 500
 

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab import presets, store, verdicts
-from cwjax.lab.rows import Targets
+from cwjax.lab.attacking import presets
+from cwjax.lab.attacking.rows import Targets
+from cwjax.lab.files import store
+from cwjax.lab.reporting import verdicts
 from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.grid import Configuration
 from cwjax.lab.sweeps.vault import Vault

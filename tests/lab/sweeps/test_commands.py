@@ -12,10 +12,13 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.lab import attacking, cli, compiling, data, presets, verdicts
+from cwjax.evaluation.diagnosis import diagnose
+from cwjax.lab import cli, data
+from cwjax.lab.attacking import attacking, presets
+from cwjax.lab.files import compiling
+from cwjax.lab.reporting import verdicts
 from cwjax.lab.sweeps import commands, grid, results, units, working
 from cwjax.lab.sweeps.vault import Vault
-from cwjax.validity import diagnosing
 from tests.lab.sweeps import made, small
 
 MODEL = f"{small.HERE}:affine"
@@ -165,7 +168,7 @@ def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
     small.finished(tmp_path, plan)
     found = results.beliefs(tmp_path)
     assert set(found) == {1, 2}
-    assert all(len(each.rows) == len(diagnosing.CHECKS) for each in found.values())
+    assert all(len(each.rows) == len(diagnose.CHECKS) for each in found.values())
 
 
 @pytest.mark.long

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from cwjax.lab import parsing, presets
+from cwjax.lab.attacking import presets
+from cwjax.lab.console import parsing
 from cwjax.lab.sweeps import grid
 
 

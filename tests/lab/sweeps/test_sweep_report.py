@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from cwjax.lab import cli, data
-from cwjax.lab import report as run_report
-from cwjax.lab.sweeps import charts, outcomes, report, units
+from cwjax.lab.reporting import run_report
+from cwjax.lab.sweeps import charts, outcomes, sweep_report, units
 from tests.lab.conftest import Blobs
+from tests.lab.reporting.test_run_report import ABOUT, HOSTILE, Tags, several
 from tests.lab.sweeps import made
-from tests.lab.test_report import ABOUT, HOSTILE, Tags, several
 
 INF = float("inf")
 LAST = ["gradients an attack", "finite %"]
@@ -47,7 +47,7 @@ def three(tmp_path):
 
 
 def written(folder, **more) -> tuple[str, str]:
-    page = report.write(folder, more.pop("out", folder), **more)
+    page = sweep_report.write(folder, more.pop("out", folder), **more)
     return page.read_text("utf-8"), page.with_suffix(".md").read_text("utf-8")
 
 
@@ -148,7 +148,7 @@ def test_units_that_are_missing_are_said_to_be(three):
 
 
 def test_hundreds_of_configurations_have_few_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "MOST_PICTURED", 2)
+    monkeypatch.setattr(sweep_report, "MOST_PICTURED", 2)
     monkeypatch.setattr(charts, "MOST_NAMES", 3)
     monkeypatch.setattr(charts, "MOST_CURVES", 3)
     made.sweep(tmp_path, [made.configuration(steps=10 + k) for k in range(5)])
@@ -314,7 +314,7 @@ setTimeout(() => {
 @browsed
 def test_a_browser_shows_the_page_and_logs_nothing(three):
     folder, _ = three
-    report.write(folder, folder)
+    sweep_report.write(folder, folder)
     shown, said = browse(folder / "report.html", "--dump-dom")
     assert said == []
     assert shown.count('<button type="button">') == 9
@@ -335,7 +335,7 @@ def test_a_browser_shows_the_page_of_a_run(tmp_path):
 @browsed
 def test_a_click_sorts_and_a_link_opens(three):
     folder, _ = three
-    page = report.write(folder, folder).read_text("utf-8")
+    page = sweep_report.write(folder, folder).read_text("utf-8")
     copy = folder / "copy.html"
     copy.write_text(
         re.sub(r"script-src '[^']+'", "script-src 'unsafe-inline'", page).replace("</body>", CLICKS), "utf-8"
@@ -355,7 +355,7 @@ def test_a_click_sorts_and_a_link_opens(three):
 @browsed
 def test_no_script_but_the_pages_own_runs(three):
     folder, _ = three
-    page = report.write(folder, folder).read_text("utf-8")
+    page = sweep_report.write(folder, folder).read_text("utf-8")
     copy = folder / "copy.html"
     copy.write_text(page.replace("</body>", "<script>document.title = 'changed'</script></body>"), "utf-8")
     shown, said = browse(copy, "--dump-dom")

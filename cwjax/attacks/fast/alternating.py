@@ -1,0 +1,209 @@
+"""An attack in rounds of two kinds: within a radius that is turned at every step, and deep.
+
+A radius gets to the boundary in the fewest steps, and a round that goes far beyond the boundary and shrinks comes back
+to other minima. A round of either kind asks the model the same question, so that both are moves of one rule, and a look
+at the model serves whichever it is the turn of: a problem says by its tau.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from cwjax.arguments import check_part
+from cwjax.attacks.fast.attacks import jittered, mirrored, rounds_of
+from cwjax.attacks.fast.scout import Scout, Scouting, scout
+from cwjax.attacks.fast.shrink import proximal_descent
+from cwjax.attacks.fast.slide import Steps, radius, slid
+from cwjax.base import Attack, Bound, Objective, Problem, Search, found, select, wide
+from cwjax.iterated import Rule, iterated, steered
+from cwjax.parts import distances
+from cwjax.parts.losses import negative_margin
+from cwjax.parts.norms import TINY, length
+from cwjax.parts.schedules import annealed
+from cwjax.search.rounds import searched
+
+_LARGEST_C = 1e12  # where the slope is next to none
+_RADIUS, _DEEP = 0.0, 1.0  # the tau of a problem for a round of that kind
+_LONGER = 3  # towards a label deep rounds have so many times the steps of the others,
+_ENOUGH = 100  # but for what these need
+
+
+def alternating_l2(
+    *,
+    steps: Steps = 300,
+    objective: Objective = negative_margin(),
+    optimizer: optax.GradientTransformation = optax.adam(1.0),
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
+
+    The first round, which is the only one below 170 steps, is within a radius as in `fast_linf`. Away from a label a
+    probe tells first whether slopes are to be believed: where they are, they tell which class is nearest (`scout`), and
+    where they are not it is a deep round. The next is a deep one, see `deep`. Towards a label these two start at the
+    clean input; other rounds start across it from the best example. None is told how near that is
+    (benchmarks/fast_log.md).
+
+    Args:
+      steps: gradients to spend on an example; may be traced.
+      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
+        from there on, and the attack ends slightly farther away.
+      optimizer: of the end of deep rounds: any Optax transformation of learning rate 1.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    check_part("optimizer", optimizer, optax.GradientTransformation)
+
+    rounds = rounds_of(steps)
+
+    def of_length(steps):
+        within = steered(slid("l2", steps), radius(norm="l2", steps=steps))
+        return _either(within, deep(optimizer, steps, lower, upper), scout("l2", steps, always=True))
+
+    rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps))
+    attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
+    return searched(jittered(_afresh(attack)), _in_turn(rounds))
+
+
+def _length(problem: Problem, rounds: Steps, steps: Steps) -> Int[Array, ""]:
+    """Of a round of the problem, if the steps are shared among so many rounds."""
+    each, deep = jnp.asarray(steps) // rounds, rounds // 2
+    short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
+    long = (steps - (rounds - deep) * short) // jnp.maximum(deep, 1)
+    towards_label = jnp.where(problem.tau == _DEEP, long, short)
+    return jnp.where(problem.goal.sign > 0, towards_label, each)
+
+
+def _lasting(of_length: Callable[[Steps], Rule], length: Callable[[Problem], Steps]) -> Rule:
+    """The rule of the length that a problem has, and no longer."""
+    return Rule(
+        init=lambda key, problem: of_length(length(problem)).init(key, problem),
+        move=lambda problem, memory, seen: of_length(length(problem)).move(problem, memory, seen),
+        over=lambda problem, memory, seen: seen.taken + 1 >= length(problem),
+        aim=lambda problem, memory: of_length(length(problem)).aim(problem, memory),
+    )
+
+
+def weighed(optimizer: optax.GradientTransformation) -> Rule:
+    """Down `|delta|₂² + c·max(loss, 0)`, for a loss that is below 0 where the goal is met: what `descend` does with
+    `projected`, in widths of the box too. The optimiser's updates are multiplied by `problem.scale`, and it is not told
+    of a step of scale 0.
+    """
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        return start, optimizer.init(start / problem.span)
+
+    def move(problem, memory, seen):
+        width = problem.span
+        gradient = 2 * seen.delta / width + jnp.where(seen.met, 0, problem.c * width * seen.slope)
+        updates, after = optimizer.update(gradient, memory, seen.x / width)
+        return seen.x + problem.scale * width * jnp.asarray(updates), select(problem.scale == 0, memory, after)
+
+    return Rule(init=init, move=move)
+
+
+class DeepMemory(NamedTuple):
+    far: Any  # of the proximal descent
+    near: Any  # of the descent along the boundary
+    c: Float[Array, ""]
+    since: Int[Array, ""]  # int32: steps along the boundary
+
+
+def deep(optimizer: optax.GradientTransformation, steps: Steps, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+    """Three fifths of the steps as `proximal_descent` goes, far beyond the boundary and back; then from the best
+    example along the boundary as `weighed` goes.
+
+    c is then at first the weight at which the two slopes are of one length, as they are at a minimum, and is turned as
+    `multiplier` turns it.
+    """
+    going = 0.6 * steps
+    far, near = proximal_descent("l2", going, lower, upper), weighed(optimizer)
+
+    def init(key, problem):
+        start, first = far.init(key, problem)
+        zero = jnp.zeros((), jnp.int32)
+        return start, DeepMemory(far=first, near=near.init(key, problem)[1], c=jnp.ones_like(problem.c), since=zero)
+
+    def move(problem, memory, seen):
+        far_x, far_memory = far.move(problem, memory.far, seen)
+
+        width, elements = problem.span, jnp.maximum(problem.mask.sum(), 1)
+        pulls = 2 * length(seen.delta / width), length(width * seen.slope)
+        stationary = jnp.minimum(pulls[0] / jnp.maximum(pulls[1], TINY), _LARGEST_C)
+        c = jnp.where(memory.since == 1, stationary, memory.c).astype(memory.c.dtype)
+        left = jnp.maximum(steps - going, 1)
+        size = 0.5 * seen.best.distance / width / jnp.sqrt(elements) * annealed(1.0, 0.01, memory.since, left)
+        back = memory.since == 0  # to the best example
+        scale = jnp.where(back | ~found(seen.best), 0, size).astype(problem.scale.dtype)
+        near_x, near_memory = near.move(problem._replace(c=c, scale=scale), memory.near, seen)
+        near_x = jnp.where(back, seen.best.x.astype(near_x.dtype), near_x)
+        r = annealed(0.1, 0.01, memory.since, left)
+        turned = c * jnp.exp(jnp.where(seen.met, -r, r))
+
+        late = (seen.taken >= going) & found(seen.best)
+        return select(
+            late,
+            (near_x, memory._replace(near=near_memory, c=turned, since=memory.since + 1)),
+            (far_x, memory._replace(far=far_memory)),
+        )
+
+    return Rule(init=init, move=move)
+
+
+class KindsMemory(NamedTuple):
+    known: Scouting
+    within: Any
+    deep: Any
+
+
+def _either(within: Rule, deep: Rule, scouts: Scout) -> Rule:
+    """The rule that the problem's tau names. Within a radius, away from a label, it goes for the class that the scout
+    has chosen; and where the scout does not believe slopes it is the deep one.
+    """
+
+    def init(key, problem):
+        start, first = within.init(key, problem)
+        return start, KindsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
+
+    def move(problem, memory, seen):
+        scouted = (problem.tau == _RADIUS) & (problem.goal.sign < 0)
+        known, told, x = scouts.look(problem, memory.known, seen, scouted)
+        inside, after = within.move(problem, memory.within, told)
+        shrunk, later = deep.move(problem, memory.deep, told)
+        there = jnp.where((problem.tau == _DEEP) | known.doubted, shrunk, inside)
+        begun = known.begun >= 0
+        after, later = select(begun, (after, later), (memory.within, memory.deep))
+        return jnp.where(begun, there, x), KindsMemory(known, after, later)
+
+    return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))
+
+
+def _afresh(attack: Attack) -> Attack:
+    """The attack on the problem as if nothing were known of it but where to start."""
+
+    def forgotten(problem):
+        return problem._replace(scale=jnp.zeros_like(problem.scale), c=jnp.ones_like(problem.c))
+
+    return attack._replace(
+        init=lambda key, problem: attack.init(key, forgotten(problem)),
+        step=lambda model, problem, state: attack.step(model, forgotten(problem), state),
+    )
+
+
+def _in_turn(rounds: Steps) -> Search:
+    """`mirrored` with rounds of two kinds: within a radius, and deep ones. Towards a label the first deep round starts
+    where the problem says, too.
+    """
+    search = mirrored(rounds)
+
+    def ask(problem, knob):
+        plain = problem._replace(scale=jnp.zeros_like(problem.scale))
+        asked = select((problem.goal.sign > 0) & (knob.rounds < 2), plain, search.ask(problem, knob))
+        return asked._replace(tau=jnp.where(knob.rounds % 2 == 0, _RADIUS, _DEEP).astype(asked.tau.dtype))
+
+    return search._replace(ask=ask)

@@ -1,0 +1,224 @@
+"""Which class to go for, where any but one will do: the one whose boundary the slopes say is nearest.
+
+Away from a label the loss is that of the likeliest other class, and the class that is likeliest at the clean input is
+often not the nearest. DeepFool (Moosavi-Dezfooli et al. 2016) compares the slopes of all classes at every step; here
+those of a few are compared once, before a round begins, and the nearest of them is looked at again from farther on.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_part
+from cwjax.attacks.fast.slide import METRICS, Steps
+from cwjax.base import Goal, Problem, select, wide
+from cwjax.iterated import Rule, Seen
+from cwjax.parts.norms import TINY, check_norm
+from cwjax.parts.objectives import in_play
+
+_CLASSES = 5  # that are looked at: the likeliest
+_LEAST = 50  # steps of a round; a shorter one has none to spare
+_CLEARLY = 0.9  # another class than the likeliest has to be nearer than this share of its distance
+_UNTIL = 0.3  # the share of the steps after which the loss is that of whichever class is likeliest
+_PROBE, _LEFT = 1.5, 0.5  # how many linearised distances a probe goes, and the largest share of the loss left there
+
+
+class View(NamedTuple):
+    """What was seen at the start of a round, of one class."""
+
+    loss: Float[Array, ""]
+    slope: Float[Array, "*S"]
+
+
+class Scouting(NamedTuple):
+    """What is known before a round begins."""
+
+    start: Float[Array, "*S"]
+    met: Bool[Array, ""]  # whether the goal is, there
+    distance: Float[Array, ""]  # of the start
+    likely: Int[Array, "C"]  # int32: the wrong classes there, likeliest first; -1: there are no more
+    likeliest: View
+    nearest: Int[Array, ""]  # int32: the class that is nearest by margin over slope; -1: the likeliest
+    near: View  # of that class
+    far: Float[Array, ""]  # the distance of the likeliest, as its probe has it
+    doubted: Bool[Array, ""]  # whether slopes are not to be believed
+    begun: Int[Array, ""]  # int32: points asked about when the round began; -1: it has not
+    chosen: Int[Array, ""]  # int32: the class that it goes for; -1: whichever is likeliest
+    aim: Int[Array, ""]  # int32: the class of the loss at the next point; likewise
+
+
+class Scout(NamedTuple):
+    """Looks around before a round begins."""
+
+    init: Callable[[Problem], Scouting]
+    # (problem, what is known, the point, whether there is a round to look around for)
+    # -> (what is known now, what a rule is to know of the point, the next point unless the round has begun)
+    look: Callable[..., tuple[Scouting, Seen, Float[Array, "*S"]]]
+    aim: Callable[[Problem, Scouting], Goal]
+
+
+def scout(norm: str, steps: Steps, *, always: bool = False) -> Scout:
+    """Looks at the five likeliest classes from the start, and at two of them from farther on, for a round away from a
+    label that begins at the clean input.
+
+    The first look is at the likeliest class, and the next at its probe: a point farther down the slope than the
+    boundary would be if the model were linear. Where half of the loss is left there, as on most digits of a network
+    that was trained to be robust and next to none of others, slopes say little of where the boundary is, and the round
+    begins. Else the other classes are looked at from the start, and the one that is nearest by margin over slope from a
+    probe of its own, if it is not the likeliest. It is gone for where it is clearly nearer as Newton's steps from the
+    two probes have it. The round begins at the start, with the slope there of the class that it goes for.
+
+    Args:
+      norm: to be small: "l2" or "linf".
+      steps: of the round; with less than 50 there is no look at other classes.
+      always: whether a round that has no class to choose asks about the first probe, too.
+
+    Raises:
+      ValueError: an unknown norm.
+    """
+    check_norm(norm, tuple(METRICS))
+    check_count("steps", steps)
+    metric = METRICS[norm]
+
+    def promised(view):
+        return view.loss / jnp.maximum(metric.dual(view.slope), TINY)
+
+    def probe(start, view):
+        along = metric.towards(view.slope, jnp.array(False), jnp.zeros_like(view.loss))
+        return start - _PROBE * promised(view) * along
+
+    def init(problem):
+        start = problem.start.astype(wide(problem.x))
+        none, zero, no = jnp.int32(-1), jnp.zeros_like(start, shape=()), jnp.array(False)
+        unseen = View(loss=zero, slope=jnp.zeros_like(start))
+        return Scouting(
+            start=start,
+            met=no,
+            distance=zero,
+            likely=jnp.full(_CLASSES, -1, jnp.int32),
+            likeliest=unseen,
+            nearest=none,
+            near=unseen,
+            far=zero,
+            doubted=no,
+            begun=none,
+            chosen=none,
+            aim=none,
+        )
+
+    def look(problem, known, seen, wanted):
+        choosing = (problem.start == problem.x).all() & (jnp.asarray(steps) >= _LEAST)
+        view, place = View(seen.loss, seen.slope), seen.taken
+        known = select(place == 0, _begun_with(known, seen, problem.goal), known)
+        classes = jnp.sum(known.likely >= 0)
+
+        waits = known.begun < 0
+        probed = waits & (place == 1)
+        doubted = jnp.where(probed, seen.loss > _LEFT * known.likeliest.loss, known.doubted)
+        newton = promised(view)  # from a probe, on
+        far = jnp.where(probed, _PROBE * promised(known.likeliest) + newton, known.far)
+        looked = waits & (place > 1) & (place <= classes) & (known.aim >= 0)
+        nearer = looked & (promised(view) < promised(known.near))
+        nearest, near = select(nearer, (known.aim, view), (known.nearest, known.near))
+
+        last = waits & (place == classes + 1)
+        preferred = last & (_PROBE * promised(near) + newton < _CLEARLY * far)
+        sighted = (probed & (doubted | ~choosing)) | ((place == classes) & (nearest < 0)) | last
+        begins = waits & jnp.where(place == 0, ~wanted | ~(choosing | always), sighted)
+        begun = jnp.where(begins, place, known.begun)
+        chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)
+
+        there = seen._replace(
+            x=known.start,
+            delta=known.start - problem.x.astype(known.start.dtype),
+            loss=jnp.where(preferred, near.loss, known.likeliest.loss),
+            slope=jnp.where(preferred, near.slope, known.likeliest.slope),
+            logits=jnp.full_like(seen.logits, jnp.nan),
+            met=known.met,
+            distance=known.distance,
+        )
+        told = select(begins & (place > 0), there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
+
+        going = jnp.where(place < _UNTIL * steps, chosen, -1)
+        class_of = jnp.where(place == classes, nearest, known.likely[jnp.minimum(place, classes - 1)])
+        after = known._replace(
+            nearest=nearest,
+            near=near,
+            far=far,
+            doubted=doubted,
+            begun=begun,
+            chosen=chosen,
+            aim=jnp.where(begun >= 0, going, jnp.where(place == 0, -1, class_of)),
+        )
+        x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
+        return after, told, jnp.where(place == classes, probe(known.start, near), x)
+
+    return Scout(init=init, look=look, aim=lambda problem, known: towards(known.aim, problem.goal))
+
+
+class AimMemory(NamedTuple):
+    known: Scouting
+    rule: Any
+
+
+def aimed(rule: Rule, norm: str, steps: Steps) -> Rule:
+    """The rule; and away from a label, for the class that a `scout` chooses before the round begins: the one whose
+    boundary is nearest, where that is clearly not the likeliest. An example of any class counts.
+
+    A round that begins at the clean input spends two to seven of its points on that, the clean input itself included.
+
+    Args:
+      rule: of an attack whose objective is a margin of logits; an `aim` of its own is not asked for, and of the logits
+        at the start it is told NaN.
+      norm: to be small: "l2" or "linf".
+      steps: of the round; with less than 50 there is no look at classes.
+
+    Raises:
+      ValueError: an unknown norm.
+    """
+    check_part("rule", rule, Rule)
+    scouts = scout(norm, steps)
+
+    def init(key, problem):
+        start, first = rule.init(key, problem)
+        return start, AimMemory(scouts.init(problem), first)
+
+    def move(problem, memory, seen):
+        known, told, x = scouts.look(problem, memory.known, seen, problem.goal.sign < 0)
+        moved = rule.move(problem, memory.rule, told)
+        x, after = select(known.begun >= 0, moved, (x.astype(moved[0].dtype), memory.rule))
+        return x, AimMemory(known, after)
+
+    return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))
+
+
+def _begun_with(known: Scouting, seen: Seen, goal: Goal) -> Scouting:
+    """What is known of the start once it was asked about."""
+    view = View(seen.loss, seen.slope)
+    return known._replace(
+        start=seen.x,
+        met=seen.met,
+        distance=seen.distance,
+        likely=likeliest(seen.logits, goal),
+        likeliest=view,
+        near=view,
+    )
+
+
+def towards(label: Int[Array, ""], goal: Goal) -> Goal:
+    """The goal to reach that class; the goal that is given where it is -1."""
+    return select(label < 0, goal, Goal(label=label, sign=jnp.ones_like(goal.sign)))
+
+
+def likeliest(logits: Float[Array, "K"], goal: Goal) -> Int[Array, "C"]:
+    """The five classes with the largest logits except the goal's own, largest first; -1 where there are no more that
+    can win.
+    """
+    others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, jnp.where(in_play(logits), logits, -jnp.inf))
+    count = min(_CLASSES, logits.size - 1)
+    values, classes = jax.lax.top_k(others, count)
+    classes = jnp.where(values > -jnp.inf, classes.astype(jnp.int32), -1)
+    return jnp.pad(classes, (0, _CLASSES - count), constant_values=-1)

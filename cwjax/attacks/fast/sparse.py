@@ -1,0 +1,174 @@
+"""The fast attacks in L1 and L0: down the loss and the norm by turns, under a weight that is turned at every step."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_number
+from cwjax.attacks.fast.attacks import Steps, in_rounds, mirrored
+from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
+from cwjax.attacks.fast.threshold import thresholded_descent
+from cwjax.base import Attack, Bound, Box, Distance, Number, Objective, Problem, Search, found, select
+from cwjax.iterated import Rule, Seen, iterated
+from cwjax.parts import distances
+from cwjax.parts.boxes import projected
+from cwjax.parts.losses import negative_margin
+
+_UNIT = 50  # n² times as many steps make n rounds
+_LONG = 400  # steps: from there on a thresholded round comes to something
+_CAREFUL, _BOLD, _THRESHOLDED = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
+
+
+def fast_l1(
+    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
+) -> Attack:
+    """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
+    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run. Every
+    second round away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
+
+    Args:
+      steps: gradients to spend on an example; may be traced. A hundred do; from 113 on there are several rounds.
+      objective: m: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is
+        0 from there on, and the attack ends slightly farther away.
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+
+    def one_round(steps):
+        rule = proximal_descent("l1", steps, lower, upper)
+        return iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=steps)
+
+    return in_rounds(one_round, steps, lambda rounds: _by_turns(rounds, _bold_in_l1), _UNIT)
+
+
+def fast_l0(
+    *,
+    steps: Steps = 300,
+    objective: Objective = negative_margin(),
+    distance: Distance = distances.l0(per_pixel=False),
+    removing: float | Float[Array, ""] = 0.1,
+    lower: Bound = 0.0,
+    upper: Bound = 1.0,
+) -> Attack:
+    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; every second
+    round is bold, away from a label the first. From 400 steps on half of them are one more round, as `sigma_zero` goes:
+    it finds other elements.
+
+    In the last steps of a round, as the paper's L0 attack has it (section VI-B): of the best example the element
+    is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
+    example, the element stays for good. Not in the round that goes as `sigma_zero` does.
+
+    Args:
+      steps: gradients to spend on an example; may be traced.
+      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
+        from there on, and the attack ends slightly farther away.
+      distance: what is reported and by which the closest example is chosen.
+      removing: the share of a round's steps that goes to removal, in [0, 1).
+      lower: the box's lower bound.
+      upper: the box's upper bound.
+    """
+    check_number("removing", removing, least=0, most=1 - 1e-6)
+    check_count("steps", steps)
+    thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
+    last = thresholded_descent(thresholded, lower=lower, upper=upper)
+
+    def one_round(steps):
+        going = (1 - removing) * steps
+        rule = _either(_then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper), steps, last)
+        longest = jnp.maximum(steps, thresholded)
+        return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
+
+    return in_rounds(one_round, steps - thresholded, lambda n: _thresholded_last(n, thresholded > 0), _UNIT)
+
+
+def _by_turns(rounds: Steps, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:
+    """`mirrored`, with bold rounds among the careful ones: `bold(problem, number)` says which, counted from 0."""
+    search = mirrored(rounds)
+
+    def ask(problem, knob):
+        tau = jnp.where(bold(problem, knob.rounds), _BOLD, _CAREFUL)
+        return search.ask(problem, knob)._replace(tau=tau.astype(problem.tau.dtype))
+
+    return search._replace(ask=ask)
+
+
+def _bold_in_l1(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
+    every = jnp.where(problem.goal.sign < 0, 2, 3)
+    return number % every == every - 1
+
+
+def _bold_in_l0(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
+    return (number % 2 == 0) == (problem.goal.sign < 0)
+
+
+def _thresholded_last(rounds: Steps, thresholded: Bool[Array, ""]) -> Search:
+    """So many rounds by turns, and then, if so, a thresholded one from where the problem says."""
+    search = _by_turns(rounds + thresholded, _bold_in_l0)
+
+    def ask(problem, knob):
+        last = problem._replace(tau=jnp.full_like(problem.tau, _THRESHOLDED))
+        return select(knob.rounds == rounds, last, search.ask(problem, knob))
+
+    return search._replace(ask=ask)
+
+
+class KindsMemory(NamedTuple):
+    shrinking: Any
+    thresholded: Any
+
+
+def _either(shrinking: Rule, steps: Steps, thresholded: Rule) -> Rule:
+    """The rule that the problem's tau names; the first of them ends after so many steps."""
+
+    def init(key, problem):
+        start, first = shrinking.init(key, problem)
+        return start, KindsMemory(first, thresholded.init(key, problem)[1])
+
+    def move(problem, memory, seen):
+        floored = seen._replace(slope=jnp.where(seen.met, 0, seen.slope))
+        x, later = thresholded.move(problem, memory.thresholded, floored)
+        shrunk, after = shrinking.move(problem, memory.shrinking, seen)
+        return jnp.where(problem.tau == _THRESHOLDED, x, shrunk), KindsMemory(after, later)
+
+    def over(problem, memory, seen):
+        return (problem.tau != _THRESHOLDED) & (seen.taken + 1 >= steps)
+
+    return Rule(init=init, move=move, over=over)
+
+
+class Removal(NamedTuple):
+    descent: DescentMemory
+    needed: Bool[Array, "*S"]  # elements that could not be removed from the best example
+    tried: Bool[Array, "*S"]  # the element that was removed last
+
+
+def _then_removed(rule: Rule, going: Number, lower: Bound, upper: Bound) -> Rule:
+    """The rule, and once it has gone so many steps and there is an example, one element less at a time."""
+    box = projected(lower, upper)
+
+    def init(key, problem):
+        start, memory = rule.init(key, problem)
+        nothing = jnp.zeros(start.shape, bool)
+        return start, Removal(descent=memory, needed=nothing, tried=nothing)
+
+    def move(problem, memory, seen):
+        x, descent = rule.move(problem, memory.descent, seen)
+        late = (seen.taken >= going) & found(seen.best)
+        return select(late, _removed(problem, memory, seen, box), (x, memory._replace(descent=descent)))
+
+    return Rule(init=init, move=move)
+
+
+def _removed(problem: Problem, memory: Removal, seen: Seen, box: Box) -> tuple[Float[Array, "*S"], Removal]:
+    """The best example less one element, and the memory."""
+    clean = seen.x - seen.delta
+    best = seen.best.x.astype(clean.dtype) - clean
+    improved = (best == seen.delta).all()
+    needed = memory.needed | jnp.where(improved, False, memory.tried)
+    open_ = (best != 0) & ~needed
+    cost = jnp.where(open_, -seen.slope * best, jnp.inf)
+    tried = (jnp.arange(cost.size).reshape(cost.shape) == jnp.argmin(cost)) & open_
+    farther = box.project(clean + best - jnp.sign(seen.slope) * problem.widths)
+    return jnp.where((best != 0) & ~tried, farther, clean), memory._replace(needed=needed, tried=tried)

@@ -1,0 +1,110 @@
+"""Checks of the model: is it one function of one input, with gradients that tell where it goes?"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cwjax.evaluation.diagnosis.case import Case
+from cwjax.evaluation.diagnosis.checks import Measured, of_examples
+from cwjax.parts.objectives import in_play, margin
+
+_DRAWS, _WIDTH = 100, 8 / 255
+
+
+def randomised(case: Case) -> Measured:
+    """Whether the model answers the same several times, not compiled, so that nothing it draws is frozen in a
+    program.
+    """
+    return _worst(case, np.ptp(_normalised(case.answers), axis=0))
+
+
+def batch_dependent(case: Case) -> Measured:
+    """Whether an input is answered alike alone and in a batch of the others and of the negatives of them all."""
+    lower, upper = case.bounds
+    x = case.rows(case.few, case.size_of_few)[1]
+    together = case.model.apply(case.model.params, jnp.concatenate([x, (lower + upper)[None] - x]))
+    alone = jnp.stack([case.model(each) for each in x[: len(case.few)]])
+    case.spend(2 * len(x) + len(alone))
+    return _worst(case, np.abs(_normalised(together)[: len(alone)] - _normalised(alone)))
+
+
+def probabilities(case: Case) -> Measured:
+    """Whether all outputs are distributions already. Logits that happen to be one at a single input do not count."""
+    outputs = case.answers[0].astype(np.float64)
+    like = (outputs >= -1e-4).all(1) & (np.abs(outputs.sum(1) - 1) < 1e-3)
+    return of_examples(like, case.few, of=lambda some: float(like[some].all()))
+
+
+def zero_gradient(case: Case) -> Measured:
+    """Where the logits' margin has no slope, or none that is finite, at the clean input."""
+    return _share(case, ~(np.isfinite(case.steepest) & (case.steepest > 0)), case.steepest)
+
+
+def saturated_softmax(case: Case) -> Measured:
+    """Where the cross-entropy has no slope though the margin of the logits has one."""
+    return _share(case, (case.steepest > 0) & (case.slopes.entropy == 0), np.asarray(case.slopes.entropy))
+
+
+def unstable_loss(case: Case) -> Measured:
+    """By how much the margin changes in a small box other than its slope says, over the size of the margin."""
+    _, x, goal = case.rows(case.few, case.size_of_few)
+    noise = _WIDTH * jax.random.uniform(case.key, (_DRAWS, *x.shape), x.dtype, -0.5, 0.5)
+    moved, lead = (np.asarray(each) for each in _around(case.model, x, goal, noise, case.bounds))
+    case.spend(_DRAWS * len(x))
+    few = case.few
+    change = (moved - np.asarray(x)[None])[:, : len(few)].reshape(_DRAWS, len(few), -1)
+    foreseen = np.einsum("drn,rn->dr", change, case.slopes.slope[few].reshape(len(few), -1))
+    surprise = np.abs(lead[:, : len(few)] - case.slopes.margin[few] - foreseen).mean(0)
+    finite = np.isfinite(surprise)  # another check tells where it is not
+    typical = np.abs(case.slopes.margin[few])[finite].mean() if finite.any() else 1.0
+    each = np.where(finite, surprise, 0) / max(float(typical), np.finfo(np.float32).tiny)
+    return of_examples(each, few)
+
+
+def not_finite(case: Case) -> Measured:
+    """Examples that were given up for a NaN, and inputs of the box at which the model gives one."""
+    lower, upper = case.bounds
+    noise = jax.random.uniform(case.key, (_DRAWS, *lower.shape), lower.dtype)
+    greys = jnp.linspace(0, 1, 11, dtype=lower.dtype).reshape(-1, *[1] * lower.ndim)
+    shares = jnp.concatenate([noise, jnp.broadcast_to(greys, (11, *lower.shape))])
+    finite = np.asarray(_finite(case.model, jax.vmap(lambda share: lower + share * (upper - lower))(shares)))
+    case.spend(len(finite))
+    lost = ~case.result.finite
+    note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} images of noise and of grey"
+    anywhere = float((~finite).mean())
+    return of_examples(lost, case.everyone, note=note, of=lambda some: max(float(lost[some].mean()), anywhere))
+
+
+@jax.jit
+def _around(model, x, goal, noise, bounds):
+    """Images with noise in units of the box, [draws, R, *S], and their margins [draws, R]."""
+    lower, upper = bounds
+
+    def one(x, goal, noise):
+        moved = jnp.clip(x + (upper - lower) * noise, lower, upper)
+        return moved, margin(model(moved), goal)
+
+    return jax.lax.map(lambda noise: jax.vmap(one)(x, goal, noise), noise)
+
+
+@jax.jit
+def _finite(model, x):
+    return (model.apply(model.params, x) < jnp.inf).all(1)
+
+
+def _normalised(logits) -> np.ndarray:
+    """Logits [..., K] at length one, so that their scale does not matter; 0 for classes that are switched off."""
+    played = jax.vmap(in_play)(jnp.asarray(logits).reshape(-1, np.shape(logits)[-1])).reshape(np.shape(logits))
+    unclear = np.isnan(logits).any(-1, keepdims=True)  # stays so: another check tells
+    logits = np.where(played | unclear, np.asarray(logits, np.float64), 0)
+    return logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10)
+
+
+def _worst(case: Case, difference: np.ndarray) -> Measured:
+    """Of differences [R, K]; where they are not finite, another check tells."""
+    each = np.nan_to_num(difference).max(1)
+    return of_examples(each, case.few, of=lambda some: float(each[some].max()))
+
+
+def _share(case: Case, bad: np.ndarray, evidence: np.ndarray) -> Measured:
+    return of_examples(bad, case.everyone, evidence, f"{bad.sum()} of {len(bad)}")

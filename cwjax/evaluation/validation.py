@@ -1,0 +1,187 @@
+"""What only values tell of a model and its clean inputs: asked for before an attack, outside jit."""
+
+import warnings
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike
+
+from cwjax.arguments import check_examples, check_inside, check_logits, reason_of
+from cwjax.base import Goal, wide
+from cwjax.models import Model
+from cwjax.parts.objectives import margin
+
+_ROWS_AT_ONCE = 256
+
+
+class Validation(NamedTuple):
+    """What `validate` found of clean inputs that it accepts."""
+
+    examples: int  # that were looked at
+    met: int  # that meet their goal before any attack: their distance is 0
+    flat: int  # where the margin of the logits has slope 0 in every element: gradients do not say where to go
+    undefined: int  # where a slope is NaN or infinite: attacks give these up
+
+    def __repr__(self) -> str:
+        numbers = ", ".join(f"{name}={value}" for name, value in self._asdict().items())
+        some = f"{self.met} of {self.examples} meet their goal before any attack, so their distance is 0"
+        said = [some if self.met else f"none of {self.examples} meets its goal before any attack"]
+        said += [f"{self.flat} have no slope"] if self.flat else []
+        said += [f"{self.undefined} have a slope that is NaN or infinite"] if self.undefined else []
+        return f"Validation({numbers}): {', '.join(said)}"
+
+
+def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, upper: ArrayLike = 1.0) -> Validation:
+    """Checks what only values tell, before an attack. Costs one forward and one backward pass of the model for each
+    example.
+
+    A class that is switched off by a logit of -inf is accepted, if it is not the one that an attack has to reach.
+
+    Args:
+      model: from `bind`.
+      x: clean inputs [B, *S] within [lower, upper], or beyond by no more than rounding: one unit in the last place of
+        the larger bound.
+      goal: from `targeted` or `untargeted`.
+      lower: of the attack's box.
+      upper: of the attack's box.
+
+    Returns:
+      How many examples there are, how many meet their goal already (away from a label: are misclassified), and how
+      many have no slope, or none that is finite.
+
+    Raises:
+      TypeError, ValueError: NaN or infinite pixels; pixels outside the box; labels out of range; a model that returns
+        probabilities or percentages, NaN or +inf, or that has no gradient; a goal whose class is switched off; slopes
+        so large or small that float32 does not hold their squares; and all that the runners check.
+
+    Warns:
+      UserWarning: no example has a slope (which a network may have, where all its units are saturated or dead); some
+        slopes are NaN or infinite; slopes so large or small that the numbers of published attacks do not fit them.
+    """
+    values = np.asarray(x)
+    if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+        raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
+    x = jnp.asarray(x)
+    check_examples(model, x, goal)
+    check_inside(np.asarray(x), lower, upper)
+    classes, labels = check_logits(model, x), np.asarray(goal.label)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
+    logits, steepest, digits = _asked(model, x, goal)
+    bad = np.flatnonzero((np.isnan(logits) | np.isposinf(logits)).any(1))
+    if bad.size:
+        raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
+    met = _met(logits, labels, np.asarray(goal.sign))
+    if total := _simplex(logits, digits):
+        raise ValueError(
+            f"the model returns {'percentages' if total == 100 else 'probabilities'} (each row is >= 0 and sums to "
+            f"{total}): return logits, without the softmax"
+        )
+    undefined, flat = ~np.isfinite(steepest), steepest == 0
+    _check_scale(steepest[~undefined & ~flat], wide(x))
+    if undefined.all():
+        raise ValueError(
+            "the model's slopes are NaN or infinite at every clean example: attacks would give them all up"
+        )
+    if flat.all():
+        warnings.warn(
+            f"the model has no slope at any of the {len(flat)} examples: is its input rounded, compared, or kept from "
+            "the gradient (stop_gradient)? Attacks will not know where to go",
+            stacklevel=2,
+        )
+    if undefined.any():
+        warnings.warn(
+            f"the model's slope is NaN or infinite at {undefined.sum()} of {len(flat)} examples, first "
+            f"{np.flatnonzero(undefined)[0]}: attacks give these up",
+            stacklevel=2,
+        )
+    return Validation(len(met), int(met.sum()), int(flat.sum()), int(undefined.sum()))
+
+
+def _asked(model: Model, x: jax.Array, goal: Goal) -> tuple[np.ndarray, np.ndarray, float]:
+    """Logits [B, K], the largest element of the margin's slope [B], and the precision of the logits.
+
+    Raises ValueError for a model that has no gradient.
+    """
+    size, parts = min(len(x), _ROWS_AT_ONCE), []
+    for first in range(0, len(x), size):
+        places = np.arange(first, first + size) % len(x)  # a last part is filled up, so that one program serves all
+        some = Goal(label=jnp.asarray(goal.label)[places], sign=jnp.asarray(goal.sign)[places])
+        try:
+            answer = _logits_and_slopes(model, x[places], some)
+            parts.append(jax.block_until_ready(answer))
+        except (Exception, SystemExit) as error:
+            raise ValueError(
+                f"the model does not give the gradient in its input, which attacks go by: {reason_of(error)} (write it "
+                "in JAX, or give it a jax.custom_vjp)"
+            ) from error
+    logits, steepest = (np.concatenate([np.asarray(part[i], np.float64) for part in parts])[: len(x)] for i in (0, 1))
+    return logits, steepest, float(jnp.finfo(parts[0][0].dtype).eps)
+
+
+@jax.jit
+def _logits_and_slopes(model: Model, x: jax.Array, goal: Goal) -> tuple[jax.Array, jax.Array]:
+    def one(x, goal):
+        def lead(x):
+            logits = model(x)
+            return margin(logits, goal), logits
+
+        slope, logits = jax.grad(lead, has_aux=True)(x)
+        return logits, jnp.max(jnp.abs(slope.astype(wide(x))))
+
+    return jax.vmap(one)(x, goal)
+
+
+def _met(logits: np.ndarray, labels: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    """Which examples meet their goal already. Raises ValueError where no attack can: the class to reach is off."""
+    rows = np.arange(len(logits))
+    own, others = logits[rows, labels], logits.copy()
+    others[rows, labels] = -np.inf
+    other = others.max(1)
+    off = np.flatnonzero(np.isneginf(np.where(sign > 0, own, other)))
+    if off.size:
+        raise ValueError(
+            f"the logit that an attack has to raise is -inf in {off.size} examples, first {off[0]}: no input reaches a "
+            "class that is switched off; choose another target"
+        )
+    return np.where(sign > 0, own > other, other > own)
+
+
+def _simplex(logits: np.ndarray, digits: float) -> int | None:
+    """1 or 100, if all rows are distributions that sum to it."""
+    for total in (1, 100):
+        near = np.abs(logits.sum(1) - total) <= total * max(1e-3, 4 * digits)
+        if near.all() and (logits >= -1e-4 * total).all():
+            return total
+    return None
+
+
+def _check_scale(steepest: np.ndarray, dtype: np.dtype) -> None:
+    """Raises ValueError where the squares of slopes, of which attacks take the root, are no numbers of their dtype;
+    warns where the slopes themselves, against 1, are beyond its precision.
+
+    Args:
+      steepest: the largest element of some slopes, positive and finite.
+      dtype: that attacks compute in.
+    """
+    if not steepest.size:
+        return
+    info, largest = jnp.finfo(dtype), float(steepest.max())
+    advice = (
+        f"Multiply the logits by 1e{-round(np.log10(largest)):+d}: no answer changes, and a confidence is then counted "
+        "in that unit"
+    )
+    if not float(info.tiny) <= largest**2 <= float(info.max):
+        raise ValueError(
+            f"the slopes of the model's logits come to {largest:.1g} at most, and the squares of such numbers are 0 or "
+            f"infinite in {info.dtype}. {advice}"
+        )
+    if not float(info.eps) <= largest <= 1 / float(info.eps):
+        warnings.warn(
+            f"the slopes of the model's logits come to {largest:.1g} at most: the published attacks, whose weights c "
+            f"and steps are made for slopes near 1, may fail or end far off. {advice}",
+            stacklevel=3,
+        )

@@ -1,0 +1,269 @@
+"""Attack some images of a data set towards some targets: the loop, the second looks and the checks."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import local_devices
+from jax.sharding import Mesh
+
+import cwjax as cw
+from cwjax.arguments import check_count, check_number
+from cwjax.base import Attack, Result, Runner
+from cwjax.lab.attacking.presets import Settings, attack_of, given, resolved, split
+from cwjax.lab.attacking.rows import Attacked, Targets, extreme, keys_of, rows_of, table_of
+from cwjax.lab.console.progress import progress, say
+from cwjax.lab.data import Dataset
+from cwjax.lab.files import compiling
+from cwjax.models import Model
+
+
+def run(
+    model: Model,
+    dataset: Dataset,
+    attack: str,
+    settings: Settings = Settings(),
+    *,
+    targets: Targets,
+    seed: int = 0,
+    width: int | Literal["auto"] = "auto",
+    precision: str = "highest",
+    rounded: bool = False,
+    checks: bool = False,
+    mask: np.ndarray | None = None,
+) -> Attacked:
+    """Attacks every example of the data set, with progress.
+
+    Args:
+      model: takes images in [0, 1].
+      dataset: the examples.
+      attack: a name in `presets.ATTACKS`.
+      settings: the attack's.
+      targets: see `rows_of`; with "best" and "worst" only each example's easiest or hardest target is kept.
+      seed: of the targets drawn and of the attack.
+      width: rows attacked at once, see `cwjax.streamed`.
+      precision: of the search, see `cwjax.verified`. If it is not "highest", what the second look found is in three
+        more columns.
+      rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
+        more columns.
+      checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
+      mask: boolean, broadcasts to an image: which elements may change, see `cwjax.masked`. None: all.
+
+    Raises:
+      ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
+    """
+    settings = resolved((attack,), settings)[attack]
+    if width != "auto":
+        check_number("--width", width, least=1)
+    check_count("--seed", seed, least=0, most=2**32 - 1)
+    cw.validate(cw.in_precision(model, "highest"), dataset.images, cw.untargeted(dataset.labels))
+    say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in given(settings).items())}")
+    # How long an attack takes is not known beforehand, so its progress is in rows that ended.
+    total = len(rows_of(dataset, targets, seed=seed).place)
+    with contextlib.ExitStack() as shown:
+        what = f"{attack} attack: rows finished"
+        report, seen = shown.enter_context(progress(what, total, every=10.0, first="compiling the attack")), 0
+
+        def watch(status: cw.Status) -> None:
+            nonlocal seen
+            new, seen = status.finished - seen, status.finished
+            report(new, f"{status.forwards:,} gradient steps{_successes(status)}")
+
+        def checking(name: str, place: int, of: int) -> None:
+            nonlocal report
+            if not place:
+                shown.close()  # the bar of the rows
+                report = shown.enter_context(progress(f"{attack} attack: checks", of, first="compiling the checks"))
+            report(int(place > 0), name.replace("_", " "))
+
+        attacked = results(
+            model,
+            dataset,
+            attack,
+            settings,
+            targets=targets,
+            seed=seed,
+            width=width,
+            precision=precision,
+            rounded=rounded,
+            watch=watch,
+            checks=checks,
+            checking=checking,
+            mask=mask,
+        )
+        if checks:
+            report()  # the last of them has ended
+    return attacked
+
+
+def _successes(status: cw.Status) -> str:
+    """How many rows have succeeded, to go behind other words; empty while nothing is known of any."""
+    return f", {status.found} succeeded so far" if status.found or status.finished else ""
+
+
+def results(
+    model: Model,
+    dataset: Dataset,
+    attack: str,
+    settings: Settings,
+    *,
+    targets: Targets,
+    seed: int,
+    width: int | Literal["auto"],
+    precision: str,
+    rounded: bool,
+    watch: Callable[[cw.Status], Any],
+    room: int | None = None,
+    checks: bool = False,
+    checking: Callable[[str, int, int], Any] = lambda name, place, of: None,
+    mask: np.ndarray | None = None,
+) -> Attacked:
+    """What `run` returns, with its arguments; but nothing is checked, and nothing is said.
+
+    An example that the model answers with NaN is a row with `finite` False. A row's random key and target depend on the
+    seed and its example alone, not on the other examples of the data set.
+
+    `settings` are complete, as `resolved` makes them. `watch` is told after every turn, see `cwjax.streamed`. `room` is
+    a number of examples, at least as many as there are: runs that make room for equally many share their programs.
+    `checking` is told before every check, see `cwjax.diagnose`.
+    A run repeats itself bit by bit on one machine.
+    """
+    rows = rows_of(dataset, targets, seed=seed)
+    keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
+    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(settings)
+    if mask is not None:
+        numbers |= {"mask": mask}
+    count = len(clean)
+    extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
+
+    def search(model: Model) -> Result:
+        runner = _runner(attack, fixed, width, tuple(local_devices()))
+        result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
+        return jax.tree.map(lambda leaf: leaf[:count], result)
+
+    made = {"name": attack, "fixed": fixed, "numbers": numbers}
+    columns: dict[str, Any] = {}
+    began = time.monotonic()
+    with compiling.timed() as compiled:
+        if precision == "highest":
+            result = search(highest)
+        else:
+            claimed = search(cw.in_precision(model, precision))
+            result, second = _verified(model, clean, goal, claimed, **made)
+            columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
+        jax.block_until_ready(result)
+    seconds = {"compile": float(sum(compiled)), "attack": time.monotonic() - began - sum(compiled)}
+    diagnosis = None
+    if checks:
+        index = dataset.index[rows.place]
+        with compiling.timed() as compiled:
+            diagnosis = diagnosed(
+                highest, attack, settings, clean, goal, result, seed=seed, index=index, watch=checking, mask=mask
+            )
+        seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": float(sum(compiled))}
+    if rounded:
+        began = time.monotonic()
+        result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **made))
+        columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
+        columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
+        seconds["rounding"] = time.monotonic() - began
+
+    result, columns = jax.tree.map(np.asarray, (result, columns))
+    adversarial = result.x
+    table = table_of(highest, dataset, attack, rows, goal, clean, adversarial, result, columns)
+    if targets in ("best", "worst"):
+        table, kept = extreme(table, worst=targets == "worst")
+        clean, adversarial = clean[kept], adversarial[kept]
+    return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds, diagnosis)
+
+
+def diagnosed(
+    model: Model,
+    attack: str,
+    settings: Settings,
+    x: np.ndarray,
+    goal: cw.Goal,
+    result: Result,
+    *,
+    seed: int,
+    index: np.ndarray | None = None,
+    watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
+    mask: np.ndarray | None = None,
+) -> cw.Diagnosis:
+    """What `cwjax.diagnose` says of an attack by name, with twice its steps for the longer one.
+
+    Args:
+      model: in the precision that is believed.
+      attack: a name in `presets.ATTACKS`.
+      settings: complete, as `resolved` makes them. Runs that differ in numbers alone share their programs.
+      x: the clean images [B, *S].
+      goal: fields [B].
+      result: of the attack on them.
+      seed: of the subset, the noise and the attack's own randomness.
+      index: int64 [B]: the place of every image in its source; by default that in x.
+      watch: is told before every check, see `cwjax.diagnose`.
+      mask: see `run`.
+    """
+    fixed, numbers = split(settings)
+    if mask is not None:
+        numbers |= {"mask": mask}
+    return cw.diagnose(
+        model,
+        _maker(attack, fixed),
+        x,
+        goal,
+        result,
+        jax.random.fold_in(jax.random.key(seed), 1),
+        numbers=numbers,
+        longer=numbers | {"steps": 2 * numbers["steps"]},
+        largest_c=settings.largest_c,
+        settings=given(settings),
+        name=attack,
+        index=index,
+        watch=watch,
+    )
+
+
+def forget() -> None:
+    """Lets go of every compiled program."""
+    _runner.cache_clear()
+    jax.clear_caches()
+
+
+@functools.cache
+def _maker(name: str, fixed: Settings) -> Callable[..., Attack]:
+    """The attack as a function of its numbers: the same one every time, so that it compiles once."""
+    return functools.partial(attack_of, name, fixed)
+
+
+@functools.cache
+def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...]) -> Runner:
+    """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
+    mesh = Mesh(np.asarray(devices), ("devices",))
+    return cw.streamed(_maker(name, fixed), width=width, mesh=mesh, repeatable=True)
+
+
+def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.Goal) -> tuple[jax.Array, jax.Array, cw.Goal]:
+    """The queue with so many rows more, of NaN: an attack gives such a row up at its first step."""
+    places = np.concatenate([np.arange(len(x)), np.zeros(extra, int)])
+    keys, x, goal = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal))
+    x[len(x) - extra :] = np.nan
+    return keys, jnp.asarray(x), goal
+
+
+@functools.partial(jax.jit, static_argnames=("name", "fixed"))
+def _verified(model, x, goal, result, *, name, fixed, numbers):
+    look = cw.verified(lambda *_: result, terms=attack_of(name, fixed, **numbers).terms)
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
+
+
+@functools.partial(jax.jit, static_argnames=("name", "fixed"))
+def _discretised(model, x, goal, result, *, name, fixed, numbers):
+    look = cw.discretised(lambda *_: result, terms=attack_of(name, fixed, **numbers).terms)
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)

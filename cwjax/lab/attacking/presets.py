@@ -1,0 +1,230 @@
+"""The attacks that the command line knows by name, and what each can be told."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NamedTuple
+
+import cwjax as cw
+from cwjax.arguments import check_number
+from cwjax.base import Attack, Search
+from cwjax.lab.console.parsing import optional
+from cwjax.lab.console.progress import say
+
+MEANINGS = {
+    "objective": ("STR", "f1, f2, f3, f4, f5, f6 or f7"),
+    "box": ("STR", "change_of_variables, projected or clipped"),
+    "optimizer": ("STR", "gradient_descent, momentum, nesterov or adam"),
+    "confidence": ("FLOAT", "by how many logits an adversarial example must lead (kappa)"),
+    "steps": ("INT", "gradient steps; l2, l1 and lbfgs: in a round, at the most; l0 and linf: at one weight c"),
+    "search_steps": ("INT", "rounds of the search over c"),
+    "initial_c": ("FLOAT", "the weight c of the first round"),
+    "largest_c": ("FLOAT", "weights c from here up are not tried"),
+    "learning_rate": ("FLOAT", "the optimiser's"),
+    "starts": ("INT", "starting points, the first of them the plain one"),
+    "radius": ("FLOAT", "of the L2 ball around the plain start that the others are drawn from"),
+}
+"""Setting -> what to give, and what it means."""
+
+
+def setting(name: str, *, several: bool = False) -> Any:
+    """What `--help` shows of a setting: its meaning, and each attack's own value. For `typing.Annotated`.
+
+    Args:
+      name: of the setting.
+      several: whether it takes several values.
+    """
+    metavar, meaning = MEANINGS[name]
+    return optional(f"[{metavar} ...]" if several else metavar, lambda: own_values(name), help=meaning)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What an attack can be told, see MEANINGS. None is the attack's own value, that of the released code (see
+    ATTACKS).
+    """
+
+    objective: Annotated[str | None, setting("objective")] = None
+    box: Annotated[str | None, setting("box")] = None
+    optimizer: Annotated[str | None, setting("optimizer")] = None
+    confidence: Annotated[float | None, setting("confidence")] = None
+    steps: Annotated[int | None, setting("steps")] = None
+    search_steps: Annotated[int | None, setting("search_steps")] = None
+    initial_c: Annotated[float | None, setting("initial_c")] = None
+    largest_c: Annotated[float | None, setting("largest_c")] = None
+    learning_rate: Annotated[float | None, setting("learning_rate")] = None
+    starts: Annotated[int | None, setting("starts")] = None
+    radius: Annotated[float | None, setting("radius")] = None
+
+
+class Kind(NamedTuple):
+    """An attack by name."""
+
+    make: Callable[..., Attack]  # takes its settings as `attack_of` gives them
+    norm: str  # that it minimises
+    own: Settings  # its own value of every setting; None: it has no such setting
+
+
+def _searching(preset: Callable[..., Attack]) -> Callable[..., Attack]:
+    """An attack that searches for the weight c."""
+
+    def make(*, search_steps: Any, initial_c: Any, **common: Any) -> Attack:
+        return preset(search=cw.binary_search(search_steps, initial_c=initial_c), **common)
+
+    return make
+
+
+def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> Callable[..., Attack]:
+    """An attack that shrinks its problem, and doubles the weight c on the way."""
+
+    def make(*, initial_c: Any, **common: Any) -> Attack:
+        return preset(search=search(initial_c=initial_c), **common)
+
+    return make
+
+
+def _fast(preset: Callable[..., Attack], **fixed: Any) -> Callable[..., Attack]:
+    """A fast attack whose objective goes on falling once the goal is met."""
+
+    def make(*, confidence: Any, **common: Any) -> Attack:
+        return preset(objective=cw.losses.negative_margin(confidence), **fixed, **common)
+
+    return make
+
+
+_PAPER = Settings(objective="f6", box="change_of_variables", optimizer="adam", confidence=0.0, starts=1, radius=0.0)
+_L2 = dataclasses.replace(_PAPER, steps=10_000, search_steps=9, initial_c=1e-3, learning_rate=1e-2)
+_L0 = dataclasses.replace(_PAPER, confidence=0.01, steps=1000, initial_c=1e-3, largest_c=2e6, learning_rate=1e-2)
+_LBFGS = Settings(objective="f1", box="projected", confidence=0.0, steps=1000, search_steps=9, initial_c=1e-2)
+_FAST = Settings(confidence=0.0, steps=300, starts=1, radius=0.0)
+_LINF = dataclasses.replace(_PAPER, steps=1000, initial_c=1e-5, largest_c=20.0, learning_rate=5e-3)
+
+_PIXELS = cw.distances.l0(channel_axis=-1)  # images are [H, W, C]: see `lab.data.Dataset`
+_L0_OF_PICTURES = functools.partial(cw.l0, distance=_PIXELS)
+_SHRINK_PICTURES = functools.partial(cw.shrink_mask, channel_axis=-1)
+
+ATTACKS = {
+    "l2": Kind(make=_searching(cw.l2), norm="l2", own=_L2),
+    "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
+    "l0": Kind(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), norm="l0", own=_L0),
+    "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
+    "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
+    "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
+    "alternating_l2": Kind(make=_fast(cw.alternating_l2), norm="l2", own=_FAST),
+    "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
+    "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
+    "fast_l0": Kind(make=_fast(cw.fast_l0, distance=_PIXELS), norm="l0", own=_FAST),
+}
+"""By name, with the numbers of the released code where it has them."""
+
+_NUMBERS = {"confidence", "steps", "search_steps", "initial_c", "largest_c", "learning_rate", "radius"}  # traced
+_CHOICES: dict[str, Mapping[str, Any]] = {"objective": cw.OBJECTIVES, "box": cw.BOXES, "optimizer": cw.OPTIMIZERS}
+_LIMITS: dict[str, dict[str, Any]] = {
+    "confidence": {"least": 0},
+    "steps": {"least": 1},
+    "search_steps": {"least": 1},
+    "initial_c": {"least": 1e-30, "most": 1e30},  # neither zero nor infinite in float32
+    "learning_rate": {"least": 0, "above": True},
+    "starts": {"least": 1, "most": 1000},
+    "radius": {"least": 0},
+}
+
+
+def own_values(name: str) -> str:
+    """The value of a setting that each attack has by itself: "10000 (l2, l1), 300 (fast_l2)", or "0" if all agree."""
+    values: dict[str, list[str]] = {}
+    for attack, kind in ATTACKS.items():
+        if (value := getattr(kind.own, name)) is not None:
+            shown = f"{value:g}" if isinstance(value, float) else str(value)  # a comma would be broken at
+            values.setdefault(shown, []).append(attack)
+    if [len(attacks) for attacks in values.values()] == [len(ATTACKS)]:
+        return next(iter(values))
+    return ", ".join(f"{value} ({', '.join(attacks)})" for value, attacks in values.items())
+
+
+def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
+    """For every attack named, the value of each setting that it has: the one given, or else its own.
+
+    Of several attacks, each takes those of the settings given that it has; a line says which have to do without.
+
+    Raises:
+      ValueError: an attack, objective, box or optimiser that is unknown; an attack named twice; a setting that none of
+        the attacks has; a number out of range.
+    """
+    for name in attacks:
+        _check_choice("attack", name, ATTACKS)
+    if len(set(attacks)) != len(attacks) or not attacks:
+        raise ValueError(f"--attack takes one name or several different ones, got {' '.join(attacks) or 'none'}")
+    told = given(settings)
+    for setting in told:
+        lacking = [name for name in attacks if setting not in given(ATTACKS[name].own)]
+        having = [name for name in attacks if name not in lacking]
+        if not having:
+            known = {_flag(name): None for attack in attacks for name in given(ATTACKS[attack].own)}
+            raise ValueError(
+                f"{_flag(setting)} is no setting of {' or '.join(attacks)}, which takes {', '.join(known)}"
+            )
+        if lacking:
+            say(f"{_flag(setting)} goes to {' and '.join(having)} alone: it is no setting of {' or '.join(lacking)}.")
+    complete = {}
+    for name in attacks:
+        own = given(ATTACKS[name].own)
+        complete[name] = Settings(**own | {setting: value for setting, value in told.items() if setting in own})
+        _check(complete[name])
+    return complete
+
+
+def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced. One of them may
+    be `mask`, an array: which elements may change.
+    """
+    parts = given(settings) | numbers
+    starts, radius, mask = parts.pop("starts"), parts.pop("radius"), parts.pop("mask", None)
+    if "objective" in parts:
+        parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
+    if "box" in parts:
+        parts["box"] = cw.BOXES[parts["box"]]()
+    if "optimizer" in parts:
+        parts["optimizer"] = cw.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
+    attack = ATTACKS[name].make(**parts)
+    if mask is not None:
+        attack = cw.masked(attack, mask)
+    return cw.restarted(attack, starts, radius) if starts > 1 else attack
+
+
+def given(settings: Settings) -> dict[str, Any]:
+    """The settings that are not None."""
+    return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
+
+
+def split(settings: Settings) -> tuple[Settings, dict[str, Any]]:
+    """The settings without their numbers, which decide the program, and the numbers, which are its arguments."""
+    fixed = given(settings)
+    numbers = {setting: fixed.pop(setting) for setting in _NUMBERS & fixed.keys()}
+    return Settings(**fixed), numbers
+
+
+def _flag(setting: str) -> str:
+    return f"--{setting.replace('_', '-')}"
+
+
+def _check_choice(what: str, name: str, choices: Mapping[str, Any]) -> None:
+    if name not in choices:
+        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
+
+
+def _check(settings: Settings) -> None:
+    """Raises ValueError, naming the setting, where one is out of range."""
+    told = given(settings)
+    for setting in told.keys() & _CHOICES.keys():
+        _check_choice(setting, told[setting], _CHOICES[setting])
+    for setting in [name for name in _LIMITS if name in told]:
+        check_number(_flag(setting), told[setting], **_LIMITS[setting])
+    if "largest_c" in told:
+        check_number("--largest-c", told["largest_c"], least=told["initial_c"], above=True)
+    starts, radius = told["starts"], told["radius"]
+    if (starts > 1) != (radius > 0):
+        raise ValueError(f"--starts above 1 and a --radius above 0 go together: got {starts} and {radius:g}")
+    if told["steps"] * told.get("search_steps", 1) * starts >= 2**31:
+        factors = [f"{_flag(name)} {told[name]}" for name in ("steps", "search_steps", "starts") if name in told]
+        raise ValueError(f"{' times '.join(factors)} is beyond counting")

@@ -1,0 +1,158 @@
+"""The rows of an attack run: which examples towards which targets, and what became of them, as a table and as files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import cwjax as cw
+from cwjax.base import Goal, wide
+from cwjax.lab.console.progress import say
+from cwjax.lab.data import Dataset
+from cwjax.lab.files import store
+from cwjax.models import Model
+
+Targets = Literal["untargeted", "random", "average", "best", "worst", "all"]
+
+
+class Rows(NamedTuple):
+    """What to attack: one entry for every example and target."""
+
+    place: np.ndarray  # int64 [R]: of the example in the data set given
+    label: np.ndarray  # int32 [R]
+    target: np.ndarray  # int32 [R]; -1 where untargeted
+
+    def goal(self) -> Goal:
+        """The goals of all rows."""
+        if (self.target < 0).all():
+            return cw.untargeted(self.label)
+        return cw.targeted(self.target, labels=self.label)
+
+
+class Attacked(NamedTuple):
+    """The rows with what became of them under one attack."""
+
+    attack: str  # its name in ATTACKS
+    settings: dict[str, Any]  # as used; None: it has no such setting
+    table: pa.Table
+    clean: np.ndarray  # float32 [R, *S]
+    adversarial: np.ndarray  # float32 [R, *S]: the clean image where the attack failed
+    seconds: dict[str, float]  # "compile", "attack" and, if there were any, "rounding" and "checks"
+    diagnosis: cw.Diagnosis | None = None  # of all rows, also where only extremes are kept; None: nobody checked
+
+
+def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
+    """One row an example (untargeted, or a wrong class drawn for it), or one for each of its wrong classes.
+
+    Args:
+      dataset: the examples.
+      targets: "untargeted"; "random" and "average", one wrong class drawn uniformly for each example, which is the
+        paper's average case; "best", "worst" and "all", every wrong class.
+      seed: of the draw, which depends on it and the example's `index` and on no other example.
+    """
+    count, classes, labels = len(dataset.labels), len(dataset.classes), dataset.labels
+    places = np.arange(count)
+    if targets == "untargeted":
+        return Rows(places, labels, np.full(count, -1, np.int32))
+    if targets in ("random", "average"):
+        draws = [np.random.default_rng((seed, index)).integers(1, classes) for index in dataset.index.tolist()]
+        away = np.asarray(draws, np.int64)
+        return Rows(places, labels, ((labels + away) % classes).astype(np.int32))
+    away = np.tile(np.arange(1, classes), count)
+    places, labels = np.repeat(places, classes - 1), np.repeat(labels, classes - 1)
+    return Rows(places, labels, ((labels + away) % classes).astype(np.int32))
+
+
+def keys_of(dataset: Dataset, rows: Rows, *, seed: int) -> jax.Array:
+    """The random key of every row [R]: of the seed, the example's `index` and the target, and of no other row."""
+    return _keys(np.uint32(seed), dataset.index[rows.place].astype(np.uint32), (rows.target + 1).astype(np.uint32))
+
+
+@jax.jit
+def _keys(seed, index, target):
+    key = jax.random.key(seed)
+    return jax.vmap(lambda index, target: jax.random.fold_in(jax.random.fold_in(key, index), target))(index, target)
+
+
+def write(attacked: Sequence[Attacked], folder: Path) -> None:
+    """Writes `results.parquet`, one row an attack, example and target, and `adversarial.npz`, the images in the same
+    order.
+    """
+    table = pa.concat_tables([each.table for each in attacked])
+    with store.atomically(folder / "results.parquet") as temporary:
+        pq.write_table(table, temporary)
+    adversarial, clean = (
+        np.concatenate([getattr(each, name) for each in attacked]) for name in ("adversarial", "clean")
+    )
+    columns = {name: table[name].to_numpy() for name in ("index", "label", "target", "success")}
+    columns["attack"] = np.array(table["attack"].to_pylist())  # as text, where Arrow would give objects
+    with store.atomically(folder / "adversarial.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, adversarial=adversarial, clean=clean, **columns)
+
+
+def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, more) -> pa.Table:
+    """One row for each entry; margin and prediction are those of the saved image, through the model alone."""
+    logits = jnp.asarray(logits_of(model, adversarial))
+    columns: dict[str, Any] = {
+        "attack": [attack] * len(clean),
+        "index": dataset.index[rows.place],
+        "label": rows.label,
+        "target": rows.target,
+        "clean_prediction": logits_of(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
+        "prediction": np.asarray(logits.argmax(-1), np.int32),
+        "success": result.success,
+        "distance": result.distance,
+        **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial, channel_axis=-1).items()},
+        "margin": np.asarray(jax.vmap(cw.margin)(logits, goal), np.float32),
+        "c": result.c,
+        "forwards": result.forwards,
+        "backwards": result.backwards,
+        "finite": result.finite,
+        **more,
+    }
+    if lost := int((result.success & ~(columns["margin"] > 0)).sum()):
+        say(f"Warning: {lost} successes do not survive a second look at their saved images. Does the model compute in")
+        say("less than float32, or at random? Ask for a --confidence above its own rounding.")
+    return pa.table(columns)
+
+
+def places_of(table: pa.Table, dataset: Dataset) -> np.ndarray:
+    """Where in the data set the images of these rows lie, int64 [R]. Raises ValueError where it has other images."""
+    index, order = table["index"].to_numpy(), np.argsort(dataset.index)
+    places = order[np.searchsorted(dataset.index, index, sorter=order) % len(order)]
+    same = np.array_equal(dataset.index[places], index)
+    if not same or not np.array_equal(dataset.labels[places], table["label"].to_numpy()):
+        raise ValueError("the data has other images than those that were attacked")
+    return places
+
+
+@jax.jit
+def _answers(model: Model, x: jax.Array) -> jax.Array:
+    return model.apply(model.params, x)
+
+
+def logits_of(model: Model, x: np.ndarray) -> np.ndarray:
+    """Logits of many images, float32 or wider [R, K], at the highest precision that the device has."""
+    with jax.default_matmul_precision("highest"):
+        parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]
+    return np.concatenate([np.asarray(part, wide(part)) for part in parts])
+
+
+def extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:
+    """For each example the row of its hardest target (a failure, if there is one), or of its easiest, and those rows'
+    places. Its passes are those of all its targets: that is what the choice cost.
+    """
+    index, distance = table["index"].to_numpy(), table["distance"].to_numpy()
+    order = np.argsort(-distance if worst else distance, kind="stable")
+    kept = np.sort(order[np.unique(index[order], return_index=True)[1]])
+    example = np.unique(index, return_inverse=True)[1]
+    chosen = table.take(kept)
+    for name in ("forwards", "backwards"):
+        spent = np.bincount(example, weights=table[name].to_numpy())[example[kept]]
+        chosen = chosen.set_column(chosen.column_names.index(name), name, pa.array(spent.astype(np.int32)))
+    return chosen, kept

@@ -1,0 +1,83 @@
+"""What `cwjax attack` leaves beside its rows and images, so that the report can be made again: `run.json`.
+
+from cwjax.lab import report, runs
+
+report.write(*runs.read(Path("runs/first")), Path("runs/first"))
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.attacking.rows import Attacked
+from cwjax.lab.files import store
+from cwjax.lab.reporting.findings import About, Run
+
+FILE = "run.json"
+
+
+def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]:
+    """What was attacked, for a report; `classes` are those of the data."""
+    return [
+        Run(
+            attack=each.attack,
+            norm=ATTACKS[each.attack].norm,
+            settings=each.settings,
+            table=each.table,
+            clean=each.clean,
+            adversarial=each.adversarial,
+            classes=classes,
+            seconds=each.seconds,
+        )
+        for each in attacked
+    ]
+
+
+def record(runs: Sequence[Run], about: About, folder: Path) -> None:
+    """Writes down what the runs' rows and images do not say."""
+    told = [{"attack": run.attack, "norm": run.norm, "settings": run.settings, "seconds": run.seconds} for run in runs]
+    store.write_json(folder / FILE, {"about": about._asdict(), "classes": list(runs[0].classes), "attacks": told})
+
+
+def read(folder: Path) -> tuple[list[Run], About]:
+    """The runs of a folder that `cwjax attack` wrote, and what they have in common.
+
+    Raises:
+      FileNotFoundError: there is no run in the folder.
+      store.CorruptFile: what it consists of cannot be read, or does not fit together.
+    """
+    if not (folder / FILE).is_file():
+        raise FileNotFoundError(f"no run in {folder} ({FILE} is missing): run `cwjax attack … --out {folder}` first")
+    told = store.read_json(folder / FILE)
+    try:
+        table = pq.read_table(folder / "results.parquet")
+        with np.load(io.BytesIO((folder / "adversarial.npz").read_bytes())) as arrays:
+            images = {name: arrays[name] for name in ("clean", "adversarial")}
+            for name in ("attack", "index", "target"):
+                if arrays[name].tolist() != table[name].to_pylist():
+                    raise ValueError(f"adversarial.npz has another {name} than results.parquet")
+        about, classes = About(**told["about"]), tuple(told["classes"])
+        if sorted(each["attack"] for each in told["attacks"]) != sorted(set(table["attack"].to_pylist())):
+            raise ValueError("results.parquet has rows of other attacks than run.json names")
+        runs = [_run(each, table, images, classes) for each in told["attacks"]]
+    except Exception as error:  # whatever a damaged table or archive may raise
+        raise store.CorruptFile(f"the run in {folder} is damaged ({error}): run it again") from error
+    return runs, about
+
+
+def _run(told: dict[str, Any], table: pa.Table, images: dict[str, np.ndarray], classes: tuple[str, ...]) -> Run:
+    """One attack, with its own of all rows."""
+    mine = np.array(table["attack"].to_pylist()) == told["attack"]
+    return Run(
+        **told,
+        table=table.filter(pa.array(mine)),
+        clean=images["clean"][mine],
+        adversarial=images["adversarial"][mine],
+        classes=classes,
+    )

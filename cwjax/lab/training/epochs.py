@@ -1,0 +1,105 @@
+"""One epoch of training as one compiled program: images drawn in random order, moved, attacked, and learnt from."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+
+from cwjax.lab.training.recipes import Adversary, Recipe
+from cwjax.runners.fast_convolutions import canonical
+
+Images = Float[Array | np.ndarray, "B H W C"]
+Labels = Shaped[Array | np.ndarray, "B *K"]  # int [B], or probabilities [B, K]
+
+
+def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformation, updates: int) -> Callable[..., Any]:
+    """One pass over the images in random order as one compiled program; a last batch that is not full is left out.
+
+    Args:
+      net: gives the graph; its weights are arguments.
+      recipe: says what is done to images, and the loss.
+      optimizer: see `recipes.optimizer_of`; its state counts the updates.
+      updates: how many there will be in all.
+    """
+    graph = nnx.graphdef(net)
+
+    def loss_of(params, images, labels, rngs=None):
+        logits = nnx.merge(graph, params)(images, rngs=rngs)
+        return cross_entropy(logits / recipe.temperature, labels).mean(), logits
+
+    def update(params, state, key, images, labels):
+        def objective(params):
+            loss, logits = loss_of(params, images, labels, nnx.Rngs(dropout=key) if recipe.dropout else None)
+            answers = labels if labels.ndim == 1 else labels.argmax(-1)
+            return loss, (logits.argmax(-1) == answers).mean()
+
+        if recipe.shift:
+            images = moved(jax.random.fold_in(key, 1), images, recipe.shift)
+        if recipe.flip:
+            images = mirrored(jax.random.fold_in(key, 2), images)
+        if recipe.adversary:
+            grown = jnp.minimum(1.0, (state.count + 1) / (recipe.adversary.ramp * updates))
+            images = attacked(
+                jax.random.fold_in(key, 3),
+                images,
+                jax.grad(lambda x: loss_of(params, x, labels)[0]),
+                recipe.adversary._replace(epsilon=recipe.adversary.epsilon * grown),
+            )
+        (loss, accuracy), slope = jax.value_and_grad(objective, has_aux=True)(params)
+        change, state = optimizer.update(slope, state, params)
+        return optax.apply_updates(params, change), state, loss, accuracy
+
+    @jax.jit
+    def run(params: PyTree, state: PyTree, key: PRNGKeyArray, images: Images, labels: Labels):
+        shuffle, drop = jax.random.split(key)
+        order = jax.random.permutation(shuffle, len(images))
+        batches = order[: len(order) // recipe.batch * recipe.batch].reshape(-1, recipe.batch)
+
+        def step(carry, inputs):
+            chosen, key = inputs
+            params, state = carry
+            params, state, loss, accuracy = canonical(update)(params, state, key, images[chosen], labels[chosen])
+            return (params, state), (loss, accuracy)
+
+        keys = jax.random.split(drop, len(batches))
+        (params, state), (losses, accuracies) = lax.scan(step, (params, state), (batches, keys))
+        return params, state, losses.mean(), accuracies.mean()
+
+    return run
+
+
+def cross_entropy(logits: Float[Array, "B K"], labels: Labels) -> Float[Array, " B"]:
+    """Against a class each, or against a distribution each."""
+    if labels.ndim == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return optax.softmax_cross_entropy(logits, labels)
+
+
+def moved(key: PRNGKeyArray, images: Images, most: int) -> Images:
+    """Each image shifted by up to `most` pixels down or up, right or left; what comes in is black."""
+    padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
+    return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(padded, corners)
+
+
+def mirrored(key: PRNGKeyArray, images: Images) -> Images:
+    """Each image with left and right exchanged, half of the time."""
+    return jnp.where(jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1)), images[:, :, ::-1], images)
+
+
+def attacked(key: PRNGKeyArray, images: Images, slope: Callable[[Images], Images], adversary: Adversary) -> Images:
+    """Projected gradient ascent within epsilon of each image, and within [0, 1], along `slope` of the loss."""
+    epsilon, steps, _ = adversary
+    low, high = jnp.maximum(images - epsilon, 0), jnp.minimum(images + epsilon, 1)
+
+    def step(_: Int[Array, ""], x: Images) -> Images:
+        return jnp.clip(x + 2.5 * epsilon / steps * jnp.sign(slope(x)), low, high)
+
+    noise = jax.random.uniform(key, images.shape, minval=-epsilon, maxval=epsilon)
+    return lax.fori_loop(0, steps, step, jnp.clip(images + noise, low, high))

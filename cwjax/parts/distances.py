@@ -1,0 +1,106 @@
+"""The four norms of the technical report: what a descent penalises and what is reported."""
+
+import functools
+
+import jax.numpy as jnp
+
+from cwjax.arguments import check_channel_axis
+from cwjax.base import Distance
+
+MOST_CHANNELS = 4  # of a picture: grey; grey and alpha; red, green and blue; these and alpha
+
+
+def l0(*, per_pixel: bool = True, channel_axis: int | None = None) -> Distance:
+    """The number of pixels that change at all. The penalty is the squared L2 norm (section VI-B uses the L2 attack
+    within).
+
+    Args:
+      per_pixel: count each pixel once, whichever of its channels change (the paper's count); False: count elements.
+      channel_axis: which axis of an input [*S] holds the channels of a pixel; see `channels` for what None does.
+
+    Raises:
+      ValueError: where `channels` does.
+    """
+    check_channel_axis(per_pixel, channel_axis)
+
+    counted = functools.partial(channels, per_pixel=per_pixel, channel_axis=channel_axis)
+
+    def measure(delta):
+        axis, changed = counted(delta.shape), delta != 0
+        return jnp.sum(changed if axis is None else changed.any(axis=axis)).astype(delta.dtype)
+
+    return Distance(lambda delta, tau: jnp.sum(delta**2), measure, norm="l0", channels=counted)
+
+
+def l1() -> Distance:
+    """The sum of the absolute changes."""
+    return Distance(
+        penalty=lambda delta, tau: jnp.sum(_absolute(delta)), measure=lambda delta: jnp.sum(jnp.abs(delta)), norm="l1"
+    )
+
+
+def l2() -> Distance:
+    """The Euclidean norm; its square is the penalty, as in the paper's L2 attack (section VI-A)."""
+    return Distance(
+        penalty=lambda delta, tau: jnp.sum(delta**2), measure=lambda delta: jnp.sqrt(jnp.sum(delta**2)), norm="l2"
+    )
+
+
+def linf() -> Distance:
+    """The largest absolute change. The penalty is `Σ_i max(|delta_i| - tau, 0)` (section VI-C, with the absolute value
+    that the printed formula lacks and the released code has).
+    """
+    return Distance(
+        penalty=lambda delta, tau: jnp.sum(jnp.where(_absolute(delta) > tau, _absolute(delta) - tau, 0)),
+        measure=lambda delta: jnp.max(jnp.abs(delta)),
+        norm="linf",
+    )
+
+
+def _absolute(delta):
+    """The absolute value with slope 0 at 0: `jnp.abs` has slope 1 there, which would push every clean pixel down."""
+    return delta * jnp.sign(delta)
+
+
+def channels(shape: tuple[int, ...], *, per_pixel: bool = True, channel_axis: int | None = None) -> int | None:
+    """The axis that holds the channels of a pixel, counted from 0. None: every element is a pixel of its own.
+
+    An axis that is named is taken. If none is named, an input of three axes is a picture [H, W, C], and its shape has
+    to say so: the last axis is at most 4 long, and the first one is longer. So [C, H, W] is never taken for [H, W, C].
+    An input of any other number of axes has no channels then, and one of a single axis never has.
+
+    Args:
+      shape: of one input, [*S].
+      per_pixel: False: there are no channels.
+      channel_axis: the axis that is named, from 0, or from -1 backwards.
+
+    Raises:
+      ValueError: three axes of which none is named, and the shape does not say which; a named axis that is not there.
+    """
+    rank = len(shape)
+    if not per_pixel or rank < 2 or (channel_axis is None and rank != 3):
+        return None
+    if channel_axis is not None:
+        if not -rank <= channel_axis < rank:
+            raise ValueError(f"an input of shape {list(shape)} has no axis {channel_axis}: name another channel_axis")
+        return channel_axis % rank
+    first, last = shape[0] <= MOST_CHANNELS, shape[-1] <= MOST_CHANNELS
+    if last and not first:
+        return 2
+    seems, name = ("is not clear: [H, W, C] or [C, H, W]", "channel_axis=-1 or channel_axis=0")
+    if first and not last:
+        seems, name = "looks like [C, H, W]", "channel_axis=0"
+    elif not last:
+        seems = f"is not clear: no axis at either end is at most {MOST_CHANNELS} long, as channels are"
+    raise ValueError(
+        f"which elements make a pixel of an input of shape {list(shape)}? It {seems}. Pass {name}, or per_pixel=False "
+        "to count elements, to what counts pixels: distances.l0, shrink_mask, metrics.norms"
+    )
+
+
+def named(norm: str, *, per_pixel: bool = True, channel_axis: int | None = None) -> Distance:
+    """The distance of that name, a key of DISTANCES, with pixels counted as `l0` is told to."""
+    return l0(per_pixel=per_pixel, channel_axis=channel_axis) if norm == "l0" else DISTANCES[norm]
+
+
+DISTANCES = {"l0": l0(), "l1": l1(), "l2": l2(), "linf": linf()}

@@ -1,0 +1,67 @@
+"""Losses of other attacks, as objectives: to be minimised. They go on falling once the goal is met.
+
+For all of them `met` is that of the paper's objectives: the goal is met with the given margin of logits.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from cwjax.base import Objective
+from cwjax.parts.objectives import Confidence, comparable, in_play, logit_margin, margin, rounding_margin
+
+
+def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
+    """The cross-entropy of the label, in nats: towards a target minimised, away from a label maximised (so its negative
+    is the loss).
+
+    f1 (`cross_entropy`) differs away from a label, where it minimises the cross-entropy of the strongest other class.
+    """
+
+    def loss(logits, goal):
+        logits = comparable(logits)
+        own = jnp.arange(logits.shape[-1]) == goal.label
+        chosen = jnp.where(own.any(), jnp.sum(jnp.where(own, jax.nn.log_softmax(logits), 0)), jnp.nan)
+        return -goal.sign.astype(logits.dtype) * chosen
+
+    return logit_margin(confidence)._replace(loss=loss)
+
+
+def negative_margin(confidence: Confidence = 0.0) -> Objective:
+    """`Z_o - Z_w + kappa`, the logit difference: f6 without its `max(…, 0)`. At most zero exactly where the goal is
+    met.
+    """
+    return logit_margin(confidence)._replace(loss=lambda logits, goal: _lag(logits, goal, confidence))
+
+
+def logits_ratio(confidence: Confidence = 0.0) -> Objective:
+    """The difference-of-logits ratio of Croce & Hein (2020), which does not change when logits are scaled or shifted.
+
+    With the logits sorted, Z_(1) >= Z_(2) >= …, the loss is, away from a label y (their equation 6) and towards t, y
+    being the class that stands first among the others (equation 7),
+
+        (Z_y - max_{i≠y} Z_i) / (Z_(1) - Z_(3))          (Z_y - Z_t) / (Z_(1) - (Z_(3) + Z_(4))/2)
+
+    In the targeted form they take the true label for y. A goal holds no true label when it is targeted, so that the
+    strongest other class stands for it. At a confidence kappa the numerator is that plus kappa, so that the loss is at
+    most zero exactly where the goal is met.
+
+    The formula needs the classes that it sorts, three away from a label and four towards one. With fewer of them, those
+    that are switched off not counted (`objectives.in_play`), it is constant and so blind. The loss is then
+    `negative_margin`, the numerator alone.
+    """
+
+    def loss(logits, goal):
+        logits = comparable(logits)
+        first, _, third, fourth = jnp.pad(jax.lax.top_k(logits, min(4, logits.size))[0], (0, max(4 - logits.size, 0)))
+        towards = goal.sign > 0
+        spread = jnp.where(towards, first - (third + fourth) / 2, first - third) + jnp.asarray(1e-12, logits.dtype)
+        enough = jnp.sum(in_play(logits)) >= jnp.where(towards, 4, 3)
+        return _lag(logits, goal, confidence) / jnp.where(enough, spread, 1)
+
+    return logit_margin(confidence)._replace(loss=loss)
+
+
+def _lag(logits, goal, confidence):
+    """By how much the wanted class lags behind, with the goal made harder by the confidence, as in the objectives."""
+    logits = comparable(logits)
+    return confidence + rounding_margin(logits) - margin(logits, goal)

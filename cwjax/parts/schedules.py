@@ -1,0 +1,20 @@
+"""How lengths change over a run: along a cosine, or longer until an example is known."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from cwjax.base import Number
+
+
+def annealed(first: Number, last: Number, taken: Int[Array, ""], steps: Number) -> Float[Array, ""]:
+    """From `first`, at the first of so many steps, to nearly `last`, along half a cosine (Loshchilov & Hutter 2017)."""
+    return last + (first - last) * (1 + jnp.cos(jnp.pi * taken / steps)) / 2
+
+
+def lengthened(
+    length: Float[Array, ""], promised: Float[Array, ""], taken: Int[Array, ""], steps: Number
+) -> Float[Array, ""]:
+    """A tenth more, for as long as no example is known: up to three times the distance that the first slope promised,
+    and to ten times at the end. Who goes on without a bound ends far from everything, where slopes say nothing.
+    """
+    return jnp.minimum(1.1 * length, promised * jnp.maximum(3, 10 ** (taken / steps)))

@@ -1,0 +1,294 @@
+"""Runners take an attack on one example to a batch: `(model, keys, x, goal) -> Result`. The caller decides where
+`jax.jit` goes.
+
+`keys` is a batched input like `x`, so how examples are grouped cannot change an example's randomness.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Bool, Float
+
+from cwjax.arguments import check_batch, check_count, check_part, check_runner
+from cwjax.base import (
+    AnyArray,
+    Attack,
+    Box,
+    Goal,
+    Progress,
+    Result,
+    Runner,
+    State,
+    Terms,
+    carried,
+    found,
+    narrowed,
+    wide,
+)
+from cwjax.models import Model
+from cwjax.parts.boxes import posed
+from cwjax.runners.fast_convolutions import canonical
+
+Output = TypeVar("Output")
+Examples = TypeVar("Examples")
+
+_ROWS_AT_ONCE = 256
+
+
+class Trace(NamedTuple):
+    """How an attack went; every field has the axes [B, num_steps]."""
+
+    distance: Float[Array, "B T"]  # the best distance after each step; inf before the first success
+    c: Float[Array, "B T"]  # the weight of f that the best was found under; inf before the first success
+
+
+class Lanes(NamedTuple):
+    """An attack on a batch, in pieces: for whoever wants to watch it, or to stop and go on. `batched` is made of them.
+
+    Lane i holds the attack on example i. States are pytrees whose arrays have the leading axis B.
+    """
+
+    begin: Callable[[Array, AnyArray, Goal], State]  # (keys, x, goal) -> states
+    advance: Callable[..., State]  # (model, x, goal, states, steps) -> states, up to `steps` steps on in every lane
+    result: Callable[[State], Result]  # (states) -> what has been found so far
+
+
+def on_terms(terms: Callable[..., Terms]) -> Callable[[Callable[..., Output]], Callable[..., Output]]:
+    """Marks a runner with the terms of its attack, for whatever wraps it.
+
+    Args:
+      terms: from the numbers that the runner takes as keyword arguments to its attack's terms.
+    """
+
+    def marked(run: Callable[..., Output]) -> Callable[..., Output]:
+        run.terms = terms  # type: ignore
+        return run
+
+    return marked
+
+
+def terms_of(runner: Callable[..., Any], given: Terms | None = None) -> Callable[..., Terms]:
+    """The terms of a runner's attack, as a function of the runner's keyword arguments. They are seen through `jax.jit`
+    and `functools.partial`.
+
+    Args:
+      runner: any.
+      given: for a function of one's own, whose terms are not known.
+
+    Raises:
+      TypeError: a function whose terms are not known, or given terms for one whose are.
+    """
+    check_runner(runner)
+    known = _known_terms(runner)
+    if known is not None:
+        if given is not None:
+            raise TypeError("terms must be left out here: this runner knows those of its attack")
+        return known
+    if given is None:
+        raise TypeError(
+            "the terms of this runner's attack (norm, objective, box) are not known: wrap a runner of cwjax, such as "
+            "cwjax.batched(attack), or say terms=attack.terms"
+        )
+    check_part("terms", given, Terms)
+    return lambda **options: given
+
+
+def _known_terms(runner: Any) -> Callable[..., Terms] | None:
+    while runner is not None and not hasattr(runner, "terms"):
+        runner = getattr(runner, "__wrapped__", getattr(runner, "func", None))
+    return None if runner is None else runner.terms
+
+
+def lanes(attack: Attack) -> Lanes:
+    """The attack on a batch as three functions to jit: begin it, advance it by some steps, read off its result.
+
+    For instance:
+
+        begin, advance, result = map(jax.jit, cw.lanes(attack))
+        states = begin(keys, x, goal)
+        while not result(states).finished.all():
+            states = advance(model, x, goal, states, 100)
+    """
+    init, step = looped(attack)[:2]
+
+    def begin(keys, x, goal):
+        def one(key, x, goal):
+            state, given_up = init(key, posed(attack, x, goal)), ~inside(x, attack.terms.box)
+            progress = state.progress
+            progress = progress._replace(finite=progress.finite & ~given_up, done=progress.done | given_up)
+            return state._replace(progress=progress)
+
+        return jax.vmap(one)(keys, x, goal)
+
+    def advance(model, x, goal, states, steps):
+        def one(x, goal, state):
+            given = posed(attack, x, goal)
+            _, state = lax.while_loop(
+                lambda carry: (carry[0] < steps) & ~carry[1].progress.done,
+                lambda carry: (carry[0] + 1, step(model, given, carry[1])),
+                (jnp.zeros((), jnp.int32), state),
+            )
+            return state
+
+        return jax.vmap(one)(x, goal, states)
+
+    return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: result_of(state.progress)))
+
+
+def looped(attack: Attack) -> Attack:
+    """The attack as a loop can run it: its step is `canonical`, and its state keeps its dtypes.
+
+    The input's dtype alone decides how precise a state is: no float in it is wider than `wide(x)`, whatever numbers the
+    attack was given and whatever dtype the model answers in. With `jax_enable_x64` too, only a float64 input is
+    attacked in float64.
+    """
+    check_part("attack", attack, Attack)
+    step = canonical(attack.step)
+    return attack._replace(
+        init=lambda key, problem: narrowed(attack.init(key, problem), wide(problem.x)),
+        step=lambda model, problem, state: carried(state, step(model, problem, state)),
+    )
+
+
+def inside(x: Float[Array, "*S"], box: Box) -> Bool[Array, ""]:
+    """Whether no element of x lies outside the box by more than a unit in the last place of the larger bound."""
+    lower, upper = (jnp.asarray(bound, wide(x)) for bound in (box.lower, box.upper))
+    ulp = jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(lower), jnp.abs(upper))
+    outside = (x.astype(wide(x)) < lower - ulp) | (x.astype(wide(x)) > upper + ulp)
+    return ~outside.any()  # NaN is not outside: the model tells
+
+
+def batched(attack: Attack) -> Runner:
+    """The attack on every example of a batch at once, each at its own pace, until all are done.
+
+    One compiled loop, as long as the slowest example takes; an example that is done keeps its state. Its result does
+    not depend on the others.
+
+    Returns:
+      A function `(model, keys, x, goal) -> Result`: model from `bind`; keys [B] from `jax.random.split`; x,
+      floating-point [B, *S], within the attack's box; goal from `targeted` or `untargeted`. The result has x's dtype,
+      and the attack computes in it, or in float32 where that is wider. It raises TypeError or ValueError where shapes
+      or dtypes do not fit, and where x leaves the box; under `jit`, where no values are known, an example outside the
+      box is given up (`finite` is False). `validate` tells what else only values tell.
+    """
+    begin, advance, result = lanes(attack)
+
+    @on_terms(lambda: attack.terms)
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Result:
+        check_batch(model, keys, x, goal, attack.terms.box)
+        return result(advance(model, x, goal, begin(keys, x, goal), jnp.iinfo(jnp.int32).max))
+
+    return run
+
+
+def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]]:
+    """As `batched`, for exactly `num_steps` steps, with the best distance after each of them.
+
+    Returns:
+      A function `(model, keys, x, goal) -> (Result, Trace)`, with arguments and errors as for `batched`.
+      `Result.finished` tells which examples were done in time; those that were spend nothing in the steps that remain.
+    """
+    check_count("num_steps", num_steps)
+    begin, advance, result = lanes(attack)
+
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> tuple[Result, Trace]:
+        check_batch(model, keys, x, goal, attack.terms.box)
+
+        def step(states, _):
+            states = advance(model, x, goal, states, 1)
+            best = states.progress.best
+            return states, Trace(distance=best.distance, c=best.c)
+
+        states, trace = lax.scan(step, begin(keys, x, goal), length=num_steps)
+        return result(states), jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
+
+    return run
+
+
+def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
+    """The runner on `size` examples at a time, one chunk after the other in the same program, so that memory stays
+    bounded.
+
+    A last chunk that is not full is filled up with the first examples again, whose second results are dropped.
+
+    Args:
+      runner: `batched(attack)`, or any other that returns arrays with a leading batch axis: `traced`, `discretised`.
+      size: examples in a chunk, >= 1.
+    """
+    check_runner(runner)
+    check_count("the size of a chunk", size)
+    known = _known_terms(runner)
+
+    @functools.wraps(runner)
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
+        check_batch(model, keys, x, goal, known().box if known else None)
+        count = x.shape[0]
+        if count <= size:
+            return runner(model, keys, x, goal)
+        filled = _filled_up((keys, x, goal), size)
+        chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), filled)
+        results = lax.map(lambda chunk: runner(model, *chunk), chunks)
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
+
+    return run
+
+
+def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
+    """The runner on every device of the mesh at once, each with its share of the examples, and a loop of its own: they
+    do not talk to each other, and a device that is through waits for none.
+
+    Shares are equal; a last one that is not full is filled up with the first examples again, whose second results are
+    dropped. With several processes, pass global arrays, as to any program on such a mesh.
+
+    Args:
+      runner: `batched(attack)`, `chunked(batched(attack), size)`, or any other that can be compiled.
+      mesh: the devices; the examples are spread along all of its axes.
+    """
+    check_runner(runner)
+    check_part("mesh", mesh, Mesh)
+    known = _known_terms(runner)
+    mesh = Mesh(mesh.devices, mesh.axis_names)  # axes of the compiler's own type, whatever they were
+    whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
+    each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
+
+    @functools.wraps(runner)
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
+        check_batch(model, keys, x, goal, known().box if known else None)
+        results = each(model, *_filled_up((keys, x, goal), mesh.size))
+        return jax.tree.map(lambda leaf: leaf[: x.shape[0]], results)
+
+    return run
+
+
+def _filled_up(examples: Examples, multiple: int) -> Examples:
+    """The examples, and the first ones again, until their number is a multiple."""
+    count = jax.tree.leaves(examples)[0].shape[0]
+    if not count % multiple:
+        return examples
+    order = jnp.arange(-(-count // multiple) * multiple) % count
+    return jax.tree.map(lambda leaf: leaf[order], examples)
+
+
+def by_rows(function: Callable[..., Output], *rows: Any) -> Output:
+    """The function of one example, on every row; so many at once that memory stays bounded."""
+    return lax.map(lambda row: function(*row), rows, batch_size=_ROWS_AT_ONCE)
+
+
+def result_of(progress: Progress) -> Result:
+    """What a runner returns of an attack's progress."""
+    best = progress.best
+    return Result(
+        x=best.x,
+        success=found(best),
+        distance=best.distance,
+        c=best.c,
+        forwards=progress.forwards,
+        backwards=progress.backwards,
+        finite=progress.finite,
+        finished=progress.done,
+    )

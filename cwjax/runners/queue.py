@@ -1,0 +1,381 @@
+"""The engine: an attack on a queue of examples, driven from the host. Finished examples stop costing.
+
+A number of *lanes* runs in one compiled program, a *turn*: every lane whose example has ended takes the next one from
+the queue, all lanes do some steps of the attack, and each stores what it has found. Queue, lanes and results stay on
+the device, and the host only says "once more": it reads what came of one turn while the next one runs. When the queue
+is empty and lanes fall idle, those still at work are moved together into half as many.
+
+This is the one runner that calls `jax.jit` itself: there is no compiled program around it.
+"""
+
+import functools
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from cwjax.arguments import check_batch, check_count, check_maker
+from cwjax.base import AnyArray, Attack, Goal, Result, State, carried, problem, select, untouched
+from cwjax.models import Model
+from cwjax.runners import memory
+from cwjax.runners.batch import lanes, on_terms, result_of
+
+WIDTH = {"cpu": 64}
+"""What width="auto" takes by the kind of a device, and on the kinds that are not named `WIDTH_ELSEWHERE`."""
+WIDTH_ELSEWHERE = 4096
+
+_SHARE = 0.8  # of the available memory that a program may plan with
+_PATIENCE = 1.0  # seconds that lanes have been idle, for each second of compiling, before they are moved together
+_PATIENT_STEPS = 100  # the same in steps of all lanes: about what compiling a small CNN takes on a CPU
+
+
+class Queue(NamedTuple):
+    """What is to be done: N rows."""
+
+    keys: PRNGKeyArray  # [N]
+    x: Float[Array, "N *S"]
+    goal: Goal  # fields [N]
+
+
+class Pool(NamedTuple):
+    """How far a run has come. On D devices their arrays lie one after the other along the leading axis."""
+
+    states: State  # [W]: one a lane
+    row: Int[Array, "W"]  # int32: of the queue, that the lane works on; N: none
+    head: Int[Array, ""]  # int32: rows that have been handed out
+    results: Result  # [D·N]: what is known of every row; on each device, of those that its lanes worked on
+
+
+class Count(NamedTuple):
+    """What the host reads of a turn, one entry a device."""
+
+    finished: Int[Array, "D"]  # int32: rows whose attack has come to its end
+    found: Int[Array, "D"]  # int32: rows with an adversarial example so far
+    forwards: Float[Array, "D"]  # float32: forward passes spent
+    spent: Int[Array, "D"]  # int32: of these in this turn
+    running: Int[Array, "D"]  # int32: lanes at work
+    head: Int[Array, "D"]  # int32: rows that all devices together have taken from the queue
+
+
+class Status(NamedTuple):
+    """What `watch` is told after a turn."""
+
+    finished: int  # examples whose attack has come to its end
+    total: int  # examples in all
+    found: int  # examples fooled so far
+    forwards: int  # forward passes spent so far, to seven digits
+    width: int  # lanes
+    lane_steps: int  # steps of all lanes so far, idle ones included
+    snapshot: Callable[
+        [], list[np.ndarray]
+    ]  # how far the run has come, to store; see `resume`. Good until the next turn
+
+
+def streamed(
+    attack: Attack | Callable[..., Attack],
+    *,
+    width: int | Literal["auto"] = "auto",
+    every: int = 25,
+    mesh: Mesh | None = None,
+    repeatable: bool = False,
+) -> Callable[..., Result]:
+    """The attack on any number of examples, `width` of them at a time, none waiting for another.
+
+    It is driven from the host: do not put it under `jax.jit`. It compiles once for inputs of the same shapes, and once
+    more for each smaller number of lanes at the end, at most log2(width) times; those only when idle lanes have cost as
+    much time as the compiler took.
+
+    Args:
+      attack: an attack; or a function that makes one from numbers, which become keyword arguments of the runner and are
+        traced, so that a sweep over them compiles once.
+      width: lanes. "auto": 64 on a CPU, 4096 on other devices, times the devices of the mesh. Never more than there
+        are examples; and half as many, and half again, until the memory holds them: with a warning, if a number was
+        asked for.
+      every: steps in a turn. A lane whose example has ended waits for the end of the turn, half a turn on average.
+      mesh: devices to spread the lanes over, along all axes of the mesh, with one queue for all. They must belong to
+        this process. None: the default device.
+      repeatable: idle lanes are moved together after a number of steps and not by the clock, so that two runs on one
+        machine execute the same programs and agree in every bit (as long as memory allows the same width).
+
+    Returns:
+      A function `(model, keys, x, goal, *, watch=None, resume=None, **numbers) -> Result`, with arguments and errors as
+      for `batched`. An attack that no longer calls the model and is not done is a RuntimeError.
+
+      `watch` is called with a Status after every turn. If it returns True the run stops: `Result.finished` tells which
+      examples came to their end, and the others have the best that was found so far. `resume` takes the arrays that
+      `Status.snapshot()` gave in a run with the same attack, arguments and number of devices, and goes on from there.
+    """
+    check_maker(attack)
+    if width != "auto":
+        check_count("width", width)
+    check_count("every, the steps in a turn,", every)
+    make = (lambda: attack) if isinstance(attack, Attack) else attack
+    programs: dict[Any, _Program] = {}
+
+    @on_terms(lambda watch=None, resume=None, **numbers: make(**numbers).terms)
+    def run(
+        model: Model,
+        keys: Array,
+        x: AnyArray,
+        goal: Goal,
+        *,
+        watch: Callable[[Status], bool | None] | None = None,
+        resume: Sequence[np.ndarray] | None = None,
+        **numbers: Any,
+    ) -> Result:
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, numbers))):
+            raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
+        check_batch(model, keys, x, goal, make(**jax.tree.map(_number, numbers)).terms.box)
+        devices = _mesh(mesh)
+        work = (jax.tree.map(_number, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
+        work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
+
+        def program(size: int) -> _Program:
+            shapes = jax.tree.map(jax.typeof, work)
+            settings = (size, devices, jax.config.jax_default_matmul_precision)  # type: ignore
+            signature = (*settings, jax.tree.structure(shapes), *jax.tree.leaves(shapes))
+            if signature not in programs:
+                programs[signature] = _compiled(make, every, devices, shapes, size)
+            return programs[signature]
+
+        if resume is not None:
+            pool = _restored(resume, make, work, devices)
+            return _served(program, every, work, pool, devices, watch, repeatable)
+        size = wanted = _wanted(width, len(x), devices)
+        while True:
+            try:
+                if size <= devices.size or _fits(program(size), work, devices):
+                    if size < wanted and width != "auto":
+                        warnings.warn(f"a width of {wanted} does not fit into memory: it is {size} now", stacklevel=2)
+                    return _served(program, every, work, program(size).empty(work), devices, watch, repeatable)
+            except jax.errors.JaxRuntimeError as error:
+                if "RESOURCE_EXHAUSTED" not in str(error) or size <= devices.size:
+                    raise
+            size = _half(size, devices)  # out here, where the error no longer holds on to memory
+
+    return run
+
+
+def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeatable: bool) -> Result:
+    """Turn after turn, until every row has its result."""
+    total, width = len(work[2].x), len(pool.row)
+    turn, _, _, compiling = program(width)
+    pool, count = turn(*work, pool)
+    lane_steps, idle, began, before = 0, 0.0, time.monotonic(), 0
+    while True:
+        pool, following = turn(*work, pool)
+        count = jax.device_get(count)  # waits for the turn before
+        finished, found, forwards = (int(each.sum()) for each in (count.finished, count.found, count.forwards))
+        lane_steps, left = lane_steps + every * width, total - finished
+        status = Status(
+            finished=finished,
+            total=total,
+            found=found,
+            forwards=forwards,
+            width=width,
+            lane_steps=lane_steps,
+            snapshot=functools.partial(_stored, pool),
+        )
+        if (watch is not None and watch(status)) or not left:
+            return _merged(pool.results, devices.size)
+        _check_turn(count, before)
+        count, before = following, finished
+
+        now = time.monotonic()
+        spent, began = every if repeatable else now - began, now
+        idle += spent * max(1 - left / width, 0)
+        patience = _PATIENT_STEPS if repeatable else _PATIENCE * compiling
+        if left <= _half(width, devices) < width and idle >= patience:
+            width, idle = _half(width, devices), 0.0
+            turn, _, moved, compiling = program(width)
+            order = np.argsort(np.asarray(pool.states.progress.done), kind="stable")  # those at work first
+            states, row = moved((pool.states, pool.row), order[:width])
+            pool = pool._replace(states=states, row=row)
+
+
+def _check_turn(count: Count, before: int) -> None:
+    """Raises RuntimeError where the next turns would be like this one for ever; `before` it so many had finished."""
+    finished, running, head = int(count.finished.sum()), int(count.running.sum()), int(count.head[0])
+    if finished + running != head:
+        raise RuntimeError(
+            f"streamed lost examples: {head} were begun, {finished} have ended and {running} are being attacked. "
+            "This is a fault of cwjax: please report it"
+        )
+    if finished == before and not count.spent.any():
+        raise RuntimeError(
+            f"streamed makes no progress: a turn ended none of {running} examples and did not call the model. Each "
+            "step of an attack must call the model, until it reports `progress.done`"
+        )
+
+
+class _Program(NamedTuple):
+    """A turn of some width, compiled."""
+
+    turn: jax.stages.Compiled  # (numbers, model, queue, pool) -> (pool, count)
+    empty: Callable[..., Pool]  # ((numbers, model, queue)) -> the pool to begin with
+    moved: Callable[..., Any]  # (the lanes of a wider pool, the places of so many) -> these alone
+    seconds: float  # that compiling it took
+
+
+def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
+    began = time.monotonic()
+    specs, given = _layout(devices.axis_names), (PartitionSpec(),) * 3
+    placed = _placed(devices, specs)
+    turn = jax.jit(
+        jax.shard_map(
+            functools.partial(_turn, make, every, devices.axis_names),
+            mesh=devices,
+            in_specs=(*given, specs),
+            out_specs=(specs, specs.row),
+            check_vma=False,
+        ),
+        in_shardings=(*_placed(devices, given), placed),
+        donate_argnums=3,
+    )
+    empty = jax.jit(lambda work: _empty(make, work, width, devices.size), out_shardings=placed)
+    moved = jax.jit(
+        lambda wider, lanes: jax.tree.map(lambda leaf: leaf[lanes], wider), out_shardings=(placed.states, placed.row)
+    )
+    compiled = turn.lower(*shapes, jax.eval_shape(empty, shapes)).compile()
+    return _Program(turn=compiled, empty=empty, moved=moved, seconds=time.monotonic() - began)
+
+
+def _number(value: Any) -> Any:
+    """One number as a Python number, which takes the dtype of what it meets; an array as it is."""
+    array = np.asarray(value)
+    return array if array.ndim else array.item()
+
+
+def _layout(axes: tuple[str, ...]) -> Pool:
+    """Where the parts of a pool lie: all side by side, but for the head of the queue, which every device has."""
+    split = PartitionSpec(axes)
+    return Pool._make([split, split, PartitionSpec(), split])
+
+
+def _placed(devices: Mesh, specs: Any) -> Any:
+    return jax.tree.map(functools.partial(NamedSharding, devices), specs)
+
+
+def _turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool: Pool) -> tuple[Pool, Count]:
+    """What one device does in a turn: free lanes take rows, all lanes do `every` steps, and store what they found."""
+    begin, advance, result = lanes(make(**numbers))
+    total, free = queue.x.shape[0], pool.states.progress.done
+
+    place, taken = _places(free, axes)
+    row = jnp.where(free, jnp.minimum(pool.head + place, total), pool.row)
+    keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue)
+    states = jax.vmap(select)(free, begin(keys, x, goal), pool.states)
+    states = _ended(states, states.progress.done | (row == total))
+    begun, states = states, advance(model, x, goal, states, every)
+
+    own, running = result(states), ~states.progress.done
+    results = jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), pool.results, own)
+
+    def summed(of_row, of_lane):
+        # A row that moved to another device has left an old result here: count it where it runs, or where it ended.
+        return jnp.where(results.finished, of_row, 0).sum() + jnp.where(running, of_lane, 0).sum()
+
+    head = jnp.minimum(pool.head + taken, total)
+    count = Count(
+        finished=results.finished.sum(),
+        found=summed(results.success, own.success),
+        forwards=summed(results.forwards.astype(jnp.float32), own.forwards.astype(jnp.float32)),
+        spent=(states.progress.forwards - begun.progress.forwards).sum(),
+        running=running.sum(),
+        head=head,
+    )
+    after = carried(pool, Pool(states=states, row=row, head=head, results=results))
+    return after, jax.tree.map(lambda leaf: leaf[None], count)
+
+
+def _places(free: Bool[Array, "W"], axes: tuple[str, ...]) -> tuple[Int[Array, "W"], Int[Array, ""]]:
+    """For each free lane, how many free lanes come before it, those of the devices before included; and how many
+    there are in all.
+    """
+    each = lax.all_gather(free.sum(), axes)
+    before = jnp.where(jnp.arange(each.size) < lax.axis_index(axes), each, 0).sum()
+    return before + jnp.cumsum(free) - 1, each.sum()
+
+
+def _empty(make, work, width: int, devices: int) -> Pool:
+    """A pool before the first turn: no lane has anything to do, and no row a result."""
+    numbers, _, queue = work
+    total = queue.x.shape[0]
+    states = jax.eval_shape(lanes(make(**numbers)).begin, *queue)
+    states = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[1:]), leaf.dtype), states)
+    nothing = jax.vmap(lambda x, goal: result_of(untouched(problem(x, goal))))(queue.x, queue.goal)
+    return Pool(
+        states=_ended(states, jnp.ones(width, bool)),
+        row=jnp.full(width, total, jnp.int32),
+        head=jnp.zeros((), jnp.int32),
+        results=jax.tree.map(lambda leaf: jnp.concatenate([leaf] * devices), nothing),
+    )
+
+
+def _ended(states: State, done: Bool[Array, "W"]) -> State:
+    return states._replace(progress=states.progress._replace(done=done))
+
+
+def _merged(results: Result, devices: int) -> Result:
+    """Of every row, the result from the device that spent most on it: where it ran last."""
+    if devices == 1:
+        return results
+    parts = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(devices, -1, *leaf.shape[1:]), results)
+    last = parts.forwards.argmax(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[last, np.arange(len(last))]), parts)
+
+
+def _mesh(mesh: Mesh | None) -> Mesh:
+    """The mesh, or the default device, with axes that the compiler may shard along as it likes."""
+    devices, axes = (mesh.devices, mesh.axis_names) if mesh else (list(jnp.zeros(()).devices()), ("lanes",))
+    return Mesh(devices, axes)
+
+
+def _wanted(width: int | Literal["auto"], total: int, devices: Mesh) -> int:
+    """Lanes to begin with, before memory has its say: as many on every device."""
+    kind = devices.devices.flat[0].platform
+    wanted = WIDTH.get(kind, WIDTH_ELSEWHERE) * devices.size if width == "auto" else width
+    return -(-min(wanted, total) // devices.size) * devices.size
+
+
+def _half(width: int, devices: Mesh) -> int:
+    return max(-(-width // (2 * devices.size)), 1) * devices.size
+
+
+def _fits(program: _Program, work, devices: Mesh) -> bool:
+    held = sum(leaf.nbytes for leaf in jax.tree.leaves(work))
+    return memory.needed(program.turn) - held <= _SHARE * memory.available(list(devices.devices.flat))
+
+
+def _stored(pool: Pool) -> list[np.ndarray]:
+    def plain(leaf):
+        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return [np.asarray(plain(leaf)) for leaf in jax.tree.leaves(pool)]
+
+
+def _restored(arrays: Sequence[np.ndarray], make, work, devices: Mesh) -> Pool:
+    """The pool of which these are the arrays."""
+
+    def like(width):
+        return jax.eval_shape(lambda: _empty(make, work, width, devices.size))
+
+    def typed(leaf, array):
+        keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(work[2].keys)) if keys else array
+
+    leaves, structure = jax.tree.flatten(like(devices.size))
+    if len(arrays) == len(leaves):
+        pool = jax.tree.unflatten(structure, map(typed, leaves, arrays))
+        given, wanted = ([(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(p)] for p in (pool, like(len(pool.row))))
+        if given == wanted:
+            return jax.device_put(pool, _placed(devices, _layout(devices.axis_names)))
+    raise ValueError("the run to resume had another attack, other arguments or another number of devices")

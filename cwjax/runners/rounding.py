@@ -1,0 +1,164 @@
+"""Valid images have integer pixels: an attack's result on the lattice of 8-bit values (Carlini & Wagner 2017, section
+V-D, "Discretization"; not in their released code).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_inside
+from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
+from cwjax.models import Model
+from cwjax.parts.objectives import logit_margin
+from cwjax.runners.batch import by_rows, terms_of
+from cwjax.runners.fast_convolutions import canonical
+
+
+class Rounding(NamedTuple):
+    """What rounding cost; the Result beside it tells what came out. Every field has the batch as its only axis B."""
+
+    distance: Float[Array, "B"]  # of the attack's own solution, in its own norm; inf where the attack failed
+    success: Bool[Array, "B"]  # of the attack's own solution
+    rounded: Bool[Array, "B"]  # the goal was met after plain rounding already; implies `success`
+    repairs: Int[Array, "B"]  # int32: elements that the repair moved, also where it failed in the end
+
+
+class RepairState(NamedTuple):
+    x: Float[Array, "*S"]  # the image on the lattice
+    other: Float[Array, "*S"]  # the value each element may still move to; the one it has where it may not move
+    moves: Int[Array, ""]  # int32
+    met: Bool[Array, ""]
+    finite: Bool[Array, ""]
+    done: Bool[Array, ""]
+
+
+def discretised(
+    runner: Runner,
+    *,
+    levels: int = 256,
+    steps: int | Int[Array, ""] = 100,
+    terms: Terms | None = None,
+) -> Callable[..., tuple[Result, Rounding]]:
+    """The runner's results as images of `levels` values an element; those that rounding breaks are repaired.
+
+    Each adversarial example is rounded to the nearest of `levels` evenly spaced values between the bounds of the
+    attack's box: in [0, 1] exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the
+    attack's own too. If it then misses the goal, a greedy search moves one element after the other
+    to the level on the other side of the attack's own solution, first the one for which the slope of f predicts the
+    largest fall of f. No element moves twice, so none ends a level or more from that solution. The repair fails when no
+    move is predicted to help or its steps run out; a failure is the clean input at distance inf, as everywhere.
+
+    Elements that the attack left alone, or that round to the level of the clean value, are bit for bit the clean ones:
+    of an x that is no 8-bit image, only what changed is on the lattice. (A clean value is on a level if it is within
+    float32 rounding of it, whatever arithmetic made it from a byte.)
+
+    A look at an image is one forward and one backward pass, added to `forwards` and `backwards`: one look after
+    rounding and one after each move. Where the attack failed, none.
+
+    Args:
+      runner: `batched(attack)`, or any other runner that returns a Result.
+      levels: values an element may take, >= 2; 256 for 8 bits.
+      steps: how many elements the repair moves at the most, >= 0; may be traced. With 0, rounding is plain.
+      terms: `attack.terms`, for a function of your own that returns a Result. The runners of cwjax know theirs.
+
+    Returns:
+      A function `(model, keys, x, goal, **numbers) -> (Result, Rounding)`, with arguments and errors as for the runner.
+
+    Raises:
+      ValueError: numbers out of range.
+      TypeError: a runner whose terms are not known.
+    """
+    check_count("levels", levels, least=2)
+    check_count("the repair's steps", steps, least=0)
+    agreed = terms_of(runner, terms)
+
+    def look(objective, model, goal, state):
+        """Asks the model about the image, and moves one element if the goal is not met."""
+
+        def value(x):
+            logits = model(x)
+            loss = objective.loss(logits, goal)
+            if loss.ndim:  # of several losses, as DeepFool's, none is f
+                loss = logit_margin(objective.confidence).loss(logits, goal)
+            return loss, logits
+
+        (loss, logits), slope = jax.value_and_grad(value, has_aux=True)(state.x)
+        fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
+        finite = jnp.isfinite(loss) & answered(logits) & jnp.isfinite(slope).all()
+        met = objective.met(logits, goal) & finite
+        move = ~met & finite & (fall.max() > 0) & (state.moves < steps)
+        chosen = move & (jnp.arange(fall.size).reshape(fall.shape) == jnp.argmax(fall))
+        return RepairState(
+            x=jnp.where(chosen, state.other, state.x),
+            other=state.other,  # and the chosen element has arrived there: it is not moved again
+            moves=state.moves + move,
+            met=met,
+            finite=finite,
+            done=~move,
+        )
+
+    def one(terms, model, x, goal, result):
+        nearest, other = _neighbours(result.x, x, levels, terms.box.lower, terms.box.upper)
+        ask = canonical(functools.partial(look, terms.objective))
+        start = RepairState(
+            x=nearest,
+            other=other,
+            moves=jnp.zeros((), jnp.int32),
+            met=jnp.array(False),
+            finite=jnp.array(True),
+            done=~result.success,
+        )
+        end = lax.while_loop(lambda state: ~state.done, lambda state: ask(model, goal, state), start)
+
+        looks = jnp.where(result.success, end.moves + 1, 0)
+        discrete = settled(result, x, end.x, end.met, terms.distance)._replace(
+            forwards=result.forwards + looks,
+            backwards=result.backwards + looks,
+            finite=result.finite & end.finite,
+        )
+        return discrete, Rounding(
+            distance=result.distance,
+            success=result.success,
+            rounded=end.met & (end.moves == 0),
+            repairs=end.moves,
+        )
+
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Rounding]:
+        held_to = agreed(**options)
+        check_inside(x, held_to.box.lower, held_to.box.upper)
+        result = runner(model, keys, x, goal, **options)
+        return by_rows(functools.partial(one, held_to, model), jnp.asarray(x), goal, result)
+
+    return run
+
+
+def _neighbours(solution, clean, levels, lower, upper):
+    """The lattice values on both sides of each element of the solution, the nearest first. Both are the same where the
+    solution lies on the lattice, or where it is the clean value.
+    """
+    traced = isinstance(lower, jax.core.Tracer) or isinstance(upper, jax.core.Tracer)
+    numpy = jnp if traced else np  # on the host in float64, since XLA may turn `/ 255` into `* (1 / 255)`
+    low, high = numpy.broadcast_arrays(numpy.asarray(lower, float), numpy.asarray(upper, float))
+    place = np.broadcast_to(np.arange(low.size).reshape(low.shape), clean.shape)  # which of the bounds is whose
+    low, high = low.reshape(1, -1), high.reshape(1, -1)
+    table = numpy.minimum(low + (high - low) * np.arange(levels)[:, None] / (levels - 1), high)
+    table = jnp.asarray(table, wide(clean))
+
+    low, high = table[0][place], table[-1][place]
+    tolerance = 4 * jnp.finfo(jnp.float32).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+
+    def at(index):
+        value = table[jnp.clip(index, 0, levels - 1), place].astype(clean.dtype)
+        return jnp.where(jnp.abs(value.astype(table.dtype) - clean.astype(table.dtype)) <= tolerance, clean, value)
+
+    index = jnp.round((solution.astype(table.dtype) - low) / (high - low) * (levels - 1)).astype(jnp.int32)
+    nearest = at(index)
+    other = at(index + jnp.sign(solution - nearest).astype(jnp.int32))
+    return tuple(jnp.where(solution == clean, clean, value) for value in (nearest, other))

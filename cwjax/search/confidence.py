@@ -1,0 +1,62 @@
+"""How an attack that knows of no confidence is given one: by a model that is as hard to fool as if it asked for it."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cwjax.arguments import check_number, check_part
+from cwjax.base import Attack, Goal, Objective
+from cwjax.models import Model
+from cwjax.parts.objectives import Confidence
+
+
+def confident(attack: Attack, confidence: Confidence) -> Attack:
+    """The attack at a confidence kappa: what it finds meets the goal with a margin of kappa logits.
+
+    It is given a model whose logits are `handicapped`, so that this works whatever the attack goes by: a cross-entropy,
+    a ratio of logits, the distances to other classes. With a margin of logits it is the same as a confidence given to
+    the objective. Within a transform that chooses targets (`best_target`) each target leads by kappa; around one, it
+    leads the label by that.
+
+    Args:
+      attack: at confidence 0, or the two add up.
+      confidence: kappa >= 0, in logits; may be traced.
+
+    Raises:
+      ValueError: a confidence that is negative or not finite.
+    """
+    check_part("attack", attack, Attack)
+    check_number("confidence", confidence, least=0)
+
+    def step(model, problem, state):
+        handicap = (model.params, problem.goal, jnp.asarray(confidence))
+        return attack.step(Model(_Handicapped(model.apply), handicap), problem, state)
+
+    inner = attack.terms.objective
+
+    def harder(function):
+        return lambda logits, goal: function(handicapped(logits, goal, confidence), goal)
+
+    objective = Objective(harder(inner.loss), harder(inner.met), inner.confidence + confidence)
+    return attack._replace(step=step, terms=attack.terms._replace(objective=objective))
+
+
+def handicapped(logits: Float[Array, "*B K"], goal: Goal, confidence: Confidence) -> Float[Array, "*B K"]:
+    """The logits with kappa taken from the target's, or added to that of the label that is to be left: they meet the
+    goal exactly where the given ones do with a margin of kappa.
+    """
+    taken = (goal.sign * confidence).astype(logits.dtype)
+    return logits - taken[..., None] * jax.nn.one_hot(goal.label, logits.shape[-1], dtype=logits.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Handicapped:  # a class and not a closure: equal when the inner function is, so that it compiles once
+    apply: Callable[..., Array]
+
+    def __call__(self, params, x):
+        inner, goal, confidence = params
+        logits = self.apply(inner, x)
+        return handicapped(logits, Goal(*(field[None] for field in goal)), confidence)

@@ -1,0 +1,125 @@
+"""What turns a radius: tau of the L-infinity attack, and the scale of an attack whose radius is fixed."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_number, check_part
+from cwjax.base import Attack, Search, found
+from cwjax.search.rounds import searched
+
+
+class ShrunkTau(NamedTuple):
+    tau: Float[Array, ""]  # change below it is free
+    c: Float[Array, ""]  # the weight that the next round starts from
+    start: Float[Array, "*S"]  # the last round's example
+    over: Bool[Array, ""]
+
+
+def shrink_tau(
+    *,
+    initial_c: float | Float[Array, ""] = 1e-5,
+    factor: float | Float[Array, ""] = 0.9,
+    smallest: float | Float[Array, ""] = 1 / 256,
+) -> Search:
+    """Shrink the radius tau until a round finds no example within it (section VI-C).
+
+    In the first round any change is free (the paper starts at tau = 1, the width of its box, which is the same). After
+    a success tau becomes `factor` times the distance reached.
+
+    It also sets `start` and `c`: a round goes on from the example and the weight that the last one succeeded with, as
+    in the released code (`li_attack.py`), because the next problem is nearly the same.
+
+    Args:
+      initial_c: of the first round, > 0.
+      factor: below 1.
+      smallest: in widths of the box; no round is run at a tau of this or less. The default is the paper's, one step of
+        8-bit pixels.
+    """
+    check_number("initial_c", initial_c, least=0, above=True)
+    check_number("factor", factor, least=0, above=True, most=1 - 1e-6)
+    check_number("smallest", smallest, least=0)
+
+    def init(problem):
+        c = jnp.asarray(initial_c, problem.c.dtype)
+        return ShrunkTau(tau=jnp.full_like(c, jnp.inf), c=c, start=problem.start, over=jnp.array(False))
+
+    def tell(problem, knob, outcome):
+        best = outcome.best
+        within = found(best) & (best.distance <= knob.tau)
+        tau = factor * best.distance
+        return ShrunkTau(tau=tau, c=best.c, start=best.x, over=~within | (tau <= smallest * problem.span))
+
+    return Search(
+        init=init,
+        ask=lambda problem, knob: problem._replace(tau=knob.tau, c=knob.c, start=knob.start),
+        tell=tell,
+        done=lambda knob: knob.over,
+    )
+
+
+def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float | Float[Array, ""] = 2.0) -> Attack:
+    """The attack at the least radius that succeeds: a binary search over `Problem.scale`, by which such an attack
+    multiplies its epsilon and its steps.
+
+    A round ends at its first success, for whether the radius suffices is then known. The closest example of all rounds
+    is kept. The budget is at most `steps` times the attack's own.
+
+    Args:
+      attack: of a fixed radius, such as `pgd(epsilon=…)`; its epsilon is where the search starts, in the unit of
+        x.
+      steps: rounds, >= 1.
+      factor: see `search_scale`.
+    """
+    check_part("attack", attack, Attack)
+
+    def step(model, problem, state):
+        state = attack.step(model, problem, state)
+        progress = state.progress
+        return state._replace(progress=progress._replace(done=progress.done | found(progress.best)))
+
+    return searched(attack._replace(step=step), search_scale(steps, factor=factor))
+
+
+class ScaleBracket(NamedTuple):
+    scale: Float[Array, ""]  # to try in this round
+    lower: Float[Array, ""]  # the largest that failed; 0 before any did
+    upper: Float[Array, ""]  # the smallest that succeeded; inf before any did
+    rounds: Int[Array, ""]  # int32: rounds that have ended
+
+
+def search_scale(steps: int | Int[Array, ""] = 10, *, factor: float | Float[Array, ""] = 2.0) -> Search:
+    """Search for the smallest scale of an attack's lengths that succeeds: from the problem's own, times or divided by
+    `factor` until both a success and a failure are known, then bisect.
+
+    Args:
+      steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.
+      factor: > 1.
+    """
+    check_count("the search's steps", steps)
+    check_number("factor", factor, least=1, above=True)
+
+    def init(problem):
+        scale = problem.scale
+        return ScaleBracket(
+            scale=scale,
+            lower=jnp.zeros_like(scale),
+            upper=jnp.full_like(scale, jnp.inf),
+            rounds=jnp.zeros((), jnp.int32),
+        )
+
+    def tell(problem, knob, outcome):
+        success = found(outcome.best)
+        lower = jnp.where(success, knob.lower, jnp.maximum(knob.lower, knob.scale))
+        upper = jnp.where(success, jnp.minimum(knob.upper, knob.scale), knob.upper)
+        bisected = jnp.where(lower > 0, (lower + upper) / 2, upper / factor)
+        scale = jnp.where(jnp.isfinite(upper), bisected, knob.scale * factor)
+        return ScaleBracket(scale=scale, lower=lower, upper=upper, rounds=knob.rounds + 1)
+
+    return Search(
+        init=init,
+        ask=lambda problem, knob: problem._replace(scale=knob.scale),
+        tell=tell,
+        done=lambda knob: knob.rounds >= steps,
+    )

@@ -1,0 +1,151 @@
+"""The class to go for where any but one will do, on models whose nearest boundary is known."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.attacks.fast import scout
+from cwjax.base import problem as problem_of
+from cwjax.iterated import Rule, Seen, iterated
+
+SIZE = 8
+AWAY = cw.Goal(jnp.int32(0), jnp.float32(-1))
+ATTACKS = {"l2": cw.alternating_l2, "linf": cw.fast_linf}
+
+
+def affine(params, x):
+    weights, bias = params
+    return x @ weights + bias[None]
+
+
+def fan(distances: list[float], likely: list[float]) -> cw.Model:
+    """Class 0's rivals: their boundaries at these L2 distances from 0, and so far above the least logit there.
+
+    The slope of each rival is in two elements of its own, of the same size, so that in L-infinity the distances are
+    those divided by the square root of two, and that to go for one is no way towards another.
+    """
+    gaps = max(likely) + 1 - np.array(likely)  # of logits, to class 0
+    weights = np.zeros((SIZE, len(distances) + 1))
+    for place, (gap, distance) in enumerate(zip(gaps, distances, strict=True)):
+        weights[2 * place : 2 * place + 2, place + 1] = gap / distance / np.sqrt(2)
+    bias = np.concatenate([[0.0], -gaps])
+    return cw.bind(affine, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)))
+
+
+def found(attack: cw.Attack, model: cw.Model, goal: cw.Goal = AWAY) -> cw.Result:
+    goal = jax.tree.map(lambda field: field[None], goal)
+    return jax.jit(cw.batched(attack))(model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
+
+
+@pytest.mark.parametrize("norm", ATTACKS)
+@pytest.mark.parametrize("nearest", [0, 3, *(pytest.param(nearest, marks=pytest.mark.long) for nearest in (1, 2))])
+def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
+    distances = [1.0, 1.1, 1.2, 1.3]
+    distances[nearest] = 0.5
+    model = fan(distances, likely=[4.0, 3.0, 2.0, 1.0])
+    result = found(ATTACKS[norm](steps=100, lower=-9.0, upper=9.0), model)
+    np.testing.assert_allclose(result.distance, 0.5 / (np.sqrt(2) if norm == "linf" else 1), rtol=2e-2)
+    assert model.apply(model.params, result.x).argmax() == 1 + nearest
+    np.testing.assert_array_equal(result.forwards, 100)
+    np.testing.assert_array_equal(result.backwards, 100)
+
+
+def test_without_a_look_at_classes_it_is_not():
+    model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
+    for attack in (cw.fast_l2(steps=100, box=cw.projected(-9, 9)), cw.alternating_l2(steps=49, lower=-9, upper=9)):
+        assert found(attack, model).distance > 0.7
+
+
+class Walk(NamedTuple):
+    aims: list[int]  # of the loss at each point
+    points: np.ndarray
+    told: list[Seen]  # what the rule is told of each
+
+
+def walked(model: cw.Model, goal: cw.Goal, count: int, steps: int = 60, start: float = 0.0) -> Walk:
+    """The first so many points of a rule that goes a little farther at every step."""
+    told = []
+
+    def move(problem, memory, seen):
+        told.append(seen)
+        return seen.x + 1e-3, memory
+
+    rule = scout.aimed(Rule(init=lambda key, problem: (problem.start, ()), move=move), "l2", steps)
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": -9.0, "upper": 9.0}
+    attack = iterated(rule, **parts, steps=steps)
+    problem = problem_of(jnp.zeros(SIZE), goal)._replace(start=jnp.full(SIZE, start))
+    state, aims, points = attack.init(jax.random.key(0), problem), [], []
+    for _ in range(count):
+        aims.append(int(state.memory.known.aim))
+        points.append(np.asarray(state.x))
+        state = attack.step(lambda x: model.apply(model.params, x[None])[0], problem, state)
+    return Walk(aims, np.array(points), told)
+
+
+def test_the_likeliest_classes_are_looked_at_in_their_order_and_two_of_them_from_a_probe():
+    distances = [1.0, 1.1, 0.5, 1.2]
+    model = fan(distances, likely=[2.0, 4.0, 1.0, 3.0])
+    walk = walked(model, AWAY, count=8)
+    assert walk.aims == [-1, -1, 4, 1, 3, 3, 3, 3]  # by the index of their logit
+    probes = {1: 2, 5: 3}  # at this point, of that class
+    for place, point in enumerate(walk.points[:6]):
+        rival = probes.get(place)
+        expected = np.zeros(SIZE)
+        if rival:
+            expected[2 * rival - 2 : 2 * rival] = 1.5 * distances[rival - 1] / np.sqrt(2)
+        np.testing.assert_allclose(point, expected, atol=1e-3)
+    np.testing.assert_allclose(walk.points[6:], np.full((2, SIZE), [[1e-3], [2e-3]]), rtol=1e-4)
+
+    # The round begins with what was seen of the class at the start.
+    first, second = walk.told[5], walk.told[6]
+    assert (int(first.taken), int(second.taken)) == (0, 1)
+    np.testing.assert_array_equal(first.x, 0)
+    np.testing.assert_allclose(float(first.loss) / np.linalg.norm(first.slope), 0.5, rtol=1e-5)
+    assert np.isnan(first.logits).all()
+
+
+@pytest.mark.parametrize(("share", "aim"), [(0.85, 3), (0.95, -1)])
+def test_a_class_has_to_be_clearly_nearer_than_the_likeliest(share, aim):
+    model = fan([1.0, 2.0, share, 3.0], likely=[4.0, 3.0, 2.0, 1.0])
+    assert walked(model, AWAY, count=7).aims[-2:] == [3, aim]  # at its probe, and then
+
+
+def test_there_is_one_probe_where_the_likeliest_is_nearest():
+    walk = walked(fan([0.5, 1.1, 1.2, 1.0], likely=[4.0, 3.0, 2.0, 1.0]), AWAY, count=6)
+    assert walk.aims == [-1, -1, 2, 3, 4, -1]
+    np.testing.assert_allclose(walk.points[5], 1e-3, rtol=1e-4)
+
+
+def test_what_the_slopes_promise_is_checked_at_the_probes():
+    """The nearest by its slope is not, for its logit rises no more beyond the boundary that was promised."""
+    weights, bias = fan([1.0, 2.0, 0.5, 3.0], likely=[4.0, 3.0, 2.0, 1.0]).params
+    held = cw.bind(
+        lambda params, x: affine(params, x).at[:, 3].min(params[1][3] + 0.45 * jnp.linalg.norm(params[0][:, 3])),
+        (weights, bias),
+    )
+    assert walked(held, AWAY, count=7).aims[-2:] == [3, -1]
+
+
+def test_a_network_whose_slopes_do_not_keep_their_promise_is_given_no_further_look():
+    def bent(params, x):
+        added = jnp.abs(x).sum(-1)
+        return jnp.stack([1 - jnp.minimum(added, 0.1), *[0 * added - k for k in range(3)]], -1)
+
+    walk = walked(cw.bind(bent, ()), AWAY, count=4, start=0.0)
+    assert walk.aims == [-1] * 4
+    np.testing.assert_allclose(walk.points[2:], np.full((2, SIZE), [[1e-3], [2e-3]]), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "spared", [{"goal": cw.Goal(jnp.int32(2), jnp.float32(1))}, {"steps": 49}, {"start": 0.1}], ids=str
+)
+def test_no_step_goes_to_a_choice_where_there_is_none_to_make(spared):
+    model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
+    walk = walked(model, **({"goal": AWAY, "count": 3} | spared))
+    assert walk.aims == [-1] * 3
+    assert [int(seen.taken) for seen in walk.told] == [0, 1, 2]
+    assert (np.diff(walk.points, axis=0)[:, 0] > 5e-4).all()  # an element that shows a slope

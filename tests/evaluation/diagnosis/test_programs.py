@@ -1,0 +1,201 @@
+"""What the checks compile, against NumPy and by hand."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cwjax as cw
+from cwjax.evaluation.diagnosis import programs
+from cwjax.evaluation.diagnosis.programs import Seen
+from tests import problems
+from tests.evaluation.diagnosis.known import seen
+
+COUNT = 6
+MODEL = cw.bind(problems.mlp, problems.mlp_params())
+X = jnp.asarray(problems.inputs(COUNT))
+GOAL = problems.goals(MODEL, np.asarray(X))
+KEYS = problems.keys(COUNT)
+LINF = cw.fmn(norm="linf")
+BOUNDS = (jnp.zeros(problems.SHAPE), jnp.ones(problems.SHAPE))
+
+
+def lead(x, label, sign):
+    logits = problems.mlp(MODEL.params, x[None])[0]
+    other = jnp.max(jnp.where(jnp.arange(problems.CLASSES) == label, -jnp.inf, logits))
+    return sign * (logits[label] - other)
+
+
+def test_slopes_are_of_the_margin_and_of_the_cross_entropy_of_the_answer():
+    found = programs.slopes(MODEL, X, GOAL)
+    for i in range(COUNT):
+        value, slope = jax.value_and_grad(lead)(X[i], GOAL.label[i], GOAL.sign[i])
+        np.testing.assert_allclose(found.margin[i], value, rtol=1e-5)
+        np.testing.assert_allclose(found.slope[i], slope, rtol=1e-3, atol=1e-5)
+        answer = problems.mlp(MODEL.params, X[i][None])[0].argmax()
+        entropy = jax.grad(lambda x, answer=answer: -jax.nn.log_softmax(problems.mlp(MODEL.params, x[None])[0])[answer])
+        np.testing.assert_allclose(found.entropy[i], np.abs(entropy(X[i])).max(), rtol=1e-3)
+
+
+def test_the_last_step_of_each_example_is_the_first_that_is_done():
+    assert seen(5, 4, ends=[0, 2, 4, 9]).last().tolist() == [0, 2, 4, 4]
+
+
+def followed(attack: cw.Attack) -> tuple[Seen, list]:
+    """Of two examples, and the states themselves, step by step."""
+    keys, x, goal = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL))
+    _, path = programs.followed(MODEL, attack, {}, x, goal, programs.begun(attack, {}, keys, x, goal))
+    begin, advance, _ = map(jax.jit, cw.lanes(attack))
+    states = [begin(keys, x, goal)]
+    for _ in range(8):
+        states.append(advance(MODEL, x, goal, states[-1], 1))
+    return path, states[1:]
+
+
+def test_what_is_seen_of_an_attack_is_its_progress_after_each_step():
+    path, states = followed(problems.small_l2(steps=3, search=cw.binary_search(2, initial_c=0.3)))
+    assert path.loss.shape == (50, 2)
+    for step, state in enumerate(states):
+        progress, bracket = state.progress, state.knob
+        expected = {
+            "loss": progress.last.loss,
+            "distance": progress.last.distance,
+            "met": progress.last.met,
+            "best": progress.best.distance,
+            "done": progress.done,
+            "lower": bracket.lower,
+            "upper": bracket.upper,
+            "rounds": bracket.rounds,
+        }
+        for field, value in expected.items():
+            np.testing.assert_allclose(getattr(path, field)[step], value, rtol=1e-4, atol=1e-6, err_msg=field)
+    for step, state in enumerate(states):
+        shares = [programs._saturated(cw.change_of_variables(), X[i], state.inner.w[i]) for i in range(2)]
+        np.testing.assert_allclose(path.saturated[step], shares)
+    assert path.done[5:].all()
+    assert not path.done[:5].any()
+
+
+def test_an_attack_without_a_bracket_or_a_descent_shows_none():
+    path, _ = followed(cw.fmn(steps=4))
+    assert np.isnan(path.lower).all()
+    assert np.isnan(path.upper).all()
+    assert np.isnan(path.saturated).all()
+    assert (np.asarray(path.rounds) == 0).all()
+
+
+def test_a_goal_that_is_met_by_a_number_that_is_none_is_not_met():
+    def broken(params, x):
+        logits = problems.mlp(params, x)
+        return logits.at[:, 0].set(jnp.nan)
+
+    label = jnp.argmax(problems.mlp(MODEL.params, X)[:, 1:], axis=1) + 1
+    always = cw.Objective(loss=lambda logits, goal: logits[1], met=lambda logits, goal: jnp.array(True))
+    attack, goal = cw.fmn(steps=2, objective=always), cw.targeted(label)
+    model = cw.bind(broken, MODEL.params)
+    _, path = programs.followed(model, attack, {}, X, goal, programs.begun(attack, {}, KEYS, X, goal))
+    assert not np.asarray(path.met).any()
+
+
+def test_an_element_is_saturated_where_a_change_of_its_variable_no_longer_moves_it():
+    box = cw.change_of_variables()
+    x = jnp.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])
+    saturated = functools.partial(programs._saturated, box, x)
+    w = box.encode(x)
+    assert saturated(w) == 0
+    assert saturated(w.at[0].set(9.0)) == pytest.approx(1 / 4)  # slope 3e-8 / 2; of the four that begin inside
+    assert saturated(w.at[0].set(6.0)) == 0  # slope 1e-5
+    assert saturated(w.at[:3].set(-9.0)) == pytest.approx(3 / 4)
+    assert saturated(w.at[4:].set(9.0)) == 0  # those on a bound do not count
+    assert programs._saturated(box, jnp.zeros(3), jnp.full(3, 9.0)) == 0
+
+
+def test_the_first_slope_is_what_the_model_adds_to_the_attacks_own():
+    attack = cw.descend(
+        objective=cw.logit_margin(),
+        distance=cw.distances.l2(),
+        box=cw.projected(),
+        optimizer=optax.sgd(0.1),
+        steps=3,
+        abort=cw.never(),
+    )
+    found = programs.first_slopes(MODEL, attack, {}, KEYS, X, GOAL)
+    for i in range(COUNT):
+        slope = jax.grad(lead)(X[i], GOAL.label[i], GOAL.sign[i])
+        np.testing.assert_allclose(found[i], np.abs(slope).max(), rtol=1e-3)
+    answers = cw.targeted(np.asarray(problems.mlp(MODEL.params, X)).argmax(1))
+    assert np.isnan(programs.first_slopes(MODEL, attack, {}, KEYS, X, answers)).all()  # met at once
+    broken = cw.bind(lambda params, x: jnp.nan * problems.mlp(params, x), MODEL.params)
+    assert (programs.first_slopes(broken, attack, {}, KEYS, X, GOAL) == 0).all()
+
+
+@pytest.mark.parametrize("name", programs.WEAKER)
+@pytest.mark.parametrize(("norm", "order"), [("l1", 1), ("l2", 2), ("linf", np.inf)])
+def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, norm, order):
+    radius = jnp.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0]) * (1.0 if norm == "linf" else 3.0)
+    result = programs.within(
+        MODEL, KEYS, X, GOAL, radius, 0.0, BOUNDS, jnp.ones(X.shape[1:], bool), name=name, norm=norm
+    )
+    length = np.linalg.norm(np.asarray(result.x - X).reshape(COUNT, -1), order, axis=1)
+    hit = np.asarray(result.success)
+    assert (length <= np.asarray(radius) * 1.0001).all()
+    np.testing.assert_allclose(result.distance[hit], length[hit], rtol=1e-4)
+    assert result.x.min() >= 0
+    assert result.x.max() <= 1
+    assert hit.any()
+    assert result.forwards.max() <= (1 if name == "fgsm" else 20) + 1
+
+
+def test_the_margin_of_noise_is_of_the_image_within_the_box():
+    radius = jnp.full(COUNT, 5.0)
+    margins, distances = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, count=30)
+    assert margins.shape == distances.shape == (COUNT, 30)
+    for i in range(COUNT):  # so wide that every element ends on a bound or in the box, drawn as the program draws
+        for j, key in enumerate(jax.random.split(KEYS[i], 30)[:3]):
+            change = 5.0 * jax.random.uniform(key, problems.SHAPE, minval=-1, maxval=1)
+            image = jnp.clip(X[i] + change, 0, 1)
+            np.testing.assert_allclose(distances[i, j], np.abs(image - X[i]).max(), rtol=1e-5)
+            np.testing.assert_allclose(margins[i, j], lead(image, GOAL.label[i], GOAL.sign[i]), rtol=1e-3, atol=1e-5)
+    broken = cw.bind(lambda params, x: problems.mlp(params, x).at[:, 3].set(jnp.inf), MODEL.params)
+    assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, count=3)[0]).all()
+
+
+@pytest.mark.parametrize(("shape", "pixels"), [((3, 4), 12), ((3, 4, 3), 12), ((12,), 12)])
+def test_so_many_pixels_change_each_to_one_of_its_bounds(shape, pixels):
+    clean = jnp.full(shape, 0.25)
+    lower, upper = jnp.full(shape, -1.0), jnp.full(shape, 2.0)
+    for count in (1, 5, pixels):
+        change = np.stack(
+            [
+                programs._few_pixels(key, clean, jnp.float32(count), lower, upper, 2 if clean.ndim == 3 else None)
+                for key in jax.random.split(jax.random.key(count), 40)
+            ]
+        )
+        changed = (change != 0).reshape(40, pixels, -1)
+        assert (changed.any(-1).sum(1) == count).all()
+        assert (changed.all(-1) == changed.any(-1)).all()  # all channels of a pixel
+        assert set(np.unique(change).tolist()) <= {-1.25, 0.0, 1.75}
+        share = (change == 1.75).sum() / (change != 0).sum()
+        assert 0.2 < share < 0.8
+    assert len(np.unique((change != 0).reshape(40, -1), axis=0)) == 1  # all of them, and before that others each time
+
+
+def test_rounding_is_to_bytes_within_the_bounds_and_in_the_norm():
+    def attack(confidence):
+        return problems.small("l1", steps=20, objective=cw.logit_margin(confidence))
+
+    result = jax.jit(cw.batched(attack(0.0)))(MODEL, KEYS, X, GOAL)
+    after, cost = programs.rounded(MODEL, attack, {"confidence": 0.0}, KEYS, X, GOAL, result)
+    hit = np.asarray(after.success)
+    assert hit.any()
+    moved = np.asarray(after.x)[hit] != np.asarray(X)[hit]
+    steps = np.asarray(after.x)[hit][moved] * 255
+    np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+    length = np.abs(np.asarray(after.x - X)).reshape(COUNT, -1).sum(1)
+    np.testing.assert_allclose(after.distance[hit], length[hit], rtol=1e-4)
+    np.testing.assert_array_equal(cost.success, result.success)
+    strict, _ = programs.rounded(MODEL, attack, {"confidence": 100.0}, KEYS, X, GOAL, result)
+    assert not strict.success.any()

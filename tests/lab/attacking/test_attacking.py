@@ -1,0 +1,310 @@
+"""Attacks by name and their settings; rows, targets and files of an attack run."""
+
+import dataclasses
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+import cwjax as cw
+from cwjax.lab import data
+from cwjax.lab.attacking import attacking, presets, rows
+
+PRESETS = {
+    "l2": cw.l2,
+    "l1": cw.l1,
+    "l0": cw.l0,
+    "linf": cw.linf,
+    "lbfgs": cw.lbfgs,
+    "fast_l2": cw.fast_l2,
+    "alternating_l2": cw.alternating_l2,
+    "fast_l1": cw.fast_l1,
+    "fast_linf": cw.fast_linf,
+    "fast_l0": cw.fast_l0,
+}
+pytestmark = pytest.mark.xdist_group("attacking")  # most of them look at one run
+SETTINGS = presets.Settings(steps=60, search_steps=3, initial_c=1.0, learning_rate=0.1)
+
+
+@pytest.fixture(scope="module")
+def some(trained):
+    with pytest.MonkeyPatch.context() as patch:
+        from tests.lab.conftest import Blobs
+
+        patch.setitem(data.SOURCES, "blobs", Blobs())
+        whole = data.load("blobs", "test")
+    return whole._replace(images=whole.images[:6], labels=whole.labels[:6], index=whole.index[:6])
+
+
+@pytest.fixture(scope="module")
+def everything(trained, some):
+    return attacking.run(trained.model, some, "l2", SETTINGS, targets="all")
+
+
+def test_targets_are_what_they_are_called(some):
+    untargeted = rows.rows_of(some, "untargeted", seed=0)
+    assert (untargeted.target == -1).all()
+    assert (untargeted.goal().sign == -1).all()
+    for name in ("random", "average"):
+        drawn = rows.rows_of(some, name, seed=0)
+        assert (drawn.target != some.labels).all()
+        np.testing.assert_array_equal(drawn.target, rows.rows_of(some, name, seed=0).target)
+    for name in ("best", "worst", "all"):
+        every = rows.rows_of(some, name, seed=0)
+        for i in range(6):
+            wrong = set(range(3)) - {int(some.labels[i])}
+            assert set(every.target[every.place == i].tolist()) == wrong
+    many = some._replace(labels=np.zeros(3000, np.int32), images=np.zeros((3000, 1)), index=np.arange(3000))
+    drawn = rows.rows_of(many, "random", seed=1).target
+    assert 1400 < (drawn == 1).sum() < 1600
+
+
+def test_a_rows_target_and_key_are_its_examples_own(some):
+    for targets in ("untargeted", "random", "all"):
+        every = rows.rows_of(some, targets, seed=3)
+        keys = jax.random.key_data(rows.keys_of(some, every, seed=3))
+        part = some._replace(images=some.images[4:1:-1], labels=some.labels[4:1:-1], index=some.index[4:1:-1])
+        few = rows.rows_of(part, targets, seed=3)
+        known = {
+            (some.index[place], target): key.tolist()
+            for place, target, key in zip(every.place, every.target, keys, strict=True)
+        }
+        assert len({tuple(key) for key in known.values()}) == len(every.place)
+        for place, target, key in zip(
+            few.place, few.target, jax.random.key_data(rows.keys_of(part, few, seed=3)), strict=True
+        ):
+            assert known[part.index[place], target] == key.tolist()
+        assert (jax.random.key_data(rows.keys_of(some, every, seed=4)) != keys).any()
+
+
+def test_an_attack_is_asked_whether_it_can_be_believed(corners, some):
+    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="best", checks=True)
+    assert len(attacked.clean) == 6
+    diagnosis = attacked.diagnosis
+    assert diagnosis
+    assert attacked.seconds["checks"] == diagnosis.cost.seconds > 0
+    assert diagnosis.named("skipped") == []
+    assert len(diagnosis.checks["second_look"].rows) == 12  # of every target, not of the best alone
+    assert diagnosis.checks["second_look"].verdict == diagnosis.checks["zero_gradient"].verdict == "pass"
+    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="best")
+    assert attacked.diagnosis is None
+    assert "checks" not in attacked.seconds
+
+
+def test_a_row_tells_the_truth_about_its_saved_image(trained, some, everything):
+    table, model = everything.table.to_pandas(), trained.model
+    assert len(table) == 12
+    assert table.success.mean() > 0.7
+    for row, saved in zip(table.itertuples(), everything.adversarial, strict=True):
+        logits = np.asarray(model.apply(model.params, saved[None]))[0]
+        clean = some.images[list(some.index).index(row.index)]
+        assert row.prediction == logits.argmax()
+        assert row.success == (row.prediction == row.target)
+        lead = logits[row.target] - np.delete(logits, row.target).max()
+        assert row.margin == pytest.approx(lead, abs=1e-4)
+        delta = saved.astype(np.float64) - clean
+        assert row.l2 == pytest.approx(np.linalg.norm(delta), rel=1e-4)
+        assert row.linf == pytest.approx(np.abs(delta).max(), rel=1e-4)
+        assert row.l1 == pytest.approx(np.abs(delta).sum(), rel=1e-4)
+        assert row.l0 == (delta != 0).sum()
+        assert row.distance == pytest.approx(row.l2 if row.success else np.inf, rel=1e-4)
+        assert row.forwards == row.backwards > 0
+
+
+def test_the_width_changes_nothing(trained, some, everything):
+    narrow = attacking.run(trained.model, some, "l2", SETTINGS, targets="all", width=5).table.to_pandas()
+    wide = everything.table.to_pandas()
+    np.testing.assert_array_equal(narrow.success, wide.success)
+    np.testing.assert_allclose(narrow.distance, wide.distance, rtol=1e-3)
+
+
+def test_another_number_compiles_nothing(trained, some, everything):
+    other = dataclasses.replace(SETTINGS, confidence=0.5, learning_rate=0.07, steps=55, initial_c=2.0)
+    attacked = attacking.run(trained.model, some, "l2", other, targets="all")
+    assert attacked.seconds["compile"] == 0
+    assert everything.seconds["compile"] > 0
+    assert not attacked.table.equals(everything.table)
+
+
+def test_a_search_in_bfloat16_tells_what_the_second_look_found(trained, some, everything):
+    attacked = attacking.run(trained.model, some, "l2", SETTINGS, targets="all", precision="bfloat16")
+    table, plain = attacked.table.to_pandas(), everything.table.to_pandas()
+    assert (table.looks[table.claimed_success] >= 1).all()
+    assert (table.looks[~table.claimed_success] == 0).all()
+    logits = np.asarray(trained.model.apply(trained.model.params, attacked.adversarial))
+    np.testing.assert_array_equal(logits.argmax(1)[table.success], table.target[table.success])
+    assert table.success.mean() >= plain.success.mean() - 0.1
+    both = table.success & plain.success
+    assert table.distance[both].mean() == pytest.approx(plain.distance[both].mean(), rel=0.1)
+    assert "looks" not in plain
+
+
+@pytest.mark.parametrize("case", ["best", "worst"])
+def test_best_and_worst_keep_each_examples_easiest_and_hardest_target(trained, some, everything, case):
+    kept = attacking.run(trained.model, some, "l2", SETTINGS, targets=case)
+    groups = everything.table.to_pandas().groupby("index").distance
+    expected = groups.min() if case == "best" else groups.max()
+    table = kept.table.to_pandas().set_index("index")
+    assert len(table) == len(kept.adversarial) == 6
+    np.testing.assert_allclose(table.distance.sort_index(), expected.sort_index(), rtol=1e-3)
+    # The choice cost the passes of every target.
+    spent = everything.table.to_pandas().groupby("index").backwards.sum()
+    np.testing.assert_allclose(table.backwards.sort_index(), spent.sort_index(), rtol=0.05)
+    right = np.asarray(kept.adversarial) - np.asarray(kept.clean)
+    np.testing.assert_allclose(table.l2, np.linalg.norm(right.reshape(6, -1), axis=1), rtol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def corners():
+    """A model that compiles quickly: bright in one of three corners."""
+    places = [(slice(2, 7), slice(2, 7)), (slice(2, 7), slice(9, 14)), (slice(9, 14), slice(2, 7))]
+    return cw.bind(lambda params, x: jnp.stack([10 * x[:, a, b, 0].mean((1, 2)) for a, b in places], axis=1))
+
+
+@pytest.fixture(scope="module")
+def rounded(corners, some):
+    """Attacks that end a logit or less ahead, so that rounding matters; the last of three batches is filled up."""
+    quick = presets.Settings(steps=40, initial_c=0.1, largest_c=100.0, learning_rate=0.1)
+    return [attacking.run(corners, some, name, quick, targets="all", width=5, rounded=True) for name in ("l0", "linf")]
+
+
+@pytest.mark.long
+def test_the_other_norms_tell_the_truth_too(corners, some, rounded):
+    for attacked in rounded:
+        table = attacked.table.to_pandas()
+        assert (table.attack == attacked.attack).all()
+        assert len(table) == 12
+        assert table.success.all()
+        np.testing.assert_array_equal(table.distance, table[attacked.attack])
+        np.testing.assert_array_equal(np.asarray(corners.apply(None, attacked.adversarial)).argmax(1), table.target)
+    assert rounded[0].table["l0"].to_numpy().mean() < rounded[1].table["l0"].to_numpy().mean()
+    assert rounded[0].table["linf"].to_numpy().mean() > rounded[1].table["linf"].to_numpy().mean()
+
+
+def test_rounded_results_are_8_bit_images_and_tell_what_that_cost(rounded):
+    for attacked in rounded:
+        levels = 255 * attacked.adversarial.astype(np.float64)
+        np.testing.assert_allclose(levels, np.round(levels), atol=1e-4)
+        table = attacked.table.to_pandas()
+        assert table.unrounded_success.all()
+        assert (table.repairs[table.rounded_success] == 0).all()
+        assert (table.repairs[~table.rounded_success] > 0).all()
+        np.testing.assert_allclose(table.distance, table.unrounded_distance, atol=1.01 / 255)
+        assert set(attacked.seconds) == {"compile", "attack", "rounding"}
+    linf = rounded[1].table.to_pandas()
+    assert (~linf.rounded_success).any()
+    assert (linf.distance != linf.unrounded_distance).any()
+
+
+def test_what_is_written_can_be_read_and_stands_alone(trained, everything, corners, rounded, tmp_path):
+    linf = rounded[1]._replace(table=rounded[1].table.select(everything.table.column_names))
+    rows.write([everything, linf], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["adversarial.npz", "results.parquet"]
+    table = pq.read_table(tmp_path / "results.parquet").to_pandas()
+    assert table.attack.tolist() == ["l2"] * 12 + ["linf"] * 12
+    with np.load(tmp_path / "adversarial.npz", allow_pickle=False) as saved:
+        for name in ("attack", "index", "label", "target", "success"):
+            np.testing.assert_array_equal(saved[name], table[name])
+        for attack, model in (("l2", trained.model), ("linf", corners)):
+            mine = saved["attack"] == attack
+            goal = cw.targeted(table.target[mine].to_numpy())
+            success = cw.metrics.successes(model, jnp.asarray(saved["adversarial"][mine]), goal)
+            np.testing.assert_array_equal(success, table.success[mine])
+            delta = (saved["adversarial"] - saved["clean"])[mine].reshape(12, -1)
+            np.testing.assert_allclose(np.linalg.norm(delta, axis=1), table.l2[mine], rtol=1e-4)
+
+
+def test_progress_counts_rows_steps_and_successes(corners, some, capsys):
+    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="all", width=5)
+    table = attacked.table.to_pandas()
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("l2 attack: rows finished 12/12 after ")
+    assert line.endswith(f"{table.forwards.sum():,} gradient steps, {table.success.sum()} succeeded so far")
+
+
+def test_a_success_that_does_not_survive_is_said_aloud(trained, some, monkeypatch, capsys):
+    def two_minds(params, x):  # sees the first 6 rows of a batch, the whole of the clean images, one class higher
+        logits = trained.model.apply(params, x)
+        return jnp.where(x.shape[0] == 12, -logits, logits)
+
+    model = cw.bind(two_minds, trained.model.params)
+    attacking.run(model, some, "l2", SETTINGS, targets="all", width=6)
+    assert "do not survive a second look" in capsys.readouterr().out
+
+
+def program(attack) -> str:
+    """All that an attack computes, every number included."""
+    model = cw.bind(lambda kernel, x: x @ kernel, jnp.ones((6, 4)))
+    keys = jax.random.split(jax.random.key(0), 5)
+    traced = jax.make_jaxpr(cw.batched(attack))(model, keys, jnp.ones((5, 6)), cw.untargeted(np.arange(5) % 4))
+    return re.sub("0x[0-9a-f]+", "", f"{traced} {traced.consts}")  # where in memory a function lies
+
+
+OF_EACH_KIND = ("l2", "linf", "lbfgs", "fast_l2", "fast_l0")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in OF_EACH_KIND)) for name in presets.ATTACKS]
+)
+def test_an_attack_that_is_told_nothing_is_the_librarys(name):
+    settings = presets.resolved((name,), presets.Settings())[name]
+    assert program(presets.attack_of(name, settings)) == program(PRESETS[name]())
+
+
+def test_every_setting_reaches_the_attack():
+    settings = presets.Settings(
+        objective="f7", box="projected", optimizer="momentum", confidence=0.3, learning_rate=0.02, steps=9
+    )
+    settings = dataclasses.replace(settings, initial_c=0.5, starts=2, radius=0.4)
+    parts: dict[str, Any] = {"objective": cw.smooth_logit_margin(0.3), "box": cw.projected(), "steps": 9}
+    parts["optimizer"] = cw.OPTIMIZERS["momentum"](0.02)
+    searching = cw.l1(search=cw.binary_search(4, initial_c=0.5), **parts)
+    shrinking = cw.linf(search=cw.shrink_tau(initial_c=0.5), largest_c=7.0, **parts)
+    for name, attack, own in (("l1", searching, {"search_steps": 4}), ("linf", shrinking, {"largest_c": 7.0})):
+        told = presets.resolved((name,), dataclasses.replace(settings, **own))[name]
+        assert program(presets.attack_of(name, told)) == program(cw.restarted(attack, 2, 0.4))
+        assert program(presets.attack_of(name, told)) != program(cw.restarted(attack, 2, 0.5))
+
+
+def test_of_several_attacks_each_takes_what_it_has_and_the_rest_is_said(capsys):
+    chosen = presets.resolved(("l0", "l2", "linf"), presets.Settings(search_steps=3, steps=8))
+    assert [settings.search_steps for settings in chosen.values()] == [None, 3, None]
+    assert [settings.steps for settings in chosen.values()] == [8, 8, 8]
+    assert [settings.largest_c for settings in chosen.values()] == [2e6, None, 20.0]
+    assert capsys.readouterr().out == "--search-steps goes to l2 alone: it is no setting of l0 or linf.\n"
+
+
+@pytest.mark.parametrize(
+    ("attacks", "change", "words"),
+    [
+        ("l2", {"confidence": -1.0}, "--confidence must be at least 0, got -1.0"),
+        ("l2", {"confidence": float("nan")}, "--confidence must be at least 0, got nan"),
+        ("l2", {"steps": 0}, "--steps must be at least 1, got 0"),
+        ("l2", {"search_steps": 0}, "--search-steps must be at least 1"),
+        ("l2", {"initial_c": 0.0}, "--initial-c must be at least 1e-30"),
+        ("l2", {"learning_rate": -0.1}, "--learning-rate must be more than 0"),
+        ("l2", {"steps": 10**9, "search_steps": 9}, "--steps 1000000000 times --search-steps 9 .* beyond counting"),
+        ("l0", {"steps": 2**31}, "--steps 2147483648 .* beyond counting"),
+        ("l0", {"largest_c": 1e-3}, "--largest-c must be more than 0.001, got 0.001"),
+        ("l2", {"starts": 0}, "--starts must be at least 1"),
+        ("l2", {"radius": -1.0}, "--radius must be at least 0"),
+        ("l2", {"starts": 2}, "--starts above 1 and a --radius above 0 go together: got 2 and 0"),
+        ("l2", {"radius": 0.5}, "--starts above 1 and a --radius above 0 go together: got 1 and 0.5"),
+        ("linf", {"search_steps": 5}, "--search-steps is no setting of linf, which takes --objective, --box"),
+        ("l1 l2", {"largest_c": 5.0}, "--largest-c is no setting of l1 or l2, which takes .*--search-steps"),
+        ("lbfgs", {"learning_rate": 0.1}, "--learning-rate is no setting of lbfgs"),
+        ("l2", {"objective": "f8"}, "unknown objective 'f8': choose one of f1, f2, f3, f4, f5, f6, f7"),
+        ("l0", {"box": "open"}, "unknown box 'open': choose one of change_of_variables, projected, clipped"),
+        ("linf", {"optimizer": "sgd"}, "unknown optimizer 'sgd': choose one of gradient_descent, momentum, nesterov"),
+        ("magic", {}, "unknown attack 'magic': choose one of l2, l1, l0, linf, lbfgs"),
+        ("l2 l0 l2", {}, "--attack takes one name or several different ones, got l2 l0 l2"),
+        ("", {}, "--attack takes one name or several different ones, got none"),
+    ],
+)
+def test_settings_out_of_range_are_named(attacks, change, words):
+    with pytest.raises(ValueError, match=words):
+        presets.resolved(attacks.split(), presets.Settings(**change))

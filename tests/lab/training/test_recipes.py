@@ -1,0 +1,150 @@
+"""What recipes do to images, labels and rates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from cwjax.lab import data
+from cwjax.lab.training import epochs, nets, training
+from cwjax.lab.training.recipes import RECIPES, Adversary, one_cycle, optimizer_of
+from cwjax.lab.zoo import packing
+
+
+def a_batch(count: int = 6):
+    return jax.random.uniform(jax.random.key(0), (count, 8, 8, 1))
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_zero():
+    rates = np.array([one_cycle(0.1, rise=0.2)(update, 10, 5) for update in range(51)])
+    assert rates[0] == pytest.approx(0.005)
+    assert rates.argmax() == 10
+    assert rates.max() == pytest.approx(0.1)
+    assert (np.diff(rates[:11]) > 0).all()
+    assert (np.diff(rates[10:]) < 0).all()
+    assert rates[50] == pytest.approx(0, abs=1e-7)
+
+
+def test_one_cycle_stretches_with_the_number_of_epochs():
+    rate = one_cycle(0.1)
+    assert float(rate(40, 10, 8)) == pytest.approx(float(rate(20, 10, 4)))
+
+
+def test_weight_decay_is_added_to_the_gradient():
+    optimizer = optimizer_of(RECIPES["zoo_cifar"], per_epoch=10, epochs=3)
+    plain = optimizer_of(RECIPES["zoo_cifar"]._replace(weight_decay=0.0), per_epoch=10, epochs=3)
+    w, slope = jnp.array(2.0), jnp.array(0.1)
+    change, _ = optimizer.update(slope, optimizer.init(w), w)
+    expected, _ = plain.update(slope + 5e-4 * w, plain.init(w), w)
+    assert float(jnp.asarray(change)) == pytest.approx(float(jnp.asarray(expected)))
+
+
+def test_images_are_moved_whole_by_at_most_so_many_pixels():
+    images = a_batch(40)
+    moved = np.asarray(epochs.moved(jax.random.key(1), images, 2))
+    padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    found = set()
+    for image, around in zip(moved, padded, strict=True):
+        places = [(i, j) for i in range(5) for j in range(5) if (around[i : i + 8, j : j + 8] == image).all()]
+        assert len(places) == 1
+        found |= set(places)
+    assert len(found) > 10
+
+
+def test_some_images_are_mirrored():
+    images = a_batch(40)
+    mirrored = np.asarray(epochs.mirrored(jax.random.key(1), images))
+    as_it_was = (mirrored == images).all((1, 2, 3))
+    np.testing.assert_array_equal(mirrored[~as_it_was], images[~as_it_was][:, :, ::-1])
+    assert 5 < as_it_was.sum() < 35
+
+
+def test_the_adversary_climbs_and_keeps_to_its_ball_and_the_box():
+    images = a_batch()
+    weights = jax.random.normal(jax.random.key(2), images.shape)
+    worst = epochs.attacked(
+        jax.random.key(1),
+        images,
+        lambda x: weights,
+        Adversary(epsilon=0.1, steps=3, ramp=1.0),
+    )
+    np.testing.assert_allclose(worst, jnp.clip(images + 0.1 * jnp.sign(weights), 0, 1), atol=1e-6)
+
+
+def test_classes_are_distributions_too():
+    logits, labels = jnp.array([[1.0, 2.0, -1.0], [0.0, 0.0, 3.0]]), jnp.array([1, 0])
+    np.testing.assert_allclose(
+        epochs.cross_entropy(logits, labels), epochs.cross_entropy(logits, jax.nn.one_hot(labels, 3)), rtol=1e-6
+    )
+
+
+def test_distillation_is_the_papers(tmp_path, monkeypatch):
+    """Teacher and student start from one epoch at T = 1; the student learns what the teacher says at T."""
+    stages = {}
+
+    def fitted(fit, recipe, params, labels, stage):
+        stages[stage] = (fit.epochs, recipe.temperature, params, labels)
+        changed = nets.build("mnist_cnn", shape=(16, 16, 1), classes=3, seed=len(stages))
+        return nnx.state(changed), {}
+
+    monkeypatch.setattr(training, "_fit", fitted)
+    settings = training.Training(data="blobs", recipe="distilled", epochs=4)
+    student = training.train(settings, tmp_path).model
+    start, teacher, pupil = (stages[stage] for stage in ("start", "teacher", "student"))
+    assert [start[:2], teacher[:2], pupil[:2]] == [(1, 1.0), (4, 100.0), (4, 100.0)]
+    assert teacher[2] is pupil[2]
+    digits = data.load("blobs", "train")
+    np.testing.assert_array_equal(start[3], digits.labels)
+    np.testing.assert_array_equal(teacher[3], digits.labels)
+    first, second, third = (nets.build("mnist_cnn", shape=(16, 16, 1), classes=3, seed=k) for k in (1, 2, 3))
+    jax.tree.map(np.testing.assert_array_equal, teacher[2], nnx.state(first))
+    jax.tree.map(np.testing.assert_array_equal, student.params, nets.as_model(third).params)
+    model = nets.as_model(second)
+    said = jax.nn.softmax(model.apply(model.params, digits.images) / 100)
+    np.testing.assert_allclose(pupil[3], said, rtol=1e-5)
+
+
+@pytest.mark.long
+def test_a_distillation_that_was_killed_ends_the_same(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "distilled", RECIPES["distilled"]._replace(batch=32))
+    settings = training.Training(data="blobs", recipe="distilled", epochs=2)
+    whole = training.train(settings, tmp_path / "whole")
+    write, written = training.store.write_arrays, []
+
+    def killed_in_the_student(path, tree, metadata=None):
+        write(path, tree, metadata)
+        written.append(path.name)
+        if len(written) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.store, "write_arrays", killed_in_the_student)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(settings, tmp_path / "cut")
+    resumed = training.train(settings, tmp_path / "cut")
+    stages = ["start", "teacher", "teacher", "student", "student"]
+    assert written == [*(f"checkpoint-{stage}.safetensors" for stage in stages), "weights.safetensors"]
+    jax.tree.map(np.testing.assert_array_equal, resumed.model.params, whole.model.params)
+
+
+@pytest.mark.long
+@pytest.mark.optimized
+def test_adversarial_training_at_a_small_size_makes_robust(tmp_path, monkeypatch):
+    adversary = Adversary(epsilon=0.1, steps=2, ramp=0.4)
+    test = data.load("blobs", "test")
+    robust = []
+    for name, changes in {"plain": {"adversary": None}, "adversarial": {"adversary": adversary}}.items():
+        monkeypatch.setitem(
+            RECIPES, name, RECIPES["adversarial"]._replace(batch=16, learning_rate=one_cycle(0.05), **changes)
+        )
+        trained = training.train(training.Training(data="blobs", recipe=name, epochs=8), tmp_path)
+        assert trained.card["test_accuracy"] > 0.9
+        robust.append(packing.robust_accuracy(trained.model, test, epsilon=0.2, steps=10))
+    assert robust[1] > robust[0]
+
+
+def test_photographs_are_learnt_mirrored_and_moved(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "zoo_cifar", RECIPES["zoo_cifar"]._replace(batch=32))
+    settings = training.Training(data="blobs", net="cifar_resnet", recipe="zoo_cifar", epochs=2)
+    card = training.train(settings, tmp_path).card
+    assert card["history"]["loss"][-1] < card["history"]["loss"][0]

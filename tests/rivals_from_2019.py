@@ -1,0 +1,78 @@
+"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD and ALMA."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+
+import cwjax as cw
+from cwjax.attacks.alma import alma
+from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.ddn import ddn
+from cwjax.attacks.fmn import fmn
+from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.parts.losses import label_cross_entropy, logits_ratio, negative_margin
+from cwjax.search.radius import minimised
+from tests import problems
+
+_MODEL = cw.bind(problems.mlp, problems.mlp_params())
+_LEAVE = cw.untargeted(_MODEL.apply(_MODEL.params, jnp.asarray(problems.inputs(12))).argmax(-1))
+
+
+def _row(attack: Callable[..., cw.Attack], objective, norm: str, numbers: dict[str, Any], **more) -> dict[str, Any]:
+    def make(confidence=0.0, **others):
+        return attack(objective=objective(confidence), **(numbers | others))
+
+    lengths = ("epsilon",) if "epsilon" in numbers else ()
+    return {"make": make, "norm": norm, "numbers": numbers, "others": {"steps": 6}, "lengths": lengths} | more
+
+
+def _several(attack, objective, numbers, norms, **more) -> dict[str, Any]:
+    """A row for each norm that the attack takes."""
+    rows = {norm: _row(partial(attack, norm=norm), objective, norm, numbers, **more) for norm in norms}
+    return {f"{attack.__name__}, {norm}": row for norm, row in rows.items()}
+
+
+def _least_radius(rounds, **settings) -> cw.Attack:
+    return minimised(apgd(norm="l2", **settings), steps=rounds)
+
+
+_PRIMAL_DUAL = {
+    "steps": 40,
+    "primal_rate": 0.1,
+    "primal_decay": 0.01,
+    "dual_rate": 0.1,
+    "dual_decay": 0.1,
+    "first_ratio": 0.01,
+    "least_ratio": 1e-6,
+    "averaging": 0.9,
+}
+_DDN = {"steps": 40, "initial_norm": 1.0, "gamma": 0.05, "first_step": 1.0, "last_step": 0.01}
+_FMN = {"steps": 40, "first_step": 1.0, "last_step": 0.01, "first_gamma": 0.05, "last_gamma": 0.001}
+_ALMA = {"steps": 40, "mu": 1.0, "rho": 1.0, "every": 10, "tau": 0.95, "gamma": 1.2, "alpha": 0.9, "last_rate": 0.01}
+_SHORT = {"first_step": 0.15}  # so that a region of NaN, in one of the laws, is not jumped over
+
+RIVALS: dict[str, dict[str, Any]] = {
+    "ddn": _row(ddn, label_cross_entropy, "l2", _DDN),
+    "ddn, 64 levels": _row(ddn, label_cross_entropy, "l2", _DDN | {"levels": 64}),
+    **_several(fmn, negative_margin, _FMN | _SHORT, ("l0",)),
+    # A sphere cut by a box this small has corners from which the loss falls no further.
+    **_several(fmn, negative_margin, _FMN, ("l1", "l2"), fooled=0.4),
+    **_several(fmn, negative_margin, _FMN, ("linf",)),
+    "sigma_zero": _row(sigma_zero, cw.logit_margin, "l0", {"steps": 40, "sigma": 1e-3, "threshold": 0.05} | _SHORT),
+    **_several(apgd, label_cross_entropy, {"steps": 30, "rho": 0.75, "epsilon": 0.19}, ("linf",), fooled=0.2),
+    "apgd_targeted": _row(
+        partial(apgd_targeted, num_classes=problems.CLASSES),
+        logits_ratio,
+        "linf",
+        {"steps": 15, "epsilon": 0.19},
+        goal=_LEAVE,
+        fooled=0.4,
+    ),
+    "apgd, l2, minimised": _row(_least_radius, label_cross_entropy, "l2", {"steps": 20, "rounds": 6, "epsilon": 0.15}),
+    "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),
+    **_several(pdpgd, negative_margin, _PRIMAL_DUAL, ("l0", "l1", "l2", "linf")),
+    **_several(alma, logits_ratio, _ALMA | {"first_rate": 0.02}, ("l1", "l2")),
+}
