@@ -13,7 +13,7 @@ import pytest
 import cwjax as cw
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import cli, data
-from cwjax.lab.attacking import attacking, presets, runs
+from cwjax.lab.attacking import attacking, command, demo, presets, runs
 from cwjax.lab.console import progress
 from cwjax.lab.training import training
 from tests.lab.conftest import canned
@@ -136,12 +136,12 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
 @pytest.mark.optimized
 def test_the_demo_at_a_small_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(attacking, "diagnosed", lambda *_, **__: canned())
-    monkeypatch.setattr(cli, "DEMO_TRAINING", training.Training(data="mnist5k", epochs=2))
+    monkeypatch.setattr(demo, "TRAINING", training.Training(data="mnist5k", epochs=2))
     quick = presets.Settings(steps=6, initial_c=10.0, learning_rate=0.1)
     shrinking = dataclasses.replace(quick, steps=3, learning_rate=0.3, largest_c=20.0)
-    monkeypatch.setitem(cli.DEMO_ATTACKS, "l2", dataclasses.replace(quick, steps=40, search_steps=2))
-    monkeypatch.setitem(cli.DEMO_ATTACKS, "l0", shrinking)
-    monkeypatch.setitem(cli.DEMO_ATTACKS, "linf", shrinking)
+    monkeypatch.setitem(demo.ATTACKS, "l2", dataclasses.replace(quick, steps=40, search_steps=2))
+    monkeypatch.setitem(demo.ATTACKS, "l0", shrinking)
+    monkeypatch.setitem(demo.ATTACKS, "linf", shrinking)
     call("demo", "--out", tmp_path / "demo", "--models", tmp_path / "models")
     said = capsys.readouterr().out
     assert "Report:" in said
@@ -223,13 +223,13 @@ def printed(table, monkeypatch, capsys, columns: int) -> list[list[str]]:
 
 def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     several = [found("alternating_l2", "l2", [0, 1, 2]), found("fast_l2", "l2", [0, 1, 2])]
-    assert printed(cli._summary(several, "a title"), monkeypatch, capsys, 40) == [
+    assert printed(command._summary(several, "a title"), monkeypatch, capsys, 40) == [
         ["attack", "attacks", "success %", "mean L2", "median L2", "seconds"],
         ["alternating_l2", "3", "100.0", "1.333", "1.000", "61.50"],
         ["fast_l2", "3", "100.0", "1.333", "1.000", "61.50"],
     ]
     mixed = [found("l2", "l2", [0, 1, 5]), found("linf", "linf", [0, 1, 5])]
-    assert printed(cli._summary(mixed, "a title"), monkeypatch, capsys, 40) == [
+    assert printed(command._summary(mixed, "a title"), monkeypatch, capsys, 40) == [
         [
             *("attack", "attacks", "success %", "mean distance", "median distance", "misclassified"),
             *("mean without them", "norm", "seconds"),

@@ -2,6 +2,7 @@
 
 from cwjax.lab.data.sources import (
     SOURCES,
+    SPLITS,
     CorruptData,
     Dataset,
     Images,
@@ -12,4 +13,15 @@ from cwjax.lab.data.sources import (
     load,
 )
 
-__all__ = ["SOURCES", "CorruptData", "Dataset", "Images", "MissingData", "OfficialFiles", "Source", "folder_of", "load"]
+__all__ = [
+    "SOURCES",
+    "SPLITS",
+    "CorruptData",
+    "Dataset",
+    "Images",
+    "MissingData",
+    "OfficialFiles",
+    "Source",
+    "folder_of",
+    "load",
+]

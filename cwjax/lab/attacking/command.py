@@ -1,0 +1,145 @@
+"""`cwjax attack`."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+from rich.table import Table
+
+from cwjax.arguments import check_count
+from cwjax.lab.attacking import attacking, presets, rows, runs, selection
+from cwjax.lab.attacking.rows import Targets
+from cwjax.lab.console.parsing import DataFolder, optional
+from cwjax.lab.console.progress import say, show
+from cwjax.lab.data import Dataset, load
+from cwjax.lab.files import environment, store
+from cwjax.lab.reporting import findings, run_report, verdicts
+from cwjax.lab.subjects import AUTO, data_for, model_of
+
+
+def attack(
+    settings: tyro.conf.OmitArgPrefixes[presets.Settings] = presets.Settings(),
+    *,
+    attack: tuple[str, ...] = ("l2",),
+    model: str,
+    out: Path,
+    data: str = AUTO,
+    examples: int = 100,
+    targets: Targets = "untargeted",
+    only_correct: bool = False,
+    mask: Annotated[Path | None, optional("FILE.npy")] = None,
+    rounded: bool = False,
+    checks: bool = True,
+    seed: int = 0,
+    width: int | Literal["auto"] = "auto",
+    precision: Literal["bfloat16", "tensorfloat32", "highest"] = "highest",
+    data_folder: DataFolder = None,
+) -> None:
+    """Attack the first test images of a data set, with one attack or several, and write a report.
+
+    Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target), adversarial.npz,
+    diagnosis.json (whether the numbers can be believed) and run.json (what `cwjax report` needs).
+
+    A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
+
+    Args:
+      settings: the attack's.
+      attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, alternating_l2, fast_l1, fast_linf and fast_l0, which
+        spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
+        are for Python and `cwjax race`.
+      model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
+        function without arguments that returns what cwjax.bind returns.
+      out: the folder to write to, such as runs/NAME.
+      data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo). auto: what
+        the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
+        for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes.
+      examples: how many test images.
+      targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
+        case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
+        kept.
+      only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
+      mask: change only some elements: a file that numpy.save wrote, of booleans that broadcast to an image [H, W, C],
+        True where an element may change. Left out: all may.
+      rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
+      checks: ask whether the numbers can be believed. It costs a sixth of an attack on many images, more on few.
+      seed: of the targets drawn, and of the attack.
+      width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
+      precision: of the search. Whatever it is, an example counts only if it stands in float32: those that just miss are
+        lengthened by up to an eighth.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    chosen = presets.resolved(attack, settings)
+    check_count("--examples", examples)
+    store.check_folder(out)
+    network, card = model_of(model)
+    data = data_for(data, model, network, card)
+    dataset = load(data, "test", data_folder)
+    if examples > len(dataset.labels):
+        raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
+    allowed = selection.mask_of(mask, dataset) if mask else None
+    some = dataset.take(selection.first_right(network, dataset, examples) if only_correct else np.arange(examples))
+    attacked = [
+        attacking.run(
+            network,
+            some,
+            name,
+            own,
+            targets=targets,
+            seed=seed,
+            width=width,
+            precision=precision,
+            rounded=rounded,
+            checks=checks,
+            mask=allowed,
+        )
+        for name, own in chosen.items()
+    ]
+    configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "rounded": rounded}
+    configuration |= {"only_correct": only_correct, "seed": seed, "width": width, "precision": precision}
+    if allowed is not None:
+        free = np.broadcast_to(allowed, some.images.shape[1:])
+        configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of an image may change"
+    finish(out, attacked, some, configuration, card)
+
+
+def finish(
+    out: Path, attacked: list[rows.Attacked], dataset: Dataset, configuration: dict[str, Any], card: dict[str, Any]
+) -> None:
+    """Writes everything, prints the table and says where the report lies."""
+    rows.write(attacked, out)
+    found = runs.runs_of(attacked, dataset.classes)
+    names = [run.name for run in found]
+    which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
+    about = run_report.About(
+        title=f"{which} on {dataset.name}",
+        configuration=configuration,
+        environment=environment.describe(),
+        history=card.get("history"),
+        model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
+    )
+    runs.record(found, about, out)
+    diagnoses = {each.attack: each.diagnosis for each in attacked if each.diagnosis}
+    (out / verdicts.FILE).unlink(missing_ok=True)
+    if diagnoses:
+        store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
+    path = run_report.write(found, about, out, believed=verdicts.read(out))
+    show(_summary(found, about.title))
+    for sentence in findings.before_any_attack(found):
+        say(sentence)
+    for name, diagnosis in diagnoses.items():
+        say(f"{name} attack: {diagnosis}")
+    say(f"Report: {path}")
+
+
+def _summary(found: list[findings.Run], title: str) -> Table:
+    """The table of a run on the terminal."""
+    rows = findings.headed([row for run in found for row in findings.summary_rows(run)])
+    left_out = {"forwards", "backwards", *(f"mean {norm}" for norm, _ in findings.NORMS.values())}
+    left_out -= {f"mean {findings.norm_name(found[0].norm)}"} if "norm" not in rows[0] else set()
+    left_out |= {"case"} if len(rows) == len(found) else set()
+    headings = [heading for heading in rows[0] if heading not in left_out]
+    table = Table(*headings, title=title)
+    for row in map(findings.shown, rows):
+        table.add_row(*(row[heading] for heading in headings))
+    return table

@@ -1,0 +1,48 @@
+"""`cwjax race`."""
+
+from pathlib import Path
+
+import tyro
+
+from cwjax.lab.console.parsing import DataFolder
+from cwjax.lab.console.progress import say
+from cwjax.lab.racing import entries, racing
+from cwjax.lab.subjects import AUTO, subject_of
+
+
+def race(
+    settings: tyro.conf.OmitArgPrefixes[racing.Race] = racing.Race(),
+    *,
+    model: tuple[str, ...],
+    out: Path = Path("runs/race"),
+    data: str = AUTO,
+    data_folder: DataFolder = None,
+) -> None:
+    """Set attacks against each other, on the same images and with as many propagations each, and write the standings.
+
+    Writes OUT/race.md, race.parquet (one row an attack, budget and example), race.json and figures. What ran before
+    with the same settings is not run again.
+
+    An attack of your own takes part as MODULE:FUNCTION, where FUNCTION(norm, steps, classes) returns a cwjax.Attack
+    that is done in so many steps. Its keyword arguments that are numbers can be set and tuned, like those of any other
+    attack. In mine.py:
+
+        def tangent(norm, steps, classes, *, step=0.1):
+            return my_attack(steps=steps, step=step)
+
+        cwjax race --model zoo:mnist_cnn --attacks mine:tangent fmn --tune fmn --set mine:tangent.step=0.3
+
+    A warning names the attacks that fool fewer than 90 % of the examples where another fools all: with another step
+    length they may fool all. --tune fmn finds one on images that nobody is judged on. It tries a hundredth to a hundred
+    times the attack's own, and goes on where the best is at an end. --set fmn.first_step=0.03 gives it one.
+
+    Args:
+      settings: of the race.
+      model: one or several; see `cwjax attack`.
+      out: the folder to write to.
+      data: whose test images; auto: see `cwjax attack`.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    subjects = [subject_of(name, data, data_folder) for name in model]
+    racing.race(subjects, entries.OURS | entries.own(settings.attacks), settings, out)
+    say(f"Standings: {out / 'race.md'}")

@@ -1,0 +1,34 @@
+"""`cwjax verify`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cwjax.lab.console.parsing import DataFolder, optional
+from cwjax.lab.subjects import AUTO
+from cwjax.lab.verifying import verifying
+
+
+def verify(
+    folder: tyro.conf.Positional[Path],
+    *,
+    torch: Annotated[str | None, optional("MODULE:FUNCTION", "none")] = None,
+    data: str = AUTO,
+    data_folder: DataFolder = None,
+) -> None:
+    """Ask about every stored image once more: without jit, in float32 at the highest precision, with distances in
+    NumPy's float64. Exit code 1 if rows disagree; 2 if there is nothing to verify, or it cannot be read.
+
+    Writes FOLDER/verification.parquet: the rows, what was found of each, and whether it agrees.
+
+    Args:
+      folder: that `cwjax attack` or `cwjax sweep` wrote.
+      torch: MODULE:FUNCTION, a function without arguments that returns the same model as a torch.nn.Module of images
+        [B, C, H, W] in [0, 1]: every row has to agree by that as well.
+      data: that was attacked; auto: what the folder names. If it names none, see `cwjax attack`.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    if verifying.verify(folder, torch=torch, data=data, data_folder=data_folder):
+        sys.exit(1)
