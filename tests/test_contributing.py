@@ -13,7 +13,7 @@ import cwjax as cw
 from cwjax.evaluation.diagnosis.checks import Measured
 from cwjax.lab.racing import entries
 from tests import problems
-from tests.lab.racing.test_racing import a_task
+from tests.lab.racing.made import a_task
 from tests.test_programs import ROOT, blocks
 
 PRELUDE = """

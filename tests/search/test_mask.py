@@ -1,7 +1,7 @@
-"""Shrinking searches against plain copies of the released code's loops, and in rounds of attacks."""
+"""Which elements may change: the L0 attack's pixels as in the released code, and a region that a user gives."""
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,47 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from jaxtyping import Array
 
 import cwjax as cw
-from cwjax.base import Attack, Candidate, Problem, Progress, closer, problem, untouched
+from cwjax.base import Problem, problem, untouched
 from cwjax.search.mask import many_pixels, one_pixel, shrink_mask
 from cwjax.search.radius import shrink_tau
 from cwjax.search.rounds import searched
+from tests import problems
+from tests.search.outcomes import a_problem, fake, outcome, told
 
 PROPERTY = settings(deadline=None, max_examples=150, derandomize=True, database=None)
-
-
-def a_problem(shape: tuple[int, ...] = (3,)) -> Problem:
-    """Its start is not its x, so that they cannot be mistaken for each other."""
-    goal = cw.Goal(label=jnp.asarray(1, jnp.int32), sign=jnp.asarray(1.0, jnp.float32))
-    return problem(jnp.zeros(shape), goal)._replace(start=jnp.full(shape, 0.5))
-
-
-def outcome(distance, *, c=1.0, x=None, gradient=None) -> Progress:
-    """Of a round that found x at that distance and that c (none, if it is inf), and that ended with that gradient."""
-    fresh = untouched(a_problem() if x is None else a_problem(np.shape(x)))
-    best = Candidate(fresh.best.x if x is None else jnp.asarray(x), jnp.float32(distance), jnp.float32(c))
-    last = fresh.last if gradient is None else fresh.last._replace(gradient=jnp.asarray(gradient))
-    return fresh._replace(best=best, last=last)
-
-
-# The radius of the L-infinity attack.
-
-
-def test_tau_begins_free():
-    knob = shrink_tau(initial_c=0.25).init(a_problem())
-    assert (float(knob.tau), float(knob.c), bool(knob.over)) == (np.inf, 0.25, False)
-    np.testing.assert_array_equal(knob.start, 0.5)
-
-
-def test_after_a_success_tau_is_below_the_distance_reached_and_the_round_goes_on_from_there():
-    search = shrink_tau(factor=0.8)
-    knob = search.tell(a_problem(), search.init(a_problem()), outcome(0.5, c=3.0, x=[0.0, 0.1, 0.5]))
-    assert float(knob.tau) == pytest.approx(0.4)
-    assert float(knob.c) == 3
-    np.testing.assert_array_equal(knob.start, jnp.array([0.0, 0.1, 0.5]))
-    assert not search.done(knob)
 
 
 @pytest.mark.parametrize("search", [shrink_tau(), shrink_mask()])
@@ -69,129 +38,6 @@ def test_asking_turns_what_the_search_knows_alone(search):
     np.testing.assert_array_equal(search.ask(given, knob).mask, given.mask)
     np.testing.assert_array_equal(search.ask(given, knob).start, given.start)
 
-
-@pytest.mark.parametrize(
-    ("distance", "over"),
-    [(0.19, False), (0.2, False), (0.21, True), (np.inf, True)],
-    ids=["below tau", "at tau", "found, but beyond tau", "none found"],
-)
-def test_a_round_fails_unless_it_finds_an_example_within_tau(distance, over):
-    search = shrink_tau()
-    knob = search.init(a_problem())._replace(tau=jnp.float32(0.2))
-    assert bool(search.done(search.tell(a_problem(), knob, outcome(distance)))) == over
-
-
-@pytest.mark.parametrize(
-    ("distance", "smallest", "over"),
-    [
-        (0.25, 0.125, True),  # tau 0.125
-        (0.2500001, 0.125, False),
-        (0.0, 0.125, True),  # the clean input is an example
-        (0.0, 0.0, True),
-        (1e-6, 0.0, False),
-        (0.0087, 1 / 256, False),  # times one half: 0.00435
-        (0.0078, 1 / 256, True),  # 0.0039
-    ],
-)
-def test_no_round_is_run_at_the_smallest_tau(distance, smallest, over):
-    search = shrink_tau(factor=0.5, smallest=smallest)
-    assert bool(search.done(search.tell(a_problem(), search.init(a_problem()), outcome(distance)))) == over
-
-
-def test_the_smallest_tau_is_a_step_of_8_bit_pixels_unless_told():
-    search = shrink_tau(factor=0.5)
-    ends = [
-        bool(search.done(search.tell(a_problem(), search.init(a_problem()), outcome(2 * tau / 256))))
-        for tau in (0.9, 1, 1.1)
-    ]
-    assert ends == [True, True, False]
-
-
-class FakeState(NamedTuple):
-    taken: Array
-    start: Array
-    progress: Progress
-
-
-def fake(distance, *, length: int = 2) -> Attack:
-    """Takes `length` steps and finds, in the last, an input at `distance(problem)`, under three times the problem's c.
-    What the input is, follows from the start and the c.
-    """
-
-    def init(key, problem):
-        return FakeState(taken=jnp.zeros((), jnp.int32), start=problem.start, progress=untouched(problem))
-
-    def step(model, problem, state):
-        taken = state.taken + 1
-        near = jnp.where(taken >= length, distance(problem), jnp.inf)
-        seen = jnp.stack([state.start[1] + 1, state.start[0] + 1, problem.c])
-        before = state.progress
-        return FakeState(
-            taken=taken,
-            start=state.start,
-            progress=before._replace(
-                best=closer(before.best, Candidate(x=seen, distance=near, c=3 * problem.c)),
-                forwards=before.forwards + 1,
-                done=taken >= length,
-            ),
-        )
-
-    return Attack(init=init, step=step, terms=cw.linf().terms)
-
-
-def told(attack: Attack, given: Problem, at_most: int = 500) -> tuple[list, Progress]:
-    """The knob in force in each step, and the progress in the end."""
-    step = jax.jit(lambda state: attack.step(lambda x: x, given, state))
-    state, knobs = attack.init(jax.random.key(0), given), []
-    while not state.progress.done:
-        knobs.append(state.knob)
-        state = step(state)
-        assert len(knobs) <= at_most
-    return knobs, state.progress
-
-
-@pytest.mark.parametrize("factor", [0.9, 0.5])
-@pytest.mark.parametrize("smallest", [1 / 256, 0.2])
-@pytest.mark.parametrize("limit", [0.0, 0.1, 0.37, 2.0])
-def test_tau_shrinks_as_in_the_released_code(limit, smallest, factor):
-    # Within a free tau the attack reaches 0.8, later it needs 97 % of tau; below the limit there is nothing.
-    def reached(tau):
-        return 0.8 if np.isinf(tau) else 0.97 * tau
-
-    def distance(problem):
-        near = jnp.where(jnp.isinf(problem.tau), 0.8, 0.97 * problem.tau)
-        return jnp.where(near < limit, jnp.inf, near)
-
-    search = shrink_tau(initial_c=0.5, factor=factor, smallest=smallest)
-    knobs, progress = told(searched(fake(distance), search), a_problem())
-
-    tau, expected, best = np.inf, [], np.inf  # li_attack.py
-    while tau > smallest:
-        expected.append(tau)
-        if reached(tau) < limit:
-            break
-        best = reached(tau)
-        tau = factor * min(best, tau)
-
-    np.testing.assert_allclose([knob.tau for knob in knobs], np.repeat(expected, 2), rtol=1e-5)
-    assert int(progress.forwards) == 2 * len(expected)
-    np.testing.assert_allclose(progress.best.distance, best, rtol=1e-5)
-    # Each round starts from the example and the weight of the one before.
-    starts, weights = [knob.start for knob in knobs[::2]], [float(knob.c) for knob in knobs[::2]]
-    np.testing.assert_allclose(weights, 0.5 * 3.0 ** np.arange(len(expected)), rtol=1e-5)
-    for before, start, c in zip(starts, starts[1:], weights, strict=False):
-        np.testing.assert_allclose(start, [before[1] + 1, before[0] + 1, c], rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "numbers", [{"initial_c": 0.0}, {"factor": 1.0}, {"factor": 0.0}, {"factor": 1.5}, {"smallest": -0.1}]
-)
-def test_a_radius_that_cannot_shrink_is_refused(numbers):
-    with pytest.raises(ValueError, match="must be"):
-        shrink_tau(**numbers)
-
-
-# The pixels of the L0 attack.
 
 PIXELS = 9
 
@@ -249,6 +95,8 @@ def test_one_pixel_freezes_the_lowest_score(scores, valid):
 SHAPES = st.sampled_from(  # of inputs, with the axis of their channels; None: every element is a pixel
     [((2, 2, 2), 2), ((2, 2, 2), 0), ((2, 2, 2), 1), ((2, 2, 2), None), ((8,), None), ((2, 4), None), ((2, 4), 0)]
 )
+
+
 # Exact in float32 with their sums and products, so that a tie is a tie; and one change too small to count.
 DELTAS = one_of(-0.5, -0.25, 0, 0, 2**-14, 0.25, 0.5, 0.75)
 GRADIENTS = one_of(-0.5, -0.125, 0, 0.0625, 0.25)
@@ -428,3 +276,81 @@ def test_its_first_weight_must_be_positive():
     for numbers in {"score": -1.0}, {"share": -0.1}:
         with pytest.raises(ValueError, match="must be at least 0"):
             many_pixels(**numbers)
+
+
+COUNT = 8
+MODEL = cw.bind(problems.mlp, problems.mlp_params())
+X = jnp.asarray(problems.inputs(COUNT))
+GOAL = cw.untargeted(MODEL.apply(MODEL.params, X).argmax(-1))
+MASK = np.arange(problems.SHAPE[0])[:, None] < 2  # the upper rows
+ATTACKS = {
+    "l2": problems.small("l2"),
+    "l0": problems.small("l0"),
+    "l2, restarted": cw.restarted(problems.small("l2"), 2, 0.5),
+    "alternating_l2": cw.alternating_l2(steps=40),
+    "pgd": cw.pgd(epsilon=0.5, steps=20),  # with a random start
+}
+
+
+LONG = ("l0", "l2, restarted", "alternating_l2")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in ATTACKS])
+def test_only_what_the_mask_allows_changes_and_it_is_enough(name):
+    @jax.jit
+    def run(mask):
+        return cw.batched(cw.masked(ATTACKS[name], mask))(MODEL, problems.keys(COUNT), X, GOAL)
+
+    result, free = run(MASK), run(np.ones(problems.SHAPE, bool))  # a mask may be traced
+    fixed = np.broadcast_to(~MASK, problems.SHAPE)
+    np.testing.assert_array_equal(result.x[:, fixed], X[:, fixed])
+    assert result.success.sum() >= COUNT // 2
+    assert cw.metrics.successes(MODEL, result.x, GOAL)[result.success].all()
+    assert not np.array_equal(free.x[:, fixed], X[:, fixed])
+    plain = jax.jit(cw.batched(ATTACKS[name]))(MODEL, problems.keys(COUNT), X, GOAL)
+    np.testing.assert_array_equal(free.success, plain.success)
+    np.testing.assert_allclose(free.distance, plain.distance, rtol=1e-4)
+
+
+def test_a_smaller_region_costs_more():
+    attack = cw.alternating_l2(steps=100)
+    result, free = (
+        jax.jit(cw.batched(each))(MODEL, problems.keys(COUNT), X, GOAL) for each in (cw.masked(attack, MASK), attack)
+    )
+    assert result.success.sum() >= COUNT // 2
+    assert (result.distance > 0.99 * free.distance).all()
+
+
+def test_a_mask_that_does_not_fit_the_input_says_both_shapes():
+    attack = cw.masked(problems.small("l2"), np.ones((2, 7), bool))
+    with pytest.raises(ValueError, match=r"mask of shape \[2, 7\] does not broadcast to one input"):
+        cw.batched(attack)(MODEL, problems.keys(COUNT), X, GOAL)
+
+
+def test_slopes_of_elements_that_may_not_move_hold_no_others():
+    def apply(params, x):  # the second element shows its slope only away from the clean input
+        lead = x[:, 0] + 10 * jax.nn.relu(x[:, 1] - 0.6) - 1
+        return jnp.stack([jnp.zeros_like(lead), lead], 1)
+
+    attack = cw.masked(cw.restarted(cw.l2(box=cw.projected(), steps=100), 10, 0.5), np.array([False, True]))
+    model, x = cw.bind(apply, ()), jnp.full((1, 2), 0.5)
+    result = jax.jit(cw.batched(attack))(model, problems.keys(1), x, cw.untargeted([0]))
+    assert result.success.all()
+    np.testing.assert_allclose(result.x, [[0.5, 0.65]], atol=0.01)
+
+
+@pytest.mark.long
+def test_it_is_compared_with_attacks_on_the_same_elements():
+    narrow = np.arange(problems.SHAPE[0])[:, None] < 1
+    attack = cw.masked(cw.masked(cw.alternating_l2(steps=100), narrow), np.ones(problems.SHAPE, bool))
+    np.testing.assert_array_equal(attack.terms.mask, np.broadcast_to(narrow, problems.SHAPE))
+    result = jax.jit(cw.batched(attack))(MODEL, problems.keys(COUNT), X, GOAL)
+    checks = cw.diagnose(MODEL, attack, X, GOAL, result, jax.random.key(0)).checks
+    closer = checks["weaker_wins"].evidence[np.asarray(result.success)]
+    assert (closer > 0.9 * result.distance[result.success]).all()
+    assert not result.success.all()
+    assert "only some elements" in checks["unbounded_fails"].note
+    # Among all elements FGSM, PGD or noise win.
+    checks = cw.diagnose(MODEL, cw.alternating_l2(steps=100), X, GOAL, result, jax.random.key(0)).checks
+    closer = checks["weaker_wins"].evidence[np.asarray(result.success)]
+    assert (closer <= 0.9 * result.distance[result.success]).any()

@@ -1,4 +1,4 @@
-"""The least radius that succeeds is found: on affine models it is the closed form."""
+"""A fixed radius made a least one, and the radius tau, which shrinks as in the released code."""
 
 from typing import Any
 
@@ -11,7 +11,9 @@ import cwjax as cw
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
 from cwjax.base import problem, untouched
-from cwjax.search.radius import minimised, search_scale
+from cwjax.search.radius import minimised, search_scale, shrink_tau
+from cwjax.search.rounds import searched
+from tests.search.outcomes import a_problem, fake, outcome, told
 
 DUAL = {"l2": 2, "linf": 1}
 
@@ -75,3 +77,96 @@ def test_numbers_that_make_no_sense():
     for wrong in cases:
         with pytest.raises(ValueError, match="must be"):
             minimised(fgsm(epsilon=0.1), **wrong)
+
+
+def test_tau_begins_free():
+    knob = shrink_tau(initial_c=0.25).init(a_problem())
+    assert (float(knob.tau), float(knob.c), bool(knob.over)) == (np.inf, 0.25, False)
+    np.testing.assert_array_equal(knob.start, 0.5)
+
+
+def test_after_a_success_tau_is_below_the_distance_reached_and_the_round_goes_on_from_there():
+    search = shrink_tau(factor=0.8)
+    knob = search.tell(a_problem(), search.init(a_problem()), outcome(0.5, c=3.0, x=[0.0, 0.1, 0.5]))
+    assert float(knob.tau) == pytest.approx(0.4)
+    assert float(knob.c) == 3
+    np.testing.assert_array_equal(knob.start, jnp.array([0.0, 0.1, 0.5]))
+    assert not search.done(knob)
+
+
+@pytest.mark.parametrize(
+    ("distance", "over"),
+    [(0.19, False), (0.2, False), (0.21, True), (np.inf, True)],
+    ids=["below tau", "at tau", "found, but beyond tau", "none found"],
+)
+def test_a_round_fails_unless_it_finds_an_example_within_tau(distance, over):
+    search = shrink_tau()
+    knob = search.init(a_problem())._replace(tau=jnp.float32(0.2))
+    assert bool(search.done(search.tell(a_problem(), knob, outcome(distance)))) == over
+
+
+@pytest.mark.parametrize(
+    ("distance", "smallest", "over"),
+    [
+        (0.25, 0.125, True),  # tau 0.125
+        (0.2500001, 0.125, False),
+        (0.0, 0.125, True),  # the clean input is an example
+        (0.0, 0.0, True),
+        (1e-6, 0.0, False),
+        (0.0087, 1 / 256, False),  # times one half: 0.00435
+        (0.0078, 1 / 256, True),  # 0.0039
+    ],
+)
+def test_no_round_is_run_at_the_smallest_tau(distance, smallest, over):
+    search = shrink_tau(factor=0.5, smallest=smallest)
+    assert bool(search.done(search.tell(a_problem(), search.init(a_problem()), outcome(distance)))) == over
+
+
+def test_the_smallest_tau_is_a_step_of_8_bit_pixels_unless_told():
+    search = shrink_tau(factor=0.5)
+    ends = [
+        bool(search.done(search.tell(a_problem(), search.init(a_problem()), outcome(2 * tau / 256))))
+        for tau in (0.9, 1, 1.1)
+    ]
+    assert ends == [True, True, False]
+
+
+@pytest.mark.parametrize("factor", [0.9, 0.5])
+@pytest.mark.parametrize("smallest", [1 / 256, 0.2])
+@pytest.mark.parametrize("limit", [0.0, 0.1, 0.37, 2.0])
+def test_tau_shrinks_as_in_the_released_code(limit, smallest, factor):
+    # Within a free tau the attack reaches 0.8, later it needs 97 % of tau; below the limit there is nothing.
+    def reached(tau):
+        return 0.8 if np.isinf(tau) else 0.97 * tau
+
+    def distance(problem):
+        near = jnp.where(jnp.isinf(problem.tau), 0.8, 0.97 * problem.tau)
+        return jnp.where(near < limit, jnp.inf, near)
+
+    search = shrink_tau(initial_c=0.5, factor=factor, smallest=smallest)
+    knobs, progress = told(searched(fake(distance), search), a_problem())
+
+    tau, expected, best = np.inf, [], np.inf  # li_attack.py
+    while tau > smallest:
+        expected.append(tau)
+        if reached(tau) < limit:
+            break
+        best = reached(tau)
+        tau = factor * min(best, tau)
+
+    np.testing.assert_allclose([knob.tau for knob in knobs], np.repeat(expected, 2), rtol=1e-5)
+    assert int(progress.forwards) == 2 * len(expected)
+    np.testing.assert_allclose(progress.best.distance, best, rtol=1e-5)
+    # Each round starts from the example and the weight of the one before.
+    starts, weights = [knob.start for knob in knobs[::2]], [float(knob.c) for knob in knobs[::2]]
+    np.testing.assert_allclose(weights, 0.5 * 3.0 ** np.arange(len(expected)), rtol=1e-5)
+    for before, start, c in zip(starts, starts[1:], weights, strict=False):
+        np.testing.assert_allclose(start, [before[1] + 1, before[0] + 1, c], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "numbers", [{"initial_c": 0.0}, {"factor": 1.0}, {"factor": 0.0}, {"factor": 1.5}, {"smallest": -0.1}]
+)
+def test_a_radius_that_cannot_shrink_is_refused(numbers):
+    with pytest.raises(ValueError, match="must be"):
+        shrink_tau(**numbers)

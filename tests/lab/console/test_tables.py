@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cwjax.lab.console import tables
 from cwjax.lab.racing import standings
-from tests.lab.racing.test_racing import an_entry
+from tests.lab.racing.test_standings import an_entry
 
 unhurried = settings(deadline=None, database=None, derandomize=True, max_examples=60)
 NAMES = st.lists(st.sampled_from(["a", "b", "a_1", "a_2", "a_1_1", ""]), max_size=8)

@@ -1,0 +1,53 @@
+"""Models, goals and searches that several tests of the fast attacks need."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import cwjax as cw
+from tests import problems
+
+SIZE, CLASSES = 12, 4
+
+
+FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
+
+
+def affine(params, x):
+    weights, bias = params
+    return x.reshape(x.shape[0], -1) @ weights + bias[None]
+
+
+def affine_model(scale: float = 1.0) -> cw.Model:
+    rng = np.random.default_rng(3)
+    weights = jnp.asarray(rng.normal(size=(SIZE, CLASSES)), jnp.float32)
+    return cw.bind(affine, (scale * weights, scale * jnp.asarray(rng.normal(size=CLASSES), jnp.float32)))
+
+
+X = jnp.asarray(np.random.default_rng(4).uniform(0.4, 0.6, size=(8, SIZE)), jnp.float32)
+KEYS = problems.keys(len(X))
+
+
+def towards(model: cw.Model) -> cw.Goal:
+    return cw.targeted((model.apply(model.params, X).argmax(-1) + 1) % CLASSES)
+
+
+def attacked(attack: cw.Attack, model: cw.Model, goal: cw.Goal | None = None) -> cw.Result:
+    return jax.jit(cw.batched(attack))(model, KEYS, X, goal or towards(model))
+
+
+def two_classes() -> tuple[cw.Model, np.ndarray, np.ndarray]:
+    """An affine model of two classes, the margin of each input and the normal of the boundary."""
+    weights, bias = affine_model().params
+    model = cw.bind(affine, (weights[:, :2], bias[:2]))
+    logits = np.asarray(model.apply(model.params, X), np.float64)
+    return model, np.abs(logits[:, 0] - logits[:, 1]), np.asarray(weights[:, 0] - weights[:, 1], np.float64)
+
+
+def bent(slope, x):
+    """Two logits, whose margin is 1 at X[0] and falls with the sum of the elements: by 1 a unit at first, and from 0.9
+    on by `slope`. The sum at the boundary is 1 more, by the first slope.
+    """
+    added = x.sum(-1) - X[0].sum()
+    margin = 1 - jnp.minimum(added, 0.1) - slope * jnp.maximum(added - 0.1, 0)
+    return jnp.stack([margin, jnp.zeros_like(margin)], -1)

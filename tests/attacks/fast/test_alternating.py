@@ -1,0 +1,141 @@
+"""Rounds that keep to the boundary, and deep ones, by turns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cwjax as cw
+from cwjax.attacks.fast import alternating, slide, sparse
+from cwjax.attacks.fast.attacks import rounds_of
+from cwjax.attacks.fast.scout import scout
+from cwjax.base import problem as problem_of
+from cwjax.base import untouched
+from cwjax.iterated import iterated, steered
+from tests import golden_net, problems
+from tests.attacks.fast.made import KEYS, X, affine, attacked, bent, two_classes
+
+
+def asked_for(search: cw.Search, goal: cw.Goal, rounds: int) -> list[float]:
+    """The taus of that many rounds, none of which finds anything."""
+    problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
+    knob, taus = search.init(problem), []
+    for _ in range(rounds):
+        taus.append(float(search.ask(problem, knob).tau))
+        knob = search.tell(problem, knob, untouched(problem))
+    return taus
+
+
+def test_kinds_of_rounds_take_turns():
+    away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
+    assert asked_for(alternating._in_turn(4), away, 4) == [0, 1, 0, 1]
+    assert asked_for(alternating._in_turn(4), reach, 4) == [0, 1, 0, 1]
+    assert asked_for(sparse._thresholded_last(3, jnp.array(True)), away, 4) == [np.inf, 0, np.inf, -1]
+    assert asked_for(sparse._thresholded_last(2, jnp.array(False)), reach, 2) == [0, np.inf]
+    assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), away, 4) == [0, np.inf, 0, np.inf]
+    assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), reach, 4) == [0, 0, np.inf, 0]
+
+
+@pytest.mark.parametrize(
+    ("steps", "towards", "away"),
+    [
+        (1, [1], [1]),
+        pytest.param(150, [150], [150], marks=pytest.mark.long),
+        pytest.param(200, [100, 100], [100, 100], marks=pytest.mark.long),
+        (300, [100, 200], [150, 150]),
+        pytest.param(500, [100, 300, 100], [166, 166, 166], marks=pytest.mark.long),
+        pytest.param(1000, [125, 375, 125, 375], [250, 250, 250, 250], marks=pytest.mark.long),
+    ],
+)
+def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(steps, towards, away):
+    rounds = rounds_of(steps)
+
+    def lengths(sign):
+        problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(sign)))
+        taus = [(alternating._RADIUS, alternating._DEEP)[k % 2] for k in range(int(rounds))]
+        return [int(alternating._length(problem._replace(tau=jnp.float32(tau)), rounds, steps)) for tau in taus]
+
+    assert lengths(1) == towards
+    assert lengths(-1) == away
+    # What a run spends is what its rounds do.
+    model = cw.bind(problems.mlp, problems.mlp_params())
+    x = jnp.asarray(problems.inputs(len(X)))
+    answers = model.apply(model.params, x).argmax(-1)
+    for goal, expected in ((cw.targeted((answers + 1) % problems.CLASSES), towards), (cw.untargeted(answers), away)):
+        result = jax.jit(cw.batched(cw.alternating_l2(steps=steps)))(model, KEYS, x, goal)
+        np.testing.assert_array_equal(result.backwards, sum(expected))
+
+
+@pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])
+@pytest.mark.parametrize("rate", [1e-3, 1.0])
+def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate, steps, over):
+    model, margin, normal = two_classes()
+    scaled = cw.bind(lambda params, x: rate * affine(params, x), model.params)
+    goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
+    rule = alternating.deep(optax.adam(1.0), steps, -1.0, 2.0)
+    attack = iterated(
+        rule,
+        objective=cw.losses.negative_margin(),
+        distance=cw.distances.l2(),
+        lower=-1.0,
+        upper=2.0,
+        steps=steps,
+    )
+    np.testing.assert_allclose(attacked(attack, scaled, goal).distance, margin / np.linalg.norm(normal), rtol=over)
+
+
+@pytest.mark.long
+def test_towards_a_label_the_first_round_is_within_a_radius():
+    model = cw.bind(problems.mlp, problems.mlp_params())
+    x = jnp.asarray(problems.inputs(len(X)))
+    answers = model.apply(model.params, x).argmax(-1)
+
+    def distances(attack, goal):
+        return jax.jit(cw.batched(attack))(model, KEYS, x, goal).distance
+
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": 0.0, "upper": 1.0}
+    within = iterated(steered(slide.slid("l2", 40), cw.radius(norm="l2", steps=40)), **parts, steps=40)
+    ours, radius = cw.alternating_l2(steps=40), cw.searched(within, cw.mirrored(1))
+    towards, away = cw.targeted((answers + 1) % problems.CLASSES), cw.untargeted(answers)
+    np.testing.assert_allclose(distances(ours, towards), distances(radius, towards), rtol=1e-3)
+    assert not np.allclose(distances(ours, away), distances(radius, away), rtol=1e-3)  # a probe first
+
+
+@pytest.mark.parametrize(("bend", "doubted"), [(0.0, False), (0.9, True)])
+def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted):
+    model, adam = cw.bind(bent, jnp.float32(1 - bend)), optax.adam(1.0)
+    within, deep = slide.slid("l2", 40), alternating.deep(adam, 40)
+    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    problem = problem._replace(scale=jnp.float32(0.3))
+
+    def walked(rule, count):
+        parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
+        attack = iterated(rule, **parts, lower=-9.0, upper=9.0, steps=40)
+        state = attack.init(KEYS[0], problem)
+        points = [state.x]
+        for _ in range(count):
+            state = attack.step(model, problem, state)
+            points.append(state.x)
+        return points
+
+    points = walked(alternating._either(within, deep, scout("l2", 40, always=True)), 5)
+    np.testing.assert_allclose((points[1] - X[0]).sum(), 1.5, rtol=1e-5)  # the slope promises the boundary at 1
+    # What follows is what a round of its kind does.
+    ways = {True: walked(deep, 4), False: walked(within, 4)}
+    assert not np.allclose(ways[True][4], ways[False][4], atol=1e-2)
+    np.testing.assert_allclose(points[2:], ways[doubted][1:], atol=1e-6)
+
+
+@pytest.mark.long
+@pytest.mark.optimized
+def test_the_rounds_that_follow_come_nearer_and_never_make_it_worse():
+    model, arrays = golden_net.load()
+    x = jnp.asarray(arrays["images"][:10], jnp.float32) / 255
+    goal = cw.targeted(arrays["targets"][:10])
+    one, two = (
+        jax.jit(cw.batched(cw.alternating_l2(steps=steps)))(model, problems.keys(10), x, goal) for steps in (100, 200)
+    )
+    assert one.success.all()
+    assert (two.distance <= one.distance * (1 + 1e-4)).all()
+    assert (two.distance < one.distance * (1 - 1e-3)).any()

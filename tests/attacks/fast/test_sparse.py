@@ -1,0 +1,36 @@
+"""The fast attacks on L1 and L0."""
+
+import jax
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.base import problem as problem_of
+from tests.attacks.fast.made import KEYS, X, affine_model, attacked, towards, two_classes
+
+
+def test_l0_finds_the_fewest_elements_of_two_classes():
+    model, margin, normal = two_classes()
+    goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
+    result = attacked(cw.fast_l0(steps=100, lower=0.1, upper=0.9), model, goal)
+    logits = np.asarray(model.apply(model.params, X))
+    down = np.where(logits[:, 0] > logits[:, 1], 1.0, -1.0)[:, None] * normal[None]
+    gain = np.sort(np.abs(down) * np.where(down > 0, np.asarray(X) - 0.1, 0.9 - np.asarray(X)), axis=1)[:, ::-1]
+    fewest = (np.cumsum(gain, axis=1) < margin[:, None]).sum(1) + 1
+    np.testing.assert_array_equal(result.distance, fewest)
+
+
+@pytest.mark.parametrize("kind", ["towards a label", "away from one"])
+def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
+    model = affine_model()
+    goal = towards(model) if kind == "towards a label" else cw.untargeted(model.apply(model.params, X).argmax(-1))
+    problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
+    long, short = cw.fast_l0(steps=400), cw.sigma_zero(steps=200)
+    step, recipe = jax.jit(long.step), jax.jit(short.step)
+    state, expected = long.init(KEYS[0], problem), short.init(KEYS[0], problem)
+    for _ in range(200):
+        state = step(model, problem, state)
+    for _ in range(40):
+        np.testing.assert_allclose(state.inner.x, expected.x, atol=1e-6)
+        state, expected = step(model, problem, state), recipe(model, problem, expected)
+    assert (expected.x != problem.x).any()
