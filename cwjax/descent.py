@@ -13,6 +13,7 @@ from cwjax.base import (
     Attack,
     Box,
     Candidate,
+    Count,
     Distance,
     Evaluation,
     Model,
@@ -43,7 +44,7 @@ def descend(
     distance: Distance,
     box: Box,
     optimizer: optax.GradientTransformation,
-    steps: int | Int[Array, ""],
+    steps: Count,
     abort: Abort,
 ) -> Attack:
     """Gradient descent on one problem, with its best iterate kept.

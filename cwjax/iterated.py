@@ -15,6 +15,7 @@ from cwjax.base import (
     Attack,
     Bound,
     Candidate,
+    Count,
     Distance,
     Evaluation,
     Goal,
@@ -73,7 +74,7 @@ def iterated(
     distance: Distance,
     lower: Bound,
     upper: Bound,
-    steps: int | Int[Array, ""],
+    steps: Count,
 ) -> Attack:
     """The attack that follows a rule for so many points, with the closest example kept.
 

@@ -21,14 +21,14 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from cwjax import distances
+from cwjax.arguments import check_count, check_number
+from cwjax.base import Attack, Distance, Number, Objective, Search, found
+from cwjax.evaluation.diagnosis.case import Case
+from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
 from cwjax.iterated import Rule, iterated
-from cwjax.base import Attack, Distance, Objective, Search, found
-from cwjax.checks import check_count, check_number
-from cwjax.losses import negative_margin
-from cwjax.objectives import Confidence, _objective, _positive
-from cwjax.validity.case import Case
-from cwjax.validity.checking import Measured, Skipped, of_examples
+from cwjax.parts import distances
+from cwjax.parts.losses import negative_margin
+from cwjax.parts.objectives import _objective, _positive
 """
 
 

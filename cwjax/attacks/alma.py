@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Objective, found, wide
+from cwjax.base import Attack, Bound, Count, Number, Objective, found, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
@@ -33,16 +33,16 @@ def alma(
     *,
     norm: str = "l2",
     objective: Objective = logits_ratio(),
-    steps: int | Int[Array, ""] = 1000,
-    first_rate: float | Float[Array, ""] = 0.1,
-    first_distance: float | Float[Array, ""] | None = None,
-    last_rate: float | Float[Array, ""] = 0.01,
-    mu: float | Float[Array, ""] = 1.0,
-    rho: float | Float[Array, ""] = 1.0,
-    every: int | Int[Array, ""] = 10,
-    tau: float | Float[Array, ""] = 0.95,
-    gamma: float | Float[Array, ""] = 1.2,
-    alpha: float | Float[Array, ""] = 0.9,
+    steps: Count = 1000,
+    first_rate: Number = 0.1,
+    first_distance: Number | None = None,
+    last_rate: Number = 0.01,
+    mu: Number = 1.0,
+    rho: Number = 1.0,
+    every: Count = 10,
+    tau: Number = 0.95,
+    gamma: Number = 1.2,
+    alpha: Number = 0.9,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Objective, select, wide
+from cwjax.base import Attack, Bound, Count, Number, Objective, select, wide
 from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.parts.boxes import projected
 from cwjax.parts.losses import label_cross_entropy, logits_ratio
@@ -34,10 +34,10 @@ class APGDMemory(NamedTuple):
 
 def apgd(
     *,
-    epsilon: float | Float[Array, ""],
+    epsilon: Number,
     norm: str = "linf",
-    steps: int | Int[Array, ""] = 101,
-    rho: float | Float[Array, ""] = 0.75,
+    steps: Count = 101,
+    rho: Number = 0.75,
     random_start: bool = True,
     objective: Objective = label_cross_entropy(),
     lower: Bound = 0.0,
@@ -158,10 +158,10 @@ def apgd(
 def apgd_targeted(
     *,
     num_classes: int,
-    epsilon: float | Float[Array, ""],
+    epsilon: Number,
     norm: str = "linf",
-    steps: int | Int[Array, ""] = 101,
-    rho: float | Float[Array, ""] = 0.75,
+    steps: Count = 101,
+    rho: Number = 0.75,
     random_start: bool = True,
     objective: Objective = logits_ratio(),
     lower: Bound = 0.0,

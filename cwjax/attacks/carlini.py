@@ -2,9 +2,8 @@
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
 
-from cwjax.base import Abort, Attack, Box, Distance, Objective, Search
+from cwjax.base import Abort, Attack, Box, Count, Distance, Number, Objective, Search
 from cwjax.descent import descend
 from cwjax.parts import distances
 from cwjax.parts.aborts import first_success, never, plateau, within_tau
@@ -22,7 +21,7 @@ def l2(
     box: Box = change_of_variables(),
     optimizer: optax.GradientTransformation = optax.adam(1e-2),
     search: Search = binary_search(steps=9),
-    steps: int | Int[Array, ""] = 10_000,
+    steps: Count = 10_000,
     abort: Abort = plateau(),
 ) -> Attack:
     """The L2 attack (section VI-A): minimise `|x' - x|₂² + c·f(x')`, with the smallest c that works.
@@ -54,7 +53,7 @@ def l1(
     box: Box = change_of_variables(),
     optimizer: optax.GradientTransformation = optax.adam(1e-2),
     search: Search = binary_search(steps=9),
-    steps: int | Int[Array, ""] = 10_000,
+    steps: Count = 10_000,
     abort: Abort = plateau(),
 ) -> Attack:
     """The L2 attack with the L1 norm in its place: minimise `|x' - x|₁ + c·f(x')`, with the smallest c that works.
@@ -75,8 +74,8 @@ def linf(
     box: Box = change_of_variables(),
     optimizer: optax.GradientTransformation = optax.adam(5e-3),
     search: Search = shrink_tau(),
-    steps: int | Int[Array, ""] = 1000,
-    largest_c: float | Float[Array, ""] = 20.0,
+    steps: Count = 1000,
+    largest_c: Number = 20.0,
     abort: Abort = within_tau(),
     raise_c: Abort = never(),
 ) -> Attack:
@@ -105,8 +104,8 @@ def l0(
     box: Box = change_of_variables(),
     optimizer: optax.GradientTransformation = optax.adam(1e-2),
     search: Search = shrink_mask(),
-    steps: int | Int[Array, ""] = 1000,
-    largest_c: float | Float[Array, ""] = 2e6,
+    steps: Count = 1000,
+    largest_c: Number = 2e6,
     abort: Abort = first_success(),
     raise_c: Abort = never(),
     distance: Distance = distances.l0(),

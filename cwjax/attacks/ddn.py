@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Objective, wide
+from cwjax.base import Attack, Bound, Count, Number, Objective, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
@@ -24,12 +24,12 @@ class DDNMemory(NamedTuple):
 def ddn(
     *,
     objective: Objective = label_cross_entropy(),
-    steps: int | Int[Array, ""] = 100,
-    initial_norm: float | Float[Array, ""] = 1.0,
-    gamma: float | Float[Array, ""] = 0.05,
-    first_step: float | Float[Array, ""] = 1.0,
-    last_step: float | Float[Array, ""] = 0.01,
-    levels: int | Int[Array, ""] | None = None,
+    steps: Count = 100,
+    initial_norm: Number = 1.0,
+    gamma: Number = 0.05,
+    first_step: Number = 1.0,
+    last_step: Number = 0.01,
+    levels: Count | None = None,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:

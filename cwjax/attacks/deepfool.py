@@ -2,18 +2,17 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Objective
+from cwjax.base import Attack, Bound, Count, Number, Objective
 from cwjax.iterated import Rule, iterated
 from cwjax.parts.norms import ball, check_norm
-from cwjax.parts.objectives import Confidence, comparable, logit_margin, rounding_margin
+from cwjax.parts.objectives import comparable, logit_margin, rounding_margin
 
 _NUDGE = 1e-4  # of the original code, in widths of the box: each step is that much longer, against rounding
 
 
-def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Objective:
+def class_differences(confidence: Number = 0.0, *, classes: int = 10) -> Objective:
     """How far each of the other classes is behind, in logits, as a vector of losses: `kappa + Z_y - Z_k` away from y
     and `kappa + Z_k - Z_t` towards t, for the classes k that stand first among the others.
 
@@ -39,8 +38,8 @@ def class_differences(confidence: Confidence = 0.0, *, classes: int = 10) -> Obj
 def deepfool(
     *,
     norm: str = "l2",
-    overshoot: float | Float[Array, ""] = 0.02,
-    steps: int | Int[Array, ""] = 50,
+    overshoot: Number = 0.02,
+    steps: Count = 50,
     objective: Objective = class_differences(),
     lower: Bound = 0.0,
     upper: Bound = 1.0,

@@ -3,10 +3,22 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from cwjax.arguments import check_number
-from cwjax.base import Abort, Attack, Bound, Distance, Evaluation, Objective, Search, geometric_mean, wide
+from cwjax.base import (
+    Abort,
+    Attack,
+    Bound,
+    Count,
+    Distance,
+    Evaluation,
+    Number,
+    Objective,
+    Search,
+    geometric_mean,
+    wide,
+)
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
@@ -16,7 +28,7 @@ from cwjax.search.rounds import searched
 from cwjax.search.weight import binary_search
 
 
-def elastic_net(beta: float | Float[Array, ""] = 1e-3) -> Distance:
+def elastic_net(beta: Number = 1e-3) -> Distance:
     """`|delta|₂² + beta·|delta|₁`: what EAD penalises, and what it measures under the decision rule "en"."""
 
     def measure(delta):
@@ -37,12 +49,12 @@ class Shrinking(NamedTuple):
 
 def ead(
     *,
-    beta: float | Float[Array, ""] = 1e-3,
+    beta: Number = 1e-3,
     decision: str = "en",
     objective: Objective = logit_margin(),
     search: Search = binary_search(),
-    learning_rate: float | Float[Array, ""] = 1e-2,
-    steps: int | Int[Array, ""] = 1000,
+    learning_rate: Number = 1e-2,
+    steps: Count = 1000,
     accelerated: bool = True,
     abort: Abort = plateau(),
     lower: Bound = 0.0,

@@ -1,15 +1,13 @@
 """The fast gradient sign method (Goodfellow et al. 2015)."""
 
-from jaxtyping import Array, Float
-
 from cwjax.attacks.pgd import pgd
-from cwjax.base import Attack, Bound, Objective
+from cwjax.base import Attack, Bound, Number, Objective
 from cwjax.parts.losses import label_cross_entropy
 
 
 def fgsm(
     *,
-    epsilon: float | Float[Array, ""],
+    epsilon: Number,
     norm: str = "linf",
     objective: Objective = label_cross_entropy(),
     lower: Bound = 0.0,

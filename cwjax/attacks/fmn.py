@@ -3,10 +3,10 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
-from cwjax.base import Attack, Bound, Distance, Objective, found, wide
+from cwjax.base import Attack, Bound, Count, Distance, Number, Objective, found, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
@@ -28,11 +28,11 @@ def fmn(
     norm: str = "l2",
     objective: Objective = negative_margin(),
     distance: Distance | None = None,
-    steps: int | Int[Array, ""] = 100,
-    first_step: float | Float[Array, ""] = 1.0,
-    last_step: float | Float[Array, ""] = 0.01,
-    first_gamma: float | Float[Array, ""] = 0.05,
-    last_gamma: float | Float[Array, ""] = 0.001,
+    steps: Count = 100,
+    first_step: Number = 1.0,
+    last_step: Number = 0.01,
+    first_gamma: Number = 0.05,
+    last_gamma: Number = 0.001,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Distance, Objective
+from cwjax.base import Attack, Bound, Count, Distance, Number, Objective
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
-from cwjax.parts.objectives import Confidence, comparable, logit_margin
+from cwjax.parts.objectives import comparable, logit_margin
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
 
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
     exists: Bool[Array, ""]  # whether any pair will do
 
 
-def label_probability(confidence: Confidence = 0.0) -> Objective:
+def label_probability(confidence: Number = 0.0) -> Objective:
     """The probability of the label: towards it `-F_t`, away from it `F_y`. The slopes of the other classes' sum are
     minus that, for all sum to one.
 
@@ -40,7 +40,7 @@ def label_probability(confidence: Confidence = 0.0) -> Objective:
     return logit_margin(confidence)._replace(loss=loss)
 
 
-def label_and_other_logits(confidence: Confidence = 0.0) -> Objective:
+def label_and_other_logits(confidence: Number = 0.0) -> Objective:
     """The logit of the label and the sum of all others, as two losses: towards t `(-Z_t, Σ_{j≠t} Z_j)`, away from y
     `(Z_y, -Σ_{j≠y} Z_j)`.
 
@@ -57,9 +57,9 @@ def label_and_other_logits(confidence: Confidence = 0.0) -> Objective:
 
 def jsma_z(
     *,
-    theta: float | Float[Array, ""] = 1.0,
-    gamma: float | Float[Array, ""] = 1.0,
-    steps: int | Int[Array, ""] = 2000,
+    theta: Number = 1.0,
+    gamma: Number = 1.0,
+    steps: Count = 2000,
     candidates: int = 4096,
     objective: Objective = label_and_other_logits(),
     distance: Distance = distances.l0(),
@@ -115,9 +115,9 @@ def jsma_z(
 
 def jsma_f(
     *,
-    theta: float | Float[Array, ""] = 1.0,
-    gamma: float | Float[Array, ""] = 1.0,
-    steps: int | Int[Array, ""] = 2000,
+    theta: Number = 1.0,
+    gamma: Number = 1.0,
+    steps: Count = 2000,
     objective: Objective = label_probability(),
     distance: Distance = distances.l0(),
     lower: Bound = 0.0,

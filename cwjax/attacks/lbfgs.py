@@ -9,7 +9,20 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_count, check_part
-from cwjax.base import Abort, Attack, Box, Distance, Objective, Progress, Search, Terms, narrowed, select, untouched
+from cwjax.base import (
+    Abort,
+    Attack,
+    Box,
+    Count,
+    Distance,
+    Objective,
+    Progress,
+    Search,
+    Terms,
+    narrowed,
+    select,
+    untouched,
+)
 from cwjax.descent import advanced, begun, evaluate, variable_units
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
@@ -39,7 +52,7 @@ def quasi_newton(
     objective: Objective,
     distance: Distance,
     box: Box,
-    steps: int | Int[Array, ""],
+    steps: Count,
     abort: Abort,
     memory_size: int = 10,
 ) -> Attack:
@@ -133,7 +146,7 @@ def lbfgs(
     objective: Objective = cross_entropy(),
     box: Box = projected(),
     search: Search = binary_search(steps=9, initial_c=1e-2),
-    steps: int | Int[Array, ""] = 1000,
+    steps: Count = 1000,
     abort: Abort = plateau(),
     memory_size: int = 10,
 ) -> Attack:

@@ -1,11 +1,10 @@
 """The iterative fast gradient sign method with momentum (Dong et al. 2018)."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_number
 from cwjax.attacks.pgd import within
-from cwjax.base import Attack, Bound, Objective, wide
+from cwjax.base import Attack, Bound, Count, Number, Objective, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import BALLS, ball
@@ -13,11 +12,11 @@ from cwjax.parts.norms import BALLS, ball
 
 def mifgsm(
     *,
-    epsilon: float | Float[Array, ""],
+    epsilon: Number,
     norm: str = "linf",
-    relative_step: float | Float[Array, ""] | None = None,
-    decay: float | Float[Array, ""] = 1.0,
-    steps: int | Int[Array, ""] = 11,
+    relative_step: Number | None = None,
+    decay: Number = 1.0,
+    steps: Count = 11,
     objective: Objective = label_cross_entropy(),
     lower: Bound = 0.0,
     upper: Bound = 1.0,

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
 from cwjax.attacks.fast.shrink import PROXIMAL, Adam, adam, shrunk, weighted_units
-from cwjax.base import Attack, Bound, Distance, Objective, Problem, wide
+from cwjax.base import Attack, Bound, Count, Distance, Number, Objective, Problem, wide
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
@@ -32,14 +32,14 @@ class Moved(NamedTuple):
 def pdgd(
     *,
     objective: Objective = negative_margin(),
-    steps: int | Int[Array, ""] = 500,
-    primal_rate: float | Float[Array, ""] = 0.1,
-    primal_decay: float | Float[Array, ""] = 0.01,
-    dual_rate: float | Float[Array, ""] = 0.1,
-    dual_decay: float | Float[Array, ""] = 0.1,
-    first_ratio: float | Float[Array, ""] = 0.01,
-    least_ratio: float | Float[Array, ""] = 1e-6,
-    averaging: float | Float[Array, ""] = 0.9,
+    steps: Count = 500,
+    primal_rate: Number = 0.1,
+    primal_decay: Number = 0.01,
+    dual_rate: Number = 0.1,
+    dual_decay: Number = 0.1,
+    first_ratio: Number = 0.01,
+    least_ratio: Number = 1e-6,
+    averaging: Number = 0.9,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
@@ -95,14 +95,14 @@ def pdpgd(
     norm: str = "linf",
     objective: Objective = negative_margin(),
     distance: Distance | None = None,
-    steps: int | Int[Array, ""] = 500,
-    primal_rate: float | Float[Array, ""] = 0.1,
-    primal_decay: float | Float[Array, ""] = 0.01,
-    dual_rate: float | Float[Array, ""] = 0.1,
-    dual_decay: float | Float[Array, ""] = 0.1,
-    first_ratio: float | Float[Array, ""] = 0.01,
-    least_ratio: float | Float[Array, ""] = 1e-6,
-    averaging: float | Float[Array, ""] = 0.9,
+    steps: Count = 500,
+    primal_rate: Number = 0.1,
+    primal_decay: Number = 0.01,
+    dual_rate: Number = 0.1,
+    dual_decay: Number = 0.1,
+    first_ratio: Number = 0.01,
+    least_ratio: Number = 1e-6,
+    averaging: Number = 0.9,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:

@@ -1,10 +1,10 @@
 """Projected gradient descent within a given radius: PGD (Madry et al. 2018) and BIM (Kurakin et al. 2017)."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Objective, Problem, wide
+from cwjax.base import Attack, Bound, Count, Number, Objective, Problem, wide
 from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import Ball, ball
@@ -12,10 +12,10 @@ from cwjax.parts.norms import Ball, ball
 
 def pgd(
     *,
-    epsilon: float | Float[Array, ""],
+    epsilon: Number,
     norm: str = "linf",
-    relative_step: float | Float[Array, ""] = 0.01 / 0.3,
-    steps: int | Int[Array, ""] = 40,
+    relative_step: Number = 0.01 / 0.3,
+    steps: Count = 40,
     random_start: bool = True,
     objective: Objective = label_cross_entropy(),
     lower: Bound = 0.0,
@@ -70,9 +70,7 @@ def pgd(
     )
 
 
-def within(
-    problem: Problem, x: Float[Array, "*S"], space: Ball, epsilon: float | Float[Array, ""]
-) -> Float[Array, "*S"]:
+def within(problem: Problem, x: Float[Array, "*S"], space: Ball, epsilon: Number) -> Float[Array, "*S"]:
     """The point nearest to x in the ball around the clean input, whose radius is epsilon of the problem's units."""
     clean = problem.x.astype(wide(problem.x))
     return clean + space.project(x - clean, jnp.asarray(epsilon * problem.scale, clean.dtype))
@@ -80,10 +78,10 @@ def within(
 
 def bim(
     *,
-    epsilon: float | Float[Array, ""],
+    epsilon: Number,
     norm: str = "linf",
-    relative_step: float | Float[Array, ""] = 0.2,
-    steps: int | Int[Array, ""] = 11,
+    relative_step: Number = 0.2,
+    steps: Count = 11,
     objective: Objective = label_cross_entropy(),
     lower: Bound = 0.0,
     upper: Bound = 1.0,

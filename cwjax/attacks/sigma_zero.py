@@ -1,10 +1,8 @@
 """sigma-zero: gradient descent on a smooth count of the elements that change (Cinà et al. 2024)."""
 
-from jaxtyping import Array, Float, Int
-
 from cwjax.arguments import check_number
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.base import Attack, Bound, Distance, Objective
+from cwjax.base import Attack, Bound, Count, Distance, Number, Objective
 from cwjax.iterated import iterated
 from cwjax.parts import distances
 from cwjax.parts.objectives import logit_margin
@@ -14,11 +12,11 @@ def sigma_zero(
     *,
     objective: Objective = logit_margin(),
     distance: Distance = distances.l0(per_pixel=False),
-    steps: int | Int[Array, ""] = 1000,
-    first_step: float | Float[Array, ""] = 1.0,
-    sigma: float | Float[Array, ""] = 1e-3,
-    threshold: float | Float[Array, ""] = 0.3,
-    threshold_rate: float | Float[Array, ""] = 0.01,
+    steps: Count = 1000,
+    first_step: Number = 1.0,
+    sigma: Number = 1e-3,
+    threshold: Number = 0.3,
+    threshold_rate: Number = 0.01,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:

@@ -4,10 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count
-from cwjax.base import Abort
+from cwjax.base import Abort, Number
 
 
-def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: float | Float[Array, ""] = 1e-4) -> Abort:
+def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: Number = 1e-4) -> Abort:
     """Stop when the loss has not fallen by the fraction `tolerance` since the last check; `checks` of them in a full
     descent.
 

@@ -6,11 +6,11 @@ For all of them `met` is that of the paper's objectives: the goal is met with th
 import jax
 import jax.numpy as jnp
 
-from cwjax.base import Objective
-from cwjax.parts.objectives import Confidence, comparable, in_play, logit_margin, margin, rounding_margin
+from cwjax.base import Number, Objective
+from cwjax.parts.objectives import comparable, in_play, logit_margin, margin, rounding_margin
 
 
-def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
+def label_cross_entropy(confidence: Number = 0.0) -> Objective:
     """The cross-entropy of the label, in nats: towards a target minimised, away from a label maximised (so its negative
     is the loss).
 
@@ -26,14 +26,14 @@ def label_cross_entropy(confidence: Confidence = 0.0) -> Objective:
     return logit_margin(confidence)._replace(loss=loss)
 
 
-def negative_margin(confidence: Confidence = 0.0) -> Objective:
+def negative_margin(confidence: Number = 0.0) -> Objective:
     """`Z_o - Z_w + kappa`, the logit difference: f6 without its `max(…, 0)`. At most zero exactly where the goal is
     met.
     """
     return logit_margin(confidence)._replace(loss=lambda logits, goal: _lag(logits, goal, confidence))
 
 
-def logits_ratio(confidence: Confidence = 0.0) -> Objective:
+def logits_ratio(confidence: Number = 0.0) -> Objective:
     """The difference-of-logits ratio of Croce & Hein (2020), which does not change when logits are scaled or shifted.
 
     With the logits sorted, Z_(1) >= Z_(2) >= …, the loss is, away from a label y (their equation 6) and towards t, y

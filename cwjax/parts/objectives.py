@@ -37,9 +37,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from cwjax.arguments import check_number
-from cwjax.base import Goal, Objective, wide
-
-Confidence = float | int | Float[Array, ""]
+from cwjax.base import Goal, Number, Objective, wide
 
 _LOWEST = -1e28  # stands for -inf in sums: ten orders of magnitude, those of a weight c, are left in float32
 _OUT_OF_PLAY = 1e3  # a class so many times the size of the two largest logits below them cannot win
@@ -92,7 +90,7 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     return 64 * info.eps * jnp.max(jnp.abs(leading)) + info.tiny / info.eps
 
 
-def cross_entropy(confidence: Confidence = 0.0) -> Objective:
+def cross_entropy(confidence: Number = 0.0) -> Objective:
     """f1: `-log2(F_w) - 1`, at most zero where F_w >= 1/2. Cross-entropy in bits, less the one that is free.
 
     Printed: `-loss_{F,t}(x') + 1`, with the wrong sign. Up to its constant and unit this is the loss of Szegedy et al.
@@ -100,22 +98,22 @@ def cross_entropy(confidence: Confidence = 0.0) -> Objective:
     return _objective(confidence, lambda z: _half_softplus(z.log_odds_against) / math.log(2))
 
 
-def probability_margin(confidence: Confidence = 0.0) -> Objective:
+def probability_margin(confidence: Number = 0.0) -> Objective:
     """f2: `max(F_o - F_w, 0)`. Its gradient vanishes where the softmax saturates, and so the attack may fail there."""
     return _objective(confidence, lambda z: _positive(z.probability_lag))
 
 
-def smooth_probability_margin(confidence: Confidence = 0.0) -> Objective:
+def smooth_probability_margin(confidence: Number = 0.0) -> Objective:
     """f3: `softplus(F_o - F_w) - log 2`. As f2, but with a slope past the boundary too."""
     return _objective(confidence, lambda z: _half_softplus(z.probability_lag))
 
 
-def half_probability(confidence: Confidence = 0.0) -> Objective:
+def half_probability(confidence: Number = 0.0) -> Objective:
     """f4: `max(1/2 - F_w, 0)`. Zero is enough for the goal, not necessary."""
     return _objective(confidence, lambda z: _positive(jnp.tanh(z.log_odds_against / 2) / 2))
 
 
-def log_half_probability(confidence: Confidence = 0.0, *, hinged: bool = True) -> Objective:
+def log_half_probability(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
     """f5: `max(-log(2·F_w), 0)`, or without the max. Zero is enough for the goal, not necessary.
 
     Printed: `-log(2·F_t - 2)`, which no F_t satisfies. The paper's table has f5 ahead of f1, whose gradient is the same
@@ -129,7 +127,7 @@ def log_half_probability(confidence: Confidence = 0.0, *, hinged: bool = True) -
     return _objective(confidence, loss)
 
 
-def logit_margin(confidence: Confidence = 0.0) -> Objective:
+def logit_margin(confidence: Number = 0.0) -> Objective:
     """f6, the paper's choice: `max(0, kappa - margin)`, kappa being the confidence, in logits.
 
     Printed: `f6(x') = max(max_{i≠t} Z(x')_i - Z(x')_t, -kappa)` (section VI-A). Computed: that plus kappa,
@@ -145,7 +143,7 @@ def logit_margin(confidence: Confidence = 0.0) -> Objective:
     return _objective(confidence, lambda z: _positive(z.lag))
 
 
-def smooth_logit_margin(confidence: Confidence = 0.0) -> Objective:
+def smooth_logit_margin(confidence: Number = 0.0) -> Objective:
     """f7: `softplus(Z_o - Z_w) - log 2`. As f6, but with a slope past the boundary too."""
     return _objective(confidence, lambda z: _half_softplus(z.lag))
 
@@ -170,7 +168,7 @@ class _Standing(NamedTuple):
     probability_lag: Float[Array, ""]  # F_o - F_w, of the sign of lag
 
 
-def _objective(confidence: Confidence, formula: Callable[[_Standing], Float[Array, ""]]) -> Objective:
+def _objective(confidence: Number, formula: Callable[[_Standing], Float[Array, ""]]) -> Objective:
     """The objective of a formula."""
     check_number("confidence", confidence, least=0)
 

@@ -18,8 +18,9 @@ import optax
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
+from cwjax.base import Number
 
-Rate = float | int | Float[Array, ""] | Callable[..., Float[Array, ""]]
+Rate = Number | Callable[..., Float[Array, ""]]
 
 
 def gradient_descent(learning_rate: Rate) -> optax.GradientTransformation:
@@ -32,7 +33,7 @@ def gradient_descent(learning_rate: Rate) -> optax.GradientTransformation:
     return optax.sgd(learning_rate)
 
 
-def momentum(learning_rate: Rate, decay: float | Float[Array, ""] = 0.9) -> optax.GradientTransformation:
+def momentum(learning_rate: Rate, decay: Number = 0.9) -> optax.GradientTransformation:
     """Gradient descent with momentum, (5) and (6).
 
     With a projected box the velocity knows nothing of the projection (the paper's warning, section V-B).
@@ -46,7 +47,7 @@ def momentum(learning_rate: Rate, decay: float | Float[Array, ""] = 0.9) -> opta
     return optax.sgd(learning_rate, momentum=decay)
 
 
-def nesterov(learning_rate: Rate, decay: float | Float[Array, ""] = 0.9) -> optax.GradientTransformation:
+def nesterov(learning_rate: Rate, decay: Number = 0.9) -> optax.GradientTransformation:
     """Nesterov's accelerated gradient, (7) and (8).
 
     The variable here is the point where the printed form takes its gradient, `theta - gamma·v`: that is where the model

@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_inside
-from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
+from cwjax.base import AnyArray, Count, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin
 from cwjax.runners.batch import by_rows, terms_of
@@ -43,7 +43,7 @@ def discretised(
     runner: Runner,
     *,
     levels: int = 256,
-    steps: int | Int[Array, ""] = 100,
+    steps: Count = 100,
     terms: Terms | None = None,
 ) -> Callable[..., tuple[Result, Rounding]]:
     """The runner's results as images of `levels` values an element; those that rounding breaks are repaired.

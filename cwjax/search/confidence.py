@@ -8,12 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number, check_part
-from cwjax.base import Attack, Goal, Objective
+from cwjax.base import Attack, Goal, Number, Objective
 from cwjax.models import Model
-from cwjax.parts.objectives import Confidence
 
 
-def confident(attack: Attack, confidence: Confidence) -> Attack:
+def confident(attack: Attack, confidence: Number) -> Attack:
     """The attack at a confidence kappa: what it finds meets the goal with a margin of kappa logits.
 
     It is given a model whose logits are `handicapped`, so that this works whatever the attack goes by: a cross-entropy,
@@ -44,7 +43,7 @@ def confident(attack: Attack, confidence: Confidence) -> Attack:
     return attack._replace(step=step, terms=attack.terms._replace(objective=objective))
 
 
-def handicapped(logits: Float[Array, "*B K"], goal: Goal, confidence: Confidence) -> Float[Array, "*B K"]:
+def handicapped(logits: Float[Array, "*B K"], goal: Goal, confidence: Number) -> Float[Array, "*B K"]:
     """The logits with kappa taken from the target's, or added to that of the label that is to be left: they meet the
     goal exactly where the given ones do with a margin of kappa.
     """

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from cwjax.arguments import check_channel_axis, check_number, check_part
-from cwjax.base import Attack, Search, found
+from cwjax.base import Attack, Number, Search, found
 from cwjax.parts.distances import channels
 
 Removal = Callable[[Float[Array, "P"], Int[Array, ""]], Bool[Array, "P"]]
@@ -21,7 +21,7 @@ def one_pixel() -> Removal:
     return lambda scores, changed: jnp.arange(scores.size) == jnp.argmin(scores)
 
 
-def many_pixels(*, score: float | Float[Array, ""] = 0.01, share: float | Float[Array, ""] = 0.3) -> Removal:
+def many_pixels(*, score: Number = 0.01, share: Number = 0.3) -> Removal:
     """The released code's rule (`l0_attack.py`): in ascending order of score, until one frozen had more than `score`,
     or `share` times the square root of the number of changed pixels are frozen. At least one is.
     """
@@ -50,7 +50,7 @@ class ShrunkMask(NamedTuple):
 
 def shrink_mask(
     *,
-    initial_c: float | Float[Array, ""] = 1e-3,
+    initial_c: Number = 1e-3,
     removal: Removal = many_pixels(),
     per_pixel: bool = True,
     channel_axis: int | None = None,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number, check_part
-from cwjax.base import Attack, Search, found
+from cwjax.base import Attack, Count, Number, Search, found
 from cwjax.search.rounds import searched
 
 
@@ -19,9 +19,9 @@ class ShrunkTau(NamedTuple):
 
 def shrink_tau(
     *,
-    initial_c: float | Float[Array, ""] = 1e-5,
-    factor: float | Float[Array, ""] = 0.9,
-    smallest: float | Float[Array, ""] = 1 / 256,
+    initial_c: Number = 1e-5,
+    factor: Number = 0.9,
+    smallest: Number = 1 / 256,
 ) -> Search:
     """Shrink the radius tau until a round finds no example within it (section VI-C).
 
@@ -59,7 +59,7 @@ def shrink_tau(
     )
 
 
-def minimised(attack: Attack, *, steps: int | Int[Array, ""] = 10, factor: float | Float[Array, ""] = 2.0) -> Attack:
+def minimised(attack: Attack, *, steps: Count = 10, factor: Number = 2.0) -> Attack:
     """The attack at the least radius that succeeds: a binary search over `Problem.scale`, by which such an attack
     multiplies its epsilon and its steps.
 
@@ -89,7 +89,7 @@ class ScaleBracket(NamedTuple):
     rounds: Int[Array, ""]  # int32: rounds that have ended
 
 
-def search_scale(steps: int | Int[Array, ""] = 10, *, factor: float | Float[Array, ""] = 2.0) -> Search:
+def search_scale(steps: Count = 10, *, factor: Number = 2.0) -> Search:
     """Search for the smallest scale of an attack's lengths that succeeds: from the problem's own, times or divided by
     `factor` until both a success and a failure are known, then bisect.
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from cwjax.arguments import check_count, check_number, check_part
-from cwjax.base import Attack, Candidate, Knob, Progress, Spread, State, closer, continued, select, untouched
+from cwjax.base import Attack, Candidate, Knob, Number, Progress, Spread, State, closer, continued, select, untouched
 
 
 class SpreadState(NamedTuple):
@@ -47,7 +47,7 @@ def worst_of(attack: Attack, spread: Spread) -> Attack:
     return _in_turn(attack, spread, choose, nothing=-jnp.inf)
 
 
-def restarted(attack: Attack, n: int, radius: float | Float[Array, ""]) -> Attack:
+def restarted(attack: Attack, n: int, radius: Number) -> Attack:
     """The attack from n starting points, the closest example kept (section VI-A, "multiple starting-point gradient
     descent").
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Abort, Search, found, select
+from cwjax.base import Abort, Count, Number, Search, found, select
 from cwjax.parts.aborts import never
 from cwjax.parts.schedules import annealed, lengthened
 
@@ -19,10 +19,10 @@ class Bracket(NamedTuple):
 
 
 def binary_search(
-    steps: int | Int[Array, ""] = 9,
+    steps: Count = 9,
     *,
-    initial_c: float | Float[Array, ""] = 1e-3,
-    factor: float | Float[Array, ""] = 10.0,
+    initial_c: Number = 1e-3,
+    factor: Number = 10.0,
 ) -> Search:
     """Search for the smallest weight c that succeeds: times `factor` until one does, then bisect (section VI-A).
 
@@ -66,9 +66,9 @@ class GrownC(NamedTuple):
 
 def grow_c(
     *,
-    every: int | Int[Array, ""] = 1000,
-    factor: float | Float[Array, ""] = 2.0,
-    largest: float | Float[Array, ""] = 1e10,
+    every: Count = 1000,
+    factor: Number = 2.0,
+    largest: Number = 1e10,
     abort: Abort = never(),
 ) -> Search:
     """For `tracked`: from the problem's own c, times `factor` after every so many steps, for as long as it is below
@@ -111,9 +111,9 @@ class Multiplier(NamedTuple):
 
 def multiplier(
     *,
-    steps: int | Int[Array, ""],
-    rate: float | Float[Array, ""] = 3.0,
-    shortest: float | Float[Array, ""] = 0.01,
+    steps: Count,
+    rate: Number = 3.0,
+    shortest: Number = 0.01,
     turn: tuple[float, float] = (0.1, 0.01),
 ) -> Search:
     """For `tracked`: the weight c of f, as a Lagrange multiplier, and the length of a step.

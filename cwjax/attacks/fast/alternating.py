@@ -16,8 +16,8 @@ from cwjax.arguments import check_part
 from cwjax.attacks.fast.attacks import jittered, mirrored, rounds_of
 from cwjax.attacks.fast.scout import Scout, Scouting, scout
 from cwjax.attacks.fast.shrink import proximal_descent
-from cwjax.attacks.fast.slide import Steps, radius, slid
-from cwjax.base import Attack, Bound, Objective, Problem, Search, found, select, wide
+from cwjax.attacks.fast.slide import radius, slid
+from cwjax.base import Attack, Bound, Count, Objective, Problem, Search, found, select, wide
 from cwjax.iterated import Rule, iterated, steered
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
@@ -33,7 +33,7 @@ _ENOUGH = 100  # but for what these need
 
 def alternating_l2(
     *,
-    steps: Steps = 300,
+    steps: Count = 300,
     objective: Objective = negative_margin(),
     optimizer: optax.GradientTransformation = optax.adam(1.0),
     lower: Bound = 0.0,
@@ -68,7 +68,7 @@ def alternating_l2(
     return searched(jittered(_afresh(attack)), _in_turn(rounds))
 
 
-def _length(problem: Problem, rounds: Steps, steps: Steps) -> Int[Array, ""]:
+def _length(problem: Problem, rounds: Count, steps: Count) -> Int[Array, ""]:
     """Of a round of the problem, if the steps are shared among so many rounds."""
     each, deep = jnp.asarray(steps) // rounds, rounds // 2
     short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
@@ -77,7 +77,7 @@ def _length(problem: Problem, rounds: Steps, steps: Steps) -> Int[Array, ""]:
     return jnp.where(problem.goal.sign > 0, towards_label, each)
 
 
-def _lasting(of_length: Callable[[Steps], Rule], length: Callable[[Problem], Steps]) -> Rule:
+def _lasting(of_length: Callable[[Count], Rule], length: Callable[[Problem], Count]) -> Rule:
     """The rule of the length that a problem has, and no longer."""
     return Rule(
         init=lambda key, problem: of_length(length(problem)).init(key, problem),
@@ -114,7 +114,7 @@ class DeepMemory(NamedTuple):
     since: Int[Array, ""]  # int32: steps along the boundary
 
 
-def deep(optimizer: optax.GradientTransformation, steps: Steps, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+def deep(optimizer: optax.GradientTransformation, steps: Count, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
     """Three fifths of the steps as `proximal_descent` goes, far beyond the boundary and back; then from the best
     example along the boundary as `weighed` goes.
 
@@ -195,7 +195,7 @@ def _afresh(attack: Attack) -> Attack:
     )
 
 
-def _in_turn(rounds: Steps) -> Search:
+def _in_turn(rounds: Count) -> Search:
     """`mirrored` with rounds of two kinds: within a radius, and deep ones. Towards a label the first deep round starts
     where the problem says, too.
     """

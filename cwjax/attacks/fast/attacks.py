@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_count, check_number, check_part
 from cwjax.attacks.fast.scout import aimed
-from cwjax.attacks.fast.slide import Steps, radius, slid
-from cwjax.base import Attack, Bound, Box, Candidate, Objective, Search, closer, found, untouched
+from cwjax.attacks.fast.slide import radius, slid
+from cwjax.base import Attack, Bound, Box, Candidate, Count, Number, Objective, Search, closer, found, untouched
 from cwjax.descent import descend
 from cwjax.iterated import iterated, steered
 from cwjax.parts import distances
@@ -30,7 +30,7 @@ from cwjax.search.weight import multiplier
 
 def fast_l2(
     *,
-    steps: Steps = 300,
+    steps: Count = 300,
     objective: Objective = logit_margin(),
     box: Box = projected(),
     optimizer: optax.GradientTransformation = optax.adam(1.0),
@@ -58,7 +58,7 @@ def fast_l2(
 
 
 def fast_linf(
-    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
+    *, steps: Count = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L-infinity radius at a fixed price: steps along signs within a radius tau that is turned at every
     step, as the paper's L-infinity attack turns it round by round (section VI-C); see `radius` and `mirrored`, and
@@ -82,8 +82,8 @@ def fast_linf(
 
 def in_rounds(
     one_round: Callable[[Int[Array, ""]], Attack],
-    steps: Steps,
-    search: Callable[[Steps], Search] | None = None,
+    steps: Count,
+    search: Callable[[Count], Search] | None = None,
     unit: int = 75,
 ) -> Attack:
     """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None); see
@@ -100,7 +100,7 @@ class Mirrored(NamedTuple):
     rounds: Int[Array, ""]  # int32: that have ended
 
 
-def mirrored(rounds: Steps) -> Search:
+def mirrored(rounds: Count) -> Search:
     """For `searched`: rounds that know the best example of those before, and start on the other side of the clean
     input.
 
@@ -137,7 +137,7 @@ def mirrored(rounds: Steps) -> Search:
     )
 
 
-def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
+def jittered(attack: Attack, amount: Number = 1.0) -> Attack:
     """The attack from a start that is moved by `amount·problem.scale` in a random direction."""
     check_part("attack", attack, Attack)
     check_number("amount", amount, least=0)
@@ -151,7 +151,7 @@ def jittered(attack: Attack, amount: float | Float[Array, ""] = 1.0) -> Attack:
     return attack._replace(init=init)
 
 
-def rounds_of(steps: Steps, unit: int = 75) -> Int[Array, ""]:
+def rounds_of(steps: Count, unit: int = 75) -> Int[Array, ""]:
     """How many rounds the steps of a fast attack make: √(steps/unit), rounded. So 1 of 100, 2 of 170, 4 of 1,000."""
     check_count("steps", steps)
     return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / unit)), 1).astype(jnp.int32)

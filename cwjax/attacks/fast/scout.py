@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_part
-from cwjax.attacks.fast.slide import METRICS, Steps
-from cwjax.base import Goal, Problem, select, wide
+from cwjax.attacks.fast.slide import METRICS
+from cwjax.base import Count, Goal, Problem, select, wide
 from cwjax.iterated import Rule, Seen
 from cwjax.parts.norms import TINY, check_norm
 from cwjax.parts.objectives import in_play
@@ -60,7 +60,7 @@ class Scout(NamedTuple):
     aim: Callable[[Problem, Scouting], Goal]
 
 
-def scout(norm: str, steps: Steps, *, always: bool = False) -> Scout:
+def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
     """Looks at the five likeliest classes from the start, and at two of them from farther on, for a round away from a
     label that begins at the clean input.
 
@@ -164,7 +164,7 @@ class AimMemory(NamedTuple):
     rule: Any
 
 
-def aimed(rule: Rule, norm: str, steps: Steps) -> Rule:
+def aimed(rule: Rule, norm: str, steps: Count) -> Rule:
     """The rule; and away from a label, for the class that a `scout` chooses before the round begins: the one whose
     boundary is nearest, where that is clearly not the likeliest. An example of any class counts.
 

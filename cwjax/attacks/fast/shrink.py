@@ -132,9 +132,9 @@ def shrunk(
 class Temper(NamedTuple):
     """Of a round."""
 
-    first: float | Float[Array, ""]  # step, in widths of the box
-    last: float | Float[Array, ""]
-    c: float | Float[Array, ""]  # the first weight of the loss: the larger, the deeper a round goes before it returns
+    first: Number  # step, in widths of the box
+    last: Number
+    c: Number  # the first weight of the loss: the larger, the deeper a round goes before it returns
 
 
 _BOLD = Temper(first=1.0, last=0.2, c=10.0)

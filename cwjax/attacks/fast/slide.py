@@ -6,13 +6,12 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Distance, Goal, Problem, Search, found, select, wide
+from cwjax.base import Count, Distance, Goal, Number, Problem, Search, found, select, wide
 from cwjax.iterated import Rule
 from cwjax.parts import distances
 from cwjax.parts.norms import TINY, check_norm, onto_ball, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened
 
-Steps = int | Int[Array, ""]
 _KEPT = 0.3  # the share of what its slope promised that the first step has to take off the loss for it to be believed,
 _FARTHER = 10 / 3  # and how much farther one may look where it does not
 _TRUSTED = 0.5  # the share for which steps go along the slope, or nearly
@@ -38,7 +37,7 @@ class Metric(NamedTuple):
     towards_label: Pace  # and then
     from_label: Pace
     # steps -> by how much the logarithm of the radius changes at the first of them and at the last
-    turn: Callable[[Steps], tuple[float, float | Float[Array, ""]]]
+    turn: Callable[[Count], tuple[float, Number]]
 
 
 def _flattened(v: Float[Array, "*S"], doubted: Bool[Array, ""], left: Float[Array, ""]) -> Float[Array, "*S"]:
@@ -108,7 +107,7 @@ class SlidingMemory(NamedTuple):
     doubted: Bool[Array, ""]
 
 
-def slid(norm: str, steps: Steps) -> Rule:
+def slid(norm: str, steps: Count) -> Rule:
     """The rule that takes steps of `problem.scale` radii down the momentum of normalised slopes, each projected onto
     the ball of radius `problem.tau` around the clean input.
 
@@ -144,7 +143,7 @@ class Radius(NamedTuple):
     taken: Int[Array, ""]  # int32: steps
 
 
-def radius(*, norm: str, steps: Steps) -> Search:
+def radius(*, norm: str, steps: Count) -> Search:
     """For `steered`, around `slid`: the radius tau, and the length of a step in radii.
 
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it

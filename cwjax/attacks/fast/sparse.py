@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.attacks.fast.attacks import Steps, in_rounds, mirrored
+from cwjax.attacks.fast.attacks import in_rounds, mirrored
 from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.base import Attack, Bound, Box, Distance, Number, Objective, Problem, Search, found, select
+from cwjax.base import Attack, Bound, Box, Count, Distance, Number, Objective, Problem, Search, found, select
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
@@ -22,7 +22,7 @@ _CAREFUL, _BOLD, _THRESHOLDED = 0.0, jnp.inf, -1.0  # the tau of a problem for a
 
 
 def fast_l1(
-    *, steps: Steps = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
+    *, steps: Count = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
 ) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
     `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run. Every
@@ -45,10 +45,10 @@ def fast_l1(
 
 def fast_l0(
     *,
-    steps: Steps = 300,
+    steps: Count = 300,
     objective: Objective = negative_margin(),
     distance: Distance = distances.l0(per_pixel=False),
-    removing: float | Float[Array, ""] = 0.1,
+    removing: Number = 0.1,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
@@ -83,7 +83,7 @@ def fast_l0(
     return in_rounds(one_round, steps - thresholded, lambda n: _thresholded_last(n, thresholded > 0), _UNIT)
 
 
-def _by_turns(rounds: Steps, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:
+def _by_turns(rounds: Count, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:
     """`mirrored`, with bold rounds among the careful ones: `bold(problem, number)` says which, counted from 0."""
     search = mirrored(rounds)
 
@@ -103,7 +103,7 @@ def _bold_in_l0(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
     return (number % 2 == 0) == (problem.goal.sign < 0)
 
 
-def _thresholded_last(rounds: Steps, thresholded: Bool[Array, ""]) -> Search:
+def _thresholded_last(rounds: Count, thresholded: Bool[Array, ""]) -> Search:
     """So many rounds by turns, and then, if so, a thresholded one from where the problem says."""
     search = _by_turns(rounds + thresholded, _bold_in_l0)
 
@@ -119,7 +119,7 @@ class KindsMemory(NamedTuple):
     thresholded: Any
 
 
-def _either(shrinking: Rule, steps: Steps, thresholded: Rule) -> Rule:
+def _either(shrinking: Rule, steps: Count, thresholded: Rule) -> Rule:
     """The rule that the problem's tau names; the first of them ends after so many steps."""
 
     def init(key, problem):

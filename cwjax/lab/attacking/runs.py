@@ -1,8 +1,9 @@
 """What `cwjax attack` leaves beside its rows and images, so that the report can be made again: `run.json`.
 
-from cwjax.lab import report, runs
+from cwjax.lab.attacking import runs
+from cwjax.lab.reporting import run_report
 
-report.write(*runs.read(Path("runs/first")), Path("runs/first"))
+run_report.write(*runs.read(Path("runs/first")), Path("runs/first"))
 """
 
 import io

@@ -1,6 +1,6 @@
 """A race: attacks on the same examples, each with the same number of propagations to spend.
 
-    from cwjax.lab import entries, racing
+    from cwjax.lab.racing import entries, racing
 
     subject = racing.Subject("mnist_cnn", model, dataset)
     racing.race([subject], entries.OURS, racing.Race(norm=("l2",), budgets=(1000,)), Path("runs/race"))

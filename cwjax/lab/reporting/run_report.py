@@ -1,9 +1,9 @@
 """One attack, or several on the same images, as a page to read: `report.html`, which needs no other file, and its
-Markdown twin `report.md`.
+Markdown form `report.md`.
 
-    from cwjax.lab import report
+    from cwjax.lab.reporting import run_report
 
-    report.write([l2, l0], about, Path("runs/first"))  # -> report.html, report.md, figures/*.png in runs/first
+    run_report.write([l2, l0], about, Path("runs/first"))  # -> report.html, report.md, figures/*.png in runs/first
 
 The words that do not depend on the run are in `templates/`.
 """

@@ -1,8 +1,8 @@
 """A sweep as a page to read: `report.html`, which needs no other file, and its Markdown form `report.md`.
 
-from cwjax.lab.sweeps import report
+from cwjax.lab.sweeps import sweep_report
 
-report.write(Path("runs/grid"), Path("runs/grid"))  # -> report.html, report.md, figures/*.png in runs/grid
+sweep_report.write(Path("runs/grid"), Path("runs/grid"))  # -> report.html, report.md, figures/*.png in runs/grid
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """How a trained network gets into the zoo.
 
-from cwjax.lab import data, training
+from cwjax.lab import data
+from cwjax.lab.training import training
 from cwjax.lab.zoo import packing
 
 trained = training.train(training.Training(data="mnist_rest", recipe="zoo_mnist"), Path("runs/models"))

@@ -1,4 +1,4 @@
-"""Steps within a radius that is turned at every step."""
+"""Count within a radius that is turned at every step."""
 
 import jax
 import jax.numpy as jnp

@@ -37,7 +37,7 @@ def test_a_program_is_read_back_in_silence(tmp_path):
     code = """
 import sys, jax, jax.numpy as jnp
 from pathlib import Path
-from cwjax.lab import compiling
+from cwjax.lab.files import compiling
 compiling.keep(Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 print(jax.jit(lambda x: jnp.sort(jnp.sin(x) * 3))(jnp.ones(17)).sum())
