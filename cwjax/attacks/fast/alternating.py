@@ -45,7 +45,7 @@ def alternating_l2(
     probe tells first whether slopes are to be believed: where they are, they tell which class is nearest (`scout`), and
     where they are not it is a deep round. The next is a deep one, see `deep`. Towards a label these two start at the
     clean input; other rounds start across it from the best example. None is told how near that is
-    (benchmarks/fast_log.md).
+    (benchmarks/FINDINGS.md).
 
     Args:
       steps: gradients to spend on an example; may be traced.

@@ -70,7 +70,7 @@ METRICS = {
         turn=lambda steps: (0.1, 0.001 * jnp.minimum(100 / jnp.asarray(steps), 1) ** 2),  # finer in more than 100 steps
     ),
 }
-"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/fast_log.md). Small steps
+"""By norm. The numbers were found by trial on the networks of the zoo (benchmarks/FINDINGS.md). Small steps
 with much momentum get to the goal where others do not, and long ones with little come nearer along the boundary: with
 next to none away from a label, but towards one the loss has a kink wherever the likeliest other class changes, and it
 takes a mean of slopes to go along that.
