@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import cwjax as cw
-from cwjax.lab.racing.contestants import DISTANCES, Task
+from cwjax.lab.racing.contestants import RACED, Task
 from cwjax.parts.objectives import margin
 from cwjax.runners.fast_convolutions import canonical
 from cwjax.search.confidence import handicapped
@@ -113,7 +113,8 @@ def _told(x, asked, norm):
     goals = jax.tree.map(lambda field: field[owner], goals)
     images = jnp.moveaxis(x, 1, -1) if x.ndim == 4 else x
     logits = handicapped(model.apply(model.params, images), goals, confidence)
-    size = jax.vmap(DISTANCES[norm].measure)(x - clean[owner])
+    delta = x - clean[owner]
+    size = jax.vmap(RACED[norm].measure)(jnp.moveaxis(delta, 1, -1) if x.ndim == 4 else delta)
     return logits, jnp.where(jax.vmap(margin)(logits, goals) > 0, size, jnp.inf)
 
 

@@ -35,7 +35,7 @@ LIBRARIES = {  # module -> package
     "torchattacks": "torchattacks",
     "art": "adversarial-robustness-toolbox",
 }
-_ORDERS = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}  # as they name the norms
+_ORDERS = {"l0": 0, "l0_elements": 0, "l1": 1, "l2": 2, "linf": np.inf}  # as they name the norms
 _RADIUS = {"l1": 20.0, "l2": 2.0, "linf": 0.2}  # the first of the search; the farthest is twice as far
 
 
@@ -162,7 +162,8 @@ def _order(norm):
     return norm
 
 
-_ALL, _INF = ("l0", "l1", "l2", "linf"), float("inf")
+_L0 = ("l0", "l0_elements")
+_ALL, _INF = (*_L0, "l1", "l2", "linf"), float("inf")
 
 PEERS: dict[str, Contestant] = {
     "adv-lib.ddn": foreign("adv_lib", _steps("ddn", "steps", levels=None), "l2"),
@@ -192,7 +193,7 @@ PEERS: dict[str, Contestant] = {
     "adv-lib.cw_linf": foreign("adv_lib", _carlini_linf, "linf"),
     "adv-lib.apgd": foreign("adv_lib", _apgd, "l1", "l2", "linf", targeted=False),
     "adv-lib.fab": foreign("adv_lib", _fab, "l1", "l2", "linf", targeted=False),
-    "adv-lib.sigma_zero": foreign("adv_lib", _steps("sigma_zero", "num_steps"), "l0", targeted=False),
+    "adv-lib.sigma_zero": foreign("adv_lib", _steps("sigma_zero", "num_steps"), *_L0, targeted=False),
     "foolbox.cw_l2": foreign(
         "foolbox", _foolbox(lambda a, budget, classes: a.L2CarliniWagnerAttack(steps=_rounds(budget, 2))), "l2"
     ),
@@ -204,7 +205,7 @@ PEERS: dict[str, Contestant] = {
         _foolbox(lambda a, budget, classes: a.LInfFMNAttack(steps=budget // 2, max_stepsize=10.0)),
         "linf",
     ),
-    "foolbox.fmn_l0": foreign("foolbox", _foolbox(lambda a, budget, classes: a.L0FMNAttack(steps=budget // 2)), "l0"),
+    "foolbox.fmn_l0": foreign("foolbox", _foolbox(lambda a, budget, classes: a.L0FMNAttack(steps=budget // 2)), *_L0),
     "foolbox.ead": foreign(
         "foolbox",
         _foolbox(lambda a, budget, classes: a.EADAttack(steps=_rounds(budget, 3), decision_rule="L1")),

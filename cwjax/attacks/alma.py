@@ -9,12 +9,11 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Count, Number, Objective, found, wide
 from cwjax.iterated import Rule, iterated
-from cwjax.parts import distances
 from cwjax.parts.boxes import projected
 from cwjax.parts.losses import logits_ratio
-from cwjax.parts.norms import check_norm, unit
+from cwjax.parts.norms import NORMS, check_norm, unit
 
-_NORMS = {"l1": (distances.l1(), jnp.sign), "l2": (distances.l2(), unit)}
+_NORMS = ("l1", "l2")  # that have a slope
 _LARGEST_RATE = 2.0**40  # a first step that does not get far enough with it never will
 
 
@@ -81,8 +80,8 @@ def alma(
     Raises:
       ValueError: an unknown norm, or a number out of its range.
     """
-    check_norm(norm, tuple(_NORMS))
-    distance, away = _NORMS[norm]
+    check_norm(norm, _NORMS)
+    distance, away = NORMS[norm].distance, NORMS[norm].slope
     check_number("first_rate", first_rate, least=0, above=True)
     if first_distance is not None:
         check_number("first_distance", first_distance, least=0, above=True)

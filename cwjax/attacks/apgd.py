@@ -94,7 +94,7 @@ def apgd(
 
     def within(problem, x):
         clean = problem.x.astype(x.dtype)
-        return box.project(clean + space.project(x - clean, radius(problem)))
+        return box.project(clean + space.onto(x - clean, radius(problem)))
 
     def init(key, problem):
         x = problem.start.astype(wide(problem.x))

@@ -8,15 +8,11 @@ from jaxtyping import Array, Float
 from cwjax.arguments import check_number
 from cwjax.base import Attack, Bound, Count, Distance, Number, Objective, found, wide
 from cwjax.iterated import Rule, iterated
-from cwjax.parts import distances
 from cwjax.parts.boxes import projected
+from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin
-from cwjax.parts.norms import TINY, check_norm, farthest, onto_ball, onto_sphere, unit, units
+from cwjax.parts.norms import NORMS, TINY, check_norm, farthest, onto_sphere, unit, units
 from cwjax.parts.schedules import annealed
-
-_NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}
-_ONTO = onto_ball | {"l2": onto_sphere}
-_DUALS = {"l1": distances.linf(), "l2": distances.l2(), "linf": distances.l1()}
 
 
 class FMNMemory(NamedTuple):
@@ -53,10 +49,10 @@ def fmn(
     paper prints found no example for 4 of 100 digits at 100 steps, where this one missed 2.
 
     Args:
-      norm: "l0" (elements, not pixels), "l1", "l2" or "linf".
+      norm: "l0", "l1", "l2" or "linf".
       objective: its loss has to be zero on the decision boundary.
-      distance: what is reported and by which the closest example is chosen; that of the norm if None.
-        `distances.l0()` counts pixels, where the radius still counts elements.
+      distance: what is reported and by which the closest example is chosen; that of the norm if None. In L0 that is
+        pixels; the radius counts elements all the same. To count elements: `distances.l0(per_pixel=False)`.
       steps: how many points to ask about; may be traced.
       first_step: alpha of the first step, an L2 length in widths of the box, > 0. AttackBench takes 10 for "linf".
       last_step: alpha that the last steps come to, likewise, >= 0; the paper's is a hundredth of the first.
@@ -68,13 +64,14 @@ def fmn(
     Raises:
       ValueError: an unknown norm, or a number out of its range.
     """
-    check_norm(norm, tuple(_NORMS))
+    check_norm(norm, tuple(NORMS))
     check_number("first_step", first_step, least=0, above=True)
     check_number("last_step", last_step, least=0)
     check_number("first_gamma", first_gamma, least=0, above=True, most=1)
     check_number("last_gamma", last_gamma, least=0, most=1)
     box = projected(lower, upper)
-    size = _NORMS[norm].measure
+    size, dual = NORMS[norm].distance.measure, NORMS[norm].dual
+    onto = onto_sphere if norm == "l2" else NORMS[norm].onto
 
     def init(key, problem):
         del key
@@ -90,7 +87,7 @@ def fmn(
             larger = jnp.maximum(jnp.floor(grown), radius + 1)
         else:
             shrunk = radius * (1 - gamma)
-            boundary = jnp.abs(seen.loss) / jnp.maximum(_DUALS[norm].measure(seen.slope), TINY)
+            boundary = jnp.abs(seen.loss) / jnp.maximum(dual(seen.slope), TINY)
             larger = jnp.where(found(seen.best), grown, size(seen.delta) + boundary)
         return jnp.where(seen.met, jnp.minimum(shrunk, least), larger)
 
@@ -102,13 +99,13 @@ def fmn(
         least = size(seen.best.x.astype(clean.dtype) - clean)  # used only where one is known
         radius = followed(memory.radius, gamma, seen, least)
         radius = jnp.clip(radius, 0, size(farthest(problem, box))).astype(memory.radius.dtype)
-        share = _ONTO[norm](seen.delta / width - alpha * unit(width * seen.slope), radius / one)
+        share = onto(seen.delta / width - alpha * unit(width * seen.slope), radius / one)
         return clean + width * share, FMNMemory(radius=radius)
 
     return iterated(
         Rule(init=init, move=move),
         objective=objective,
-        distance=distance or _NORMS[norm],
+        distance=distance or DISTANCES[norm],
         lower=lower,
         upper=upper,
         steps=steps,

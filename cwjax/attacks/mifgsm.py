@@ -7,7 +7,7 @@ from cwjax.attacks.pgd import within
 from cwjax.base import Attack, Bound, Count, Number, Objective, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts.losses import label_cross_entropy
-from cwjax.parts.norms import BALLS, ball
+from cwjax.parts.norms import NORMS, ball
 
 
 def mifgsm(
@@ -51,7 +51,7 @@ def mifgsm(
         return within(problem, start, space, epsilon), jnp.zeros_like(start)
 
     def move(problem, gathered, seen):
-        gathered = decay * gathered + BALLS["l1"].unit(seen.slope)
+        gathered = decay * gathered + NORMS["l1"].unit(seen.slope)
         share = 1 / jnp.maximum(steps - 1, 1) if relative_step is None else relative_step
         alpha = share * epsilon * problem.scale
         return within(problem, seen.x - alpha * space.unit(gathered), space, epsilon), gathered

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
-from cwjax.attacks.fast.shrink import PROXIMAL, Adam, adam, shrunk, weighted_units
+from cwjax.attacks.fast.shrink import Adam, adam, shrunk, weighted_units
 from cwjax.base import Attack, Bound, Count, Distance, Number, Objective, Problem, wide
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.parts import distances
 from cwjax.parts.boxes import projected
+from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin
-from cwjax.parts.norms import check_norm, unit
+from cwjax.parts.norms import NORMS, check_norm, unit
 
 _DECAY = 0.9  # of Adam's mean
 
@@ -119,9 +120,10 @@ def pdpgd(
     (L-infinity), and in L0 that of the L2/3 norm, which the paper prefers to hard thresholding.
 
     Args:
-      norm: "l0" (elements), "l1", "l2" or "linf".
+      norm: "l0", "l1", "l2" or "linf".
       objective: its loss m has to be zero on the decision boundary.
-      distance: what is reported and by which the closest example is chosen; that of the norm if None.
+      distance: what is reported and by which the closest example is chosen; that of the norm if None. In L0 that is
+        pixels. To count elements: `distances.l0(per_pixel=False)`.
       steps: N; see `pdgd` for this and what follows.
       primal_rate: Adam's learning rate.
       primal_decay: its decay.
@@ -136,7 +138,7 @@ def pdpgd(
     Raises:
       ValueError: an unknown norm, or a number out of its range.
     """
-    check_norm(norm, tuple(PROXIMAL))
+    check_norm(norm, tuple(NORMS))
     lagrangian = _Lagrangian(
         steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
     )
@@ -156,7 +158,7 @@ def pdpgd(
     return iterated(
         Rule(init=lagrangian.init, move=move),
         objective=objective,
-        distance=distance or _NORMS[norm],
+        distance=distance or DISTANCES[norm],
         lower=lower,
         upper=upper,
         steps=steps,
@@ -214,6 +216,3 @@ class _Lagrangian:
 
 def _weights(log_ratio: Float[Array, ""]) -> Float[Array, "2"]:
     return jax.nn.softmax(jnp.stack([jnp.zeros_like(log_ratio), log_ratio]))
-
-
-_NORMS = {"l0": distances.l0(per_pixel=False), "l1": distances.l1(), "l2": distances.l2(), "linf": distances.linf()}

@@ -7,7 +7,7 @@ from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Bound, Count, Number, Objective, Problem, wide
 from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.parts.losses import label_cross_entropy
-from cwjax.parts.norms import Ball, ball
+from cwjax.parts.norms import Norm, ball
 
 
 def pgd(
@@ -70,10 +70,10 @@ def pgd(
     )
 
 
-def within(problem: Problem, x: Float[Array, "*S"], space: Ball, epsilon: Number) -> Float[Array, "*S"]:
+def within(problem: Problem, x: Float[Array, "*S"], space: Norm, epsilon: Number) -> Float[Array, "*S"]:
     """The point nearest to x in the ball around the clean input, whose radius is epsilon of the problem's units."""
     clean = problem.x.astype(wide(problem.x))
-    return clean + space.project(x - clean, jnp.asarray(epsilon * problem.scale, clean.dtype))
+    return clean + space.onto(x - clean, jnp.asarray(epsilon * problem.scale, clean.dtype))
 
 
 def bim(

@@ -11,7 +11,7 @@ from cwjax.parts.objectives import logit_margin
 def sigma_zero(
     *,
     objective: Objective = logit_margin(),
-    distance: Distance = distances.l0(per_pixel=False),
+    distance: Distance = distances.l0(),
     steps: Count = 1000,
     first_step: Number = 1.0,
     sigma: Number = 1e-3,
@@ -35,7 +35,8 @@ def sigma_zero(
 
     Args:
       objective: f; the paper's is f6, zero where the goal is met. adv-lib's is away from a label only.
-      distance: what is reported and by which the closest example is chosen; elements, not pixels, as in the paper.
+      distance: what is reported and by which the closest example is chosen. `distances.l0()` counts pixels;
+        `distances.l0(per_pixel=False)` counts elements, as the paper does.
       steps: how many points to ask about; may be traced.
       first_step: eta_0, > 0: about how far an element goes in the first step, in widths of the box.
       sigma: > 0, in squares of widths; the smaller, the closer to a count, and the steeper at 0.

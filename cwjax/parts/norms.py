@@ -74,33 +74,10 @@ def onto_sphere(delta: Float[Array, "*S"], radius: Float[Array, ""]) -> Float[Ar
     return radius * unit(delta)
 
 
-onto_ball: dict[str, Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]] = {
-    "l0": _onto_l0,
-    "l1": _onto_l1,
-    "l2": _onto_l2,
-    "linf": _onto_linf,
-}
-"""By norm: the point nearest to `delta` (Euclidean) in the ball of a radius >= 0 around 0."""
-
-
 def check_norm(norm: str, norms: tuple[str, ...]) -> None:
     """Raises ValueError unless the norm is one of these."""
     if norm not in norms:
         raise ValueError(f"norm must be one of {', '.join(norms)}, got {norm!r}")
-
-
-class Ball(NamedTuple):
-    distance: Distance
-    unit: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # slope -> the direction of norm one; 0 where slope is 0
-    dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> how fast a loss rises along the steepest one
-    project: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # (delta, radius)
-    draw: Callable[[PRNGKeyArray, Float[Array, "*S"]], Float[Array, "*S"]]  # (key, like) -> uniform, radius one
-
-
-def ball(norm: str) -> Ball:
-    """The ball of a norm, "l1", "l2" or "linf". Raises ValueError for another."""
-    check_norm(norm, tuple(BALLS))
-    return BALLS[norm]
 
 
 def _l1(delta):
@@ -137,15 +114,63 @@ def _in_linf(key, like):
     return jax.random.uniform(key, like.shape, like.dtype, -1, 1)
 
 
-BALLS = {
-    # Along the whole slope, as foolbox steps; steepest would be its largest element alone.
-    "l1": Ball(distances.l1(), unit=_by_l1, dual=_largest, project=onto_ball["l1"], draw=_in_l1),
-    "l2": Ball(distances.l2(), unit=unit, dual=length, project=onto_ball["l2"], draw=_in_l2),
-    "linf": Ball(
-        distances.linf(),
-        unit=jnp.sign,
-        dual=_l1,
-        project=onto_ball["linf"],
-        draw=_in_linf,
-    ),
+def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    """The stationary point z != 0 of `(z - x)²/2 + weight·|z|^(2/3)` that lies next to x; 0 where there is none."""
+    square = x**2 / 16
+    inner = x**4 / 256 - weight**3 * 8 / 729
+    exists = (inner >= 0) & (x != 0)
+    root = jnp.sqrt(jnp.where(exists, inner, 0))
+    b = 2 * (jnp.cbrt(square + root) + jnp.cbrt(jnp.maximum(square - root, 0)))
+    side = jnp.sqrt(jnp.where(exists, b, 1))
+    z = (side + jnp.sqrt(jnp.maximum(2 * jnp.abs(x) / side - b, 0))) ** 3 / 8
+    return jnp.where(exists, jnp.sign(x) * z, 0)
+
+
+def _soft(x: Float[Array, "*S"], weight: Float[Array, "..."]) -> Float[Array, "*S"]:
+    return jnp.sign(x) * jnp.maximum(jnp.abs(x) - weight, 0)
+
+
+def _block(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    return x * jnp.maximum(1 - weight / jnp.maximum(length(x), TINY), 0)
+
+
+def _beyond(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+    return x - _onto_l1(x, weight)  # Moreau's decomposition
+
+
+def _lacking(*_: object) -> Array:
+    raise TypeError("this norm has no such function")
+
+
+class Norm(NamedTuple):
+    """What attacks ask of a norm, of changes [*S] of one example. What a norm lacks raises TypeError."""
+
+    distance: Distance  # measure, and the penalty of a descent
+    # (delta, radius >= 0) -> the point nearest to delta (Euclidean) in the ball of that radius
+    onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]
+    # (x, weight) -> the z that minimises (z - x)²/2 + weight·|z|; in L1 each element may have a weight of its own
+    prox: Callable[[Float[Array, "*S"], Float[Array, "..."]], Float[Array, "*S"]]
+    slope: Callable[[Float[Array, "*S"]], Float[Array, "*S"]] = _lacking  # of the norm at delta; 0 where delta is 0
+    unit: Callable[[Float[Array, "*S"]], Float[Array, "*S"]] = _lacking  # slope -> the step of norm one along it
+    dual: Callable[[Float[Array, "*S"]], Float[Array, ""]] = _lacking  # slope -> how fast a loss rises at the most
+    draw: Callable[[PRNGKeyArray, Float[Array, "*S"]], Float[Array, "*S"]] = _lacking  # (key, like) -> in its unit ball
+
+
+NORMS = {
+    # Of elements, as a change is not a pixel's. Its operator is that of the L2/3 norm, a smooth count.
+    "l0": Norm(distances.l0(per_pixel=False), onto=_onto_l0, prox=_two_thirds),
+    # A step goes along the whole slope, as in foolbox; the steepest would be its largest element alone.
+    "l1": Norm(distances.l1(), _onto_l1, _soft, slope=jnp.sign, unit=_by_l1, dual=_largest, draw=_in_l1),
+    "l2": Norm(distances.l2(), _onto_l2, _block, slope=unit, unit=unit, dual=length, draw=_in_l2),
+    "linf": Norm(distances.linf(), _onto_linf, _beyond, unit=jnp.sign, dual=_l1, draw=_in_linf),
 }
+"""By name: the one table of norms."""
+
+BALLS = ("l1", "l2", "linf")
+"""The norms that have a ball to step along and to draw from."""
+
+
+def ball(norm: str) -> Norm:
+    """The norm of that name, "l1", "l2" or "linf". Raises ValueError for another."""
+    check_norm(norm, BALLS)
+    return NORMS[norm]

@@ -12,7 +12,7 @@ import cwjax as cw
 from cwjax.attacks.fmn import fmn
 from cwjax.base import problem
 from cwjax.parts.losses import negative_margin
-from cwjax.parts.norms import onto_ball
+from cwjax.parts.norms import NORMS
 from tests.attacks import asked
 
 ORDER = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}
@@ -87,7 +87,7 @@ def test_the_projection_is_the_nearest_point_of_the_ball(name, radius):
     delta = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     inside = np.linalg.norm(delta.ravel(), ORDER[name]) <= radius
     expected = delta if inside else onto(name, delta, radius)
-    np.testing.assert_allclose(onto_ball[name](jnp.asarray(delta), jnp.float32(radius)), expected, atol=1e-6)
+    np.testing.assert_allclose(NORMS[name].onto(jnp.asarray(delta), jnp.float32(radius)), expected, atol=1e-6)
 
 
 def test_an_unknown_norm_is_refused():

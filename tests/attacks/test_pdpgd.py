@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwjax.attacks.fast.shrink import PROXIMAL
 from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.parts.norms import NORMS
 from tests.attacks import asked
 
 
@@ -18,7 +18,7 @@ def softmax(ratio):
 
 def proximal(name, x, weight):
     with jax.enable_x64(True):
-        return np.asarray(PROXIMAL[name](jnp.asarray(x), jnp.asarray(weight)))
+        return np.asarray(NORMS[name].prox(jnp.asarray(x), jnp.asarray(weight)))
 
 
 def recipe(x, label, sign, steps, *, first, name=None):
@@ -54,7 +54,7 @@ def test_pdgd_follows_the_recipe():
     asked.assert_follows(pdgd(steps=30), recipe, 30)
 
 
-@pytest.mark.parametrize("name", list(PROXIMAL))
+@pytest.mark.parametrize("name", list(NORMS))
 def test_pdpgd_follows_the_recipe(name):
     asked.assert_follows(pdpgd(norm=name, steps=20), recipe, 20, name=name)
 
@@ -87,9 +87,9 @@ def test_a_proximal_operator_finds_the_minimum(name, penalty, weight):
 
 def test_no_weight_changes_nothing():
     x = jnp.asarray([0.0, 1e-3, -0.5])
-    for name in PROXIMAL:
-        np.testing.assert_allclose(PROXIMAL[name](x, jnp.float32(0)), x, atol=1e-6)
-        np.testing.assert_array_equal(PROXIMAL[name](jnp.zeros(3), jnp.float32(1e-3)), jnp.zeros(3))
+    for name in NORMS:
+        np.testing.assert_allclose(NORMS[name].prox(x, jnp.float32(0)), x, atol=1e-6)
+        np.testing.assert_array_equal(NORMS[name].prox(jnp.zeros(3), jnp.float32(1e-3)), jnp.zeros(3))
 
 
 @pytest.mark.parametrize("attack", [pdgd(steps=6), pdpgd(norm="l0", steps=6), pdpgd(norm="linf", steps=6)])

@@ -16,7 +16,7 @@ from cwjax.arguments import check_count, check_part
 from cwjax.attacks.fast.slide import METRICS
 from cwjax.base import Count, Goal, Problem, select, wide
 from cwjax.iterated import Rule, Seen
-from cwjax.parts.norms import TINY, check_norm
+from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 
 _CLASSES = 5  # that are looked at: the likeliest
@@ -84,7 +84,7 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
     metric = METRICS[norm]
 
     def promised(view):
-        return view.loss / jnp.maximum(metric.dual(view.slope), TINY)
+        return view.loss / jnp.maximum(NORMS[norm].dual(view.slope), TINY)
 
     def probe(start, view):
         along = metric.towards(view.slope, jnp.array(False), jnp.zeros_like(view.loss))

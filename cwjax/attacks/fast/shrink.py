@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 from cwjax.base import Bound, Number, Problem, carried, wide
 from cwjax.iterated import Rule
 from cwjax.parts.boxes import projected
-from cwjax.parts.norms import TINY, check_norm, length, onto_ball, unit, units
+from cwjax.parts.norms import NORMS, TINY, check_norm, length, unit, units
 from cwjax.parts.schedules import annealed
 
 _ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: at most so many a step, and the relative change that ends them
@@ -47,41 +47,6 @@ def adam(like: Float[Array, "*S"]) -> Adam:
     return Adam(mean=jnp.zeros_like(like), square=jnp.zeros_like(like))
 
 
-def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    """The stationary point z != 0 of `(z - x)²/2 + weight·|z|^(2/3)` that lies next to x; 0 where there is none."""
-    square = x**2 / 16
-    inner = x**4 / 256 - weight**3 * 8 / 729
-    exists = (inner >= 0) & (x != 0)
-    root = jnp.sqrt(jnp.where(exists, inner, 0))
-    b = 2 * (jnp.cbrt(square + root) + jnp.cbrt(jnp.maximum(square - root, 0)))
-    side = jnp.sqrt(jnp.where(exists, b, 1))
-    z = (side + jnp.sqrt(jnp.maximum(2 * jnp.abs(x) / side - b, 0))) ** 3 / 8
-    return jnp.where(exists, jnp.sign(x) * z, 0)
-
-
-def _soft(x: Float[Array, "*S"], weight: Float[Array, "..."]) -> Float[Array, "*S"]:
-    return jnp.sign(x) * jnp.maximum(jnp.abs(x) - weight, 0)
-
-
-def _block(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    return x * jnp.maximum(1 - weight / jnp.maximum(length(x), TINY), 0)
-
-
-def _beyond(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
-    return x - onto_ball["l1"](x, weight)  # Moreau's decomposition
-
-
-PROXIMAL: dict[str, Callable[[Float[Array, "*S"], Float[Array, "..."]], Float[Array, "*S"]]] = {
-    "l0": _two_thirds,
-    "l1": _soft,
-    "l2": _block,
-    "linf": _beyond,
-}
-"""By norm: the z that minimises `(z - x)²/2 + weight·|z|`; in L0 with the L2/3 norm in its place. In L1 each element
-may have a weight of its own.
-"""
-
-
 def weighted_units(norm: str, problem: Problem) -> tuple[Float[Array, "*S"], Float[Array, "..."]]:
     """The unit that changes are measured in, by element, and a factor for the weight of the proximal operator.
 
@@ -110,7 +75,7 @@ def shrunk(
     weights, and not dropped at once for what it does to the loss just here.
 
     Args:
-      norm: of `PROXIMAL`.
+      norm: a key of NORMS.
       target: where a step without the norm leads.
       divisor: D > 0.
       weight: > 0; [], or in L1 [*S].
@@ -121,7 +86,7 @@ def shrunk(
 
     def iteration(_, state):
         z, change = state
-        new = PROXIMAL[norm](z - metric * (z - target), weight)
+        new = NORMS[norm].prox(z - metric * (z - target), weight)
         new = jnp.where(change > _CONVERGED, clipped(new), z)
         return carried(state, (new, length(new - z) / jnp.maximum(length(new), TINY)))
 

@@ -6,10 +6,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Count, Distance, Goal, Number, Problem, Search, found, select, wide
+from cwjax.base import Count, Goal, Number, Problem, Search, found, select, wide
 from cwjax.iterated import Rule
-from cwjax.parts import distances
-from cwjax.parts.norms import TINY, check_norm, onto_ball, onto_sphere, unit
+from cwjax.parts.norms import NORMS, TINY, check_norm, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened
 
 _KEPT = 0.3  # the share of what its slope promised that the first step has to take off the loss for it to be believed,
@@ -27,8 +26,6 @@ class Pace(NamedTuple):
 class Metric(NamedTuple):
     """A norm to slide in."""
 
-    distance: Distance
-    dual: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # slope -> by how much the loss falls for a step of norm one
     # (momentum, whether the slope is not to be trusted, what is left of the run: 1 at the first step, 0 at the last) ->
     # the direction of a step
     towards: Callable[[Float[Array, "*S"], Bool[Array, ""], Float[Array, ""]], Float[Array, "*S"]]
@@ -50,18 +47,14 @@ def _flattened(v: Float[Array, "*S"], doubted: Bool[Array, ""], left: Float[Arra
 
 METRICS = {
     "linf": Metric(
-        distance=distances.linf(),
-        dual=distances.l1().measure,
         towards=lambda momentum, doubted, left: jnp.sign(momentum),
-        onto=onto_ball["linf"],
+        onto=NORMS["linf"].onto,
         seeking=Pace(rate=0.3, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.6),
         from_label=Pace(rate=1.5, decay=0.2),
         turn=lambda steps: (0.1, 0.001),
     ),
     "l2": Metric(
-        distance=distances.l2(),
-        dual=distances.l2().measure,
         towards=_flattened,
         onto=onto_sphere,  # also from inside, as FMN does
         seeking=Pace(rate=0.5, decay=0.9),
@@ -126,7 +119,7 @@ def slid(norm: str, steps: Count) -> Rule:
     def move(problem, memory, seen):
         decay = _pace(metric, problem.goal, found(seen.best)).decay
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
-        promise = select(seen.taken == 0, _promise(problem, seen.loss, metric.dual(seen.slope)), memory.promise)
+        promise = select(seen.taken == 0, _promise(problem, seen.loss, NORMS[norm].dual(seen.slope)), memory.promise)
         told = (seen.taken == 1) & (problem.start == problem.x).all()
         doubted = jnp.where(told, _broken(promise, _TRUSTED, seen.loss, seen.distance), memory.doubted)
         left = annealed(1.0, 0.0, seen.taken, steps)
@@ -178,7 +171,7 @@ def radius(*, norm: str, steps: Count) -> Search:
         seen = outcome.last
         best = jnp.minimum(knob.best, outcome.best.distance)
         first = knob.tau == 0
-        promise = select(first, _promise(problem, seen.loss, metric.dual(seen.gradient)), knob.promise)
+        promise = select(first, _promise(problem, seen.loss, NORMS[norm].dual(seen.gradient)), knob.promise)
         farther = (knob.taken == 1) & _broken(promise, _KEPT, seen.loss, seen.distance)
         promise = promise._replace(distance=promise.distance * jnp.where(farther, _FARTHER, 1))
         sought = lengthened(knob.tau, problem.c * promise.distance, knob.taken, steps)

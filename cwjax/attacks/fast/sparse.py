@@ -47,12 +47,12 @@ def fast_l0(
     *,
     steps: Count = 300,
     objective: Objective = negative_margin(),
-    distance: Distance = distances.l0(per_pixel=False),
+    distance: Distance = distances.l0(),
     removing: Number = 0.1,
     lower: Bound = 0.0,
     upper: Bound = 1.0,
 ) -> Attack:
-    """The fewest changed elements at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; every second
+    """The fewest changed pixels at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; every second
     round is bold, away from a label the first. From 400 steps on half of them are one more round, as `sigma_zero` goes:
     it finds other elements.
 
@@ -64,7 +64,8 @@ def fast_l0(
       steps: gradients to spend on an example; may be traced.
       objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
         from there on, and the attack ends slightly farther away.
-      distance: what is reported and by which the closest example is chosen.
+      distance: what is reported and by which the closest example is chosen. `distances.l0()` counts pixels, as the
+        paper does; `distances.l0(per_pixel=False)` counts elements.
       removing: the share of a round's steps that goes to removal, in [0, 1).
       lower: the box's lower bound.
       upper: the box's upper bound.

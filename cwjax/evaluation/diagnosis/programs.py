@@ -23,7 +23,7 @@ from cwjax.descent import DescentState
 from cwjax.models import Model
 from cwjax.parts.boxes import posed, widths
 from cwjax.parts.losses import label_cross_entropy, negative_margin
-from cwjax.parts.norms import BALLS
+from cwjax.parts.norms import NORMS
 from cwjax.parts.objectives import margin
 from cwjax.runners.batch import by_rows, lanes, looped, result_of
 from cwjax.runners.fast_convolutions import canonical
@@ -199,7 +199,7 @@ def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, count):
         if distance.norm == "l0":
             change = _few_pixels(key, clean, radius, lower, upper, distance.channels(clean.shape))
         else:
-            change = radius * BALLS[distance.norm].draw(key, clean)
+            change = radius * NORMS[distance.norm].draw(key, clean)
         image = jnp.where(terms.mask, jnp.clip(clean + change, lower, upper), clean).astype(x.dtype)
         logits = model(image)
         lead = jnp.where(answered(logits), margin(logits, goal), jnp.nan)

@@ -22,8 +22,10 @@ from cwjax.lab.files import compiling
 from cwjax.models import Model
 from cwjax.parts import distances
 
-DISTANCES: Mapping[str, Distance] = {**distances.DISTANCES, "l0": distances.l0(per_pixel=False)}
-"""What a race measures: as everywhere, but that L0 counts elements, for that is what other libraries count."""
+RACED: Mapping[str, Distance] = distances.DISTANCES | {"l0_elements": distances.l0(per_pixel=False)}
+"""What can be raced for, by name. L0 counts pixels, as everywhere; "l0_elements" counts elements, as most other
+libraries do.
+"""
 
 AT_ONCE = 256  # examples
 
@@ -35,7 +37,7 @@ class Task(NamedTuple):
     x: np.ndarray  # float32 [B, *S]
     label: np.ndarray  # int32 [B]
     target: np.ndarray  # int32 [B]; -1: untargeted
-    norm: str  # to be small: a key of DISTANCES
+    norm: str  # to be small: a key of RACED
     budget: int  # propagations an example
     classes: int
     seed: int
@@ -55,7 +57,7 @@ class Task(NamedTuple):
         """How far each of some images is from its clean one, float64 [B]; inf where it does not meet its goal."""
         model = cw.in_precision(self.model, "highest")
         met = np.asarray(successes(model, jnp.asarray(x), self.goal(), confidence=self.confidence))
-        size = np.asarray(jax.vmap(DISTANCES[self.norm].measure)(jnp.asarray(x) - self.x), np.float64)
+        size = np.asarray(jax.vmap(RACED[self.norm].measure)(jnp.asarray(x) - self.x), np.float64)
         return np.where(met, size, np.inf)
 
 

@@ -26,13 +26,14 @@ from cwjax.attacks.pgd import bim, pgd
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.base import Attack
 from cwjax.lab import functions
-from cwjax.lab.racing.contestants import DISTANCES, Contestant, Numbers, numbers_of, ours
+from cwjax.lab.racing.contestants import RACED, Contestant, Numbers, numbers_of, ours
 from cwjax.search.radius import minimised
 
 _ROUNDS = 9  # of the paper's search over c, that the steps are shared among
 _RADII = 10  # of the search for the smallest radius, likewise
 _RADIUS = {"l1": 10.0, "l2": 1.0, "linf": 0.1}  # the first of these; the next is the double or the half
-_ALL = ("l0", "l1", "l2", "linf")
+_L0 = ("l0", "l0_elements")
+_ALL = (*_L0, "l1", "l2", "linf")
 
 
 def _plain(function: Callable[..., Attack], *norms: str, **settings: Any) -> Contestant:
@@ -113,10 +114,10 @@ def _linf(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning
 
 
 def _l0(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning_rate: Any = 0.1) -> Attack:
-    """The paper's, with every element a pixel of its own: a twentieth of the steps at every weight c."""
-    search = cw.shrink_mask(initial_c=initial_c, per_pixel=False)
+    """The paper's: a twentieth of the steps at every weight c."""
+    search = cw.shrink_mask(initial_c=initial_c, per_pixel=norm == "l0")
     adam = optax.adam(learning_rate)
-    return cw.l0(steps=max(steps // 20, 1), search=search, optimizer=adam, distance=DISTANCES["l0"])
+    return cw.l0(steps=max(steps // 20, 1), search=search, optimizer=adam, distance=RACED[norm])
 
 
 def _elastic(
@@ -129,7 +130,7 @@ def _elastic(
 
 
 def _norm(norm: str) -> str:
-    return norm
+    return "l0" if norm in _L0 else norm
 
 
 def _first_step(norm: str) -> float:
@@ -145,19 +146,19 @@ OURS: dict[str, Contestant] = {
     "fast_l2": _plain(cw.fast_l2, "l2"),
     "alternating_l2": _plain(cw.alternating_l2, "l2"),
     "fast_linf": _plain(cw.fast_linf, "linf"),
-    "fast_l0": _plain(cw.fast_l0, "l0"),
+    "fast_l0": _plain(cw.fast_l0, *_L0, distance=RACED.__getitem__),
     "fast_l1": _plain(cw.fast_l1, "l1"),
     "cw_l2": _weighed(cw.l2, "l2"),
     "cw_l1": _weighed(cw.l1, "l1"),
     "cw_linf": ours(_linf, "linf", source=carlini.__name__),
-    "cw_l0": ours(_l0, "l0", source=carlini.__name__),
+    "cw_l0": ours(_l0, *_L0, source=carlini.__name__),
     "ddn": _plain(ddn, "l2"),
-    "fmn": _plain(fmn, *_ALL, norm=_norm, distance=DISTANCES.__getitem__, first_step=_first_step, last_step=_last_step),
+    "fmn": _plain(fmn, *_ALL, norm=_norm, distance=RACED.__getitem__, first_step=_first_step, last_step=_last_step),
     "alma": _plain(alma, "l1", "l2", norm=_norm, first_distance={"l1": 0.5, "l2": 0.1}.__getitem__),  # its paper's
     "alma_fixed_rate": _plain(alma, "l1", "l2", norm=_norm),
     "pdgd": _plain(pdgd, "l2"),
-    "pdpgd": _plain(pdpgd, *_ALL, norm=_norm, distance=DISTANCES.__getitem__),
-    "sigma_zero": _plain(sigma_zero, "l0"),
+    "pdpgd": _plain(pdpgd, *_ALL, norm=_norm, distance=RACED.__getitem__),
+    "sigma_zero": _plain(sigma_zero, *_L0, distance=RACED.__getitem__),
     "ead": ours(_elastic, "l1", source=ead.__module__),
     "deepfool": _made(
         deepfool,
@@ -165,8 +166,8 @@ OURS: dict[str, Contestant] = {
         {"norm": _norm},
         cost=lambda classes: min(classes, 10),  # one pass there, and one back for each other class
     ),
-    "jsma_z": _made(jsma_z, ("l0",), {"distance": DISTANCES["l0"]}, cost=lambda classes: 3),
-    "jsma_f": _plain(jsma_f, "l0", distance=DISTANCES.__getitem__),
+    "jsma_z": _made(jsma_z, _L0, {"distance": RACED.__getitem__}, cost=lambda classes: 3),
+    "jsma_f": _plain(jsma_f, *_L0, distance=RACED.__getitem__),
     "fgsm": _minimal(fgsm, "l1", "l2", "linf", points=2),
     "bim": _minimal(bim, "l1", "l2", "linf"),
     "pgd": _minimal(pgd, "l1", "l2", "linf", looks=1),
@@ -187,9 +188,9 @@ OURS: dict[str, Contestant] = {
 def own(names: Iterable[str]) -> dict[str, Contestant]:
     """Attacks of one's own: of these names, those that are MODULE:FUNCTION.
 
-    FUNCTION(norm, steps, classes) returns the `cwjax.Attack` that makes the norm ("l0", "l1", "l2" or "linf") small in
-    so many steps, each of one forward and one backward pass, for a model of so many classes. Its keyword arguments
-    whose defaults are numbers can be set and tuned like those of any other attack.
+    FUNCTION(norm, steps, classes) returns the `cwjax.Attack` that makes the norm, a key of `RACED`, small in so many
+    steps, each of one forward and one backward pass, for a model of so many classes. Its keyword arguments whose
+    defaults are numbers can be set and tuned like those of any other attack.
 
     Raises:
       ValueError: there is no such function, or it takes other arguments. What it returns is checked when it is called.

@@ -27,7 +27,7 @@ from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.lab.racing import keeping, standings, tuning
-from cwjax.lab.racing.contestants import DISTANCES, Broken, Contestant, Make, Task
+from cwjax.lab.racing.contestants import RACED, Broken, Contestant, Make, Task
 from cwjax.models import Model
 
 Targets = Literal["untargeted", "random", "next"]
@@ -37,7 +37,8 @@ Targets = Literal["untargeted", "random", "next"]
 class Race:
     """What is raced for."""
 
-    norm: tuple[Literal["l0", "l1", "l2", "linf"], ...] = ("l2",)  # to be small; one race for each
+    # to be small; one race for each. l0 counts pixels, and l0_elements every channel of a pixel
+    norm: tuple[Literal["l0", "l0_elements", "l1", "l2", "linf"], ...] = ("l2",)
     # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack here that can make the norm small
     attacks: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
@@ -203,8 +204,8 @@ def _check(subjects, contestants, settings) -> dict[str, tuning.Settings]:
         if len(set(given)) < len(given):
             raise ValueError(f"{what} takes different ones, got {' '.join(map(str, given))}")
     for norm in settings.norm:
-        if norm not in DISTANCES:
-            raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(DISTANCES)}")
+        if norm not in RACED:
+            raise ValueError(f"unknown norm {norm!r}: choose one of {', '.join(RACED)}")
     if not settings.norm or not settings.budgets:
         raise ValueError("a race needs a --norm and a number of --budgets")
     for budget in settings.budgets:

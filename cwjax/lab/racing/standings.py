@@ -17,12 +17,18 @@ from cwjax.lab.racing import tuning
 from cwjax.lab.racing.contestants import Outcome
 from cwjax.lab.racing.tuning import Settings, Tuned
 from cwjax.lab.reporting import pictures
-from cwjax.lab.reporting.findings import norm_name, number, shown
+from cwjax.lab.reporting.findings import NORMS, number, shown
 
 Standing = dict[str, Any]
 """A row of a table, heading -> value; nan where there is nothing to say."""
 
 _SAME = 1e-3  # relative: distances that differ by less are one
+
+
+def raced(norm: str) -> str:
+    """What a race is for, to read: a key of `contestants.RACED`."""
+    counted = {"l0": "L0 (pixels)", "l0_elements": "L0 (elements)"}
+    return counted[norm] if norm in counted else NORMS[norm][0]
 
 
 class Entry(NamedTuple):
@@ -136,7 +142,7 @@ def write(heats: Sequence[Heat], about: Mapping[str, str], folder: Path) -> list
         reached = best[model, norm]
         last = max((heat for heat in heats if (heat.model, heat.norm) == (model, norm)), key=lambda heat: heat.budget)
         farthest = float(reached[np.isfinite(reached)].max(initial=0.0))
-        shots[model, norm] = pictures.race(model, norm, _racers(last, mine), farthest=farthest)
+        shots[model, norm] = pictures.race(model, norm, raced(norm), _racers(last, mine), farthest=farthest)
     for picture in shots.values():
         with store.atomically(folder / picture.file) as temporary:
             temporary.write_bytes(picture.png)
@@ -207,13 +213,13 @@ def _markdown(heats, rows, shots, about) -> str:
     lines = ["# A race", "", _LEGEND]
     several = len({heat.model for heat in heats}) > 1
     for norm in dict.fromkeys(heat.norm for heat in heats) if several else ():
-        lines += [f"## {norm_name(norm)}, all models: global optimality", "", *_global(rows, norm), ""]
+        lines += [f"## {raced(norm)}, all models: global optimality", "", *_global(rows, norm), ""]
     for model, norm in dict.fromkeys((heat.model, heat.norm) for heat in heats):
         mine = [heat for heat in heats if (heat.model, heat.norm) == (model, norm)]
         count = (
             f"{len(mine[0].source)} examples; {mine[0].passed_over} that the model answers wrongly were passed over."
         )
-        lines += [f"## {norm_name(norm)} on {model}", "", count, ""]
+        lines += [f"## {raced(norm)} on {model}", "", count, ""]
         if (model, norm) in shots:
             picture = shots[model, norm]
             lines += [f"![{picture.alt}]({picture.file})", "", picture.caption, ""]
@@ -232,7 +238,7 @@ def _markdown(heats, rows, shots, about) -> str:
 def _tuned(heats: Sequence[Heat]) -> list[str]:
     """How step lengths were found, if any were."""
     found = [
-        ([heat.model, norm_name(heat.norm), f"{heat.budget:,}", name], entry.tuned)
+        ([heat.model, raced(heat.norm), f"{heat.budget:,}", name], entry.tuned)
         for heat in heats
         for name, entry in heat.entries.items()
         if entry.tuned

@@ -256,19 +256,20 @@ class Racer(NamedTuple):
     propagations: float  # of a step
 
 
-def race(name: str, norm: str, racers: dict[str, Racer], *, farthest: float) -> Picture:
+def race(name: str, norm: str, called: str, racers: dict[str, Racer], *, farthest: float) -> Picture:
     """Success against distance, optimality against budget, and how each attack came there.
 
     Args:
       name: of the model.
       norm: that was to be small.
+      called: the norm, to read.
       racers: the attacks by name, the first `MOST_LINES` of which are drawn.
       farthest: where the axis of distances ends.
     """
     figure = Figure(figsize=(15, 4.6), dpi=DPI, layout="constrained")
     within, budgets, way = figure.subplots(1, 3)
     farthest = farthest or 1.0
-    thresholds, length_of = np.linspace(0, 1.05 * farthest, 601), norm_name(norm)
+    thresholds, length_of = np.linspace(0, 1.05 * farthest, 601), called
     for place, (attack, racer) in enumerate(list(racers.items())[:MOST_LINES]):
         style: dict[str, Any] = {"color": COLORS[place % len(COLORS)], "linewidth": 1.8}
         style["linestyle"] = STROKES[place // len(COLORS) % len(STROKES)]

@@ -10,6 +10,7 @@ from cwjax.attacks.fast import slide
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.iterated import Rule, Seen, iterated, steered
+from cwjax.parts.norms import NORMS
 from tests.attacks.fast.made import FAST, KEYS, SIZE, X, affine_model, bent
 
 
@@ -34,14 +35,14 @@ def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, s
 def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     slope = jnp.linspace(-1, 2, SIZE)
     model = cw.bind(lambda slope, x: jnp.stack([0.7 + 0 * x[:, 0], (x - X[:1]) @ slope], axis=1), slope)
-    parts = {"objective": cw.losses.negative_margin(), "distance": slide.METRICS[norm].distance}
+    parts = {"objective": cw.losses.negative_margin(), "distance": NORMS[norm].distance}
     rule = steered(slide.slid(norm, 1000), cw.radius(norm=norm, steps=1000))
     attack = iterated(rule, **parts, lower=-99, upper=99, steps=1000)
     problem = problem_of(X[0], cw.Goal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0))
     state = attack.step(model, problem, attack.init(KEYS[0], problem))
     promised = 0.7 / (jnp.sum(jnp.abs(slope)) if norm == "linf" else jnp.linalg.norm(slope))
     assert float(state.memory.knob.tau) == pytest.approx(float(promised), rel=1e-5)
-    gone = slide.METRICS[norm].distance.measure(state.x - X[0])
+    gone = NORMS[norm].distance.measure(state.x - X[0])
     share = {"linf": 0.3, "l2": 1.0}[norm]  # in L2 a point is moved out onto the sphere
     assert float(gone / promised) == pytest.approx(share, rel=1e-4)
 

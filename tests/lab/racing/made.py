@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
+from cwjax.iterated import Rule, iterated
 from cwjax.lab import data
 from cwjax.lab.racing import contestants, racing
 from tests import problems
@@ -44,7 +45,30 @@ def returning(x) -> contestants.Outcome:
     )
 
 
-HERE = "tests.lab.racing.test_racing"
+def stepping(norm: str, steps: int, classes: int, *, step=1e-3, turns=3) -> cw.Attack:
+    """A plain descent along the slope: at its own step length it gets nowhere."""
+    del classes, turns
+
+    def move(problem, memory, seen):
+        return seen.x - step * seen.slope / jnp.sqrt(jnp.sum(seen.slope**2) + 1e-20), memory
+
+    rule, objective = Rule(init=lambda key, problem: (problem.start, ()), move=move), cw.losses.negative_margin()
+    return iterated(rule, objective=objective, distance=cw.DISTANCES[norm], lower=0.0, upper=1.0, steps=steps)
+
+
+def unwilling(norm: str, steps: int, classes: int) -> cw.Attack:
+    raise ValueError(f"not in {norm}")
+
+
+def no_attack(norm: str, steps: int, classes: int) -> str:
+    return "an attack"
+
+
+def too_few(steps: int) -> None:
+    del steps
+
+
+HERE = "tests.lab.racing.made"
 MINE = f"{HERE}:stepping"
 
 

@@ -7,9 +7,8 @@ import pytest
 
 import cwjax as cw
 from cwjax import base
-from cwjax.iterated import Rule, iterated
 from cwjax.lab.racing import contestants, entries, tuning
-from tests.lab.racing.made import a_task
+from tests.lab.racing.made import a_task, stepping
 from tests.problems import SHAPE
 
 
@@ -27,17 +26,6 @@ def test_every_entry_can_be_made_at_every_budget(name):
                 pytest.skip(str(missing))
             goal = cw.Goal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
             jax.eval_shape(attack.init, jax.random.key(0), base.problem(image, goal))
-
-
-def stepping(norm: str, steps: int, classes: int, *, step=1e-3, turns=3) -> cw.Attack:
-    """A plain descent along the slope: at its own step length it gets nowhere."""
-    del classes, turns
-
-    def move(problem, memory, seen):
-        return seen.x - step * seen.slope / jnp.sqrt(jnp.sum(seen.slope**2) + 1e-20), memory
-
-    rule, objective = Rule(init=lambda key, problem: (problem.start, ()), move=move), cw.losses.negative_margin()
-    return iterated(rule, objective=objective, distance=cw.DISTANCES[norm], lower=0.0, upper=1.0, steps=steps)
 
 
 def test_a_number_that_is_set_is_the_attacks():

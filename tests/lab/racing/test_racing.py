@@ -181,7 +181,10 @@ def test_a_peer_in_a_race(name):
         ({"tune": ("fast_l2",)}, "--tune fast_l2: none of its numbers is a step length"),
         ({"tune": ("fmn", "fmn")}, "--tune takes different ones"),
         ({"tune": ("fmn",), "tuning": 0}, "--tuning must be at least 1"),
-        ({"tune": ("fmn",), "tuning": 40}, "--examples 3 with --tuning 40 asks for more than the 36 test images of forty"),
+        (
+            {"tune": ("fmn",), "tuning": 40},
+            "--examples 3 with --tuning 40 asks for more than the 36 test images of forty",
+        ),
         ({"attacks": (f"{HERE}:no_attack",)}, "no_attack returned str: it must return a cwjax.Attack"),
         ({"attacks": (f"{HERE}:unwilling",)}, "unwilling: ValueError: not in l2"),
         ({"attacks": (f"{HERE}:too_few",)}, r"is called as too_few\(norm, steps, classes\)"),
