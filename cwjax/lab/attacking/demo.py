@@ -18,7 +18,7 @@ ATTACKS = {  # fewer steps than the paper's, and longer ones
     "l2": presets.Settings(steps=200, learning_rate=0.05),
     "l0": presets.Settings(steps=50, learning_rate=0.05, initial_c=0.1, largest_c=100.0),
     # In the paper's box black pixels hardly move in so few steps.
-    "linf": presets.Settings(box="projected", steps=100, learning_rate=0.05, initial_c=0.1),
+    "linf": presets.Settings(box="projected", steps=100, learning_rate=0.01, initial_c=0.1),
 }
 
 
