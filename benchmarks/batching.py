@@ -27,8 +27,8 @@ from cwjax.lab import data
 from cwjax.lab.training import training
 
 ATTACKS = {
-    "linf": lambda steps: cw.linf(steps=steps, search=cw.shrink_tau(initial_c=1e-2)),
-    "l0": lambda steps: cw.l0(steps=steps, search=cw.shrink_mask(initial_c=1e-1), largest_c=1e3),
+    "linf": lambda steps: cw.linf(steps=steps, search=cw.search.shrink_tau(initial_c=1e-2)),
+    "l0": lambda steps: cw.l0(steps=steps, search=cw.search.shrink_mask(initial_c=1e-1), largest_c=1e3),
     "l2": lambda steps: cw.l2(steps=steps),
 }
 

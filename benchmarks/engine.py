@@ -37,7 +37,7 @@ from cwjax.runners import memory
 class Counted:
     """Keeps what a watcher was told last."""
 
-    def __call__(self, status: cw.Status) -> None:
+    def __call__(self, status: cw.runners.Status) -> None:
         self.status = status
 
 
@@ -177,7 +177,7 @@ def targets(subject: Subject_ = Subject(), *, examples: int = 64, width: int = 6
     places = np.repeat(np.arange(examples), classes - 1)
     every = cw.targeted((labels[places] + np.tile(np.arange(1, classes), examples)) % classes)
     settings = {"optimizer": cw.optimizers.adam(0.05), "steps": steps}
-    attack = cw.l2(**settings, search=cw.binary_search(6, initial_c=0.1))
+    attack = cw.l2(**settings, search=cw.search.binary_search(6, initial_c=0.1))
     ways = {
         "rows of the queue": (cw.streamed(attack, width=width), (model, keys, x[places], every)),
         "in turn within a lane": (
@@ -212,7 +212,7 @@ ORIGINAL = {"linf": 52.0, "l0": 85.0}  # seconds an image of the released code, 
 def original(subject: Subject_ = Subject(), *, examples: int = 100, steps: int = 1000) -> None:
     """Seconds an image of the L-infinity and L0 attacks at the released numbers, c doubled when the loss is stuck."""
     model, x, goal = subject.take(examples)
-    keys, stuck = jax.random.split(jax.random.key(0), examples), cw.plateau(tolerance=1e-2)
+    keys, stuck = jax.random.split(jax.random.key(0), examples), cw.aborts.plateau(tolerance=1e-2)
     attacks = {"linf": cw.linf(steps=steps, raise_c=stuck), "l0": cw.l0(steps=steps, raise_c=stuck)}
     print(f"{machine()}\n{examples} examples, {steps} steps at each weight c\n")
 

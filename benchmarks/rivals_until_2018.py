@@ -126,7 +126,7 @@ LEAST = {  # name: (ours, theirs, norm, steps of theirs, whether it aims at a ta
     "jsma-z": (jsma_z(), torchattacks("JSMA", targeted=True, theta=1.0, gamma=1.0), "l0", 0, True),
     "jsma-f": (jsma_f(), art_saliency, "l0", 0, True),
     "ead": (
-        ead(decision="l1", steps=100, search=cw.binary_search(initial_c=0.1), abort=cw.never()),
+        ead(decision="l1", steps=100, search=cw.search.binary_search(initial_c=0.1), abort=cw.aborts.never()),
         foolbox("EADAttack", decision_rule="L1", regularization=1e-3, initial_const=0.1),
         "l1",
         100,

@@ -1,7 +1,7 @@
 """What a step of the attack costs over the bare gradient of the model, and what a loop adds to it.
 
 Claim: one L2 step costs at most 1.06 times the bare jitted value_and_grad of the model on the same batch, and the step
-inside a compiled loop at most 1.15 times the same step called from Python; on CPU thanks to `cwjax.canonical`.
+inside a compiled loop at most 1.15 times the same step called from Python; on CPU thanks to `cwjax.runners.canonical`.
 
     python -m benchmarks.step_cost            # two minutes on 2 cores, batch 100
     python -m benchmarks.step_cost --batch 8 --rounds 2
@@ -60,7 +60,7 @@ def looped(attack: cw.Attack, x: jax.Array, goal: cw.Goal):
 def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
     """Milliseconds a step, medians, and the two ratios."""
     steps, (x, goal) = arguments.steps, examples(model, arguments.batch)
-    objective, attack = cw.logit_margin(), cw.l2()
+    objective, attack = cw.objectives.logit_margin(), cw.l2()
 
     @jax.jit
     def gradient(model, x, goal):
@@ -72,7 +72,7 @@ def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
     @jax.jit
     def step(model, x, goal, states):
         def one(x, goal, state):
-            return cw.canonical(attack.step)(model, posed(attack, x, goal), state)
+            return cw.runners.canonical(attack.step)(model, posed(attack, x, goal), state)
 
         return jax.vmap(one)(x, goal, states)
 
@@ -128,7 +128,7 @@ def in_loop(model: cw.Model, batch: int, *, of: str, cured: bool) -> float:
             return params, x - slopes
         return jax.tree.map(lambda a, b: a - 1e-6 * b, params, slopes), x
 
-    body = cw.canonical(move) if cured else move
+    body = cw.runners.canonical(move) if cured else move
     loop = jax.jit(lambda params, x: lax.fori_loop(0, 2, lambda _, carry: body(*carry), (params, x)))
     return 1e3 * min(interleaved({"loop": lambda: loop(model.params, x)}, 2)["loop"]) / 2
 

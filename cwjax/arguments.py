@@ -4,6 +4,7 @@ What shapes and dtypes tell is checked by the runners, also under jit. What only
 where there are values: see `validate`.
 """
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,8 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | float = fl
 def check_part(name: str, value: Any, kind: type) -> None:
     """Raises TypeError unless a part of an attack is what it has to be."""
     if not isinstance(value, kind):
-        wanted = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+        package, name = kind.__module__.partition(".")[0], kind.__name__
+        wanted = f"{package if hasattr(sys.modules[package], name) else kind.__module__}.{name}"
         raise TypeError(f"{name} must be of the type {wanted}, got {_came(value)}")
 
 

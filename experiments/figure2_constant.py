@@ -65,7 +65,9 @@ def main(arguments: Arguments) -> list[dict[str, float]]:
 
     @jax.jit
     def attacked(model, keys, x, goal, c):
-        return cw.batched(cw.l2(search=cw.binary_search(1, initial_c=c), steps=arguments.steps))(model, keys, x, goal)
+        return cw.batched(cw.l2(search=cw.search.binary_search(1, initial_c=c), steps=arguments.steps))(
+            model, keys, x, goal
+        )
 
     rows = []
     with progress("weights", len(WEIGHTS)) as advance:

@@ -88,7 +88,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     settings = {key: str(value) for key, value in dataclasses.asdict(arguments).items() if key not in ("out", "models")}
     identity = store.fingerprint(settings | {"weights": store.fingerprint(trained.card)})[:12]
 
-    rows, cells = [], [(name, box) for box in cw.BOXES for name in cw.OBJECTIVES]
+    rows, cells = [], [(name, box) for box in cw.boxes.BOXES for name in cw.objectives.OBJECTIVES]
     with progress("cells of the table", len(cells)) as advance:
         for name, box in cells:
             file = arguments.out / "cells" / f"{identity}-{name}-{box}.json"
@@ -104,12 +104,12 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
 def attacked(model, images, targets, name, box, arguments) -> dict[str, list[float]]:
     """One cell: the distance of every image and target (inf where it failed), and the gradients spent on it."""
     attack = cw.l2(
-        objective=cw.OBJECTIVES[name](),
-        box=cw.BOXES[box](),
+        objective=cw.objectives.OBJECTIVES[name](),
+        box=cw.boxes.BOXES[box](),
         optimizer=cw.optimizers.adam(arguments.learning_rate or RATES[box]),
-        search=cw.binary_search(arguments.rounds, initial_c=arguments.initial_c),
+        search=cw.search.binary_search(arguments.rounds, initial_c=arguments.initial_c),
         steps=arguments.steps,
-        abort=cw.never(),  # with a large c a vanishing slope looks like a plateau
+        abort=cw.aborts.never(),  # with a large c a vanishing slope looks like a plateau
     )
     x = jnp.asarray(images)[targets.place]
     result = jax.jit(cw.chunked(cw.batched(attack), 90))(
@@ -161,8 +161,8 @@ def markdown(rows: list[dict[str, Any]], arguments: Arguments, card: dict[str, A
     """For each case a table of mean squared distance and success, the paper's in brackets."""
     lines = ["# Table III: objectives and boxes", "", "Mean squared L2 norm and success; in brackets the paper's.", ""]
     for case in CASES:
-        lines += [f"## {case.capitalize()} case", "", "| | " + " | ".join(cw.BOXES) + " |", "|---" * 4 + "|"]
-        for name in cw.OBJECTIVES:
+        lines += [f"## {case.capitalize()} case", "", "| | " + " | ".join(cw.boxes.BOXES) + " |", "|---" * 4 + "|"]
+        for name in cw.objectives.OBJECTIVES:
             cells = (row for row in rows if (row["objective"], row["case"]) == (name, case))
             lines.append(f"| {name} | " + " | ".join(map(_cell, cells)) + " |")
         lines.append("")
@@ -187,7 +187,7 @@ def drawn(rows: list[dict[str, Any]]) -> Figure:
     """Success and distance of each objective and box, a column for each case; the paper's as open rings."""
     figure = Figure(figsize=(12, 6), dpi=128, layout="constrained")
     panels = figure.subplots(2, 3, sharey="row")
-    colors = dict(zip(cw.BOXES, ("#0072b2", "#009e73", "#d55e00"), strict=True))
+    colors = dict(zip(cw.boxes.BOXES, ("#0072b2", "#009e73", "#d55e00"), strict=True))
     for (above, below), case in zip(panels.T, CASES, strict=True):
         for place, (box, color) in enumerate(colors.items()):
             some = [row for row in rows if (row["box"], row["case"]) == (box, case)]

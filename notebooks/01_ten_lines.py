@@ -24,7 +24,7 @@ digits = data.load("mnist5k", "test")
 first = [list(digits.labels).index(digit) for digit in range(10)]
 x, labels = digits.images[first], digits.labels[first]
 model = zoo.load("mnist_cnn").model
-attack = cw.l2(steps=200, search=cw.binary_search(steps=5, initial_c=0.1))
+attack = cw.l2(steps=200, search=cw.search.binary_search(steps=5, initial_c=0.1))
 run = jax.jit(cw.batched(attack))
 result = run(model, jax.random.split(jax.random.key(0), len(x)), x, cw.untargeted(labels))
 
@@ -122,7 +122,7 @@ compare(x, result.x, [f"{a} → {b}" for a, b in zip(labels, answers(result.x), 
 # themselves and clips them after each step.
 
 # %%
-clipping = cw.l2(steps=200, search=cw.binary_search(steps=5, initial_c=0.1), box=cw.projected())
+clipping = cw.l2(steps=200, search=cw.search.binary_search(steps=5, initial_c=0.1), box=cw.boxes.projected())
 closer = jax.jit(cw.batched(clipping))(model, jax.random.split(jax.random.key(0), len(x)), x, cw.untargeted(labels))
 compare(x, closer.x, [f"{a} → {b}" for a, b in zip(labels, answers(closer.x), strict=True)])
 

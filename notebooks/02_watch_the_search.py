@@ -34,8 +34,8 @@ first = [list(digits.labels).index(digit) for digit in range(10)]
 x, labels = digits.images[first], digits.labels[first]
 model, goal, keys = zoo.load("mnist_cnn").model, cw.untargeted(labels), jax.random.split(jax.random.key(0), len(x))
 
-search = cw.binary_search(ROUNDS, initial_c=0.01)
-paper = cw.l2(box=cw.projected(), optimizer=optax.adam(2e-2), steps=STEPS, search=search)
+search = cw.search.binary_search(ROUNDS, initial_c=0.01)
+paper = cw.l2(box=cw.boxes.projected(), optimizer=optax.adam(2e-2), steps=STEPS, search=search)
 fast = cw.fast_l2(steps=STEPS)
 
 # %% [markdown]

@@ -92,8 +92,10 @@ for k in (1, 2, 5):
     laws[f"k={k}: loss is zero exactly where it is met"] = ((loss == 0) == met).all()
     laws[f"k={k}: it has a slope exactly where it is not"] = ((slope != 0).any(1) == ~met).all()
 met, loss, _ = judged(1)
-laws["k=1: it is met where f6 is"] = (jax.vmap(cw.logit_margin().met)(logits, goals) == met).all()
-laws["k=1: its loss is that of f6"] = np.allclose(jax.vmap(cw.logit_margin().loss)(logits, goals), loss, atol=1e-6)
+laws["k=1: it is met where f6 is"] = (jax.vmap(cw.objectives.logit_margin().met)(logits, goals) == met).all()
+laws["k=1: its loss is that of f6"] = np.allclose(
+    jax.vmap(cw.objectives.logit_margin().loss)(logits, goals), loss, atol=1e-6
+)
 for law, holds in laws.items():
     print(f"{law}: {'yes' if holds else 'NO'}")
 
@@ -169,9 +171,9 @@ def tangent(*, steps, objective=cw.losses.negative_margin(), pace=0.25, growth=1
         delta = (1 - pace) * seen.delta + pace * reach * crossing * slope
         return problem.x + delta, reach
 
-    rule = cw.Rule(init=init, move=move)
+    rule = cw.iterated.Rule(init=init, move=move)
     distance = cw.distances.l2()
-    return cw.iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
+    return cw.iterated.iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
 
 
 # %% [markdown]
@@ -226,7 +228,7 @@ print(f"the boundary's nearest point, by trying them all, is at {truth:.4f}")
 # On the digits, beside two attacks of the library. `traced` knows nothing of any of them.
 
 # %%
-racers = {"tangent": tangent(steps=STEPS), "ddn": cw.ddn(steps=STEPS), "fast_l2": cw.fast_l2(steps=STEPS)}
+racers = {"tangent": tangent(steps=STEPS), "ddn": cw.attacks.ddn(steps=STEPS), "fast_l2": cw.fast_l2(steps=STEPS)}
 raced = {name: jax.jit(cw.traced(attack, STEPS))(model, keys, x, goal) for name, attack in racers.items()}
 
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")

@@ -77,7 +77,11 @@ def keys(count: int) -> Array:
 
 def small_l2(**changes) -> cw.Attack:
     """The L2 attack at a size for tests."""
-    settings = {"optimizer": optax.adam(5e-2), "steps": 40, "search": cw.binary_search(4, initial_c=0.3)} | changes
+    settings = {
+        "optimizer": optax.adam(5e-2),
+        "steps": 40,
+        "search": cw.search.binary_search(4, initial_c=0.3),
+    } | changes
     return cw.l2(**settings)
 
 
@@ -90,13 +94,13 @@ def small(attack: str, **numbers) -> cw.Attack:
     return getattr(cw, attack)(search=_SEARCHES[attack][0](**search), **numbers)
 
 
-_BINARY = (lambda rounds, **numbers: cw.binary_search(rounds, **numbers), ("rounds", "initial_c"))
+_BINARY = (lambda rounds, **numbers: cw.search.binary_search(rounds, **numbers), ("rounds", "initial_c"))
 _SEARCHES = {
     "l1": _BINARY,
     "l2": _BINARY,
     "lbfgs": _BINARY,
-    "linf": (cw.shrink_tau, ("initial_c", "factor")),
-    "l0": (cw.shrink_mask, ("initial_c", "removal", "per_pixel")),
+    "linf": (cw.search.shrink_tau, ("initial_c", "factor")),
+    "l0": (cw.search.shrink_mask, ("initial_c", "removal", "per_pixel")),
 }
 SMALL = {
     "l1": {"steps": 40, "rounds": 4, "initial_c": 0.3},

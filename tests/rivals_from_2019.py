@@ -61,7 +61,9 @@ RIVALS: dict[str, dict[str, Any]] = {
     # A sphere cut by a box this small has corners from which the loss falls no further.
     **_several(fmn, negative_margin, _FMN, ("l1", "l2"), fooled=0.4),
     **_several(fmn, negative_margin, _FMN, ("linf",)),
-    "sigma_zero": _row(sigma_zero, cw.logit_margin, "l0", {"steps": 40, "sigma": 1e-3, "threshold": 0.05} | _SHORT),
+    "sigma_zero": _row(
+        sigma_zero, cw.objectives.logit_margin, "l0", {"steps": 40, "sigma": 1e-3, "threshold": 0.05} | _SHORT
+    ),
     **_several(apgd, label_cross_entropy, {"steps": 30, "rho": 0.75, "epsilon": 0.19}, ("linf",), fooled=0.2),
     "apgd_targeted": _row(
         partial(apgd_targeted, num_classes=problems.CLASSES),

@@ -74,8 +74,8 @@ def _ead() -> dict[str, Any]:
     def make(confidence=0.0, rounds=4, initial_c=0.3, **numbers):
         return ead(
             decision="l1",
-            objective=cw.logit_margin(confidence),
-            search=cw.binary_search(rounds, initial_c=initial_c),
+            objective=cw.objectives.logit_margin(confidence),
+            search=cw.search.binary_search(rounds, initial_c=initial_c),
             **({"learning_rate": 2e-2, "steps": 40} | numbers),
         )
 

@@ -183,7 +183,9 @@ def test_float64_comes_closer_to_a_minimum_that_is_known():
     w, x = rng.normal(size=(8, 2)).astype(SINGLE), rng.uniform(0.3, 0.7, size=(6, 8)).astype(SINGLE)
     normal = w[:, 0].astype(DOUBLE) - w[:, 1].astype(DOUBLE)
     nearest = np.abs(x.astype(DOUBLE) @ normal) / np.linalg.norm(normal)
-    attack = cw.lbfgs(search=cw.binary_search(40, initial_c=1.0), steps=30, objective=cw.logit_margin())
+    attack = cw.lbfgs(
+        search=cw.search.binary_search(40, initial_c=1.0), steps=30, objective=cw.objectives.logit_margin()
+    )
     run = jax.jit(cw.batched(attack))
 
     def excess(dtype):

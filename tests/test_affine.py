@@ -86,21 +86,21 @@ ATTACKS: dict[str, Callable[..., cw.Attack]] = {
     "l2": functools.partial(
         cw.l2,
         optimizer=optax.adam(5e-3),
-        search=cw.binary_search(16, initial_c=0.1),
+        search=cw.search.binary_search(16, initial_c=0.1),
         steps=3000,
-        abort=cw.never(),
+        abort=cw.aborts.never(),
     ),
     "l1": functools.partial(
         cw.l1,
         optimizer=optax.adam(optax.cosine_decay_schedule(2e-2, 4000)),
-        search=cw.binary_search(6, initial_c=10.0),
+        search=cw.search.binary_search(6, initial_c=10.0),
         steps=4000,
-        abort=cw.never(),
+        abort=cw.aborts.never(),
     ),
     "linf": functools.partial(
         cw.linf,
         optimizer=optax.adam(optax.cosine_decay_schedule(1e-2, 2000, alpha=1e-2)),
-        search=cw.shrink_tau(initial_c=0.1, factor=0.995, smallest=1e-4),
+        search=cw.search.shrink_tau(initial_c=0.1, factor=0.995, smallest=1e-4),
         steps=1000,
         largest_c=2.0,
     ),
@@ -113,7 +113,7 @@ def runner(norm: str, box: str) -> Callable[..., cw.Result]:
 
     @jax.jit
     def run(model, x, goal, confidence):
-        attack = ATTACKS[norm](objective=cw.logit_margin(confidence), box=getattr(cw, box)())
+        attack = ATTACKS[norm](objective=cw.objectives.logit_margin(confidence), box=getattr(cw, box)())
         return cw.batched(attack)(model, jax.random.split(jax.random.key(0), COUNT), x, goal)
 
     return run
@@ -181,7 +181,7 @@ def fewest_pixels(normal, x, lead):
 @functools.cache
 def l0_runner(box: str) -> Callable[..., cw.Result]:
     pixels = {"distance": cw.distances.l0(channel_axis=-1)}
-    search = cw.shrink_mask(removal=cw.one_pixel(), channel_axis=-1)
+    search = cw.search.shrink_mask(removal=cw.search.one_pixel(), channel_axis=-1)
     attack = cw.l0(box=getattr(cw, box)(), search=search, steps=200, largest_c=100.0, **pixels)
     return jax.jit(cw.batched(attack))
 

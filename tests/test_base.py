@@ -117,7 +117,7 @@ def test_another_image_in_the_place_of_what_was_found(met):
 
 
 def test_an_attack_is_itself_and_no_other_though_its_bounds_are_arrays():
-    one, other = (cw.l2(box=cw.projected(np.zeros(3), np.ones(3))) for _ in range(2))
+    one, other = (cw.l2(box=cw.boxes.projected(np.zeros(3), np.ones(3))) for _ in range(2))
     assert one == one._replace()
     assert hash(one) == hash(one._replace())
     assert one != other

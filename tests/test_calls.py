@@ -46,7 +46,7 @@ def goal(count=B):
 
 
 def runners():
-    attack = cw.l2(search=cw.binary_search(1), steps=2)
+    attack = cw.l2(search=cw.search.binary_search(1), steps=2)
     return {
         "batched": cw.batched(attack),
         "chunked": cw.chunked(cw.batched(attack), 3),
@@ -198,12 +198,12 @@ def test_keys_of_the_old_kind_are_counted_by_their_rows():
     [
         (lambda: cw.l2(steps=0), "steps must be at least 1, got 0"),
         (lambda: cw.l2(steps=-5), "steps must be at least 1, got -5"),
-        (lambda: cw.binary_search(0), "the search's steps must be at least 1"),
-        (lambda: cw.binary_search(initial_c=0.0), "initial_c must be more than 0"),
-        (lambda: cw.binary_search(factor=0.5), "factor must be more than 1"),
-        (lambda: cw.logit_margin(-1.0), "confidence must be at least 0"),
-        (lambda: cw.logit_margin(float("nan")), "confidence must be at least 0, got nan"),
-        (lambda: cw.plateau(checks=0), "checks must be at least 1"),
+        (lambda: cw.search.binary_search(0), "the search's steps must be at least 1"),
+        (lambda: cw.search.binary_search(initial_c=0.0), "initial_c must be more than 0"),
+        (lambda: cw.search.binary_search(factor=0.5), "factor must be more than 1"),
+        (lambda: cw.objectives.logit_margin(-1.0), "confidence must be at least 0"),
+        (lambda: cw.objectives.logit_margin(float("nan")), "confidence must be at least 0, got nan"),
+        (lambda: cw.aborts.plateau(checks=0), "checks must be at least 1"),
         (lambda: cw.chunked(cw.batched(cw.l2()), 0), "size of a chunk must be at least 1"),
         (lambda: cw.traced(cw.l2(), 0), "num_steps must be at least 1"),
     ],
@@ -218,7 +218,7 @@ ALIKE = [pytest.param(name, marks=pytest.mark.long) for name in ("chunked", "one
 
 @pytest.mark.parametrize("name", ["batched", "streamed", "discretised", *ALIKE])
 def test_numpy_arrays_will_do(name):
-    attack = cw.l2(search=cw.binary_search(1), steps=2)
+    attack = cw.l2(search=cw.search.binary_search(1), steps=2)
     more = {
         "streamed": cw.streamed(attack, width=2),
         "discretised": cw.discretised(cw.batched(attack)),

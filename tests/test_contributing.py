@@ -50,16 +50,18 @@ ATTACKS = {
     "squared_margin": lambda new: cw.fast_l2(steps=60, objective=new()),
     "group": lambda new: cw.searched(
         cw.descend(
-            objective=cw.logit_margin(),
+            objective=cw.objectives.logit_margin(),
             distance=new(size=2),
-            box=cw.projected(),
+            box=cw.boxes.projected(),
             optimizer=cw.optimizers.adam(0.05),
             steps=60,
-            abort=cw.never(),
+            abort=cw.aborts.never(),
         ),
-        cw.binary_search(6, initial_c=0.1),
+        cw.search.binary_search(6, initial_c=0.1),
     ),
-    "golden_c": lambda new: cw.l2(search=new(8), steps=60, box=cw.projected(), optimizer=cw.optimizers.adam(0.05)),
+    "golden_c": lambda new: cw.l2(
+        search=new(8), steps=60, box=cw.boxes.projected(), optimizer=cw.optimizers.adam(0.05)
+    ),
     "gradient_sign": lambda new: new(steps=60),
 }
 

@@ -17,16 +17,16 @@ CODE = "its released code"
 OURS = "this library"
 
 DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
-    "binary_search": (cw.binary_search, {"steps": 9, "initial_c": 1e-3, "factor": 10.0}, CODE),
-    "grow_c": (cw.grow_c, {"every": 1000, "factor": 2.0, "largest": 1e10}, CODE),
-    "shrink_tau": (cw.shrink_tau, {"initial_c": 1e-5, "factor": 0.9, "smallest": 1 / 256}, PAPER),
-    "shrink_mask": (cw.shrink_mask, {"initial_c": 1e-3, "per_pixel": True}, CODE),
-    "many_pixels": (cw.many_pixels, {"score": 0.01, "share": 0.3}, CODE),
-    "plateau": (cw.plateau, {"checks": 10, "tolerance": 1e-4}, CODE),
+    "binary_search": (cw.search.binary_search, {"steps": 9, "initial_c": 1e-3, "factor": 10.0}, CODE),
+    "grow_c": (cw.search.grow_c, {"every": 1000, "factor": 2.0, "largest": 1e10}, CODE),
+    "shrink_tau": (cw.search.shrink_tau, {"initial_c": 1e-5, "factor": 0.9, "smallest": 1 / 256}, PAPER),
+    "shrink_mask": (cw.search.shrink_mask, {"initial_c": 1e-3, "per_pixel": True}, CODE),
+    "many_pixels": (cw.search.many_pixels, {"score": 0.01, "share": 0.3}, CODE),
+    "plateau": (cw.aborts.plateau, {"checks": 10, "tolerance": 1e-4}, CODE),
     "l0": (cw.distances.l0, {"per_pixel": True}, PAPER),
-    "change_of_variables": (cw.change_of_variables, {"lower": 0.0, "upper": 1.0}, PAPER),
-    "projected": (cw.projected, {"lower": 0.0, "upper": 1.0}, PAPER),
-    "clipped": (cw.clipped, {"lower": 0.0, "upper": 1.0}, PAPER),
+    "change_of_variables": (cw.boxes.change_of_variables, {"lower": 0.0, "upper": 1.0}, PAPER),
+    "projected": (cw.boxes.projected, {"lower": 0.0, "upper": 1.0}, PAPER),
+    "clipped": (cw.boxes.clipped, {"lower": 0.0, "upper": 1.0}, PAPER),
     "discretised": (cw.discretised, {"levels": 256, "steps": 100}, PAPER),
     "verified": (cw.verified, {"precision": "tensorfloat32"}, OURS),
     "streamed": (cw.streamed, {"width": "auto", "every": 25, "repeatable": False}, OURS),
@@ -34,8 +34,8 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     "label_cross_entropy": (cw.losses.label_cross_entropy, {"confidence": 0.0}, OURS),
     "negative_margin": (cw.losses.negative_margin, {"confidence": 0.0}, OURS),
     "logits_ratio": (cw.losses.logits_ratio, {"confidence": 0.0}, OURS),
-    "f5": (cw.log_half_probability, {"hinged": True}, OURS),
-} | {name: (objective, {"confidence": 0.0}, PAPER) for name, objective in cw.OBJECTIVES.items()}
+    "f5": (cw.objectives.log_half_probability, {"hinged": True}, OURS),
+} | {name: (objective, {"confidence": 0.0}, PAPER) for name, objective in cw.objectives.OBJECTIVES.items()}
 """Constructor, what it takes where nothing is said, and who says so."""
 
 
@@ -46,18 +46,18 @@ def test_what_is_used_where_nothing_is_said(name):
     assert {name: parameters[name].default for name in expected} == expected
 
 
-ATTACK = problems.small_l2(steps=1, search=cw.binary_search(1))
+ATTACK = problems.small_l2(steps=1, search=cw.search.binary_search(1))
 RUN = cw.batched(ATTACK)
 SMALLEST = {
     "one step": lambda: problems.small_l2(steps=1),
-    "one round from next to nothing": lambda: cw.binary_search(1, initial_c=1e-30, factor=math.nextafter(1, 2)),
-    "one step a weight": lambda: cw.grow_c(every=1, largest=1e-30, factor=math.nextafter(1, 2)),
-    "no radius is too small": lambda: cw.shrink_tau(initial_c=1e-30, factor=1e-30, smallest=0.0),
-    "tau hardly shrinks": lambda: cw.shrink_tau(factor=1 - 1e-6),
-    "the mask's first weight": lambda: cw.shrink_mask(initial_c=1e-30),
-    "one pixel a round": lambda: cw.many_pixels(score=0.0, share=0.0),
-    "one check": lambda: cw.plateau(checks=1),
-    "no confidence": lambda: [objective(0) for objective in cw.OBJECTIVES.values()],
+    "one round from next to nothing": lambda: cw.search.binary_search(1, initial_c=1e-30, factor=math.nextafter(1, 2)),
+    "one step a weight": lambda: cw.search.grow_c(every=1, largest=1e-30, factor=math.nextafter(1, 2)),
+    "no radius is too small": lambda: cw.search.shrink_tau(initial_c=1e-30, factor=1e-30, smallest=0.0),
+    "tau hardly shrinks": lambda: cw.search.shrink_tau(factor=1 - 1e-6),
+    "the mask's first weight": lambda: cw.search.shrink_mask(initial_c=1e-30),
+    "one pixel a round": lambda: cw.search.many_pixels(score=0.0, share=0.0),
+    "one check": lambda: cw.aborts.plateau(checks=1),
+    "no confidence": lambda: [objective(0) for objective in cw.objectives.OBJECTIVES.values()],
     "one start": lambda: cw.restarted(ATTACK, 1, 0.0),
     "two classes": lambda: [each(ATTACK, 2) for each in (cw.best_target, cw.worst_target, cw.average_target)],
     "one step of a trace": lambda: cw.traced(ATTACK, 1),
@@ -65,7 +65,7 @@ SMALLEST = {
     "one lane": lambda: cw.streamed(ATTACK, width=1, every=1),
     "two levels and no repair": lambda: cw.discretised(RUN, levels=2, steps=0),
     "a mean of zero": lambda: cw.normalised(cw.bind(problems.mlp, problems.mlp_params()), 0.0, 1e-30),
-    "bounds that almost touch": lambda: cw.projected(0.0, 1e-30),
+    "bounds that almost touch": lambda: cw.boxes.projected(0.0, 1e-30),
 }
 
 
@@ -75,15 +75,15 @@ def test_the_smallest_number_that_makes_sense_is_taken(name):
 
 
 BEYOND = {
-    "share": lambda: cw.many_pixels(share=-0.5),
-    "score": lambda: cw.many_pixels(score=-0.5),
-    "smallest": lambda: cw.shrink_tau(smallest=-0.5),
-    "checks": lambda: cw.plateau(checks=0),
-    "largest_c": lambda: cw.grow_c(largest=0.0),
-    "factor": lambda: cw.grow_c(factor=1.0),
-    "initial_c": lambda: cw.shrink_tau(initial_c=0.0),
+    "share": lambda: cw.search.many_pixels(share=-0.5),
+    "score": lambda: cw.search.many_pixels(score=-0.5),
+    "smallest": lambda: cw.search.shrink_tau(smallest=-0.5),
+    "checks": lambda: cw.aborts.plateau(checks=0),
+    "largest_c": lambda: cw.search.grow_c(largest=0.0),
+    "factor": lambda: cw.search.grow_c(factor=1.0),
+    "initial_c": lambda: cw.search.shrink_tau(initial_c=0.0),
     "the repair's steps": lambda: cw.discretised(RUN, steps=-1),
-    "finite bounds with lower < upper": lambda: cw.projected(0.5, jnp.array([1.0, 0.5])),
+    "finite bounds with lower < upper": lambda: cw.boxes.projected(0.5, jnp.array([1.0, 0.5])),
 }
 
 

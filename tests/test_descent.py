@@ -196,7 +196,7 @@ def test_the_model_sees_the_inputs_dtype_and_the_distance_is_of_what_it_saw():
 
 def descent(steps: int = 3, **changes) -> cw.Attack:
     parts: dict[str, Any] = {"objective": lead(), "distance": distances.l2(), "box": boxes.projected()}
-    parts |= {"abort": cw.never(), "optimizer": optax.sgd(0.01, momentum=0.5)}
+    parts |= {"abort": cw.aborts.never(), "optimizer": optax.sgd(0.01, momentum=0.5)}
     return cw.descend(**parts | changes, steps=steps)
 
 
@@ -254,7 +254,7 @@ def test_it_ends_where_nothing_may_move():
 
 @pytest.mark.parametrize(
     ("abort", "confidence", "ends"),
-    [(cw.first_success(), 0.0, True), (cw.first_success(), 10.0, False), (cw.never(), 0.0, False)],
+    [(cw.aborts.first_success(), 0.0, True), (cw.aborts.first_success(), 10.0, False), (cw.aborts.never(), 0.0, False)],
 )
 def test_it_ends_where_its_abort_says(abort, confidence, ends):
     given = asked(start=jnp.array([0.1, 0.9, 0.7]))

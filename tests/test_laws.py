@@ -43,8 +43,8 @@ class Row:
 
 def paper(name: str, *, objective=None, box=None, around=lambda attack: attack, lengths=None, row=None, **fixed) -> Row:
     """One of the paper's attacks, with something of it changed, or in something that takes an attack, and `lengths`."""
-    objective = objective or (cw.cross_entropy if name == "lbfgs" else cw.logit_margin)
-    box = box or (cw.projected if name == "lbfgs" else cw.change_of_variables)
+    objective = objective or (cw.objectives.cross_entropy if name == "lbfgs" else cw.objectives.logit_margin)
+    box = box or (cw.boxes.projected if name == "lbfgs" else cw.boxes.change_of_variables)
     lengths, row = lengths or {}, row or {}
     low, high = row.get("lower", 0.0), row.get("upper", 1.0)
 
@@ -72,7 +72,7 @@ def fast(attack, norm: str, *, objective=cw.losses.negative_margin, box=None) ->
 # Held to every law.
 ATTACKS = {
     "l2": paper("l2"),
-    "l2, clipped, Nesterov": paper("l2", box=cw.clipped, optimizer=cw.optimizers.nesterov(1e-2)),
+    "l2, clipped, Nesterov": paper("l2", box=cw.boxes.clipped, optimizer=cw.optimizers.nesterov(1e-2)),
     "l1": paper("l1"),
     "linf": paper("linf"),
     "l0": paper("l0"),
@@ -94,7 +94,7 @@ ATTACKS = {
 }
 
 FAST = {
-    "fast_l2": fast(cw.fast_l2, "l2", objective=cw.logit_margin, box=cw.projected),
+    "fast_l2": fast(cw.fast_l2, "l2", objective=cw.objectives.logit_margin, box=cw.boxes.projected),
     "alternating_l2": fast(cw.alternating_l2, "l2"),
     "fast_linf": fast(cw.fast_linf, "linf"),
     "fast_l0": fast(cw.fast_l0, "l0"),
@@ -111,34 +111,40 @@ RIVALS = FAST | {name: row for name, row in _EVERY.items() if name not in _NORMS
 # Every norm with every box, every norm with every optimiser, and every box with every optimiser.
 _RATES = {"gradient_descent": 0.05, "momentum": 0.01, "nesterov": 0.01, "adam": 0.05}
 _TRIPLES = [
-    (norm, list(cw.BOXES)[(i + j) % len(cw.BOXES)], name)
+    (norm, list(cw.boxes.BOXES)[(i + j) % len(cw.boxes.BOXES)], name)
     for i, norm in enumerate(("l2", "l1", "linf", "l0"))
     for j, name in enumerate(_RATES)
 ]
 COMBINATIONS = {
-    f"{norm}, {box}, {name}": paper(norm, box=cw.BOXES[box], optimizer=cw.OPTIMIZERS[name](_RATES[name]))
+    f"{norm}, {box}, {name}": paper(
+        norm, box=cw.boxes.BOXES[box], optimizer=cw.optimizers.OPTIMIZERS[name](_RATES[name])
+    )
     for norm, box, name in _TRIPLES
 } | {
     # Where the softmax saturates, f2, f3 and f4 have next to no slope: they fail more often (the paper's Table III).
     f"{norm}, {name}": paper(norm, objective=objective, row={"fooled": 0.3 if name in ("f2", "f3", "f4") else 0.6})
     for norm in ("l2", "linf")
-    for name, objective in cw.OBJECTIVES.items()
+    for name, objective in cw.objectives.OBJECTIVES.items()
 }
 COMBINATIONS |= {name: _EVERY[name] for name in _NORMS}
 COMBINATIONS |= {
-    "l2, first success": paper("l2", abort=cw.first_success()),
-    "l2, no abort": paper("l2", abort=cw.never()),
-    "l2, f5 without its hinge": paper("l2", objective=functools.partial(cw.log_half_probability, hinged=False)),
-    "lbfgs, change of variables": paper("lbfgs", box=cw.change_of_variables),
-    "lbfgs, clipped": paper("lbfgs", box=cw.clipped),
+    "l2, first success": paper("l2", abort=cw.aborts.first_success()),
+    "l2, no abort": paper("l2", abort=cw.aborts.never()),
+    "l2, f5 without its hinge": paper(
+        "l2", objective=functools.partial(cw.objectives.log_half_probability, hinged=False)
+    ),
+    "lbfgs, change of variables": paper("lbfgs", box=cw.boxes.change_of_variables),
+    "lbfgs, clipped": paper("lbfgs", box=cw.boxes.clipped),
     "l2, wider box": paper("l2", row={"lower": -0.5, "upper": 1.7}),
-    "l0, one pixel a round, projected": paper("l0", removal=cw.one_pixel(), box=cw.projected),
+    "l0, one pixel a round, projected": paper("l0", removal=cw.search.one_pixel(), box=cw.boxes.projected),
     "l0, average target": paper(
         "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
     ),
-    "lbfgs, f6": paper("lbfgs", objective=cw.logit_margin),
+    "lbfgs, f6": paper("lbfgs", objective=cw.objectives.logit_margin),
     "fast_l1": fast(cw.fast_l1, "l1"),  # the rule of fast_l0 in another norm
-    "fast_l2, change of variables": fast(cw.fast_l2, "l2", objective=cw.logit_margin, box=cw.change_of_variables),
+    "fast_l2, change of variables": fast(
+        cw.fast_l2, "l2", objective=cw.objectives.logit_margin, box=cw.boxes.change_of_variables
+    ),
 }
 
 
@@ -161,7 +167,7 @@ every_kind = rows(ATTACKS | RIVALS, long=RIVALS.keys() - FAST.keys() - set(_KIND
 every_own_attack = rows(ATTACKS)
 # Half of the triples still have every norm, every box and every optimiser.
 _OTHERS = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
-_LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.OBJECTIVES}
+_LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.objectives.OBJECTIVES}
 every_combination = rows(ATTACKS | RIVALS | COMBINATIONS, long=_LONG)
 
 
@@ -547,7 +553,7 @@ def assert_half_precision(row, dtype):
 
 
 def test_a_weight_beyond_half_precision_does_not_overflow():
-    attack = problems.small_l2(objective=cw.logit_margin(1e4), search=cw.binary_search(9), steps=3)
+    attack = problems.small_l2(objective=cw.objectives.logit_margin(1e4), search=cw.search.binary_search(9), steps=3)
     result = jax.jit(cw.batched(attack))(MODEL, KEYS, X.astype(jnp.float16), GOAL)
     assert result.finite.all()
     assert not result.success.any()
@@ -572,10 +578,10 @@ def test_an_input_that_the_model_gets_wrong_is_its_own_example_at_distance_0(row
 @pytest.mark.parametrize(
     "attack",
     [
-        cw.pgd(epsilon=0.3),
-        cw.minimised(cw.pgd(epsilon=0.3)),
-        cw.minimised(cw.apgd(epsilon=0.3, steps=20)),
-        cw.minimised(cw.apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=20)),
+        cw.attacks.pgd(epsilon=0.3),
+        cw.minimised(cw.attacks.pgd(epsilon=0.3)),
+        cw.minimised(cw.attacks.apgd(epsilon=0.3, steps=20)),
+        cw.minimised(cw.attacks.apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=20)),
         cw.restarted(cw.l2(steps=20), 3, 0.5),
     ],
     ids=["pgd", "pgd, minimised", "apgd, minimised", "apgd_targeted, minimised", "l2, restarted"],

@@ -69,8 +69,8 @@ def a_sweep_and_its_table(told):
 # By name: its numbers as they stand, the small ones, and what has to hold of what it leaves behind.
 STORIES = {
     "01_ten_lines": (
-        "cw.binary_search(steps=5, initial_c=0.1)",
-        "cw.binary_search(steps=2, initial_c=10.0)",
+        "cw.search.binary_search(steps=5, initial_c=0.1)",
+        "cw.search.binary_search(steps=2, initial_c=10.0)",
         ten_lines,
     ),
     "02_watch_the_search": ("ROUNDS, STEPS = 7, 100", "ROUNDS, STEPS = 4, 60", watch_the_search),

@@ -175,7 +175,7 @@ def by_library(make: Callable[[], cw.Attack], shape=problems.SHAPE) -> tuple[np.
 @pytest.mark.parametrize("confidence", [0.0, 2.0])
 def test_l2_agrees_with_the_released_loop(confidence):
     expected, spent = by_loop(lambda example: l2(example, 200, confidence))
-    distance, forwards = by_library(lambda: cw.l2(objective=cw.logit_margin(confidence), steps=200))
+    distance, forwards = by_library(lambda: cw.l2(objective=cw.objectives.logit_margin(confidence), steps=200))
     np.testing.assert_allclose(distance, expected, rtol=1e-4)
     np.testing.assert_array_equal(forwards, spent)
 
@@ -192,16 +192,16 @@ def test_linf_agrees_with_the_released_loop(steps, largest):
 @pytest.mark.parametrize(
     ("shape", "removal", "share"),
     [
-        (problems.SHAPE, cw.one_pixel(), 0.0),
-        (problems.SHAPE, cw.many_pixels(share=1.5), 1.5),
-        ((2, 2, 3), cw.many_pixels(), 0.3),
+        (problems.SHAPE, cw.search.one_pixel(), 0.0),
+        (problems.SHAPE, cw.search.many_pixels(share=1.5), 1.5),
+        ((2, 2, 3), cw.search.many_pixels(), 0.3),
     ],
 )
 def test_l0_agrees_with_the_released_loop(shape, removal, share):
     channels, axis = (shape[-1], -1) if len(shape) == 3 else (1, None)
     expected, spent = by_loop(lambda example: l0(example, 60, 100.0, share, channels))
     parts = {
-        "search": cw.shrink_mask(removal=removal, channel_axis=axis),
+        "search": cw.search.shrink_mask(removal=removal, channel_axis=axis),
         "distance": cw.distances.l0(channel_axis=axis),
     }
     distance, forwards = by_library(lambda: cw.l0(steps=60, largest_c=100.0, **parts), shape)

@@ -1,1 +1,51 @@
-"""Other attacks than the paper's, one file each; all are `Attack`s, and all runners and spreads take them."""
+"""The attacks, one file each; all are `Attack`s, and all runners and transforms take them."""
+
+from cwjax.attacks import fast
+from cwjax.attacks.alma import alma
+from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.carlini import l0, l1, l2, linf
+from cwjax.attacks.ddn import ddn
+from cwjax.attacks.deepfool import deepfool
+from cwjax.attacks.ead import ead
+from cwjax.attacks.fast.alternating import alternating_l2
+from cwjax.attacks.fast.attacks import fast_l2, fast_linf
+from cwjax.attacks.fast.sparse import fast_l0, fast_l1
+from cwjax.attacks.fgsm import fgsm
+from cwjax.attacks.fmn import fmn
+from cwjax.attacks.jsma import jsma_f, jsma_z
+from cwjax.attacks.lbfgs import lbfgs, quasi_newton
+from cwjax.attacks.mifgsm import mifgsm
+from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.sigma_zero import sigma_zero
+
+__all__ = [
+    "alma",
+    "alternating_l2",
+    "apgd",
+    "apgd_targeted",
+    "bim",
+    "ddn",
+    "deepfool",
+    "ead",
+    "fast",
+    "fast_l0",
+    "fast_l1",
+    "fast_l2",
+    "fast_linf",
+    "fgsm",
+    "fmn",
+    "jsma_f",
+    "jsma_z",
+    "l0",
+    "l1",
+    "l2",
+    "lbfgs",
+    "linf",
+    "mifgsm",
+    "pdgd",
+    "pdpgd",
+    "pgd",
+    "quasi_newton",
+    "sigma_zero",
+]

@@ -1,0 +1,7 @@
+"""Judging models, attacks and results."""
+
+from cwjax.evaluation.diagnosis.checks import Check, Diagnosis
+from cwjax.evaluation.diagnosis.diagnose import diagnose
+from cwjax.evaluation.validation import Validation, validate
+
+__all__ = ["Check", "Diagnosis", "Validation", "diagnose", "validate"]

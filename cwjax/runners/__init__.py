@@ -1,0 +1,26 @@
+"""Runners make a batch of an attack on one example; what wraps a runner looks at its results again."""
+
+from cwjax.runners.batch import Lanes, Trace, batched, chunked, lanes, sharded, traced
+from cwjax.runners.fast_convolutions import canonical
+from cwjax.runners.precision import PRECISIONS, Verification, in_precision, verified
+from cwjax.runners.queue import Status, streamed
+from cwjax.runners.rounding import Rounding, discretised
+
+__all__ = [
+    "PRECISIONS",
+    "Lanes",
+    "Rounding",
+    "Status",
+    "Trace",
+    "Verification",
+    "batched",
+    "canonical",
+    "chunked",
+    "discretised",
+    "in_precision",
+    "lanes",
+    "sharded",
+    "streamed",
+    "traced",
+    "verified",
+]

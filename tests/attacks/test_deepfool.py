@@ -52,7 +52,7 @@ def test_it_looks_at_as_many_classes_as_it_is_told():
 
 def test_with_the_margin_alone_it_is_the_difference_to_the_strongest_other_class():
     label = asked(1, 1.0)
-    points, progress = walk(deepfool(objective=cw.logit_margin(), steps=3), X[1], goal(label, 1.0), 3)
+    points, progress = walk(deepfool(objective=cw.objectives.logit_margin(), steps=3), X[1], goal(label, 1.0), 3)
     close(points[:2], recipe(X[1], label, 1.0, "l2", 1, classes=2))
     assert int(progress.backwards) == int(progress.forwards)
 

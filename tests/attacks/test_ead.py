@@ -38,8 +38,8 @@ def test_a_round_follows_its_recipe(accelerated):
         learning_rate=RATE,
         steps=STEPS,
         accelerated=accelerated,
-        abort=cw.never(),
-        search=cw.binary_search(2, initial_c=C),
+        abort=cw.aborts.never(),
+        search=cw.search.binary_search(2, initial_c=C),
     )
     for place, sign in ((0, -1.0), (1, 1.0)):
         label = asked(place, sign)
@@ -54,7 +54,9 @@ def test_a_round_follows_its_recipe(accelerated):
 def test_it_fools_and_reports_the_distance_it_decides_by(decision):
     x = problems.inputs(8)
     aims = problems.goals(MODEL, x)
-    attack = ead(beta=BETA, decision=decision, learning_rate=RATE, steps=60, search=cw.binary_search(5, initial_c=0.3))
+    attack = ead(
+        beta=BETA, decision=decision, learning_rate=RATE, steps=60, search=cw.search.binary_search(5, initial_c=0.3)
+    )
     result = jax.jit(cw.batched(attack))(MODEL, problems.keys(8), jnp.asarray(x), aims)
     assert result.success.all()
     assert cw.metrics.successes(MODEL, result.x, aims).all()

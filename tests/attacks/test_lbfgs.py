@@ -15,8 +15,12 @@ C = 2.0  # the weight of f
 
 def descended(x, goal, steps):
     """The least loss after each step, and the last state."""
-    attack = cw.quasi_newton(
-        objective=cw.cross_entropy(), distance=cw.distances.l2(), box=cw.projected(), steps=steps, abort=cw.never()
+    attack = cw.attacks.quasi_newton(
+        objective=cw.objectives.cross_entropy(),
+        distance=cw.distances.l2(),
+        box=cw.boxes.projected(),
+        steps=steps,
+        abort=cw.aborts.never(),
     )
     given = problem(x, goal)._replace(c=jnp.asarray(C, x.dtype))
     model = cw.bind(problems.mlp, jax.tree.map(jnp.asarray, problems.mlp_params(dtype=np.float64)))
@@ -30,7 +34,7 @@ def descended(x, goal, steps):
 
 def expected(x, goal):
     """The least loss that L-BFGS-B finds from x."""
-    objective = cw.cross_entropy()
+    objective = cw.objectives.cross_entropy()
     params = jax.tree.map(jnp.asarray, problems.mlp_params(dtype=np.float64))
 
     @jax.jit
@@ -75,7 +79,7 @@ def test_the_attack_fools_and_reports_what_it_found():
     result = run(model, problems.keys(8), jnp.asarray(x), goal)
     assert result.success.all()
     assert cw.metrics.successes(model, result.x, goal).all()
-    reference = jax.jit(cw.batched(cw.l2(box=cw.projected(), steps=1000)))(
+    reference = jax.jit(cw.batched(cw.l2(box=cw.boxes.projected(), steps=1000)))(
         model, problems.keys(8), jnp.asarray(x), goal
     )
     ratio = np.asarray(result.distance / reference.distance)

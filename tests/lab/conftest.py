@@ -31,7 +31,7 @@ def blobs(monkeypatch):
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
 
 
-def canned() -> cw.Diagnosis:
+def canned() -> cw.evaluation.Diagnosis:
     """A diagnosis that took no time."""
     rule = Rule(lambda case: case, "share of <what> | was seen", 0.0, 0.5, "a | source", "Do <this> & that.")
     rows = np.arange(3)
@@ -42,7 +42,7 @@ def canned() -> cw.Diagnosis:
         "is_not_there": Skipped("it has no <need>"),
     }
     checks = {name: judged(name, rule, each) for name, each in found.items()}
-    return cw.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6), examples=64)
+    return cw.evaluation.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6), examples=64)
 
 
 @pytest.fixture(scope="session")

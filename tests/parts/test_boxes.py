@@ -219,12 +219,12 @@ def apply(params, x):
 def descent(name, optimizer, model, problem, steps):
     """The states after every step."""
     attack = cw.descend(
-        objective=cw.logit_margin(),
+        objective=cw.objectives.logit_margin(),
         distance=distances.l2(),
         box=BOXES[name](),
         optimizer=optimizer,
         steps=steps,
-        abort=cw.never(),
+        abort=cw.aborts.never(),
     )
 
     @jax.jit

@@ -193,7 +193,7 @@ def test_confidence_may_be_traced_and_compiles_once():
 
 # From here on, f1 to f7 together.
 
-EVERY = cw.OBJECTIVES | {"f5 unhinged": functools.partial(cw.log_half_probability, hinged=False)}
+EVERY = cw.objectives.OBJECTIVES | {"f5 unhinged": functools.partial(cw.objectives.log_half_probability, hinged=False)}
 EXACT = {"f2", "f3", "f6", "f7"}  # at most zero if and only if the goal is met; the others: only if
 HINGED = {"f2", "f4", "f5", "f6"}
 
@@ -382,7 +382,9 @@ def test_f1_and_f5_as_printed_are_no_objectives():
     assert printed_f1[0] < 0 < printed_f1[-1]
     with np.errstate(invalid="ignore"):
         assert np.isnan(-np.log(2 * probability - 2)).all()
-    ours = np.array([float(cw.cross_entropy().loss(jnp.log(jnp.array([1 - p, p])), goal(1, 1))) for p in probability])
+    ours = np.array(
+        [float(cw.objectives.cross_entropy().loss(jnp.log(jnp.array([1 - p, p])), goal(1, 1))) for p in probability]
+    )
     assert (np.diff(ours) < 0).all()
     np.testing.assert_array_equal(ours <= 0, probability > 0.5 + 1e-6)
 

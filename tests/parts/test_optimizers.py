@@ -14,7 +14,7 @@ STEPS = 50
 RNG = np.random.default_rng(0)
 MIXING, SHIFT, START = RNG.normal(size=(4, 3)), RNG.normal(size=4), np.array([1.5, -2.0, 0.3])
 
-every_optimizer = pytest.mark.parametrize("name", cw.OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize("name", cw.optimizers.OPTIMIZERS)
 
 
 def smooth(theta):
@@ -100,16 +100,16 @@ def test_the_slope_by_hand_is_the_slope():
 
 @every_optimizer
 def test_an_optimizer_is_its_printed_recurrence(name):
-    found = iterates(cw.OPTIMIZERS[name](ETA[name]))
+    found = iterates(cw.optimizers.OPTIMIZERS[name](ETA[name]))
     np.testing.assert_allclose(found, recurrence(name, [ETA[name]] * STEPS), rtol=0, atol=1e-11)
     assert np.abs(found[-1] - START).max() > 0.5  # far enough for the curvature to matter
-    assert not set(PRINTED) ^ set(cw.OPTIMIZERS)
+    assert not set(PRINTED) ^ set(cw.optimizers.OPTIMIZERS)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["momentum", "nesterov"])
 def test_the_decay_is_gamma(name, decay):
-    found = iterates(cw.OPTIMIZERS[name](0.02, decay))
+    found = iterates(cw.optimizers.OPTIMIZERS[name](0.02, decay))
     np.testing.assert_allclose(found, recurrence(name, [0.02] * STEPS, gamma=decay), rtol=0, atol=1e-11)
 
 
@@ -125,7 +125,7 @@ def test_the_iterate_of_nesterov_is_where_the_printed_form_takes_its_gradient():
 def test_a_schedule_gives_the_step_size_of_every_step(name):
     """As in Optax, eta scales the whole step: with a velocity, all of it, not only the part that is new."""
     etas = [ETA[name] / (1 + t) ** 0.5 for t in range(STEPS)]
-    found = iterates(cw.OPTIMIZERS[name](lambda count: ETA[name] / (1 + count) ** 0.5))
+    found = iterates(cw.optimizers.OPTIMIZERS[name](lambda count: ETA[name] / (1 + count) ** 0.5))
     if name in ("gradient_descent", "adam"):
         np.testing.assert_allclose(found, recurrence(name, etas), rtol=0, atol=1e-11)
         return
@@ -138,8 +138,8 @@ def test_a_schedule_gives_the_step_size_of_every_step(name):
 
 @every_optimizer
 def test_an_optax_schedule_will_do(name):
-    constant = iterates(cw.OPTIMIZERS[name](ETA[name]))
-    found = iterates(cw.OPTIMIZERS[name](optax.piecewise_constant_schedule(ETA[name], {20: 0.1})))
+    constant = iterates(cw.optimizers.OPTIMIZERS[name](ETA[name]))
+    found = iterates(cw.optimizers.OPTIMIZERS[name](optax.piecewise_constant_schedule(ETA[name], {20: 0.1})))
     np.testing.assert_allclose(found[:20], constant[:20], rtol=1e-12)
     assert np.abs(found[20] - constant[20]).max() > 1e-3
 
@@ -149,7 +149,7 @@ def test_every_number_may_be_traced_and_compiles_once(name):
     chex.clear_trace_counter()  # chex counts by source line, whatever the parameter
 
     def after_two(*numbers):
-        optimizer = cw.OPTIMIZERS[name](*numbers)
+        optimizer = cw.optimizers.OPTIMIZERS[name](*numbers)
         theta = jnp.array([1.0, -2.0])
         state = optimizer.init(theta)
         for _ in range(2):
@@ -167,9 +167,9 @@ def test_every_number_may_be_traced_and_compiles_once(name):
 @pytest.mark.parametrize("rate", [0.0, -0.1, float("nan"), float("inf")])
 def test_a_bad_learning_rate_is_named(name, rate):
     with pytest.raises(ValueError, match=f"learning_rate must be more than 0, got {rate}"):
-        cw.OPTIMIZERS[name](rate)
+        cw.optimizers.OPTIMIZERS[name](rate)
     with pytest.raises(ValueError, match="learning_rate must be more than 0"):
-        cw.OPTIMIZERS[name](jnp.float32(rate))
+        cw.optimizers.OPTIMIZERS[name](jnp.float32(rate))
 
 
 @pytest.mark.parametrize("name", ["momentum", "nesterov"])
@@ -184,4 +184,4 @@ def test_a_bad_learning_rate_is_named(name, rate):
 )
 def test_a_bad_decay_is_named(name, decay, words):
     with pytest.raises(ValueError, match=f"decay must be {words}"):
-        cw.OPTIMIZERS[name](0.1, decay)
+        cw.optimizers.OPTIMIZERS[name](0.1, decay)

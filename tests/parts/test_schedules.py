@@ -14,9 +14,14 @@ from tests.attacks.fast.made import SIZE, X
 @pytest.mark.parametrize(
     ("search", "knob", "left", "times"),
     [
-        (cw.multiplier(steps=40), "length", 1.0, 10),
-        (cw.radius(norm="l2", steps=40), "tau", 0.5, 10),
-        (cw.radius(norm="l2", steps=40), "tau", 0.9, 33),  # of the loss after a step that was to take away all
+        (cw.search.multiplier(steps=40), "length", 1.0, 10),
+        (cw.attacks.fast.radius(norm="l2", steps=40), "tau", 0.5, 10),
+        (
+            cw.attacks.fast.radius(norm="l2", steps=40),
+            "tau",
+            0.9,
+            33,
+        ),  # of the loss after a step that was to take away all
     ],
 )
 def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(search, knob, left, times, c):
@@ -26,7 +31,7 @@ def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(
     state, lengths = search.init(problem), []
     for step in range(40):
         loss, distance = (1, 0) if step == 0 else (left, SIZE**-0.5)
-        seen = cw.Evaluation(jnp.float32(loss), jnp.float32(distance), jnp.array(False), jnp.ones(SIZE))
+        seen = cw.base.Evaluation(jnp.float32(loss), jnp.float32(distance), jnp.array(False), jnp.ones(SIZE))
         state = search.tell(problem, state, nothing._replace(last=seen))
         lengths.append(float(getattr(state, knob)) * SIZE**0.5)
     assert lengths[0] == pytest.approx(1)

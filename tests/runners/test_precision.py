@@ -110,7 +110,7 @@ def test_a_claim_that_never_stands_is_a_failure():
 
 
 def test_the_confidence_that_was_asked_for_is_kept():
-    attack = problems.small_l2(objective=cw.logit_margin(1.5))
+    attack = problems.small_l2(objective=cw.objectives.logit_margin(1.5))
     run = jax.jit(cw.verified(cw.batched(attack), precision="bfloat16"))
     result, _ = run(*ARGUMENTS)
     assert result.success.mean() > 0.6

@@ -74,10 +74,10 @@ def test_a_second_run_and_new_weights_compile_nothing():
 def test_numbers_are_traced_so_that_a_sweep_compiles_once():
     def make(confidence, steps, learning_rate, initial_c, rounds):
         return cw.l2(
-            objective=cw.logit_margin(confidence),
+            objective=cw.objectives.logit_margin(confidence),
             optimizer=cw.optimizers.adam(learning_rate),
             steps=steps,
-            search=cw.binary_search(rounds, initial_c=initial_c),
+            search=cw.search.binary_search(rounds, initial_c=initial_c),
         )
 
     run = cw.streamed(make, width=16, every=13)
@@ -203,7 +203,9 @@ def test_a_stored_run_goes_on_where_it_was(finished, expected):
 
 def test_a_stored_run_goes_on_with_keys_of_another_kind():
     keys = jax.random.split(jax.random.key(7, impl="rbg"), COUNT)
-    attack = cw.restarted(problems.small_l2(steps=5, search=cw.binary_search(2)), 2, 0.5)  # which draws from them
+    attack = cw.restarted(
+        problems.small_l2(steps=5, search=cw.search.binary_search(2)), 2, 0.5
+    )  # which draws from them
     run, watch = cw.streamed(attack, width=8, every=3), Watch(until=lambda status: status.finished >= 15)
     run(MODEL, keys, X, GOAL, watch=watch)
     result = run(MODEL, keys, X, GOAL, resume=watch[-1].snapshot())

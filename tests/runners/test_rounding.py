@@ -29,7 +29,7 @@ def solved(confidence: float = 0.0) -> cw.Result:
 
 @jax.jit
 def _attack(confidence):
-    return cw.batched(problems.small_l2(objective=cw.logit_margin(confidence)))(MODEL, KEYS, X, GOAL)
+    return cw.batched(problems.small_l2(objective=cw.objectives.logit_margin(confidence)))(MODEL, KEYS, X, GOAL)
 
 
 def repair(start, model=MODEL, x=X, goal=GOAL, confidence=0.0, steps=100) -> tuple[cw.Result, Rounding]:
@@ -56,10 +56,10 @@ def given(result):
 
 def terms(
     *, confidence=0.0, objective: cw.Objective | None = None, distance=None, lower: Bound = 0.0, upper: Bound = 1.0
-) -> cw.Terms:
+) -> cw.base.Terms:
     """What an attack of these parts is held to."""
-    objective, box = objective or cw.logit_margin(confidence), cw.projected(lower, upper)
-    return cw.Terms(objective, distance or cw.distances.l2(), box)
+    objective, box = objective or cw.objectives.logit_margin(confidence), cw.boxes.projected(lower, upper)
+    return cw.base.Terms(objective, distance or cw.distances.l2(), box)
 
 
 def claimed(x, solution) -> cw.Result:
@@ -460,7 +460,7 @@ def test_the_levels_are_those_of_the_attacks_own_box(lower, upper):
 
     bytes_ = np.rint(problems.inputs(COUNT) * 255)
     x = (lower + (upper - lower) * bytes_ / 255).astype(np.float32)
-    attack = cw.fast_l2(steps=40, box=cw.projected(lower, upper))
+    attack = cw.fast_l2(steps=40, box=cw.boxes.projected(lower, upper))
     model = cw.bind(apply, MODEL.params)
     result, _ = jax.jit(discretised(cw.batched(attack)))(model, KEYS, x, GOAL)
     level = (np.asarray(result.x, np.float64) - lower) / (upper - lower) * 255
@@ -478,7 +478,9 @@ def test_a_runner_is_seen_through_whatever_the_caller_puts_around_it(wrap):
 
 
 def test_the_terms_of_a_function_of_numbers_are_those_of_its_numbers():
-    runner = cw.streamed(lambda confidence, steps: cw.l2(objective=cw.logit_margin(confidence), steps=steps), width=4)
+    runner = cw.streamed(
+        lambda confidence, steps: cw.l2(objective=cw.objectives.logit_margin(confidence), steps=steps), width=4
+    )
     assert terms_of(runner)(confidence=3.0, steps=5).objective.confidence == 3.0
     result, _ = discretised(runner)(MODEL, *pick(np.arange(4), KEYS, X, GOAL), confidence=0.5, steps=60)
     assert result.success.any()

@@ -22,9 +22,9 @@ GOALS = {
     "targeted": cw.targeted((LABELS + 1) % problems.CLASSES, labels=LABELS),
 }
 ATTACKS = {
-    "ddn": functools.partial(cw.ddn, steps=60),  # goes down along a cross-entropy
-    "deepfool": functools.partial(cw.deepfool, steps=60),  # along differences of logits, one for each class
-    "alma": functools.partial(cw.alma, steps=60),  # along a ratio of logits
+    "ddn": functools.partial(cw.attacks.ddn, steps=60),  # goes down along a cross-entropy
+    "deepfool": functools.partial(cw.attacks.deepfool, steps=60),  # along differences of logits, one for each class
+    "alma": functools.partial(cw.attacks.alma, steps=60),  # along a ratio of logits
     "fast_l2": functools.partial(cw.fast_l2, steps=60),
 }
 
@@ -47,7 +47,7 @@ def test_what_is_found_leads_by_that_much_and_is_farther(name, kind):
 
 @pytest.mark.parametrize("kind", GOALS)
 def test_no_confidence_changes_no_bit(kind):
-    attack = cw.ddn(steps=20)
+    attack = cw.attacks.ddn(steps=20)
     told, plain = (attacked(each, GOALS[kind]) for each in (cw.confident(attack, 0.0), attack))
     np.testing.assert_array_equal(told.x, plain.x)
     np.testing.assert_array_equal(told.forwards, plain.forwards)
@@ -56,8 +56,8 @@ def test_no_confidence_changes_no_bit(kind):
 @pytest.mark.parametrize("kind", GOALS)
 def test_it_is_the_confidence_of_the_margin(kind):
     """f6 without its floor looks at the same two logits either way."""
-    plain = attacked(cw.fmn(steps=40, objective=cw.losses.negative_margin(KAPPA)), GOALS[kind])
-    told = attacked(cw.confident(cw.fmn(steps=40), KAPPA), GOALS[kind])
+    plain = attacked(cw.attacks.fmn(steps=40, objective=cw.losses.negative_margin(KAPPA)), GOALS[kind])
+    told = attacked(cw.confident(cw.attacks.fmn(steps=40), KAPPA), GOALS[kind])
     np.testing.assert_allclose(told.distance, plain.distance, rtol=1e-3)
 
 
@@ -73,7 +73,9 @@ def test_confidences_of_one_program():
     @jax.jit
     @chex.assert_max_traces(n=1)
     def run(kappa):
-        return cw.batched(cw.confident(cw.ddn(steps=60), kappa))(MODEL, problems.keys(COUNT), X, GOALS["untargeted"])
+        return cw.batched(cw.confident(cw.attacks.ddn(steps=60), kappa))(
+            MODEL, problems.keys(COUNT), X, GOALS["untargeted"]
+        )
 
     distances = [run(jnp.float32(kappa)).distance.mean() for kappa in (0.0, 0.5, 1.0)]
     assert distances[0] < distances[1] < distances[2]

@@ -226,12 +226,12 @@ def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape, axis):
 
     # A descent that is given no pixel does not wait for a success either.
     alone = cw.descend(
-        objective=cw.logit_margin(),
+        objective=cw.objectives.logit_margin(),
         distance=counts,
-        box=cw.projected(),
+        box=cw.boxes.projected(),
         optimizer=cw.optimizers.adam(0.1),
         steps=50,
-        abort=cw.never(),
+        abort=cw.aborts.never(),
     )
     given = problem(x[0], cw.Goal(label=goal.label[1], sign=goal.sign[1]))._replace(mask=jnp.zeros(shape, bool))
     state = alone.step(model, given, alone.init(jax.random.key(0), given))
@@ -251,7 +251,7 @@ def test_pixels_are_the_same_in_either_layout():
 
     def run(axis, apply, x):
         counts, search = cw.distances.l0(channel_axis=axis), shrink_mask(channel_axis=axis, removal=one_pixel())
-        attack = cw.l0(steps=30, box=cw.projected(), optimizer=optax.adam(0.1), distance=counts, search=search)
+        attack = cw.l0(steps=30, box=cw.boxes.projected(), optimizer=optax.adam(0.1), distance=counts, search=search)
         return jax.jit(cw.batched(attack))(cw.bind(apply), keys, x, goal)
 
     last = run(-1, one_in_each_pixel, x)
@@ -288,7 +288,7 @@ ATTACKS = {
     "l0": problems.small("l0"),
     "l2, restarted": cw.restarted(problems.small("l2"), 2, 0.5),
     "alternating_l2": cw.alternating_l2(steps=40),
-    "pgd": cw.pgd(epsilon=0.5, steps=20),  # with a random start
+    "pgd": cw.attacks.pgd(epsilon=0.5, steps=20),  # with a random start
 }
 
 
@@ -332,7 +332,7 @@ def test_slopes_of_elements_that_may_not_move_hold_no_others():
         lead = x[:, 0] + 10 * jax.nn.relu(x[:, 1] - 0.6) - 1
         return jnp.stack([jnp.zeros_like(lead), lead], 1)
 
-    attack = cw.masked(cw.restarted(cw.l2(box=cw.projected(), steps=100), 10, 0.5), np.array([False, True]))
+    attack = cw.masked(cw.restarted(cw.l2(box=cw.boxes.projected(), steps=100), 10, 0.5), np.array([False, True]))
     model, x = cw.bind(apply, ()), jnp.full((1, 2), 0.5)
     result = jax.jit(cw.batched(attack))(model, problems.keys(1), x, cw.untargeted([0]))
     assert result.success.all()

@@ -48,7 +48,7 @@ def saturated_c(case: Case) -> str:
 def saturated_tanh(case: Case) -> str:
     """The variable of the descent has no slope left."""
     lower = "Lower the learning rate, or descend" if "learning_rate" in case.settings else "Descend"
-    return f"{lower} in the pixels themselves (cwjax.projected, --box projected)."
+    return f"{lower} in the pixels themselves (cwjax.boxes.projected, --box projected)."
 
 
 def weaker_wins(case: Case) -> str:
@@ -56,7 +56,7 @@ def weaker_wins(case: Case) -> str:
     sentences = []
     if share := _stuck(case):
         sentences.append(
-            f"Try the box projected first (cwjax.projected, --box projected): {share:.0%} of the values lie on a "
+            f"Try the box projected first (cwjax.boxes.projected, --box projected): {share:.0%} of the values lie on a "
             "bound, as black and white pixels do, and this box hardly moves them."
         )
     own = {"steps": "more steps", "learning_rate": "a smaller learning rate", "starts": "more starts"}

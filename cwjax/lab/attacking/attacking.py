@@ -70,7 +70,7 @@ def run(
         what = f"{attack} attack: rows finished"
         report, seen = shown.enter_context(progress(what, total, every=10.0, first="compiling the attack")), 0
 
-        def watch(status: cw.Status) -> None:
+        def watch(status: cw.runners.Status) -> None:
             nonlocal seen
             new, seen = status.finished - seen, status.finished
             report(new, f"{status.forwards:,} gradient steps{_successes(status)}")
@@ -102,7 +102,7 @@ def run(
     return attacked
 
 
-def _successes(status: cw.Status) -> str:
+def _successes(status: cw.runners.Status) -> str:
     """How many rows have succeeded, to go behind other words; empty while nothing is known of any."""
     return f", {status.found} succeeded so far" if status.found or status.finished else ""
 
@@ -118,7 +118,7 @@ def results(
     width: int | Literal["auto"],
     precision: str,
     rounded: bool,
-    watch: Callable[[cw.Status], Any],
+    watch: Callable[[cw.runners.Status], Any],
     room: int | None = None,
     checks: bool = False,
     checking: Callable[[str, int, int], Any] = lambda name, place, of: None,
@@ -195,7 +195,7 @@ def diagnosed(
     index: np.ndarray | None = None,
     watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
     mask: np.ndarray | None = None,
-) -> cw.Diagnosis:
+) -> cw.evaluation.Diagnosis:
     """What `cwjax.diagnose` says of an attack by name, with twice its steps for the longer one.
 
     Args:

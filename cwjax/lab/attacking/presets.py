@@ -69,7 +69,7 @@ def _searching(preset: Callable[..., Attack]) -> Callable[..., Attack]:
     """An attack that searches for the weight c."""
 
     def make(*, search_steps: Any, initial_c: Any, **common: Any) -> Attack:
-        return preset(search=cw.binary_search(search_steps, initial_c=initial_c), **common)
+        return preset(search=cw.search.binary_search(search_steps, initial_c=initial_c), **common)
 
     return make
 
@@ -101,13 +101,13 @@ _LINF = dataclasses.replace(_PAPER, steps=1000, initial_c=1e-5, largest_c=20.0, 
 
 _PIXELS = cw.distances.l0(channel_axis=-1)  # images are [H, W, C]: see `lab.data.Dataset`
 _L0_OF_PICTURES = functools.partial(cw.l0, distance=_PIXELS)
-_SHRINK_PICTURES = functools.partial(cw.shrink_mask, channel_axis=-1)
+_SHRINK_PICTURES = functools.partial(cw.search.shrink_mask, channel_axis=-1)
 
 ATTACKS = {
     "l2": Kind(make=_searching(cw.l2), norm="l2", own=_L2),
     "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
     "l0": Kind(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), norm="l0", own=_L0),
-    "linf": Kind(make=_shrinking(cw.linf, cw.shrink_tau), norm="linf", own=_LINF),
+    "linf": Kind(make=_shrinking(cw.linf, cw.search.shrink_tau), norm="linf", own=_LINF),
     "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
     "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
     "alternating_l2": Kind(make=_fast(cw.alternating_l2), norm="l2", own=_FAST),
@@ -118,7 +118,11 @@ ATTACKS = {
 """By name, with the numbers of the released code where it has them."""
 
 _NUMBERS = {"confidence", "steps", "search_steps", "initial_c", "largest_c", "learning_rate", "radius"}  # traced
-_CHOICES: dict[str, Mapping[str, Any]] = {"objective": cw.OBJECTIVES, "box": cw.BOXES, "optimizer": cw.OPTIMIZERS}
+_CHOICES: dict[str, Mapping[str, Any]] = {
+    "objective": cw.objectives.OBJECTIVES,
+    "box": cw.boxes.BOXES,
+    "optimizer": cw.optimizers.OPTIMIZERS,
+}
 _LIMITS: dict[str, dict[str, Any]] = {
     "confidence": {"least": 0},
     "steps": {"least": 1},
@@ -181,11 +185,11 @@ def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
     parts = given(settings) | numbers
     starts, radius, mask = parts.pop("starts"), parts.pop("radius"), parts.pop("mask", None)
     if "objective" in parts:
-        parts["objective"] = cw.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
+        parts["objective"] = cw.objectives.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
     if "box" in parts:
-        parts["box"] = cw.BOXES[parts["box"]]()
+        parts["box"] = cw.boxes.BOXES[parts["box"]]()
     if "optimizer" in parts:
-        parts["optimizer"] = cw.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
+        parts["optimizer"] = cw.optimizers.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
     attack = ATTACKS[name].make(**parts)
     if mask is not None:
         attack = cw.masked(attack, mask)

@@ -43,7 +43,9 @@ class Attacked(NamedTuple):
     clean: np.ndarray  # float32 [R, *S]
     adversarial: np.ndarray  # float32 [R, *S]: the clean image where the attack failed
     seconds: dict[str, float]  # "compile", "attack" and, if there were any, "rounding" and "checks"
-    diagnosis: cw.Diagnosis | None = None  # of all rows, also where only extremes are kept; None: nobody checked
+    diagnosis: cw.evaluation.Diagnosis | None = (
+        None  # of all rows, also where only extremes are kept; None: nobody checked
+    )
 
 
 def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
@@ -108,7 +110,7 @@ def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, mor
         "success": result.success,
         "distance": result.distance,
         **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial, channel_axis=-1).items()},
-        "margin": np.asarray(jax.vmap(cw.margin)(logits, goal), np.float32),
+        "margin": np.asarray(jax.vmap(cw.objectives.margin)(logits, goal), np.float32),
         "c": result.c,
         "forwards": result.forwards,
         "backwards": result.backwards,

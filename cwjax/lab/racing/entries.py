@@ -101,7 +101,7 @@ def _weighed(preset: Callable[..., Attack], norm: str) -> Contestant:
     """The paper's L2 attack, and the L1 attack like it."""
 
     def make(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning_rate: Any = 0.1) -> Attack:
-        search = cw.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
+        search = cw.search.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
         return preset(steps=max(steps // _ROUNDS, 1), search=search, optimizer=optax.adam(learning_rate))
 
     return ours(make, norm, source=carlini.__name__)
@@ -109,13 +109,13 @@ def _weighed(preset: Callable[..., Attack], norm: str) -> Contestant:
 
 def _linf(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning_rate: Any = 5e-2) -> Attack:
     """The paper's: a tenth of the steps at every weight c, of which there are five."""
-    search = cw.shrink_tau(initial_c=initial_c)
+    search = cw.search.shrink_tau(initial_c=initial_c)
     return cw.linf(steps=max(steps // 10, 1), search=search, optimizer=optax.adam(learning_rate))
 
 
 def _l0(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning_rate: Any = 0.1) -> Attack:
     """The paper's: a twentieth of the steps at every weight c."""
-    search = cw.shrink_mask(initial_c=initial_c, per_pixel=norm == "l0")
+    search = cw.search.shrink_mask(initial_c=initial_c, per_pixel=norm == "l0")
     adam = optax.adam(learning_rate)
     return cw.l0(steps=max(steps // 20, 1), search=search, optimizer=adam, distance=RACED[norm])
 
@@ -124,7 +124,7 @@ def _elastic(
     norm: str, steps: int, classes: int, *, initial_c: Any = 0.1, learning_rate: Any = 0.01, beta: Any = 1e-3
 ) -> Attack:
     """EAD by its L1 rule, its steps shared among the rounds of its search over c as in `_weighed`."""
-    search = cw.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
+    search = cw.search.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
     each = max(steps // _ROUNDS, 1)
     return ead(decision="l1", steps=each, search=search, learning_rate=learning_rate, beta=beta)
 

@@ -151,9 +151,9 @@ def measured(model: str, data: str, folder: Path | None) -> tuple[float, float]:
     places = np.arange(_BATCH) % len(dataset.labels)
     x, goal = jnp.asarray(dataset.images[places]), cw.untargeted(dataset.labels[places])
 
-    @cw.canonical
+    @cw.runners.canonical
     def slope(model, x, goal):
-        return jax.grad(lambda x: cw.margin(model(x), goal))(x)
+        return jax.grad(lambda x: cw.objectives.margin(model(x), goal))(x)
 
     run = jax.jit(jax.vmap(slope, in_axes=(None, 0, 0)))
     with compiling.not_kept():

@@ -44,7 +44,7 @@ class Watch:
         if estimating.program(unit) not in map(estimating.program, self._here):
             self._show(self._rows, "compiling the attack", now=True)
 
-    def _turn(self, unit: Unit, status: cwjax.Status) -> None:
+    def _turn(self, unit: Unit, status: cwjax.runners.Status) -> None:
         size = estimating.rows(unit)
         part = min(size * status.finished // max(status.total, 1), size)
         lanes = min(status.width, status.total - status.finished)
@@ -90,7 +90,7 @@ class Watch:
         workers = max(self._worked / max(self._ended - self._began, 1e-9), 1.0)
         return f"{lasting(max(sum(left.values()) / workers - (time.monotonic() - self._ended), 0.0))} left"
 
-    def _successes(self, status: cwjax.Status | None = None) -> str:
+    def _successes(self, status: cwjax.runners.Status | None = None) -> str:
         """The share that succeeded, to go behind other words; empty before any row has ended."""
         rows = self._told + (status.finished if status else 0)
         found = self._found + (min(status.found, status.finished) if status else 0)

@@ -41,7 +41,7 @@ class Full(OSError):  # noqa: N818 - it says what is the matter
 class Watcher(NamedTuple):
     """Whom a worker tells. Every function may do nothing."""
 
-    turn: Callable[[Unit, cwjax.Status], Any] = lambda unit, status: None  # a turn of the engine is over
+    turn: Callable[[Unit, cwjax.runners.Status], Any] = lambda unit, status: None  # a turn of the engine is over
     begun: Callable[[Unit], Any] = lambda unit: None  # a unit is begun by this worker
     checking: Callable[[Unit, str, int, int], Any] = lambda unit, name, place, of: None  # see `cwjax.diagnose`
     done: Callable[[Unit, dict[str, Any]], Any] = lambda unit, facts: None  # a unit is, with its facts; by anybody

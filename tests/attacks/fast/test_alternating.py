@@ -95,8 +95,8 @@ def test_towards_a_label_the_first_round_is_within_a_radius():
         return jax.jit(cw.batched(attack))(model, KEYS, x, goal).distance
 
     parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": 0.0, "upper": 1.0}
-    within = iterated(steered(slide.slid("l2", 40), cw.radius(norm="l2", steps=40)), **parts, steps=40)
-    ours, radius = cw.alternating_l2(steps=40), cw.searched(within, cw.mirrored(1))
+    within = iterated(steered(slide.slid("l2", 40), cw.attacks.fast.radius(norm="l2", steps=40)), **parts, steps=40)
+    ours, radius = cw.alternating_l2(steps=40), cw.searched(within, cw.attacks.fast.mirrored(1))
     towards, away = cw.targeted((answers + 1) % problems.CLASSES), cw.untargeted(answers)
     np.testing.assert_allclose(distances(ours, towards), distances(radius, towards), rtol=1e-3)
     assert not np.allclose(distances(ours, away), distances(radius, away), rtol=1e-3)  # a probe first

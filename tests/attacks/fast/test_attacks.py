@@ -18,7 +18,7 @@ from tests.attacks.fast.made import CLASSES, FAST, KEYS, X, affine_model, attack
 def test_a_hundred_gradients_find_the_closed_form_minimum_of_two_classes(norm):
     model, margin, normal = two_classes()
     duals = {"l2": np.linalg.norm(normal), "linf": np.abs(normal).sum(), "l1": np.abs(normal).max()}
-    bounds = {"box": cw.projected(-9, 9)} if norm == "l2" else {"lower": -9, "upper": 9}
+    bounds = {"box": cw.boxes.projected(-9, 9)} if norm == "l2" else {"lower": -9, "upper": 9}
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
     result = attacked(FAST[norm](steps=100, **bounds), model, goal)
     # In L1 the smallest change is that of a single element, and the last of the others fade slowly.
@@ -90,7 +90,7 @@ def test_a_model_without_slope_is_a_failure_and_no_nan():
 
 
 def test_a_round_starts_across_the_clean_input_at_the_distance_known():
-    search = cw.mirrored(3)
+    search = cw.attacks.fast.mirrored(3)
     problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
     knob = search.init(problem)
     first = search.ask(problem, knob)
@@ -99,7 +99,7 @@ def test_a_round_starts_across_the_clean_input_at_the_distance_known():
     nothing = untouched(problem)
     second = search.ask(problem, search.tell(problem, knob, nothing))
     assert (second.scale, second.c) == (0, 10)
-    found = nothing._replace(best=cw.Candidate(x=X[0] + 0.5, distance=jnp.float32(2), c=jnp.float32(7)))
+    found = nothing._replace(best=cw.base.Candidate(x=X[0] + 0.5, distance=jnp.float32(2), c=jnp.float32(7)))
     third = search.ask(problem, search.tell(problem, knob, found))
     assert (third.scale, third.c) == (2, 7)
     np.testing.assert_allclose(third.start, X[0] - 0.5, atol=1e-6)

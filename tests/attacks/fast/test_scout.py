@@ -56,7 +56,10 @@ def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
 
 def test_without_a_look_at_classes_it_is_not():
     model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
-    for attack in (cw.fast_l2(steps=100, box=cw.projected(-9, 9)), cw.alternating_l2(steps=49, lower=-9, upper=9)):
+    for attack in (
+        cw.fast_l2(steps=100, box=cw.boxes.projected(-9, 9)),
+        cw.alternating_l2(steps=49, lower=-9, upper=9),
+    ):
         assert found(attack, model).distance > 0.7
 
 

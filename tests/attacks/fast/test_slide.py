@@ -25,7 +25,7 @@ def test_the_radius_in_l2_is_turned_more_finely_in_a_longer_round(steps, last):
 @pytest.mark.parametrize("norm", ["l2", "linf", "l2, alternating"])
 def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, steps):
     model = cw.bind(bent, jnp.float32(0.9 / (times - 0.1)))
-    bounds = {"box": cw.projected(-99, 99)} if norm == "l2" else {"lower": -99, "upper": 99}
+    bounds = {"box": cw.boxes.projected(-99, 99)} if norm == "l2" else {"lower": -99, "upper": 99}
     for goal in (cw.untargeted(np.zeros(1, int)), cw.targeted(np.ones(1, int))):
         result = jax.jit(cw.batched(FAST[norm](steps=steps, **bounds)))(model, KEYS[:1], X[:1], goal)
         np.testing.assert_allclose(result.distance, times / (SIZE if norm == "linf" else SIZE**0.5), rtol=3e-2)
@@ -36,7 +36,7 @@ def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     slope = jnp.linspace(-1, 2, SIZE)
     model = cw.bind(lambda slope, x: jnp.stack([0.7 + 0 * x[:, 0], (x - X[:1]) @ slope], axis=1), slope)
     parts = {"objective": cw.losses.negative_margin(), "distance": NORMS[norm].distance}
-    rule = steered(slide.slid(norm, 1000), cw.radius(norm=norm, steps=1000))
+    rule = steered(slide.slid(norm, 1000), cw.attacks.fast.radius(norm=norm, steps=1000))
     attack = iterated(rule, **parts, lower=-99, upper=99, steps=1000)
     problem = problem_of(X[0], cw.Goal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0))
     state = attack.step(model, problem, attack.init(KEYS[0], problem))

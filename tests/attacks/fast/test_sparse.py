@@ -25,7 +25,7 @@ def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
     model = affine_model()
     goal = towards(model) if kind == "towards a label" else cw.untargeted(model.apply(model.params, X).argmax(-1))
     problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
-    long, short = cw.fast_l0(steps=400), cw.sigma_zero(steps=200)
+    long, short = cw.fast_l0(steps=400), cw.attacks.sigma_zero(steps=200)
     step, recipe = jax.jit(long.step), jax.jit(short.step)
     state, expected = long.init(KEYS[0], problem), short.init(KEYS[0], problem)
     for _ in range(200):

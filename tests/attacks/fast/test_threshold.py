@@ -16,7 +16,7 @@ def test_a_thresholded_descent_is_the_same_in_another_box():
 
     def result(span, model):
         rule = thresholded_descent(60, upper=span)
-        parts = {"objective": cw.logit_margin(), "distance": cw.distances.l0(per_pixel=False), "lower": 0.0}
+        parts = {"objective": cw.objectives.logit_margin(), "distance": cw.distances.l0(per_pixel=False), "lower": 0.0}
         attack = iterated(rule, **parts, upper=span, steps=60)
         return jax.jit(cw.batched(attack))(model, KEYS, span * X, goal)
 

@@ -22,15 +22,18 @@ def known(count: int, *, model: cw.Model | None = None, **facts: Any) -> Case:
     """A case of so many examples in the order of their places. Facts are fields of a Case, or what it would compute; or
     `norm`, `confidence`, `lower` and `upper`, which are the attack's terms.
     """
-    objective = cw.logit_margin(facts.pop("confidence", 0.0))
-    distance, box = DISTANCES[facts.pop("norm", "l2")], cw.projected(facts.pop("lower", 0.0), facts.pop("upper", 1.0))
+    objective = cw.objectives.logit_margin(facts.pop("confidence", 0.0))
+    distance, box = (
+        DISTANCES[facts.pop("norm", "l2")],
+        cw.boxes.projected(facts.pop("lower", 0.0), facts.pop("upper", 1.0)),
+    )
     none, zero, yes = np.full(count, np.inf, np.float32), np.zeros(count, np.int32), np.ones(count, bool)
     x = jnp.asarray(problems.inputs(count))
     result: dict[str, Any] = {"x": np.asarray(x), "success": ~yes, "distance": none, "c": none, "finished": yes}
     result |= {"forwards": zero, "backwards": zero, "finite": yes}
     fields: dict[str, Any] = {
         "model": model or cw.bind(problems.mlp, problems.mlp_params()),
-        "attack": cw.fmn(steps=4),
+        "attack": cw.attacks.fmn(steps=4),
         "numbers": {},
         "longer": {},
         "x": x,

@@ -31,7 +31,7 @@ def case(model: cw.Model, **changes) -> Case:
     )
     given = Case(
         model=model,
-        attack=cw.fmn(steps=4),
+        attack=cw.attacks.fmn(steps=4),
         numbers={},
         longer={},
         x=x,
@@ -119,7 +119,7 @@ def test_the_subset_is_drawn_from_what_there_is_to_attack():
 @pytest.mark.parametrize("norm", ["l0", "l1", "l2", "linf"])
 def test_noise_stays_within_the_radius_and_the_box(norm):
     radius = np.array([3.0 if norm == "l0" else 0.25] * 4, np.float32)
-    given = case(MODEL, attack=cw.fmn(norm=norm))
+    given = case(MODEL, attack=cw.attacks.fmn(norm=norm))
     lead, distance = given.drawn(given.few[:4], radius, 50, 4)
     assert lead.shape == distance.shape == (4, 50)
     assert (distance <= radius[0] * 1.0001).all()
@@ -143,7 +143,7 @@ def test_noise_in_l0_counts_as_it_is_told(shape, counted):
     x = jnp.asarray(np.random.default_rng(0).uniform(0.2, 0.8, (2, *shape)), jnp.float32)
     model = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, :4])
     two = jax.tree.map(lambda leaf: leaf[:2], case(MODEL).result)
-    attack = cw.fmn(norm="l0", distance=cw.distances.l0(**counted))
+    attack = cw.attacks.fmn(norm="l0", distance=cw.distances.l0(**counted))
     given = case(model, attack=attack, x=x, goal=cw.untargeted(np.zeros(2, int)), result=two)
     _, distance = given.drawn(np.arange(2), np.full(2, 7, np.float32), 5, 2)
     assert distance.tolist() == [[7] * 5] * 2
@@ -275,7 +275,7 @@ def test_a_weaker_attack_is_asked_about_each_example_within_its_own_radius():
 
 def test_the_longer_path_is_of_the_longer_numbers_on_some_and_the_path_on_those_that_are_watched():
     def attack(steps):
-        return cw.fmn(steps=steps, objective=cw.losses.negative_margin(1e4))  # which nothing meets
+        return cw.attacks.fmn(steps=steps, objective=cw.losses.negative_margin(1e4))  # which nothing meets
 
     answers = problems.mlp(MODEL.params, jnp.asarray(problems.inputs(24))).argmax(1)
     given = known(24, goal=cw.untargeted(answers), attack=attack, numbers={"steps": 3}, longer={"steps": 60})

@@ -86,11 +86,11 @@ def arguments(row: Row) -> dict[str, Any]:
 
 
 @functools.cache
-def clean() -> cw.Diagnosis:
+def clean() -> cw.evaluation.Diagnosis:
     return cw.diagnose(**arguments(Row("")))
 
 
-def flagged(diagnosis: cw.Diagnosis) -> set[str]:
+def flagged(diagnosis: cw.evaluation.Diagnosis) -> set[str]:
     return set(diagnosis.named("warn", "fail"))
 
 
@@ -232,12 +232,12 @@ PAPER = STEPS | {"box": "change_of_variables", "learning_rate": 0.01, "starts": 
         ({"settings": STEPS, "name": "fast_linf", "attack": cw.fast_linf()}, "Give the attack more steps."),
         (
             {"settings": PAPER, "name": "l2", "attack": cw.l2()},
-            "Try the box projected first (cwjax.projected, --box projected): 100% of the values lie on a bound, as "
-            "black and white pixels do, and this box hardly moves them. Give the attack more steps, a smaller learning "
-            "rate or more starts" + OR.format("alternating_l2"),
+            "Try the box projected first (cwjax.boxes.projected, --box projected): 100% of the values lie on a bound, "
+            "as black and white pixels do, and this box hardly moves them. Give the attack more steps, a smaller "
+            "learning rate or more starts" + OR.format("alternating_l2"),
         ),
         (
-            {"settings": PAPER, "name": "l2", "attack": cw.l2(box=cw.projected())},
+            {"settings": PAPER, "name": "l2", "attack": cw.l2(box=cw.boxes.projected())},
             "Give the attack more steps, a smaller learning rate or more starts" + OR.format("alternating_l2"),
         ),
         (
@@ -332,7 +332,7 @@ def test_it_can_be_read_by_machines_and_men():
     ("change", "words"),
     [
         (
-            {"attack": cw.ead, "numbers": {}, "longer": {}},
+            {"attack": cw.attacks.ead, "numbers": {}, "longer": {}},
             "and the attack's distance is 'elastic net'",
         ),
         ({"x": X[:5]}, "goal.label must have one entry an example, 5 of them"),

@@ -19,7 +19,7 @@ MODEL = cw.bind(problems.mlp, problems.mlp_params())
 X = jnp.asarray(problems.inputs(COUNT))
 GOAL = problems.goals(MODEL, np.asarray(X))
 KEYS = problems.keys(COUNT)
-LINF = cw.fmn(norm="linf")
+LINF = cw.attacks.fmn(norm="linf")
 BOUNDS = (jnp.zeros(problems.SHAPE), jnp.ones(problems.SHAPE))
 
 
@@ -56,7 +56,7 @@ def followed(attack: cw.Attack) -> tuple[Seen, list]:
 
 
 def test_what_is_seen_of_an_attack_is_its_progress_after_each_step():
-    path, states = followed(problems.small_l2(steps=3, search=cw.binary_search(2, initial_c=0.3)))
+    path, states = followed(problems.small_l2(steps=3, search=cw.search.binary_search(2, initial_c=0.3)))
     assert path.loss.shape == (50, 2)
     for step, state in enumerate(states):
         progress, bracket = state.progress, state.knob
@@ -73,14 +73,14 @@ def test_what_is_seen_of_an_attack_is_its_progress_after_each_step():
         for field, value in expected.items():
             np.testing.assert_allclose(getattr(path, field)[step], value, rtol=1e-4, atol=1e-6, err_msg=field)
     for step, state in enumerate(states):
-        shares = [programs._saturated(cw.change_of_variables(), X[i], state.inner.w[i]) for i in range(2)]
+        shares = [programs._saturated(cw.boxes.change_of_variables(), X[i], state.inner.w[i]) for i in range(2)]
         np.testing.assert_allclose(path.saturated[step], shares)
     assert path.done[5:].all()
     assert not path.done[:5].any()
 
 
 def test_an_attack_without_a_bracket_or_a_descent_shows_none():
-    path, _ = followed(cw.fmn(steps=4))
+    path, _ = followed(cw.attacks.fmn(steps=4))
     assert np.isnan(path.lower).all()
     assert np.isnan(path.upper).all()
     assert np.isnan(path.saturated).all()
@@ -94,14 +94,14 @@ def test_a_goal_that_is_met_by_a_number_that_is_none_is_not_met():
 
     label = jnp.argmax(problems.mlp(MODEL.params, X)[:, 1:], axis=1) + 1
     always = cw.Objective(loss=lambda logits, goal: logits[1], met=lambda logits, goal: jnp.array(True))
-    attack, goal = cw.fmn(steps=2, objective=always), cw.targeted(label)
+    attack, goal = cw.attacks.fmn(steps=2, objective=always), cw.targeted(label)
     model = cw.bind(broken, MODEL.params)
     _, path = programs.followed(model, attack, {}, X, goal, programs.begun(attack, {}, KEYS, X, goal))
     assert not np.asarray(path.met).any()
 
 
 def test_an_element_is_saturated_where_a_change_of_its_variable_no_longer_moves_it():
-    box = cw.change_of_variables()
+    box = cw.boxes.change_of_variables()
     x = jnp.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])
     saturated = functools.partial(programs._saturated, box, x)
     w = box.encode(x)
@@ -115,12 +115,12 @@ def test_an_element_is_saturated_where_a_change_of_its_variable_no_longer_moves_
 
 def test_the_first_slope_is_what_the_model_adds_to_the_attacks_own():
     attack = cw.descend(
-        objective=cw.logit_margin(),
+        objective=cw.objectives.logit_margin(),
         distance=cw.distances.l2(),
-        box=cw.projected(),
+        box=cw.boxes.projected(),
         optimizer=optax.sgd(0.1),
         steps=3,
-        abort=cw.never(),
+        abort=cw.aborts.never(),
     )
     found = programs.first_slopes(MODEL, attack, {}, KEYS, X, GOAL)
     for i in range(COUNT):
@@ -185,7 +185,7 @@ def test_so_many_pixels_change_each_to_one_of_its_bounds(shape, pixels):
 
 def test_rounding_is_to_bytes_within_the_bounds_and_in_the_norm():
     def attack(confidence):
-        return problems.small("l1", steps=20, objective=cw.logit_margin(confidence))
+        return problems.small("l1", steps=20, objective=cw.objectives.logit_margin(confidence))
 
     result = jax.jit(cw.batched(attack(0.0)))(MODEL, KEYS, X, GOAL)
     after, cost = programs.rounded(MODEL, attack, {"confidence": 0.0}, KEYS, X, GOAL, result)

@@ -109,18 +109,18 @@ def model(apply) -> cw.Model:
     return cw.bind(_apply, jnp.int32(MODELS.index(apply)))
 
 
-BOX = cw.change_of_variables()
+BOX = cw.boxes.change_of_variables()
 WELL = {"steps": 400, "initial_c": 0.1, "learning_rate": 0.02, "saturating": 0.0}
 
 
 def attack(*, steps, initial_c, learning_rate, saturating) -> cw.Attack:
     """The L2 attack, with f2, of the probabilities, for its objective where `saturating` is one."""
-    margin, probabilities = cw.logit_margin(), cw.probability_margin()
+    margin, probabilities = cw.objectives.logit_margin(), cw.objectives.probability_margin()
 
     def loss(logits, goal):
         return jnp.where(saturating > 0, probabilities.loss(logits, goal), margin.loss(logits, goal))
 
-    objective, search = cw.Objective(loss=loss, met=margin.met), cw.binary_search(7, initial_c=initial_c)
+    objective, search = cw.Objective(loss=loss, met=margin.met), cw.search.binary_search(7, initial_c=initial_c)
     return cw.l2(objective=objective, box=BOX, optimizer=optax.adam(learning_rate), search=search, steps=steps)
 
 

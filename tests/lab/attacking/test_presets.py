@@ -53,10 +53,14 @@ def test_every_setting_reaches_the_attack():
         objective="f7", box="projected", optimizer="momentum", confidence=0.3, learning_rate=0.02, steps=9
     )
     settings = dataclasses.replace(settings, initial_c=0.5, starts=2, radius=0.4)
-    parts: dict[str, Any] = {"objective": cw.smooth_logit_margin(0.3), "box": cw.projected(), "steps": 9}
-    parts["optimizer"] = cw.OPTIMIZERS["momentum"](0.02)
-    searching = cw.l1(search=cw.binary_search(4, initial_c=0.5), **parts)
-    shrinking = cw.linf(search=cw.shrink_tau(initial_c=0.5), largest_c=7.0, **parts)
+    parts: dict[str, Any] = {
+        "objective": cw.objectives.smooth_logit_margin(0.3),
+        "box": cw.boxes.projected(),
+        "steps": 9,
+    }
+    parts["optimizer"] = cw.optimizers.OPTIMIZERS["momentum"](0.02)
+    searching = cw.l1(search=cw.search.binary_search(4, initial_c=0.5), **parts)
+    shrinking = cw.linf(search=cw.search.shrink_tau(initial_c=0.5), largest_c=7.0, **parts)
     for name, attack, own in (("l1", searching, {"search_steps": 4}), ("linf", shrinking, {"largest_c": 7.0})):
         told = presets.resolved((name,), dataclasses.replace(settings, **own))[name]
         assert program(presets.attack_of(name, told)) == program(cw.restarted(attack, 2, 0.4))

@@ -25,7 +25,7 @@ def test_what_is_kept_runs_again_when_its_version_is_another(tmp_path, monkeypat
 
 def test_what_is_kept_of_ones_own_attack_runs_again_when_its_file_changes(tmp_path, monkeypatch):
     (tmp_path / "an_attack_of_mine.py").write_text(
-        "import cwjax as cw\ndef it(norm, steps, classes):\n    return cw.ddn(steps=steps)\n"
+        "import cwjax as cw\ndef it(norm, steps, classes):\n    return cw.attacks.ddn(steps=steps)\n"
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))

@@ -70,7 +70,7 @@ def watched(units, done=()):
 
 
 def status(finished, total, found):
-    return cwjax.Status(finished, total, found, forwards=0, width=4, lane_steps=0, snapshot=list)
+    return cwjax.runners.Status(finished, total, found, forwards=0, width=4, lane_steps=0, snapshot=list)
 
 
 def facts(seconds=60.0, compiling=30.0, checks=5.0, of_checks=20.0):

@@ -125,7 +125,7 @@ def test_margins_are_those_of_the_objectives(targeted):
     logits, label = rng.normal(size=(20, 5)).astype(np.float32), rng.integers(0, 5, 20).astype(np.int32)
     target = ((label + 1) % 5 if targeted else np.full(20, -1)).astype(np.int32)
     goal = cw.targeted(target, labels=label) if targeted else cw.untargeted(label)
-    expected = jax.vmap(cw.margin)(jnp.asarray(logits), goal)
+    expected = jax.vmap(cw.objectives.margin)(jnp.asarray(logits), goal)
     np.testing.assert_allclose(verifying.margins(logits, label, target), expected, rtol=1e-6)
 
 
