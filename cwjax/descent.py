@@ -1,4 +1,4 @@
-"""The one gradient loop of the library: minimise `D(x' - x) + c·f(x')` within a box, by any Optax optimiser."""
+"""The descent of the paper: minimise `D(x' - x) + c·f(x')` within a box, by any Optax optimiser."""
 
 from typing import Any, NamedTuple
 

@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from cwjax.arguments import check_count, check_number, check_part
+from cwjax.arguments import check_number, check_part
 from cwjax.base import Attack, Count, Number, Search, found
+from cwjax.search.bisection import bisection
 from cwjax.search.rounds import searched
 
 
@@ -82,44 +83,17 @@ def minimised(attack: Attack, *, steps: Count = 10, factor: Number = 2.0) -> Att
     return searched(attack._replace(step=step), search_scale(steps, factor=factor))
 
 
-class ScaleBracket(NamedTuple):
-    scale: Float[Array, ""]  # to try in this round
-    lower: Float[Array, ""]  # the largest that failed; 0 before any did
-    upper: Float[Array, ""]  # the smallest that succeeded; inf before any did
-    rounds: Int[Array, ""]  # int32: rounds that have ended
-
-
 def search_scale(steps: Count = 10, *, factor: Number = 2.0) -> Search:
-    """Search for the smallest scale of an attack's lengths that succeeds: from the problem's own, times or divided by
-    `factor` until both a success and a failure are known, then bisect.
+    """Search for the smallest scale of an attack's lengths that succeeds, from the problem's own: times `factor` until
+    one does, then bisect. So a success halves the scale as long as nothing has failed.
 
     Args:
       steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.
       factor: > 1.
     """
-    check_count("the search's steps", steps)
-    check_number("factor", factor, least=1, above=True)
-
-    def init(problem):
-        scale = problem.scale
-        return ScaleBracket(
-            scale=scale,
-            lower=jnp.zeros_like(scale),
-            upper=jnp.full_like(scale, jnp.inf),
-            rounds=jnp.zeros((), jnp.int32),
-        )
-
-    def tell(problem, knob, outcome):
-        success = found(outcome.best)
-        lower = jnp.where(success, knob.lower, jnp.maximum(knob.lower, knob.scale))
-        upper = jnp.where(success, jnp.minimum(knob.upper, knob.scale), knob.upper)
-        bisected = jnp.where(lower > 0, (lower + upper) / 2, upper / factor)
-        scale = jnp.where(jnp.isfinite(upper), bisected, knob.scale * factor)
-        return ScaleBracket(scale=scale, lower=lower, upper=upper, rounds=knob.rounds + 1)
-
-    return Search(
-        init=init,
-        ask=lambda problem, knob: problem._replace(scale=knob.scale),
-        tell=tell,
-        done=lambda knob: knob.rounds >= steps,
+    return bisection(
+        lambda problem: problem.scale,
+        lambda problem, scale: problem._replace(scale=scale),
+        steps=steps,
+        factor=factor,
     )

@@ -9,13 +9,7 @@ from cwjax.arguments import check_count, check_number
 from cwjax.base import Abort, Count, Number, Search, found, select
 from cwjax.parts.aborts import never
 from cwjax.parts.schedules import annealed, lengthened
-
-
-class Bracket(NamedTuple):
-    c: Float[Array, ""]  # the weight to try in this round
-    lower: Float[Array, ""]  # the largest weight that failed; 0 before any did
-    upper: Float[Array, ""]  # the smallest weight that succeeded; inf before any did
-    rounds: Int[Array, ""]  # int32: rounds that have ended
+from cwjax.search.bisection import bisection
 
 
 def binary_search(
@@ -35,26 +29,12 @@ def binary_search(
       initial_c: the first weight to try, > 0; weights mean the same in every box (see `descend`).
       factor: growth of c until the first success, > 1.
     """
-    check_count("the search's steps", steps)
     check_number("initial_c", initial_c, least=0, above=True)
-    check_number("factor", factor, least=1, above=True)
-
-    def init(problem):
-        c = jnp.asarray(initial_c, problem.c.dtype)
-        return Bracket(c=c, lower=jnp.zeros_like(c), upper=jnp.full_like(c, jnp.inf), rounds=jnp.zeros((), jnp.int32))
-
-    def tell(problem, knob, outcome):
-        success = found(outcome.best)
-        lower = jnp.where(success, knob.lower, jnp.maximum(knob.lower, knob.c))
-        upper = jnp.where(success, jnp.minimum(knob.upper, knob.c), knob.upper)
-        c = jnp.where(jnp.isfinite(upper), (lower + upper) / 2, knob.c * factor)
-        return Bracket(c=c, lower=lower, upper=upper, rounds=knob.rounds + 1)
-
-    return Search(
-        init=init,
-        ask=lambda problem, knob: problem._replace(c=knob.c),
-        tell=tell,
-        done=lambda knob: knob.rounds >= steps,
+    return bisection(
+        lambda problem: jnp.asarray(initial_c, problem.c.dtype),
+        lambda problem, c: problem._replace(c=c),
+        steps=steps,
+        factor=factor,
     )
 
 

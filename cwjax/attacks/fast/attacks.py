@@ -1,7 +1,8 @@
 """The fast family: the paper's own problem, with its knobs turned at every step, for a given number of gradients.
 
-No constant here depends on the network or on the data: lengths are measured in the distance to the boundary that the
-first gradient promises, and then in the best distance found; weights in those of the linearised problem.
+Lengths are measured in the distance to the boundary that the first gradient promises, and then in the best distance
+found; weights in those of the linearised problem. So no step length has to be chosen for a network. The constants that
+are left were found by trial on the networks of the zoo (benchmarks/FINDINGS.md).
 """
 
 from collections.abc import Callable
@@ -43,7 +44,8 @@ def fast_l2(
     `alternating_l2` comes nearer.
 
     Args:
-      steps: gradients to spend on an example; may be traced. A hundred do; from 170 on there are several rounds.
+      steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several rounds:
+        see `rounds_of`.
       objective: f. One whose loss is 0 as soon as the goal is met, such as f6.
       box: how the iterate stays valid; its bounds are the bounds of the inputs. One whose variable is the image, such
         as `projected`: steps are lengths in it, and with the change of variables a hundred end three times as far away.

@@ -29,7 +29,8 @@ def fast_l1(
     second round away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
 
     Args:
-      steps: gradients to spend on an example; may be traced. A hundred do; from 113 on there are several rounds.
+      steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several rounds:
+        see `rounds_of`.
       objective: m: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is
         0 from there on, and the attack ends slightly farther away.
       lower: the box's lower bound.

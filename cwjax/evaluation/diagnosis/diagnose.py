@@ -115,7 +115,7 @@ CHECKS = {
     ),
     "saturated_c": Rule(
         of_attack.saturated_c,
-        "share of the examples that ended with c at a bound, or known to no better than a factor of 10",
+        "share of the examples that ended with c or the radius at a bound, or unknown by more than a factor of 10",
         warn=0.05,
         fail=0.5,
         source=_OURS,

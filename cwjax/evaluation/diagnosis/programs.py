@@ -28,7 +28,7 @@ from cwjax.parts.objectives import margin
 from cwjax.runners.batch import by_rows, lanes, looped, result_of
 from cwjax.runners.fast_convolutions import canonical
 from cwjax.runners.rounding import Rounding, discretised
-from cwjax.search.weight import Bracket
+from cwjax.search.bisection import Bracket
 
 WEAKER: dict[str, Callable[..., Attack]] = {
     "fgsm": fgsm,
@@ -117,7 +117,7 @@ def _look(box, x, state) -> Seen:
     progress, none = state.progress, jnp.full((), jnp.nan, jnp.float32)
     descents, brackets = _parts(state, DescentState), _parts(state, Bracket)
     saturated = _saturated(box, x, descents[0].w) if descents else none
-    knob = brackets[0] if brackets else Bracket(c=none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
+    knob = brackets[0] if brackets else Bracket(none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
     return Seen(
         loss=progress.last.loss,
         distance=progress.last.distance,
