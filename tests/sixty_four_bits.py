@@ -119,7 +119,9 @@ def test_any_precision_of_inputs_and_weights(row, dtype, weights):
     measured = cw.metrics.norms(x, result.x)[row.norm]
     np.testing.assert_allclose(result.distance[result.success], measured[result.success], rtol=1e-5)
     streamed = cw.streamed(widened(row).make, width=5, every=7)
-    assert_same(streamed(model, KEYS, x, row.goal, confidence=np.float64(confidence)), result)
+    again = streamed(model, KEYS, x, row.goal, confidence=np.float64(confidence))
+    # A model in half precision is a staircase: in another program an attack may stop a step of it farther on.
+    assert_same(again, result, rtol=1e-2 if halves else 1e-4)
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE] if LONG else [SINGLE], ids=str)

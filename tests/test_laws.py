@@ -209,10 +209,10 @@ def pick(places, *trees):
     return tuple(jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], tree) for tree in trees)
 
 
-def assert_same(result: cw.Result, expected: cw.Result) -> None:
-    """The same verdict, and the same distance to 1e-4."""
+def assert_same(result: cw.Result, expected: cw.Result, *, rtol: float = 1e-4) -> None:
+    """The same verdict, and the same distance."""
     np.testing.assert_array_equal(result.success, expected.success)
-    np.testing.assert_allclose(result.distance, expected.distance, rtol=1e-4)
+    np.testing.assert_allclose(result.distance, expected.distance, rtol=rtol)
     np.testing.assert_array_equal(result.finite, expected.finite)
 
 

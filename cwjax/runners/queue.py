@@ -18,15 +18,15 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array
 
 from cwjax.arguments import check_batch, check_count, check_maker
-from cwjax.base import AnyArray, Attack, Goal, Result, State, carried, problem, select, untouched
+from cwjax.base import AnyArray, Attack, Goal, Result
 from cwjax.models import Model
 from cwjax.runners import memory
-from cwjax.runners.batch import lanes, on_terms, result_of
+from cwjax.runners.batch import on_terms
+from cwjax.runners.turn import Pool, Queue, Tally, empty_pool, merged, take_turn
 
 WIDTH = {"cpu": 64}
 """What width="auto" takes by the kind of a device, and on the kinds that are not named `WIDTH_ELSEWHERE`."""
@@ -35,34 +35,6 @@ WIDTH_ELSEWHERE = 4096
 _SHARE = 0.8  # of the available memory that a program may plan with
 _PATIENCE = 1.0  # seconds that lanes have been idle, for each second of compiling, before they are moved together
 _PATIENT_STEPS = 100  # the same in steps of all lanes: about what compiling a small CNN takes on a CPU
-
-
-class Queue(NamedTuple):
-    """What is to be done: N rows."""
-
-    keys: PRNGKeyArray  # [N]
-    x: Float[Array, "N *S"]
-    goal: Goal  # fields [N]
-
-
-class Pool(NamedTuple):
-    """How far a run has come. On D devices their arrays lie one after the other along the leading axis."""
-
-    states: State  # [W]: one a lane
-    row: Int[Array, "W"]  # int32: of the queue, that the lane works on; N: none
-    head: Int[Array, ""]  # int32: rows that have been handed out
-    results: Result  # [D·N]: what is known of every row; on each device, of those that its lanes worked on
-
-
-class Count(NamedTuple):
-    """What the host reads of a turn, one entry a device."""
-
-    finished: Int[Array, "D"]  # int32: rows whose attack has come to its end
-    found: Int[Array, "D"]  # int32: rows with an adversarial example so far
-    forwards: Float[Array, "D"]  # float32: forward passes spent
-    spent: Int[Array, "D"]  # int32: of these in this turn
-    running: Int[Array, "D"]  # int32: lanes at work
-    head: Int[Array, "D"]  # int32: rows that all devices together have taken from the queue
 
 
 class Status(NamedTuple):
@@ -185,7 +157,7 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeata
             snapshot=functools.partial(_stored, pool),
         )
         if (watch is not None and watch(status)) or not left:
-            return _merged(pool.results, devices.size)
+            return merged(pool.results, devices.size)
         _check_turn(count, before)
         count, before = following, finished
 
@@ -201,7 +173,7 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeata
             pool = pool._replace(states=states, row=row)
 
 
-def _check_turn(count: Count, before: int) -> None:
+def _check_turn(count: Tally, before: int) -> None:
     """Raises RuntimeError where the next turns would be like this one for ever; `before` it so many had finished."""
     finished, running, head = int(count.finished.sum()), int(count.running.sum()), int(count.head[0])
     if finished + running != head:
@@ -231,7 +203,7 @@ def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
     placed = _placed(devices, specs)
     turn = jax.jit(
         jax.shard_map(
-            functools.partial(_turn, make, every, devices.axis_names),
+            functools.partial(take_turn, make, every, devices.axis_names),
             mesh=devices,
             in_specs=(*given, specs),
             out_specs=(specs, specs.row),
@@ -240,7 +212,7 @@ def _compiled(make, every: int, devices: Mesh, shapes, width: int) -> _Program:
         in_shardings=(*_placed(devices, given), placed),
         donate_argnums=3,
     )
-    empty = jax.jit(lambda work: _empty(make, work, width, devices.size), out_shardings=placed)
+    empty = jax.jit(lambda work: empty_pool(make, work, width, devices.size), out_shardings=placed)
     moved = jax.jit(
         lambda wider, lanes: jax.tree.map(lambda leaf: leaf[lanes], wider), out_shardings=(placed.states, placed.row)
     )
@@ -262,75 +234,6 @@ def _layout(axes: tuple[str, ...]) -> Pool:
 
 def _placed(devices: Mesh, specs: Any) -> Any:
     return jax.tree.map(functools.partial(NamedSharding, devices), specs)
-
-
-def _turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool: Pool) -> tuple[Pool, Count]:
-    """What one device does in a turn: free lanes take rows, all lanes do `every` steps, and store what they found."""
-    begin, advance, result = lanes(make(**numbers))
-    total, free = queue.x.shape[0], pool.states.progress.done
-
-    place, taken = _places(free, axes)
-    row = jnp.where(free, jnp.minimum(pool.head + place, total), pool.row)
-    keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue)
-    states = jax.vmap(select)(free, begin(keys, x, goal), pool.states)
-    states = _ended(states, states.progress.done | (row == total))
-    begun, states = states, advance(model, x, goal, states, every)
-
-    own, running = result(states), ~states.progress.done
-    results = jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), pool.results, own)
-
-    def summed(of_row, of_lane):
-        # A row that moved to another device has left an old result here: count it where it runs, or where it ended.
-        return jnp.where(results.finished, of_row, 0).sum() + jnp.where(running, of_lane, 0).sum()
-
-    head = jnp.minimum(pool.head + taken, total)
-    count = Count(
-        finished=results.finished.sum(),
-        found=summed(results.success, own.success),
-        forwards=summed(results.forwards.astype(jnp.float32), own.forwards.astype(jnp.float32)),
-        spent=(states.progress.forwards - begun.progress.forwards).sum(),
-        running=running.sum(),
-        head=head,
-    )
-    after = carried(pool, Pool(states=states, row=row, head=head, results=results))
-    return after, jax.tree.map(lambda leaf: leaf[None], count)
-
-
-def _places(free: Bool[Array, "W"], axes: tuple[str, ...]) -> tuple[Int[Array, "W"], Int[Array, ""]]:
-    """For each free lane, how many free lanes come before it, those of the devices before included; and how many
-    there are in all.
-    """
-    each = lax.all_gather(free.sum(), axes)
-    before = jnp.where(jnp.arange(each.size) < lax.axis_index(axes), each, 0).sum()
-    return before + jnp.cumsum(free) - 1, each.sum()
-
-
-def _empty(make, work, width: int, devices: int) -> Pool:
-    """A pool before the first turn: no lane has anything to do, and no row a result."""
-    numbers, _, queue = work
-    total = queue.x.shape[0]
-    states = jax.eval_shape(lanes(make(**numbers)).begin, *queue)
-    states = jax.tree.map(lambda leaf: jnp.zeros((width, *leaf.shape[1:]), leaf.dtype), states)
-    nothing = jax.vmap(lambda x, goal: result_of(untouched(problem(x, goal))))(queue.x, queue.goal)
-    return Pool(
-        states=_ended(states, jnp.ones(width, bool)),
-        row=jnp.full(width, total, jnp.int32),
-        head=jnp.zeros((), jnp.int32),
-        results=jax.tree.map(lambda leaf: jnp.concatenate([leaf] * devices), nothing),
-    )
-
-
-def _ended(states: State, done: Bool[Array, "W"]) -> State:
-    return states._replace(progress=states.progress._replace(done=done))
-
-
-def _merged(results: Result, devices: int) -> Result:
-    """Of every row, the result from the device that spent most on it: where it ran last."""
-    if devices == 1:
-        return results
-    parts = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(devices, -1, *leaf.shape[1:]), results)
-    last = parts.forwards.argmax(0)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[last, np.arange(len(last))]), parts)
 
 
 def _mesh(mesh: Mesh | None) -> Mesh:
@@ -366,7 +269,7 @@ def _restored(arrays: Sequence[np.ndarray], make, work, devices: Mesh) -> Pool:
     """The pool of which these are the arrays."""
 
     def like(width):
-        return jax.eval_shape(lambda: _empty(make, work, width, devices.size))
+        return jax.eval_shape(lambda: empty_pool(make, work, width, devices.size))
 
     def typed(leaf, array):
         keys = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

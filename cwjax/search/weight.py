@@ -130,7 +130,8 @@ def multiplier(
 
     def ask(problem, knob):
         size = rate / jnp.sqrt(jnp.maximum(problem.mask.sum(), 1)) * knob.length
-        return problem._replace(c=knob.c, scale=size * annealed(1.0, shortest, knob.taken, steps))
+        scale = size * annealed(1.0, shortest, knob.taken, steps)
+        return problem._replace(c=knob.c, scale=scale.astype(problem.scale.dtype))
 
     def tell(problem, knob, outcome):
         seen, best = outcome.last, outcome.best.distance / problem.span

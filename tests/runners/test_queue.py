@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 import cwjax as cw
 from cwjax.lab.files import compiling
-from cwjax.runners import memory, queue
+from cwjax.runners import memory, queue, turn
 from tests import problems
 
 COUNT = 41
@@ -330,7 +330,7 @@ def test_an_attack_that_never_calls_the_model_is_an_error_and_no_endless_loop():
     ],
 )
 def test_a_queue_that_loses_examples_is_an_error_and_no_endless_loop(broken, monkeypatch):
-    monkeypatch.setattr(queue, "_places", broken(queue._places))
+    monkeypatch.setattr(turn, "places", broken(turn.places))
     with pytest.raises(
         RuntimeError, match=r"streamed lost examples: .* were begun, .* have ended and .* being attacked"
     ):
