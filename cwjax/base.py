@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-Model: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
+Network: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
 """From one input to its K logits. It is also a pytree (`cwjax.bind` makes one), so new weights never recompile."""
 
 AnyArray: TypeAlias = Array | np.ndarray
@@ -145,7 +145,7 @@ class Attack(NamedTuple):
     """
 
     init: Callable[[PRNGKeyArray, Problem], State]
-    step: Callable[[Model, Problem, State], State]
+    step: Callable[[Network, Problem, State], State]
     terms: Terms
 
     # By identity, because bounds and masks may be arrays, and `jax.jit` takes an attack as static.

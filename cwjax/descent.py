@@ -16,7 +16,7 @@ from cwjax.base import (
     Count,
     Distance,
     Evaluation,
-    Model,
+    Network,
     Objective,
     Problem,
     Progress,
@@ -130,7 +130,7 @@ class Evaluated(NamedTuple):
 
 
 def evaluate(
-    model: Model,
+    model: Network,
     problem: Problem,
     w: Float[Array, "*S"],
     *,

@@ -20,7 +20,7 @@ from cwjax.base import (
     Evaluation,
     Goal,
     Knob,
-    Model,
+    Network,
     Objective,
     Problem,
     Progress,
@@ -187,7 +187,7 @@ class Asked(NamedTuple):
 
 
 def ask(
-    model: Model, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance, aim: Goal
+    model: Network, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance, aim: Goal
 ) -> Asked:
     """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss, which is
     that of the goal `aim`; what is met is the problem's own goal.

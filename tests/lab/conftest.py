@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.evaluation.diagnosis.checks import Cost, Measured, Rule, Skipped, judged
+from cwjax.evaluation.diagnosis.checks import Cost, Definition, Measured, Skipped, judged
 from cwjax.lab import data
 from cwjax.lab.training import training
 
@@ -33,7 +33,7 @@ def blobs(monkeypatch):
 
 def canned() -> cw.evaluation.Diagnosis:
     """A diagnosis that took no time."""
-    rule = Rule(lambda case: case, "share of <what> | was seen", 0.0, 0.5, "a | source", "Do <this> & that.")
+    rule = Definition(lambda case: case, "share of <what> | was seen", 0.0, 0.5, "a | source", "Do <this> & that.")
     rows = np.arange(3)
     found = {
         "is_fine": Measured(0.0, rows, np.zeros(3)),

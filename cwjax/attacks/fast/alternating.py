@@ -65,7 +65,7 @@ def alternating_l2(
 
     rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps))
     attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
-    return searched(jittered(_afresh(attack)), _in_turn(rounds))
+    return searched(jittered(_afresh(attack)), _alternately(rounds))
 
 
 def _length(problem: Problem, rounds: Count, steps: Count) -> Int[Array, ""]:
@@ -155,7 +155,7 @@ def deep(optimizer: optax.GradientTransformation, steps: Count, lower: Bound = 0
     return Rule(init=init, move=move)
 
 
-class KindsMemory(NamedTuple):
+class RoundsMemory(NamedTuple):
     known: Scouting
     within: Any
     deep: Any
@@ -168,7 +168,7 @@ def _either(within: Rule, deep: Rule, scouts: Scout) -> Rule:
 
     def init(key, problem):
         start, first = within.init(key, problem)
-        return start, KindsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
+        return start, RoundsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
 
     def move(problem, memory, seen):
         scouted = (problem.tau == _RADIUS) & (problem.goal.sign < 0)
@@ -178,7 +178,7 @@ def _either(within: Rule, deep: Rule, scouts: Scout) -> Rule:
         there = jnp.where((problem.tau == _DEEP) | known.doubted, shrunk, inside)
         begun = known.begun >= 0
         after, later = select(begun, (after, later), (memory.within, memory.deep))
-        return jnp.where(begun, there, x), KindsMemory(known, after, later)
+        return jnp.where(begun, there, x), RoundsMemory(known, after, later)
 
     return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))
 
@@ -195,7 +195,7 @@ def _afresh(attack: Attack) -> Attack:
     )
 
 
-def _in_turn(rounds: Count) -> Search:
+def _alternately(rounds: Count) -> Search:
     """`mirrored` with rounds of two kinds: within a radius, and deep ones. Towards a label the first deep round starts
     where the problem says, too.
     """

@@ -140,7 +140,7 @@ def _either(shrinking: Rule, steps: Count, thresholded: Rule) -> Rule:
     return Rule(init=init, move=move, over=over)
 
 
-class Removal(NamedTuple):
+class Undoing(NamedTuple):
     descent: DescentMemory
     needed: Bool[Array, "*S"]  # elements that could not be removed from the best example
     tried: Bool[Array, "*S"]  # the element that was removed last
@@ -153,7 +153,7 @@ def _then_removed(rule: Rule, going: Number, lower: Bound, upper: Bound) -> Rule
     def init(key, problem):
         start, memory = rule.init(key, problem)
         nothing = jnp.zeros(start.shape, bool)
-        return start, Removal(descent=memory, needed=nothing, tried=nothing)
+        return start, Undoing(descent=memory, needed=nothing, tried=nothing)
 
     def move(problem, memory, seen):
         x, descent = rule.move(problem, memory.descent, seen)
@@ -163,7 +163,7 @@ def _then_removed(rule: Rule, going: Number, lower: Bound, upper: Bound) -> Rule
     return Rule(init=init, move=move)
 
 
-def _removed(problem: Problem, memory: Removal, seen: Seen, box: Box) -> tuple[Float[Array, "*S"], Removal]:
+def _removed(problem: Problem, memory: Undoing, seen: Seen, box: Box) -> tuple[Float[Array, "*S"], Undoing]:
     """The best example less one element, and the memory."""
     clean = seen.x - seen.delta
     best = seen.best.x.astype(clean.dtype) - clean

@@ -13,7 +13,7 @@ from jaxtyping import Array
 
 from cwjax.base import Attack, Goal, Result, Terms, wide
 from cwjax.evaluation.diagnosis import programs
-from cwjax.evaluation.diagnosis.programs import Seen, Slopes
+from cwjax.evaluation.diagnosis.programs import Followed, Slopes
 from cwjax.models import Model
 from cwjax.runners.rounding import Rounding
 
@@ -153,16 +153,16 @@ class Case:
         return self.some[: self.size_of_few]
 
     @functools.cached_property
-    def path(self) -> Seen:
+    def path(self) -> Followed:
         """The attack on those that are watched, step by step."""
         return self._followed(self.numbers, self.watched, min(self.size_of_few, self.size_of_some))
 
     @functools.cached_property
-    def longer_path(self) -> Seen:
+    def longer_path(self) -> Followed:
         """The longer attack on the subset."""
         return self._followed(self.longer, self.some, self.size_of_some)
 
-    def _followed(self, numbers: Mapping[str, Any], places: np.ndarray, size: int) -> Seen:
+    def _followed(self, numbers: Mapping[str, Any], places: np.ndarray, size: int) -> Followed:
         keys, x, goal = self.rows(places, size)
         states, parts = programs.begun(self.attack, dict(numbers), keys, x, goal), []
         while not parts or not parts[-1].done[-1].all():

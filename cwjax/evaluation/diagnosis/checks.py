@@ -80,7 +80,7 @@ class Skipped(NamedTuple):
     reason: str
 
 
-class Rule(NamedTuple):
+class Definition(NamedTuple):
     """A check before it is run: a function and what is made of its number."""
 
     measure: Callable[..., Measured | Skipped]  # (case) -> the number
@@ -189,7 +189,7 @@ class Diagnosis(NamedTuple):
 
 def judged(
     name: str,
-    rule: Rule,
+    rule: Definition,
     found: Measured | Skipped | Exception,
     index: np.ndarray | None = None,
     names: Sequence[str] | None = None,
@@ -240,7 +240,7 @@ def judged(
 
 
 def run(
-    rules: Mapping[str, Rule],
+    rules: Mapping[str, Definition],
     case: Any,
     *,
     index: np.ndarray | None = None,

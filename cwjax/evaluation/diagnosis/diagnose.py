@@ -15,7 +15,7 @@ from cwjax.arguments import check_batch, check_inside, check_maker, check_part
 from cwjax.base import Attack, Goal, Result
 from cwjax.evaluation.diagnosis import advice, of_attack, of_model, of_result
 from cwjax.evaluation.diagnosis.case import Case
-from cwjax.evaluation.diagnosis.checks import Cost, Diagnosis, Rule, run
+from cwjax.evaluation.diagnosis.checks import Cost, Definition, Diagnosis, run
 from cwjax.models import Model
 from cwjax.parts.distances import DISTANCES
 
@@ -25,7 +25,7 @@ _CHECKLIST = "Carlini et al. 2019, On Evaluating Adversarial Robustness"
 _OURS = "this library's threshold"
 
 CHECKS = {
-    "randomised": Rule(
+    "randomised": Definition(
         of_model.randomised,
         "largest difference of normalised logits among 5 runs",
         warn=1e-4,
@@ -33,7 +33,7 @@ CHECKS = {
         source=f"{_AUTOATTACK}: 1e-4",
         advice="Switch dropout and other noise off, or attack the expectation over the model's randomness.",
     ),
-    "batch_dependent": Rule(
+    "batch_dependent": Definition(
         of_model.batch_dependent,
         "largest difference of normalised logits between an input alone and in a batch",
         warn=1e-4,
@@ -41,7 +41,7 @@ CHECKS = {
         source=f"as for randomised; {_OURS}",
         advice="Run the model in evaluation mode: batch normalisation has to use its stored averages.",
     ),
-    "probabilities": Rule(
+    "probabilities": Definition(
         of_model.probabilities,
         "1 where every output is a probability distribution",
         warn=0,
@@ -49,7 +49,7 @@ CHECKS = {
         source=_AUTOATTACK,
         advice="Return logits, without the softmax: its gradients vanish where the model is sure.",
     ),
-    "zero_gradient": Rule(
+    "zero_gradient": Definition(
         of_model.zero_gradient,
         "share of the examples whose margin of logits has no finite gradient other than zero",
         warn=0,
@@ -57,7 +57,7 @@ CHECKS = {
         source=f"{_AUTOATTACK}; {_INDICATORS}, unavailable gradients: any; a failure above 5 %: {_OURS}",
         advice="Replace what has no gradient by something that has on the backward pass (BPDA), or attack without one.",
     ),
-    "saturated_softmax": Rule(
+    "saturated_softmax": Definition(
         of_model.saturated_softmax,
         "share of the examples whose cross-entropy has no gradient, though their logits have one",
         warn=0,
@@ -65,7 +65,7 @@ CHECKS = {
         source="Carlini & Wagner 2017, section VIII, on distillation: any",
         advice=advice.saturated_softmax,
     ),
-    "unstable_loss": Rule(
+    "unstable_loss": Definition(
         of_model.unstable_loss,
         "mean change of the margin in a box 8/255 wide that its gradient does not foresee, over the margin",
         warn=0.1,
@@ -73,7 +73,7 @@ CHECKS = {
         source=f"{_INDICATORS}, unstable predictions: 100 draws, 10 %; a failure above 1: {_OURS}",
         advice=advice.unstable_loss,
     ),
-    "not_finite": Rule(
+    "not_finite": Definition(
         of_model.not_finite,
         "larger share of examples given up, and of images of the box, for a NaN or an infinity",
         warn=0,
@@ -81,7 +81,7 @@ CHECKS = {
         source=f"{_OURS}: any",
         advice="Find where the model divides by zero or overflows: such examples were given up, not found robust.",
     ),
-    "blind_attack": Rule(
+    "blind_attack": Definition(
         of_attack.blind_attack,
         "share of the examples whose first gradient in the attack owes nothing to the model",
         warn=0,
@@ -89,7 +89,7 @@ CHECKS = {
         source=f"{_INDICATORS}, unavailable gradients: any; a failure above 5 %: {_OURS}",
         advice=advice.blind_attack,
     ),
-    "incomplete": Rule(
+    "incomplete": Definition(
         of_attack.incomplete,
         "mean share by which the best still fell in the last 10 steps",
         warn=0.05,
@@ -97,7 +97,7 @@ CHECKS = {
         source=f"{_INDICATORS}, incomplete optimisation: 10 steps, 0.05; a failure above 0.5: {_OURS}",
         advice="Give the attack more steps.",
     ),
-    "silent_success": Rule(
+    "silent_success": Definition(
         of_attack.silent_success,
         "share of the examples that met their goal on the way, closer than what was returned",
         warn=0,
@@ -105,7 +105,7 @@ CHECKS = {
         source=f"{_INDICATORS}, silent success: any",
         advice="Return the best of all steps, not the last.",
     ),
-    "unbounded_fails": Rule(
+    "unbounded_fails": Definition(
         of_attack.unbounded_fails,
         "share of the examples that defied the attack and that PGD cannot fool in the whole box either",
         warn=0,
@@ -113,7 +113,7 @@ CHECKS = {
         source=f"{_CHECKLIST}; {_INDICATORS}, unconstrained attack failure: any; a failure above 5 %: {_OURS}",
         advice="Nothing resists every change: look for masked gradients, and for targets that no input of the box has.",
     ),
-    "saturated_c": Rule(
+    "saturated_c": Definition(
         of_attack.saturated_c,
         "share of the examples that ended with c or the radius at a bound, or unknown by more than a factor of 10",
         warn=0.05,
@@ -121,7 +121,7 @@ CHECKS = {
         source=_OURS,
         advice=advice.saturated_c,
     ),
-    "saturated_tanh": Rule(
+    "saturated_tanh": Definition(
         of_attack.saturated_tanh,
         "share of the elements inside the box that the descent had no slope left to move (|dx/dw| < 1e-6)",
         warn=0.1,
@@ -129,7 +129,7 @@ CHECKS = {
         source=_OURS,
         advice=advice.saturated_tanh,
     ),
-    "too_short": Rule(
+    "too_short": Definition(
         of_attack.too_short,
         "mean share by which the longer attack comes closer, less a standard error",
         warn=0.01,
@@ -137,7 +137,7 @@ CHECKS = {
         source=f"{_CHECKLIST}: until more steps change nothing; 1 % and 25 %: {_OURS}",
         advice="Give the attack more steps, until twice as many change nothing.",
     ),
-    "weaker_wins": Rule(
+    "weaker_wins": Definition(
         of_result.weaker_wins,
         "share of the examples that a weaker attack fooled at 0.9 of the distance or less",
         warn=0,
@@ -145,7 +145,7 @@ CHECKS = {
         source=f"{_CHECKLIST}: any; 0.9, because the paper's L-infinity attack goes in tenths, and 5 %: {_OURS}",
         advice=advice.weaker_wins,
     ),
-    "not_monotone": Rule(
+    "not_monotone": Definition(
         of_result.not_monotone,
         "largest fall of PGD's success where its radius grows",
         warn=0,
@@ -153,7 +153,7 @@ CHECKS = {
         source=f"{_CHECKLIST}: any; a failure above 25 %: {_OURS}",
         advice="A larger radius can only help: look for masked gradients, and for steps that overshoot.",
     ),
-    "lost_by_rounding": Rule(
+    "lost_by_rounding": Definition(
         of_result.lost_by_rounding,
         "share of the adversarial examples that are none as 8-bit images, even after repair",
         warn=0.1,
@@ -161,7 +161,7 @@ CHECKS = {
         source=f"Carlini & Wagner 2017, section V-D; {_OURS}",
         advice="Report the rounded images (cwjax.discretised, --rounded), or ask for some confidence.",
     ),
-    "second_look": Rule(
+    "second_look": Definition(
         of_result.second_look,
         "share of the adversarial examples that are none when their saved arrays go through the model, not compiled",
         warn=0,

@@ -47,7 +47,7 @@ class Slopes(NamedTuple):
     entropy: Float[Array, "B"]  # the largest element of the slope of the cross-entropy of the model's answer
 
 
-class Seen(NamedTuple):
+class Followed(NamedTuple):
     """An attack on R examples as seen from outside, after each of its T steps: axes [T, R] everywhere, in NumPy
     once it is read.
     """
@@ -113,12 +113,12 @@ def followed(model, attack, numbers, x, goal, states) -> tuple[State, Any]:
     return lax.scan(step, states, length=_STEPS_AT_ONCE)
 
 
-def _look(box, x, state) -> Seen:
+def _look(box, x, state) -> Followed:
     progress, none = state.progress, jnp.full((), jnp.nan, jnp.float32)
     descents, brackets = _parts(state, DescentState), _parts(state, Bracket)
     saturated = _saturated(box, x, descents[0].w) if descents else none
     knob = brackets[0] if brackets else Bracket(none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
-    return Seen(
+    return Followed(
         loss=progress.last.loss,
         distance=progress.last.distance,
         met=progress.last.met & progress.finite,

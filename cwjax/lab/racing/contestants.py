@@ -199,7 +199,7 @@ def _looked_over(attack: Attack, steps: int, task: Task, keys: jax.Array) -> tup
     return places, np.array(queried)
 
 
-class Seen:
+class Witness:
     """What a model that is watched was asked, one example at a time."""
 
     def __init__(self):
@@ -233,9 +233,9 @@ class Seen:
         return float(task._replace(x=alike[0], label=alike[1], target=alike[2]).distance(x).min())
 
 
-def watching(model: Model) -> tuple[Model, Seen]:
+def watching(model: Model) -> tuple[Model, Witness]:
     """The model, and what it was asked since; exact for one example at a time, and slow."""
-    seen = Seen()
+    seen = Witness()
 
     @jax.custom_vjp
     def watched(logits):

@@ -30,7 +30,7 @@ from cwjax.lab.racing import keeping, standings, tuning
 from cwjax.lab.racing.contestants import RACED, Broken, Contestant, Make, Task
 from cwjax.models import Model
 
-Targets = Literal["untargeted", "random", "next"]
+RaceTargets = Literal["untargeted", "random", "next"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Race:
     # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack here that can make the norm small
     attacks: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
-    targets: Targets = "untargeted"  # random: a wrong class drawn for each example; next: the class after its own
+    targets: RaceTargets = "untargeted"  # random: a wrong class drawn for each example; next: the class after its own
     confidence: float = 0.0  # logits by which the goal has to be met; of every attack, see `cwjax.confident`
     examples: int = 50  # the first test images that the model answers rightly
     seed: int = 0  # of the targets drawn, and of the attacks

@@ -13,13 +13,13 @@ from cwjax.evaluation.comparison import robust_area
 from cwjax.evaluation.metrics import success_curve
 from cwjax.lab.reporting.findings import NORMS, length, norm_name, percent
 from cwjax.lab.reporting.pictures import BLUE, COLORS, DPI, INK, ORANGE, PALE, STROKES, Picture, plain, png
-from cwjax.lab.sweeps.outcomes import VARIED, Outcome, ablations
+from cwjax.lab.sweeps.outcomes import VARIED, GridPoint, ablations
 
 MOST_PANELS, MOST_CURVES, MOST_NAMES = 6, 8, 30
 _ALIKE = 5.0  # per cent of success: configurations that fool as many but for that are compared by distance and cost
 
 
-def ablation(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
+def ablation(norm: str, outcomes: Sequence[GridPoint]) -> Picture | None:
     """The mean distance and success of every objective with every box; None where they do not both vary.
 
     Args:
@@ -56,7 +56,7 @@ def ablation(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     return Picture(f"figures/{norm}-ablation.png", png(figure), alt, caption)
 
 
-def curves(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
+def curves(norm: str, outcomes: Sequence[GridPoint]) -> Picture | None:
     """The share fooled within each distance, a line for each configuration; None where nothing succeeded.
 
     Args:
@@ -92,7 +92,7 @@ def curves(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
     return Picture(f"figures/{norm}-success.png", png(figure), alt, caption)
 
 
-def costs(norm: str, outcomes: Sequence[Outcome]) -> Picture | None:
+def costs(norm: str, outcomes: Sequence[GridPoint]) -> Picture | None:
     """The mean distance against the gradients spent, a point for each configuration, and those that none surpasses in
     both; None where there are not at least two with a success.
 
@@ -167,7 +167,7 @@ def _together(points: dict[int, tuple[float, float]]) -> dict[tuple[float, float
     return found
 
 
-def _grid(some: Sequence[Outcome]) -> tuple[tuple[list[str], list[str]], np.ndarray, np.ndarray]:
+def _grid(some: Sequence[GridPoint]) -> tuple[tuple[list[str], list[str]], np.ndarray, np.ndarray]:
     """The names of the rows and columns, and the mean distance and success of each cell; nan where there is none."""
     objectives, boxes = (list(dict.fromkeys(str(each.axes[name]) for each in some)) for name in VARIED)
     mean, share = np.full((2, len(objectives), len(boxes)), np.nan)
@@ -194,5 +194,5 @@ def _cells(axes: Axes, norm: str, mean: np.ndarray, share: np.ndarray, least: fl
     axes.spines[:].set_color(PALE)
 
 
-def _hit(each: Outcome) -> np.ndarray:
+def _hit(each: GridPoint) -> np.ndarray:
     return each.columns["success"]

@@ -19,7 +19,7 @@ VARIED = ("objective", "box")  # by an ablation
 _SHORT = 60  # letters of a label
 
 
-class Outcome(NamedTuple):
+class GridPoint(NamedTuple):
     """One configuration, of which at least one unit is done."""
 
     place: int  # from 1, in the order of the sweep
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
         return tuple((name, self.axes[name]) for name in ("data", "targets", "confidence"))
 
 
-def read(folder: Path) -> tuple[list[Outcome], Missing]:
+def read(folder: Path) -> tuple[list[GridPoint], Missing]:
     """The configurations of which something is done, in the order of the sweep; and which units are missing. Raises as
     `results.table` does.
     """
@@ -56,7 +56,7 @@ def read(folder: Path) -> tuple[list[Outcome], Missing]:
     for place, (digest, axes, units) in enumerate(planned, 1):
         table = whole.filter(pa.array(owner == digest))
         if len(table):
-            one = Outcome(
+            one = GridPoint(
                 place=place,
                 digest=digest,
                 axes=axes,
@@ -72,7 +72,7 @@ def read(folder: Path) -> tuple[list[Outcome], Missing]:
     return found, missing
 
 
-def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def rows(outcomes: Sequence[GridPoint]) -> list[dict[str, Any]]:
     """The lines of the table, heading -> value: nan or None where there is nothing to say.
 
     "mean over common" is over the examples that all fool: those configurations with the same norm, examples, targets
@@ -93,28 +93,28 @@ def rows(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return headed(lines)
 
 
-def misclassified(outcomes: Sequence[Outcome]) -> list[str]:
+def misclassified(outcomes: Sequence[GridPoint]) -> list[str]:
     """Both means of each configuration with images that the model gets wrong anyway, in sentences."""
     told = {each.place: two_means(each.norm, each.columns) for each in outcomes}
     return [f"Configuration {place}: {sentence}" for place, sentence in told.items() if sentence]
 
 
-def of_norms(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+def of_norms(outcomes: Sequence[GridPoint]) -> dict[str, list[GridPoint]]:
     """The configurations by their norm."""
     found = {norm: [each for each in outcomes if each.norm == norm] for norm in NORMS}
     return {norm: some for norm, some in found.items() if some}
 
 
-def ablations(outcomes: Sequence[Outcome]) -> list[list[Outcome]]:
+def ablations(outcomes: Sequence[GridPoint]) -> list[list[GridPoint]]:
     """Groups of configurations that differ in their objective and box, and in nothing else."""
-    groups: dict[str, list[Outcome]] = {}
+    groups: dict[str, list[GridPoint]] = {}
     for each in outcomes:
         rest = {name: value for name, value in each.axes.items() if name not in VARIED}
         groups.setdefault(repr(rest), []).append(each)
     return [some for some in groups.values() if all(len({each.axes[name] for each in some}) > 1 for name in VARIED)]
 
 
-def _common_means(outcomes: Sequence[Outcome]) -> dict[int, float]:
+def _common_means(outcomes: Sequence[GridPoint]) -> dict[int, float]:
     """By place: see `rows`."""
     groups: dict[tuple, dict[int, np.ndarray]] = {}
     for each in outcomes:

@@ -19,7 +19,7 @@ from cwjax.lab.reporting.findings import NORMS, Run, arrays_of, cases_of, headed
 from cwjax.lab.reporting.pictures import Picture
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import charts, outcomes, units, working
-from cwjax.lab.sweeps.outcomes import Outcome
+from cwjax.lab.sweeps.outcomes import GridPoint
 from cwjax.lab.sweeps.results import Missing
 from cwjax.lab.sweeps.vault import Vault
 
@@ -91,7 +91,7 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     return rendering.put({shot.file: shot.png for shot in shots} | rendering.pages("sweep", content), out)
 
 
-def _section(each: Outcome, drawn: list[Picture]) -> Section:
+def _section(each: GridPoint, drawn: list[Picture]) -> Section:
     lines = []
     for case, picked in cases_of(each.columns).items():
         lines.append({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)})
@@ -102,7 +102,7 @@ def _section(each: Outcome, drawn: list[Picture]) -> Section:
 
 
 def _pictures(
-    found: Sequence[Outcome], vault: Vault, data_folder: Path | None
+    found: Sequence[GridPoint], vault: Vault, data_folder: Path | None
 ) -> tuple[dict[int, list[Picture]], dict[str, str]]:
     """The security curve and some examples of each configuration, by its place; and of data without pictures, why."""
     drawn, complaints = {}, {}
@@ -122,13 +122,13 @@ def _pictures(
     return drawn, complaints
 
 
-def _bare(each: Outcome) -> Run:
+def _bare(each: GridPoint) -> Run:
     """The configuration without rows and images."""
     none = np.zeros((0, 1, 1, 1), np.float32)
     return Run(each.axes["attack"], each.norm, each.axes, each.table.slice(0, 0), none, none, (), {})
 
 
-def _with_images(run: Run, each: Outcome, vault: Vault, dataset: Dataset) -> Run:
+def _with_images(run: Run, each: GridPoint, vault: Vault, dataset: Dataset) -> Run:
     """The run with the first of the configuration's rows, and their images. Raises ValueError where the data has other
     images.
     """
@@ -144,7 +144,7 @@ def _with_images(run: Run, each: Outcome, vault: Vault, dataset: Dataset) -> Run
     return run._replace(table=table, clean=clean, adversarial=adversarial, classes=dataset.classes)
 
 
-def _tally(found: Sequence[Outcome], missing: Missing) -> str:
+def _tally(found: Sequence[GridPoint], missing: Missing) -> str:
     attacks = sum(len(each.table) for each in found)
     succeeded = sum(int(each.columns["success"].sum()) for each in found)
     spent = sum(int(each.columns["backwards"].sum()) for each in found)
@@ -154,7 +154,7 @@ def _tally(found: Sequence[Outcome], missing: Missing) -> str:
     )
 
 
-def _missing(found: Sequence[Outcome], missing: Missing) -> str:
+def _missing(found: Sequence[GridPoint], missing: Missing) -> str:
     """Which units are missing, in a sentence; empty if none is."""
     if not missing.units:
         return ""
@@ -166,7 +166,7 @@ def _missing(found: Sequence[Outcome], missing: Missing) -> str:
     )
 
 
-def _environment(found: Sequence[Outcome], vault: Vault) -> dict[str, str]:
+def _environment(found: Sequence[GridPoint], vault: Vault) -> dict[str, str]:
     """Where the first unit of each configuration was done, each thing as it was said, several where they differ."""
     told: dict[str, dict[str, None]] = {}
     for each in found:

@@ -42,7 +42,7 @@ def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformati
         if recipe.shift:
             images = moved(jax.random.fold_in(key, 1), images, recipe.shift)
         if recipe.flip:
-            images = mirrored(jax.random.fold_in(key, 2), images)
+            images = flipped(jax.random.fold_in(key, 2), images)
         if recipe.adversary:
             grown = jnp.minimum(1.0, (state.count + 1) / (recipe.adversary.ramp * updates))
             images = attacked(
@@ -88,7 +88,7 @@ def moved(key: PRNGKeyArray, images: Images, most: int) -> Images:
     return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(padded, corners)
 
 
-def mirrored(key: PRNGKeyArray, images: Images) -> Images:
+def flipped(key: PRNGKeyArray, images: Images) -> Images:
     """Each image with left and right exchanged, half of the time."""
     return jnp.where(jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1)), images[:, :, ::-1], images)
 

@@ -11,7 +11,7 @@ import numpy as np
 import cwjax as cw
 from cwjax.base import Terms
 from cwjax.evaluation.diagnosis.case import Case
-from cwjax.evaluation.diagnosis.programs import Seen
+from cwjax.evaluation.diagnosis.programs import Followed
 from cwjax.parts.distances import DISTANCES
 from tests import problems
 
@@ -62,11 +62,11 @@ _NOTHING = MappingProxyType(
 )
 
 
-def seen(steps: int, examples: int, ends: Any = None, **fields: Any) -> Seen:
+def seen(steps: int, examples: int, ends: Any = None, **fields: Any) -> Followed:
     """A path of so many steps; each field is broadcast to [steps, examples]. `ends`: the last step of each example."""
     done = np.arange(steps)[:, None] >= np.broadcast_to(steps - 1 if ends is None else ends, examples)[None]
     given: dict[str, Any] = {**_NOTHING, "rounds": 1, "done": done} | fields
-    return Seen(**{name: np.broadcast_to(np.asarray(value), (steps, examples)) for name, value in given.items()})
+    return Followed(**{name: np.broadcast_to(np.asarray(value), (steps, examples)) for name, value in given.items()})
 
 
 def columns(*each: Any) -> np.ndarray:

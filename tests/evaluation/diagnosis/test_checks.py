@@ -11,16 +11,16 @@ from cwjax.evaluation.diagnosis.checks import (
     VERDICTS,
     Check,
     Cost,
+    Definition,
     Diagnosis,
     Measured,
-    Rule,
     Skipped,
     judged,
     run,
 )
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 
-RULE = Rule(lambda case: case, "a share", warn=0.1, fail=0.5, source="a source", advice="Do this.")
+RULE = Definition(lambda case: case, "a share", warn=0.1, fail=0.5, source="a source", advice="Do this.")
 
 # As the papers that `source` names have them; where it says "ours" they were chosen for this library.
 THRESHOLDS = {
@@ -49,7 +49,7 @@ def test_thresholds_are_those_of_their_sources():
     assert {name: (rule.warn, rule.fail) for name, rule in CHECKS.items()} == THRESHOLDS
 
 
-def check(number: float, note: str = "", rule: Rule = RULE) -> Check:
+def check(number: float, note: str = "", rule: Definition = RULE) -> Check:
     return judged("mine", rule, Measured(number, np.arange(2), np.array([number, 0.5]), note))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.evaluation.diagnosis import advice, checks
-from cwjax.evaluation.diagnosis.checks import VERDICTS, Measured, Rule, Skipped, judged, of_examples
+from cwjax.evaluation.diagnosis.checks import VERDICTS, Definition, Measured, Skipped, judged, of_examples
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from tests import problems
 from tests.evaluation.diagnosis import tricks
@@ -143,7 +143,7 @@ def test_checks_without_what_they_need_are_skipped_and_say_why():
     assert diagnosis.checks["too_short"].line() == "too_short: skipped, no settings were given for a longer attack"
 
 
-SHARE = Rule(lambda case: case, "share that is bad", 0.0, 0.05, "a source", "Do this.")
+SHARE = Definition(lambda case: case, "share that is bad", 0.0, 0.05, "a source", "Do this.")
 
 
 @pytest.mark.parametrize(
@@ -276,14 +276,14 @@ def test_a_check_that_breaks_off_is_a_warning_and_loses_nothing():
     def breaks(case):
         raise ZeroDivisionError("of\nthis user's model")
 
-    rule = Rule(breaks, "a number", 0.0, 1.0, "a source", "Do this.")
+    rule = Definition(breaks, "a number", 0.0, 1.0, "a source", "Do this.")
     found = checks.run({"broken": rule, "whole": rule._replace(measure=lambda case: case)}, Skipped("it was late"))
     assert {name: check.verdict for name, check in found.items()} == {"broken": "warn", "whole": "skipped"}
     assert "the check broke off, ZeroDivisionError: of this user's model" in found["broken"].line()
 
 
 def test_a_number_that_is_none_is_a_failure():
-    rule = Rule(lambda case: case, "a number", 0.0, np.inf, "a source", "Do this.")
+    rule = Definition(lambda case: case, "a number", 0.0, np.inf, "a source", "Do this.")
     (check,) = checks.run({"nan": rule}, Measured(float("nan"), np.arange(1), np.zeros(1))).values()
     assert check.verdict == "fail"
 

@@ -10,7 +10,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.evaluation.diagnosis import programs
-from cwjax.evaluation.diagnosis.programs import Seen
+from cwjax.evaluation.diagnosis.programs import Followed
 from tests import problems
 from tests.evaluation.diagnosis.known import seen
 
@@ -44,7 +44,7 @@ def test_the_last_step_of_each_example_is_the_first_that_is_done():
     assert seen(5, 4, ends=[0, 2, 4, 9]).last().tolist() == [0, 2, 4, 4]
 
 
-def followed(attack: cw.Attack) -> tuple[Seen, list]:
+def followed(attack: cw.Attack) -> tuple[Followed, list]:
     """Of two examples, and the states themselves, step by step."""
     keys, x, goal = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL))
     _, path = programs.followed(MODEL, attack, {}, x, goal, programs.begun(attack, {}, keys, x, goal))

@@ -54,7 +54,7 @@ def test_images_are_moved_whole_by_at_most_so_many_pixels():
 
 def test_some_images_are_mirrored():
     images = a_batch(40)
-    mirrored = np.asarray(epochs.mirrored(jax.random.key(1), images))
+    mirrored = np.asarray(epochs.flipped(jax.random.key(1), images))
     as_it_was = (mirrored == images).all((1, 2, 3))
     np.testing.assert_array_equal(mirrored[~as_it_was], images[~as_it_was][:, :, ::-1])
     assert 5 < as_it_was.sum() < 35
