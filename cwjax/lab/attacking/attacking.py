@@ -82,7 +82,7 @@ def run(
                 report = shown.enter_context(progress(f"{attack} attack: checks", of, first="compiling the checks"))
             report(int(place > 0), name.replace("_", " "))
 
-        attacked = results(
+        attacked = compute(
             model,
             dataset,
             attack,
@@ -107,7 +107,7 @@ def _successes(status: cw.runners.Status) -> str:
     return f", {status.found} succeeded so far" if status.found or status.finished else ""
 
 
-def results(
+def compute(
     model: Model,
     dataset: Dataset,
     attack: str,

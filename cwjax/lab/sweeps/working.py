@@ -94,7 +94,7 @@ def attacked(unit: Unit, watcher: Watcher = Watcher()) -> Attacked:
             f"{platform.node()} has another {configuration.model}, {configuration.data} or cwjax than the machine that "
             "planned this sweep: give both the same"
         )
-    return attacking.results(
+    return attacking.compute(
         units.model_named(configuration.model).value,
         units.examples_of(unit),
         configuration.attack,
