@@ -46,9 +46,9 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | float = fl
 def check_part(name: str, value: Any, kind: type) -> None:
     """Raises TypeError unless a part of an attack is what it has to be."""
     if not isinstance(value, kind):
-        package, name = kind.__module__.partition(".")[0], kind.__name__
-        wanted = f"{package if hasattr(sys.modules[package], name) else kind.__module__}.{name}"
-        raise TypeError(f"{name} must be of the type {wanted}, got {_came(value)}")
+        package = kind.__module__.partition(".")[0]
+        place = package if hasattr(sys.modules[package], kind.__name__) else kind.__module__
+        raise TypeError(f"{name} must be of the type {place}.{kind.__name__}, got {_came(value)}")
 
 
 def check_channel_axis(per_pixel: bool, axis: int | None) -> None:
