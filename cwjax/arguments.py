@@ -47,7 +47,8 @@ def check_part(name: str, value: Any, kind: type) -> None:
     """Raises TypeError unless a part of an attack is what it has to be."""
     if not isinstance(value, kind):
         package = kind.__module__.partition(".")[0]
-        place = package if hasattr(sys.modules[package], kind.__name__) else kind.__module__
+        hidden = package == "cwjax" and not hasattr(sys.modules[package], kind.__name__)
+        place = kind.__module__ if hidden else package
         raise TypeError(f"{name} must be of the type {place}.{kind.__name__}, got {_came(value)}")
 
 
