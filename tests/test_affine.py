@@ -113,7 +113,7 @@ def runner(norm: str, box: str) -> Callable[..., cw.Result]:
 
     @jax.jit
     def run(model, x, goal, confidence):
-        attack = ATTACKS[norm](objective=cw.objectives.logit_margin(confidence), box=getattr(cw, box)())
+        attack = ATTACKS[norm](objective=cw.objectives.logit_margin(confidence), box=getattr(cw.boxes, box)())
         return cw.batched(attack)(model, jax.random.split(jax.random.key(0), COUNT), x, goal)
 
     return run
@@ -182,7 +182,7 @@ def fewest_pixels(normal, x, lead):
 def l0_runner(box: str) -> Callable[..., cw.Result]:
     pixels = {"distance": cw.distances.l0(channel_axis=-1)}
     search = cw.search.shrink_mask(removal=cw.search.one_pixel(), channel_axis=-1)
-    attack = cw.l0(box=getattr(cw, box)(), search=search, steps=200, largest_c=100.0, **pixels)
+    attack = cw.l0(box=getattr(cw.boxes, box)(), search=search, steps=200, largest_c=100.0, **pixels)
     return jax.jit(cw.batched(attack))
 
 

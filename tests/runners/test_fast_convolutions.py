@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from jax import lax
 
-from cwjax.runners import fast_convolutions
+from cwjax.runners.fast_convolutions import canonical
 
 
 def conv(x, kernel, strides=(1, 1), padding: str | list = "VALID", layout=("NHWC", "HWIO", "NHWC"), **options):
@@ -104,7 +104,7 @@ def assert_same(got, want, tolerance=1e-6):
 @every_function
 def test_values_and_gradients_are_the_plain_ones(name):
     step, x, k = question(name)
-    assert_same(jax.jit(fast_convolutions(step))(x, k), jax.jit(step)(x, k))
+    assert_same(jax.jit(canonical(step))(x, k), jax.jit(step)(x, k))
 
 
 @every_function
@@ -112,7 +112,7 @@ def test_under_vmap_too(name):
     step, x, k = question(name)
     xs = jnp.stack([x, -x, x[::-1]])
     want = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(step), xs, [k] * 3))
-    assert_same(jax.jit(jax.vmap(fast_convolutions(step), (0, None)))(xs, k), want)
+    assert_same(jax.jit(jax.vmap(canonical(step), (0, None)))(xs, k), want)
 
 
 @pytest.mark.parametrize("name", ["valid", "network"])
@@ -120,8 +120,8 @@ def test_under_vmap_over_kernels_and_of_a_vmapped_function(name):
     step, x, k = question(name)
     xs, ks = jnp.stack([x, -x]), jnp.stack([k, k[::-1]])
     want = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(jax.jit(step), xs, ks))
-    assert_same(jax.jit(jax.vmap(fast_convolutions(step)))(xs, ks), want)
-    assert_same(jax.jit(fast_convolutions(jax.vmap(step)))(xs, ks), want)
+    assert_same(jax.jit(jax.vmap(canonical(step)))(xs, ks), want)
+    assert_same(jax.jit(canonical(jax.vmap(step)))(xs, ks), want)
 
 
 @pytest.mark.parametrize("name", ["valid", "scan", "cond", "checkpoint"])
@@ -130,7 +130,7 @@ def test_the_rewritten_function_can_itself_be_differentiated(name):
     step, x, k = question(name)
 
     def loss(x, k):
-        value = fast_convolutions(function)(x, k)
+        value = canonical(function)(x, k)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(value)), value
 
     assert_same(jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(x, k), jax.jit(step)(x, k))
@@ -148,7 +148,7 @@ def test_a_descent_inside_a_while_loop():
         return lax.while_loop(lambda carry: carry[1] < 20.0, body, (x, jnp.zeros(())))
 
     # A pool's winner may change with the last bit, but not in these few steps.
-    assert_same(jax.jit(fast_convolutions(descent))(x, k), jax.jit(descent)(x, k), 1e-5)
+    assert_same(jax.jit(canonical(descent))(x, k), jax.jit(descent)(x, k), 1e-5)
 
 
 def test_a_flax_network():
@@ -168,7 +168,7 @@ def test_a_flax_network():
         def step(weights, x):
             return jax.value_and_grad(lambda w, x: jnp.sum(nnx.merge(graph, w)(x) ** 2), argnums=(0, 1))(weights, x)
 
-        assert_same(jax.jit(fast_convolutions(step))(weights, x), jax.jit(step)(weights, x), 2e-6)
+        assert_same(jax.jit(canonical(step))(weights, x), jax.jit(step)(weights, x), 2e-6)
 
 
 @pytest.mark.parametrize("features", [1, 3])
@@ -180,7 +180,7 @@ def test_a_convolution_to_few_features_is_a_matrix_product(features, window, pad
     assert counts(program)["convolution"] == 0
     assert "dot_general" in program
 
-    got = jax.jit(fast_convolutions(functools.partial(conv, padding=padding)))(x, k)
+    got = jax.jit(canonical(functools.partial(conv, padding=padding)))(x, k)
     plain = jax.jit(functools.partial(conv, padding=padding))(x, k)
     with jax.enable_x64():
         exact = np.asarray(conv(jnp.asarray(x, jnp.float64), jnp.asarray(k, jnp.float64), padding=padding))
@@ -194,7 +194,7 @@ def test_the_gradient_in_the_pixels_has_few_features_and_no_convolution():
 
     x, k = jnp.ones((2, 9, 8, 3)), jnp.ones((3, 3, 3, 16))
     assert counts(text(gradient, x, k, canonically=True))["convolution"] == 1  # the forward one
-    half = jax.jit(fast_convolutions(gradient))(x.astype(jnp.bfloat16), k.astype(jnp.bfloat16))
+    half = jax.jit(canonical(gradient))(x.astype(jnp.bfloat16), k.astype(jnp.bfloat16))
     assert half.dtype == jnp.bfloat16
     np.testing.assert_allclose(half.astype(np.float32), jax.jit(gradient)(x, k), rtol=0.2, atol=0.5)
 
@@ -229,7 +229,7 @@ def test_max_pool_and_its_gradient_are_exactly_xlas_at_ties(name, dtype):
         value, pull = jax.vjp(lambda x: pool(x, window, strides, padding), x)
         return value, pull(slope)[0]
 
-    for got, want in zip(jax.jit(fast_convolutions(both))(x, slope), jax.jit(both)(x, slope), strict=True):
+    for got, want in zip(jax.jit(canonical(both))(x, slope), jax.jit(both)(x, slope), strict=True):
         assert got.dtype == want.dtype == dtype
         np.testing.assert_array_equal(got, want)
     if name == "too large":  # left as it is
@@ -241,7 +241,7 @@ def test_max_pool_of_equal_pixels_gives_each_slope_once_to_the_first():
         return jax.vjp(lambda x: pool(x, (2, 2), (2, 2), "VALID"), x)[1](slope)[0]
 
     slope = jnp.array([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 2, 2, 1)
-    got = jax.jit(fast_convolutions(gradient))(jnp.zeros((1, 4, 4, 1)), slope)
+    got = jax.jit(canonical(gradient))(jnp.zeros((1, 4, 4, 1)), slope)
     expected = np.zeros((4, 4))
     expected[::2, ::2] = [[1, 2], [3, 4]]
     np.testing.assert_array_equal(got[0, :, :, 0], expected)
@@ -255,7 +255,7 @@ def test_max_pool_of_integers():
 
     padded = np.pad(x, ((0, 1), (0, 1)), constant_values=-99)
     expected = [[padded[i : i + 3, j : j + 3].max() for j in (0, 2, 4)] for i in (0, 2, 4)]
-    np.testing.assert_array_equal(fast_convolutions(function)(x), expected)
+    np.testing.assert_array_equal(canonical(function)(x), expected)
 
 
 @pytest.mark.parametrize("kind", ["min", "sum"])
@@ -271,12 +271,12 @@ def test_other_pools_are_right_too(kind):
             )
         )(x)
 
-    assert_same(jax.jit(fast_convolutions(step))(x, k), jax.jit(step)(x, k))
+    assert_same(jax.jit(canonical(step))(x, k), jax.jit(step)(x, k))
 
 
 def text(function, *args, canonically: bool, platform: str = "cpu") -> str:
     """The program as it goes to the compiler of a platform."""
-    jitted = jax.jit(fast_convolutions(function) if canonically else function)
+    jitted = jax.jit(canonical(function) if canonically else function)
     return jitted.trace(*args).lower(lowering_platforms=(platform,)).as_text()
 
 
@@ -288,7 +288,7 @@ def counts(program: str) -> dict[str, int]:
 def looped(name, canonically: bool):
     """A jitted loop of gradient steps, as an attack makes it."""
     step, x, k = question(name)
-    step = fast_convolutions(step) if canonically else step
+    step = canonical(step) if canonically else step
     return lambda x, k: lax.fori_loop(0, 3, lambda i, x: x - 0.1 * step(x, k)[1][0], x), x, k
 
 
@@ -347,7 +347,7 @@ def test_a_function_without_convolutions_is_called_as_it_is():
         return {"twice": x * factor, "same": x}
 
     x = jnp.arange(3.0)
-    got = fast_convolutions(function)(x, 2.0)
+    got = canonical(function)(x, 2.0)
     assert seen[-1] is x
     assert got["same"] is x
     np.testing.assert_array_equal(got["twice"], [0, 2, 4])
@@ -368,7 +368,7 @@ def test_pytrees_keys_constants_and_closures_pass_through():
         return Pair(conv(pair.image, k) + noise, {"k": k, "none": None, "one": 1.0, "key": key, "t": table[:2]})
 
     k, key = k[:, :2], jax.random.key(3)
-    got = jax.jit(fast_convolutions(function))(Pair(x, {"unused": jnp.zeros(2)}), k, key)
+    got = jax.jit(canonical(function))(Pair(x, {"unused": jnp.zeros(2)}), k, key)
     assert isinstance(got, Pair)
     assert got.extras["none"] is None
     assert float(got.extras["one"]) == 1.0
@@ -379,7 +379,7 @@ def test_pytrees_keys_constants_and_closures_pass_through():
 
 
 def test_its_name_and_docstring_are_the_functions_own():
-    assert fast_convolutions(network).__name__ == "network"
+    assert canonical(network).__name__ == "network"
 
 
 def test_a_convolution_inside_a_linear_solve_is_rewritten():
@@ -392,7 +392,7 @@ def test_a_convolution_inside_a_linear_solve_is_rewritten():
         return jax.scipy.sparse.linalg.bicgstab(apply, x, maxiter=5)[0].sum()
 
     x = jax.random.normal(jax.random.key(0), (1, 6, 6, 1))
-    np.testing.assert_allclose(fast_convolutions(solve)(x), solve(x), rtol=1e-5)
+    np.testing.assert_allclose(canonical(solve)(x), solve(x), rtol=1e-5)
 
 
 def test_a_convolution_inside_shard_map_is_left_alone():
@@ -406,4 +406,4 @@ def test_a_convolution_inside_shard_map_is_left_alone():
         return lax.psum(y.sum(), "b")
 
     x = jax.random.normal(jax.random.key(0), (2, 6, 6, 1))
-    np.testing.assert_allclose(fast_convolutions(total)(x), total(x), rtol=1e-6)
+    np.testing.assert_allclose(canonical(total)(x), total(x), rtol=1e-6)
