@@ -126,7 +126,7 @@ axes.spines[:].set_visible(False)
 DIGIT = 7
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True, layout="constrained")
-for axes, c, spent in ((left, bracket.c, slow_spent), (right, multiplier.c, quick_spent)):
+for axes, c, spent in ((left, bracket.value, slow_spent), (right, multiplier.c, quick_spent)):
     c = np.where(np.arange(len(c))[:, None] < spent[None], c, np.nan)  # until the lane is done
     axes.plot(c, color=PALE, linewidth=0.8, drawstyle="steps-post")
     axes.plot(c[:, DIGIT], color=ORANGE, linewidth=2.2, drawstyle="steps-post", label=f"the {labels[DIGIT]}")

@@ -34,8 +34,8 @@ def watch_the_search(told):
         seen = np.where(told[f"{name}_met"], told[f"{name}_distance"], np.inf)
         np.testing.assert_allclose(seen.min(0), result.distance, rtol=0.02)
     bracket = told["bracket"]
-    assert (bracket.lower <= bracket.c).all()
-    assert (bracket.c <= bracket.upper).all()
+    assert (bracket.lower <= bracket.value).all()
+    assert (bracket.value <= bracket.upper).all()
     for where in told["crossings"].values():
         assert (where <= 1.05).all()
     for logits in told["slices"]:
