@@ -224,6 +224,14 @@ def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) 
     )
 
 
+def broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array of the shape `given` broadcasts to one input of this shape."""
+    try:
+        return np.broadcast_shapes(given, shape) == shape
+    except ValueError:
+        return False
+
+
 def misfit(lower: ArrayLike, upper: ArrayLike, shape: tuple[int, ...]) -> str:
     """For an error: the bounds of a box that do not broadcast to one input."""
     shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
-from cwjax.arguments import check_channel_axis, check_number, check_part
+from cwjax.arguments import broadcasts, check_channel_axis, check_number, check_part
 from cwjax.base import Attack, Number, Search, found
 from cwjax.parts.distances import channels
 
@@ -145,11 +145,7 @@ def masked(attack: Attack, mask: ArrayLike) -> Attack:
 
     def restricted(problem):
         shape, given = problem.x.shape, allowed.shape
-        try:
-            fits = np.broadcast_shapes(given, shape) == shape
-        except ValueError:
-            fits = False
-        if not fits:
+        if not broadcasts(given, shape):
             raise ValueError(f"mask of shape {list(given)} does not broadcast to one input {list(shape)}")
         return problem._replace(mask=problem.mask & jnp.broadcast_to(allowed, shape))
 

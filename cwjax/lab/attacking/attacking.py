@@ -136,9 +136,7 @@ def compute(
     """
     rows = rows_of(dataset, targets, seed=seed)
     keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
-    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(settings)
-    if mask is not None:
-        numbers |= {"mask": mask}
+    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(settings, mask)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
@@ -210,9 +208,7 @@ def diagnosed(
       watch: is told before every check, see `cwjax.diagnose`.
       mask: see `run`.
     """
-    fixed, numbers = split(settings)
-    if mask is not None:
-        numbers |= {"mask": mask}
+    fixed, numbers = split(settings, mask)
     return cw.diagnose(
         model,
         _maker(attack, fixed),

@@ -5,6 +5,8 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
+import numpy as np
+
 import cwjax as cw
 from cwjax.arguments import check_number
 from cwjax.base import Attack, Search
@@ -201,11 +203,13 @@ def given(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
 
-def split(settings: Settings) -> tuple[Settings, dict[str, Any]]:
-    """The settings without their numbers, which decide the program, and the numbers, which are its arguments."""
+def split(settings: Settings, mask: np.ndarray | None = None) -> tuple[Settings, dict[str, Any]]:
+    """The settings without their numbers, which decide the program, and the numbers, which are its arguments. A mask is
+    one of them.
+    """
     fixed = given(settings)
     numbers = {setting: fixed.pop(setting) for setting in _NUMBERS & fixed.keys()}
-    return Settings(**fixed), numbers
+    return Settings(**fixed), numbers if mask is None else numbers | {"mask": mask}
 
 
 def _flag(setting: str) -> str:

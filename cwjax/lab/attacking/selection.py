@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 import cwjax as cw
-from cwjax.arguments import check_logits
+from cwjax.arguments import broadcasts, check_logits
 from cwjax.evaluation.metrics import margins
 from cwjax.lab.data import Dataset
 from cwjax.models import Model
@@ -20,7 +20,11 @@ def right_in_block(model: Model, dataset: Dataset, start: int) -> np.ndarray:
     """The places of the images that the model gets right, int64, among the BLOCK images from place `start`.
 
     The model computes at the highest precision that the device has.
+
+    Raises:
+      ValueError: it does not take the images.
     """
+    check_logits(model, dataset.images[:1])
     some = slice(start, start + BLOCK)
     leads = _leads(cw.in_precision(model, "highest"), dataset.images[some], cw.untargeted(dataset.labels[some]))
     return start + np.flatnonzero(np.asarray(leads) <= 0)
@@ -49,7 +53,6 @@ def first_right(
     Raises:
       ValueError: the model gets fewer right, or does not take the images.
     """
-    check_logits(model, dataset.images[:1])
     in_block = in_block or functools.partial(right_in_block, model, dataset)
     places = np.zeros(0, np.int64)
     for start in range(0, len(dataset.labels), BLOCK):
@@ -84,11 +87,7 @@ def mask_of(path: Path, dataset: Dataset) -> np.ndarray:
     if not isinstance(mask, np.ndarray) or mask.dtype != bool:
         came = f"an array of {mask.dtype}" if isinstance(mask, np.ndarray) else "several arrays"
         raise ValueError(f"{what}, got {came}")
-    try:
-        fits = list(np.broadcast_shapes(mask.shape, tuple(shape))) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+    if not broadcasts(mask.shape, tuple(shape)):
         raise ValueError(
             f"{what}, got the shape {list(mask.shape)}, which does not broadcast to it: [H, W, 1] is for pixels"
         )
