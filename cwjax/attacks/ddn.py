@@ -17,7 +17,7 @@ from cwjax.parts.schedules import annealed
 
 
 class DDNMemory(NamedTuple):
-    radius: Float[Array, ""]  # epsilon: the norm of the point asked about, but for the box
+    radius: Float[Array, ""]  # epsilon: the norm of the point asked about, except where the box cuts it
     noise: Float[Array, "*S"]  # a unit direction, for where the model has no slope
 
 
@@ -54,7 +54,7 @@ def ddn(
         norms in a few tens of steps.
       first_step: alpha of the first step, > 0, in widths of the box.
       last_step: alpha that the last steps come to, >= 0, likewise.
-      levels: round every point to so many values an element, >= 2, evenly spaced from `lower` to `upper`: 256 in the
+      levels: round every element to one of this many values, >= 2, evenly spaced from `lower` to `upper`: 256 in the
         paper, which asks for images that can be saved. None: do not round.
       lower: the box's lower bound.
       upper: the box's upper bound.

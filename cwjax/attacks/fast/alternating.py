@@ -27,8 +27,8 @@ from cwjax.search.rounds import searched
 
 _LARGEST_C = 1e12  # where the slope is next to none
 _RADIUS, _DEEP = 0.0, 1.0  # the tau of a problem for a round of that kind
-_LONGER = 3  # towards a label deep rounds have so many times the steps of the others,
-_ENOUGH = 100  # but for what these need
+_LONGER = 3  # towards a label: the steps of a deep round over those of another,
+_ENOUGH = 100  # which has at least these
 
 
 def alternating_l2(
@@ -69,7 +69,7 @@ def alternating_l2(
 
 
 def _length(problem: Problem, rounds: Count, steps: Count) -> Int[Array, ""]:
-    """Of a round of the problem, if the steps are shared among so many rounds."""
+    """How many steps a round of the problem has, where `rounds` share them."""
     each, deep = jnp.asarray(steps) // rounds, rounds // 2
     short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
     long = (steps - (rounds - deep) * short) // jnp.maximum(deep, 1)

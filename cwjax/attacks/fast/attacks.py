@@ -88,8 +88,8 @@ def in_rounds(
     search: Callable[[Count], Search] | None = None,
     unit: int = 75,
 ) -> Attack:
-    """The steps shared among rounds that are attacks of so many steps each, by `search` (`mirrored` if None); see
-    `rounds_of` for the unit.
+    """An attack in rounds that share the steps equally, run by `search` (`mirrored` if None); see `rounds_of` for the
+    unit.
     """
     rounds = rounds_of(steps, unit)
     each = jnp.maximum(steps // rounds, 1)

@@ -43,7 +43,7 @@ class Scouting(NamedTuple):
     likeliest: View
     nearest: Int[Array, ""]  # int32: the class that is nearest by margin over slope; -1: the likeliest
     near: View  # of that class
-    far: Float[Array, ""]  # the distance of the likeliest, as its probe has it
+    far: Float[Array, ""]  # the distance of the likeliest, by its probe
     doubted: Bool[Array, ""]  # whether slopes are not to be believed
     begun: Int[Array, ""]  # int32: points asked about when the round began; -1: it has not
     chosen: Int[Array, ""]  # int32: the class that it goes for; -1: whichever is likeliest

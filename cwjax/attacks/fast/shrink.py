@@ -13,7 +13,7 @@ from cwjax.parts.boxes import projected
 from cwjax.parts.norms import NORMS, TINY, check_norm, length, unit, units
 from cwjax.parts.schedules import annealed
 
-_ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: at most so many a step, and the relative change that ends them
+_ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: the most in a step, and the relative change that ends them
 _SQUARES, _EPS = 0.999, 1e-8  # Adam's own
 _DECAY = 0.5  # of Adam's mean, in `proximal_descent`
 _LIMITS_OF_C = (1e-3, 1e12)
