@@ -10,18 +10,18 @@ from typing import Any, NoReturn
 
 import tyro
 
-from cwjax.lab.attacking.command import attack
+from cwjax.lab.attacking.attack import attack
 from cwjax.lab.attacking.demo import demo
 from cwjax.lab.console import parsing
 from cwjax.lab.console.progress import console
 from cwjax.lab.data import CorruptData, MissingData
 from cwjax.lab.doctor import doctor
 from cwjax.lab.files import compiling, store
-from cwjax.lab.racing.command import race
-from cwjax.lab.reporting.command import report_on
+from cwjax.lab.racing.race import race
+from cwjax.lab.reporting.report import report_on
 from cwjax.lab.sweeps import commands
-from cwjax.lab.training.command import train
-from cwjax.lab.verifying.command import verify
+from cwjax.lab.training.train import train
+from cwjax.lab.verifying.verify import verify
 
 COMMANDS = {
     "train": train,

@@ -13,7 +13,8 @@ import pytest
 import cwjax as cw
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import cli, data
-from cwjax.lab.attacking import attacking, command, demo, presets, runs
+from cwjax.lab.attacking import attacking, demo, presets, runs
+from cwjax.lab.attacking.attack import _summary
 from cwjax.lab.console import progress
 from cwjax.lab.training import training
 from tests.lab.conftest import canned
@@ -223,13 +224,13 @@ def printed(table, monkeypatch, capsys, columns: int) -> list[list[str]]:
 
 def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     several = [found("alternating_l2", "l2", [0, 1, 2]), found("fast_l2", "l2", [0, 1, 2])]
-    assert printed(command._summary(several, "a title"), monkeypatch, capsys, 40) == [
+    assert printed(_summary(several, "a title"), monkeypatch, capsys, 40) == [
         ["attack", "attacks", "success %", "mean L2", "median L2", "seconds"],
         ["alternating_l2", "3", "100.0", "1.333", "1.000", "61.50"],
         ["fast_l2", "3", "100.0", "1.333", "1.000", "61.50"],
     ]
     mixed = [found("l2", "l2", [0, 1, 5]), found("linf", "linf", [0, 1, 5])]
-    assert printed(command._summary(mixed, "a title"), monkeypatch, capsys, 40) == [
+    assert printed(_summary(mixed, "a title"), monkeypatch, capsys, 40) == [
         [
             *("attack", "attacks", "success %", "mean distance", "median distance", "misclassified"),
             *("mean without them", "norm", "seconds"),

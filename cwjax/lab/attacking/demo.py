@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from cwjax.lab.attacking import attacking, presets
-from cwjax.lab.attacking.command import finish
+from cwjax.lab.attacking.attack import finish
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import load
 from cwjax.lab.files import store
 from cwjax.lab.training import training
-from cwjax.lab.training.command import MODELS
+from cwjax.lab.training.train import MODELS
 
 TRAINING = training.Training(data="mnist5k", net="mnist_cnn", recipe="report")
 ATTACKS = {  # fewer steps than the paper's, and longer ones
