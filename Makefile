@@ -24,7 +24,7 @@ demo: $(VENV)/installed-demo
 	$(BIN)/cwjax demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 
 test-all: export CWJAX_FAULTS = 1
 test-all: export CWJAX_LONG = 1

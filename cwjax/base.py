@@ -283,16 +283,19 @@ def wide(x: Float[Array, "..."]) -> jnp.dtype:
 
 
 def narrowed(tree: PyTree, dtype: jnp.dtype) -> PyTree:
-    """The same numbers, with no float wider than `dtype` and no integer wider than int32.
+    """The same numbers, with no float wider than `dtype`, no integer wider than int32, and no weak type.
 
-    With `jax_enable_x64` much has 64 bits without being asked: `jnp.zeros(())`, `jnp.arange(3)`, an np.float64.
+    With `jax_enable_x64` much has 64 bits without being asked: `jnp.zeros(())`, `jnp.arange(3)`, an np.float64. Where
+    a loop begins with a weak type, JAX traces it again, and compiles it again for the state that comes out.
     """
 
     def narrow(leaf):
         leaf = jnp.asarray(leaf)
-        if jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize > jnp.dtype(dtype).itemsize:
-            return leaf.astype(dtype)
-        return leaf.astype(jnp.int32) if leaf.dtype == jnp.int64 else leaf
+        if jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf.astype(min(leaf.dtype, jnp.dtype(dtype), key=lambda each: each.itemsize))
+        if jnp.issubdtype(leaf.dtype, jnp.integer):
+            return leaf.astype(jnp.int32 if leaf.dtype == jnp.int64 else leaf.dtype)
+        return leaf
 
     return jax.tree.map(narrow, tree)
 
@@ -300,13 +303,15 @@ def narrowed(tree: PyTree, dtype: jnp.dtype) -> PyTree:
 def carried(before: PyTree, after: PyTree) -> PyTree:
     """`after` in the dtypes of `before`, leaf by leaf: what a loop carries keeps the dtypes that it began with.
 
-    Floats become floats and integers become integers. Any other change of a dtype is a mistake, which the loop refuses.
+    Floats become floats and integers become integers, none of a weak type. Any other change of a dtype is a mistake,
+    which the loop refuses.
     """
 
     def kept(old, new):
         given, wanted = jnp.result_type(new), jnp.result_type(old)
         alike = any(all(jnp.issubdtype(each, kind) for each in (given, wanted)) for kind in (jnp.floating, jnp.integer))
-        return jnp.asarray(new, wanted) if alike and given != wanted else new
+        other = given != wanted or getattr(new, "weak_type", False)
+        return jnp.asarray(new, wanted) if alike and other else new
 
     return jax.tree.map(kept, before, after)
 

@@ -1,7 +1,9 @@
-"""Tests run with shapes and types checked (jaxtyping, beartype), rank promotion an error and warnings errors.
+"""Tests run with rank promotion an error and warnings errors; some of them with shapes and types checked (jaxtyping,
+beartype).
 
-The checks of shapes and types take a sixth of the time. `make test` leaves them out where other tests run the same
-functions: in tests/lab, and in the laws of all attacks except a few. `make test-all` has them everywhere.
+The checks are made anew for every function that a function returns, which takes a fifth of the time. `make test` has
+them in one process alone, that of tests/test_x64.py, which runs every family of attacks, every runner and every
+command; `make test-all` has them everywhere.
 
 Compiling is most of what the tests cost, and XLA's optimisations are half of that: programs that run for seconds are
 worth them (`@pytest.mark.optimized`), and the small ones of the laws are not. Nor is its newer way to write a fused
@@ -25,34 +27,30 @@ import jaxtyping
 import pytest
 from jaxtyping import install_import_hook
 
+LONG = bool(os.environ.get("CWJAX_LONG"))
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
-install_import_hook("cwjax", "beartype.beartype")
+if LONG or os.environ.get("CWJAX_CHECKED"):
+    install_import_hook("cwjax", "beartype.beartype")
 jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtures compile
 
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 
-LONG = bool(os.environ.get("CWJAX_LONG"))
 
-
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """What is marked `long` is for `make test-all`."""
+    """What is marked `long` is for `make test-all`. The tests of a file go to one worker, which compiles once what they
+    share; the laws go row by row, and last, so that all workers end together.
+    """
     if not LONG:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
-
-
-CHECKED_LAWS = ("l2", "l0", "lbfgs", "fast_l2", "fast_l0", "alternating_l2", "alma, l2", "linf, best target")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item):
-    """Before the fixtures of the test, also of those it shares with others."""
-    group = item.get_closest_marker("xdist_group")
-    of_laws = item.path.name == "test_laws.py" and not (group and group.args[0] in CHECKED_LAWS)
-    in_lab = item.path.is_relative_to(item.config.rootpath / "tests" / "lab")
-    jaxtyping.config.update("jaxtyping_disable", not LONG and (of_laws or in_lab))
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(config.rootpath))))
+    items.sort(key=lambda item: item.path.name == "test_laws.py")
 
 
 gc.set_threshold(100_000)  # tracing makes many objects, and few that are garbage

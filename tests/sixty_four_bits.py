@@ -109,19 +109,33 @@ def test_any_precision_of_inputs_and_weights(row, dtype, weights):
     model, x = model_in(weights), X.astype(dtype)
     halves = 2 in (dtype.itemsize, weights.itemsize)
     confidence = 0.5 if weights.itemsize == 2 else 0.0  # above the model's own rounding: see `rounding_margin`
-    result = jax.jit(cw.batched(row.make(confidence)))(model, KEYS, x, row.goal)
-    assert result.x.dtype == dtype
-    assert result.distance.dtype == jnp.promote_types(dtype, SINGLE)
-    assert result.forwards.dtype == jnp.int32
-    assert result.finite.all()
-    assert result.success.mean() > row.fooled / (2 if halves else 1)
-    assert cw.metrics.successes(model, result.x, row.goal)[result.success].all()
-    measured = cw.metrics.norms(x, result.x)[row.norm]
-    np.testing.assert_allclose(result.distance[result.success], measured[result.success], rtol=1e-5)
+    batched = jax.jit(cw.batched(row.make(confidence)))(model, KEYS, x, row.goal)
     streamed = cw.streamed(widened(row).make, width=5, every=7)
-    again = streamed(model, KEYS, x, row.goal, confidence=np.float64(confidence))
-    # A model in half precision is a staircase: in another program an attack may stop a step of it farther on.
-    assert_same(again, result, rtol=1e-2 if halves else 1e-4)
+    in_lanes = streamed(model, KEYS, x, row.goal, confidence=np.float64(confidence))
+    for result in (batched, in_lanes):
+        assert result.x.dtype == dtype
+        assert result.distance.dtype == jnp.promote_types(dtype, SINGLE)
+        assert result.forwards.dtype == jnp.int32
+        assert result.finite.all()
+        assert result.success.mean() > row.fooled / (2 if halves else 1)
+        assert cw.metrics.successes(model, result.x, row.goal)[result.success].all()
+        measured = cw.metrics.norms(x, result.x)[row.norm]
+        np.testing.assert_allclose(result.distance[result.success], measured[result.success], rtol=1e-5)
+    if halves:
+        assert_alike(in_lanes, batched)
+    else:
+        assert_same(in_lanes, batched)
+
+
+def assert_alike(result: cw.Result, other: cw.Result) -> None:
+    """Two programs of one attack on a model in half precision, which XLA rounds at other places in each: a loss is then
+    a staircase with other steps, and a descent may end at another example of about the same distance.
+    """
+    assert abs(int(result.success.sum()) - int(other.success.sum())) <= 1
+    both = np.asarray(result.success & other.success)
+    assert both.sum() >= max(result.success.sum(), other.success.sum()) - 1
+    ratios = np.asarray(result.distance)[both] / np.asarray(other.distance)[both]
+    np.testing.assert_allclose(np.median(ratios), 1, rtol=0.01)
 
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE] if LONG else [SINGLE], ids=str)

@@ -1,6 +1,7 @@
 """With `jax_enable_x64`. It is a setting of the whole process, so each of these runs in a process of its own.
 
-CWJAX_LONG=1 runs every attack in every precision, and all the laws twice more.
+Shapes and types are checked there too (see conftest.py). CWJAX_LONG=1 runs every attack in every precision, and all the
+laws twice more.
 """
 
 import os
@@ -17,16 +18,16 @@ LONG = os.environ.get("CWJAX_LONG")
 def passed(*tests: str, limit: int, **more: str) -> str:
     """What pytest says of these tests, which must pass."""
     command = [sys.executable, "-m", "pytest", *tests, "-n", "0", "-o", "addopts=-q"]
-    environment = os.environ | {"JAX_ENABLE_X64": "1"} | more
+    environment = os.environ | {"JAX_ENABLE_X64": "1", "CWJAX_CHECKED": "1"} | more
     ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=limit)
     assert ended.returncode == 0, ended.stdout[-10_000:]
     assert " passed" in ended.stdout
     return ended.stdout
 
 
-@pytest.mark.timeout(7200 if LONG else 600)
+@pytest.mark.timeout(14_400 if LONG else 600)
 def test_every_attack_runner_and_command():
-    said = passed("tests/sixty_four_bits.py", limit=7000 if LONG else 590, JAX_NUM_CPU_DEVICES="2")
+    said = passed("tests/sixty_four_bits.py", limit=14_000 if LONG else 590, JAX_NUM_CPU_DEVICES="2")
     assert ("skipped" in said) == (not LONG)
 
 

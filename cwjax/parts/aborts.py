@@ -21,7 +21,7 @@ def plateau(*, checks: int | Float[Array, ""] = 10, tolerance: Number = 1e-4) ->
         stuck = evaluation.loss > previous - tolerance * jnp.abs(previous)
         return jnp.where(due, evaluation.loss, previous), due & jnp.isfinite(previous) & stuck
 
-    return Abort(init=lambda: jnp.full((), jnp.inf), update=update)
+    return Abort(init=lambda: jnp.full((), jnp.inf, float), update=update)
 
 
 def first_success() -> Abort:

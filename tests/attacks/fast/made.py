@@ -1,5 +1,7 @@
 """Models, goals and searches that several tests of the fast attacks need."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,11 @@ from tests import problems
 SIZE, CLASSES = 12, 4
 
 
-FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
+def fast_l2(steps: int, lower: float = 0.0, upper: float = 1.0) -> cw.Attack:
+    return cw.fast_l2(steps=steps, box=cw.boxes.projected(lower, upper))
+
+
+FAST = {"l2": fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
 
 
 def affine(params, x):
@@ -32,8 +38,14 @@ def towards(model: cw.Model) -> cw.Goal:
     return cw.targeted((model.apply(model.params, X).argmax(-1) + 1) % CLASSES)
 
 
-def attacked(attack: cw.Attack, model: cw.Model, goal: cw.Goal | None = None) -> cw.Result:
-    return jax.jit(cw.batched(attack))(model, KEYS, X, goal or towards(model))
+def attacked(make, model: cw.Model, goal: cw.Goal | None = None, **numbers) -> cw.Result:
+    """The result of the attack that `make` gives for these numbers. They are traced: all of them share a program."""
+    return program(make)(numbers, model, KEYS, X, goal or towards(model))
+
+
+@functools.cache
+def program(make):
+    return jax.jit(lambda numbers, *given: cw.batched(make(**numbers))(*given))
 
 
 def two_classes() -> tuple[cw.Model, np.ndarray, np.ndarray]:

@@ -14,7 +14,9 @@ from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.iterated import iterated, steered
 from tests import golden_net, problems
-from tests.attacks.fast.made import KEYS, X, affine, attacked, bent, two_classes
+from tests.attacks.fast.made import CLASSES, KEYS, X, affine, affine_model, attacked, bent, two_classes
+
+pytestmark = pytest.mark.xdist_group("the fast family")  # they share programs
 
 
 def asked_for(search: cw.Search, goal: cw.Goal, rounds: int) -> list[float]:
@@ -41,11 +43,11 @@ def test_kinds_of_rounds_take_turns():
     ("steps", "towards", "away"),
     [
         (1, [1], [1]),
-        pytest.param(150, [150], [150], marks=pytest.mark.long),
-        pytest.param(200, [100, 100], [100, 100], marks=pytest.mark.long),
+        (150, [150], [150]),
+        (200, [100, 100], [100, 100]),
         (300, [100, 200], [150, 150]),
-        pytest.param(500, [100, 300, 100], [166, 166, 166], marks=pytest.mark.long),
-        pytest.param(1000, [125, 375, 125, 375], [250, 250, 250, 250], marks=pytest.mark.long),
+        (500, [100, 300, 100], [166, 166, 166]),
+        (1000, [125, 375, 125, 375], [250, 250, 250, 250]),
     ],
 )
 def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(steps, towards, away):
@@ -59,11 +61,10 @@ def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(step
     assert lengths(1) == towards
     assert lengths(-1) == away
     # What a run spends is what its rounds do.
-    model = cw.bind(problems.mlp, problems.mlp_params())
-    x = jnp.asarray(problems.inputs(len(X)))
-    answers = model.apply(model.params, x).argmax(-1)
-    for goal, expected in ((cw.targeted((answers + 1) % problems.CLASSES), towards), (cw.untargeted(answers), away)):
-        result = jax.jit(cw.batched(cw.alternating_l2(steps=steps)))(model, KEYS, x, goal)
+    model = affine_model()
+    answers = model.apply(model.params, X).argmax(-1)
+    for goal, expected in ((cw.targeted((answers + 1) % CLASSES), towards), (cw.untargeted(answers), away)):
+        result = attacked(cw.alternating_l2, model, goal, steps=steps)
         np.testing.assert_array_equal(result.backwards, sum(expected))
 
 
@@ -71,18 +72,16 @@ def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(step
 @pytest.mark.parametrize("rate", [1e-3, 1.0])
 def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate, steps, over):
     model, margin, normal = two_classes()
-    scaled = cw.bind(lambda params, x: rate * affine(params, x), model.params)
+    scaled = cw.bind(affine, jax.tree.map(lambda leaf: rate * leaf, model.params))
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
+    distance = attacked(deep_alone, scaled, goal, steps=steps).distance
+    np.testing.assert_allclose(distance, margin / np.linalg.norm(normal), rtol=over)
+
+
+def deep_alone(steps: int) -> cw.Attack:
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
     rule = alternating.deep(optax.adam(1.0), steps, -1.0, 2.0)
-    attack = iterated(
-        rule,
-        objective=cw.losses.negative_margin(),
-        distance=cw.distances.l2(),
-        lower=-1.0,
-        upper=2.0,
-        steps=steps,
-    )
-    np.testing.assert_allclose(attacked(attack, scaled, goal).distance, margin / np.linalg.norm(normal), rtol=over)
+    return iterated(rule, **parts, lower=-1.0, upper=2.0, steps=steps)
 
 
 @pytest.mark.long

@@ -11,6 +11,9 @@ import cwjax as cw
 from cwjax.attacks.fast import scout
 from cwjax.base import problem as problem_of
 from cwjax.iterated import Rule, Seen, iterated
+from tests.attacks.fast.made import fast_l2, program
+
+pytestmark = pytest.mark.xdist_group("the nearest class")  # they share programs
 
 SIZE = 8
 AWAY = cw.Goal(jnp.int32(0), jnp.float32(-1))
@@ -36,18 +39,19 @@ def fan(distances: list[float], likely: list[float]) -> cw.Model:
     return cw.bind(affine, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)))
 
 
-def found(attack: cw.Attack, model: cw.Model, goal: cw.Goal = AWAY) -> cw.Result:
+def found(make, model: cw.Model, goal: cw.Goal = AWAY, steps: int = 100) -> cw.Result:
     goal = jax.tree.map(lambda field: field[None], goal)
-    return jax.jit(cw.batched(attack))(model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
+    numbers = {"steps": steps, "lower": -9.0, "upper": 9.0}
+    return program(make)(numbers, model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
 
 
 @pytest.mark.parametrize("norm", ATTACKS)
-@pytest.mark.parametrize("nearest", [0, 3, *(pytest.param(nearest, marks=pytest.mark.long) for nearest in (1, 2))])
+@pytest.mark.parametrize("nearest", [0, 1, 2, 3])
 def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
     distances = [1.0, 1.1, 1.2, 1.3]
     distances[nearest] = 0.5
     model = fan(distances, likely=[4.0, 3.0, 2.0, 1.0])
-    result = found(ATTACKS[norm](steps=100, lower=-9.0, upper=9.0), model)
+    result = found(ATTACKS[norm], model)
     np.testing.assert_allclose(result.distance, 0.5 / (np.sqrt(2) if norm == "linf" else 1), rtol=2e-2)
     assert model.apply(model.params, result.x).argmax() == 1 + nearest
     np.testing.assert_array_equal(result.forwards, 100)
@@ -56,11 +60,8 @@ def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
 
 def test_without_a_look_at_classes_it_is_not():
     model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
-    for attack in (
-        cw.fast_l2(steps=100, box=cw.boxes.projected(-9, 9)),
-        cw.alternating_l2(steps=49, lower=-9, upper=9),
-    ):
-        assert found(attack, model).distance > 0.7
+    for make, steps in ((fast_l2, 100), (cw.alternating_l2, 49)):
+        assert found(make, model, steps=steps).distance > 0.7
 
 
 class Walk(NamedTuple):
