@@ -7,22 +7,19 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.answers import Evaluated, advanced, ask, evaluated, moving
 from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Abort,
     Attack,
     Box,
-    Candidate,
     Count,
     Distance,
-    Evaluation,
     Network,
     Objective,
     Problem,
     Progress,
     Terms,
-    answered,
-    closer,
     select,
     untouched,
     wide,
@@ -107,11 +104,6 @@ def descend(
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
-def moving(problem: Problem) -> Bool[Array, "*S"]:
-    """The elements that are not held for want of a slope: those that have shown one, or all while none has."""
-    return problem.live | ~problem.live.any()
-
-
 def begun(problem: Problem) -> Float[Array, "*S"]:
     """Where a descent starts: elements that are known to show no slope stay at the clean input."""
     return jnp.where(moving(problem), problem.start, problem.x)
@@ -120,13 +112,6 @@ def begun(problem: Problem) -> Float[Array, "*S"]:
 def variable_units(distance: Distance, box: Box, problem: Problem) -> Float[Array, "*S"]:
     """What a width of the box is in the variable w, by element."""
     return box.in_variable(units(distance.norm, problem))
-
-
-class Evaluated(NamedTuple):
-    evaluation: Evaluation
-    candidate: Candidate  # at distance inf where the goal is not met
-    finite: Bool[Array, ""]
-    live: Bool[Array, "*S"]  # elements that have shown a slope so far
 
 
 def evaluate(
@@ -143,8 +128,7 @@ def evaluate(
 
     The chain rule is written out, so that the model is asked for f and its slope in the image, and for nothing else.
 
-    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). Suppose
-    that none had, and some do here: if another element started away from the clean input, this point is no example.
+    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`).
 
     The `first` point is `problem.start`; if that is the clean input, it is reported as such to the last bit.
     """
@@ -157,47 +141,19 @@ def evaluate(
         inside = jnp.where(moves, decoded.inside, clean)
         return inside, jnp.where(moves, decoded.penalised - clean, 0) / unit
 
-    def value(x):
-        logits = model(x)
-        return objective.loss(logits, problem.goal), logits
-
     (inside, delta), pull = jax.vjp(images, w)
-    still = first & (~problem.mask | (problem.start == problem.x)).all()
     x = inside.astype(problem.x.dtype)
-    (f, logits), slope = jax.value_and_grad(value, has_aux=True)(x)
-    penalty, away = jax.value_and_grad(distance.penalty)(delta, problem.tau / problem.span)
-    (gradient,) = pull((problem.c * slope.astype(clean.dtype), away))
-    gradient *= box.in_variable(unit)
-    live = problem.live | (problem.mask & (slope != 0))
-    broken, hidden = faults(gradient, moves & (problem.start != problem.x) & ~live)
-    met = objective.met(logits, problem.goal) & ~(hidden & live.any())
-    kept = jnp.where(still & met, problem.x, x)  # the clean input, which the change of variables misses by a millionth
-    evaluation = Evaluation(
-        loss=penalty + problem.c * f.astype(clean.dtype),
-        distance=distance.measure(kept.astype(clean.dtype) - clean),
-        met=met,
-        gradient=gradient,
-    )
-    finite = jnp.isfinite(evaluation.loss) & answered(logits) & ~broken
-    reached = jnp.where(evaluation.met & finite, evaluation.distance, jnp.inf)
-    return Evaluated(evaluation, Candidate(x=kept, distance=reached, c=problem.c), finite, live)
-
-
-def faults(slope: Float[Array, "..."], unseen: Bool[Array, "*S"]) -> tuple[Bool[Array, ""], Bool[Array, ""]]:
-    """Whether a slope is not finite; and if it is finite, whether any element is `unseen`. One pass tells both."""
-    worst = jnp.max(jnp.where(jnp.isfinite(slope), jnp.where(jnp.broadcast_to(unseen, slope.shape), 1, 0), 2))
-    return worst == 2, worst == 1
-
-
-def advanced(progress: Progress, evaluated: Evaluated, *, over: Bool[Array, ""]) -> Progress:
-    """The progress after one more evaluation. An example at distance 0 is the last: none is closer."""
-    best = closer(progress.best, evaluated.candidate)
-    return Progress(
-        best=best,
-        last=evaluated.evaluation,
-        forwards=progress.forwards + 1,
-        backwards=progress.backwards + 1,
-        finite=progress.finite & evaluated.finite,
-        live=evaluated.live,
-        done=over | ~evaluated.finite | (best.distance == 0),
+    answer = ask(model, problem, x, objective=objective, aim=problem.goal)
+    penalty, steepest = jax.value_and_grad(distance.penalty)(delta, problem.tau / problem.span)
+    (gradient,) = pull((problem.c * answer.slope, steepest))
+    still = first & (~problem.mask | (problem.start == problem.x)).all()
+    return evaluated(
+        problem,
+        jnp.where(still, problem.x, x),  # the clean input, which the change of variables misses by a millionth
+        answer,
+        loss=penalty + problem.c * answer.loss,
+        gradient=gradient * box.in_variable(unit),
+        away=moves & (problem.start != problem.x),
+        objective=objective,
+        distance=distance,
     )

@@ -6,10 +6,10 @@ An attack is then a `Rule`: where to begin, and where to go from what was seen.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from cwjax.answers import Evaluated, advanced, ask, evaluated, moving
 from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Attack,
@@ -26,12 +26,10 @@ from cwjax.base import (
     Progress,
     Search,
     Terms,
-    answered,
     select,
     untouched,
     wide,
 )
-from cwjax.descent import Evaluated, advanced, faults, moving
 from cwjax.parts.boxes import check_bounds, projected
 
 
@@ -107,9 +105,9 @@ def iterated(
     def step(model, problem, state):
         aim = rule.aim(problem, state.memory)
         known = problem._replace(live=state.progress.live)
-        asked = ask(model, known, state.x, objective=objective, distance=distance, aim=aim)
-        progress = advanced(state.progress, asked.evaluated, over=state.taken + 1 >= steps)
-        seen = asked.seen._replace(taken=state.taken, best=progress.best)
+        looked = look(model, known, state.x, objective=objective, distance=distance, aim=aim)
+        progress = advanced(state.progress, looked.evaluated, over=state.taken + 1 >= steps)
+        seen = looked.seen._replace(taken=state.taken, best=progress.best)
         x, memory = rule.move(problem, state.memory, seen)
         progress = progress._replace(
             backwards=state.progress.backwards + jnp.size(seen.loss),
@@ -181,51 +179,42 @@ def steered(rule: Rule, search: Search) -> Rule:
     )
 
 
-class Asked(NamedTuple):
+class Looked(NamedTuple):
     seen: Seen
     evaluated: Evaluated
 
 
-def ask(
+def look(
     model: Network, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance, aim: Goal
-) -> Asked:
+) -> Looked:
     """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss, which is
     that of the goal `aim`; what is met is the problem's own goal.
 
     An element of x that has shown no slope is held at the clean input, once others have shown one (`problem.live`).
-    Suppose that none had, and some do here: if another element is away from the clean input, this point is no example.
     """
     clean = problem.x.astype(wide(problem.x))
     image = jnp.where(moving(problem), x, clean).astype(problem.x.dtype)
-    logits, pull = jax.vjp(model, image)
-    loss, weights = _with_slope(lambda logits: objective.loss(logits, aim), logits)
-    pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]
-    slope = jnp.where(problem.mask, pulled.astype(clean.dtype), 0)
-
+    answer = ask(model, problem, image, objective=objective, aim=aim)
+    found = evaluated(
+        problem,
+        image,
+        answer,
+        loss=answer.loss,
+        gradient=answer.slope,
+        away=image != problem.x,
+        objective=objective,
+        distance=distance,
+    )
     x = image.astype(clean.dtype)
-    loss = loss.astype(clean.dtype)
-    live = problem.live | ((slope != 0).any(0) if loss.ndim else slope != 0)
-    broken, hidden = faults(slope, (image != problem.x) & ~live)
-    met, size = objective.met(logits, problem.goal) & ~(hidden & live.any()), distance.measure(x - clean)
-    finite = jnp.isfinite(loss).all() & answered(logits) & ~broken
-    candidate = Candidate(x=image, distance=jnp.where(met & finite, size, jnp.inf), c=problem.c)
-    flat = slope if not loss.ndim else slope[0]
-    evaluation = Evaluation(loss=loss if not loss.ndim else loss[0], distance=size, met=met, gradient=flat)
     seen = Seen(
         x=x,
         delta=x - clean,
-        loss=loss,
-        slope=slope,
-        logits=logits.astype(wide(logits)),
-        met=met,
-        distance=size,
+        loss=answer.loss,
+        slope=answer.slope,
+        logits=answer.logits.astype(wide(answer.logits)),
+        met=found.evaluation.met,
+        distance=found.evaluation.distance,
         taken=jnp.zeros((), jnp.int32),
-        best=candidate,
+        best=found.candidate,
     )
-    return Asked(seen, Evaluated(evaluation, candidate, finite, live))
-
-
-def _with_slope(function, logits):
-    """A scalar or vector function of the logits [K], and its slope [K] or Jacobian [L, K]."""
-    value, slope = function(logits), jax.jacrev(function)(logits)
-    return value, slope.astype(logits.dtype)
+    return Looked(seen, found)

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 import cwjax as cw
+from cwjax.answers import Evaluated
 from cwjax.base import Goal, Objective, Problem, problem
-from cwjax.descent import DescentState, Evaluated, evaluate
+from cwjax.descent import DescentState, evaluate
 from cwjax.parts import boxes, distances
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)

@@ -10,7 +10,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
-from cwjax.iterated import Asked, Rule, Seen, ask, from_clean, iterated, steered
+from cwjax.iterated import Looked, Rule, Seen, from_clean, iterated, look, steered
 from cwjax.parts import distances
 from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
 
@@ -19,9 +19,9 @@ GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(1.0))
 SLOPE = WEIGHTS[:, 0] - WEIGHTS[:, 1]
 
 
-def asked(model=linear, objective: Objective | None = None, point=POINT, aim: Goal = GOAL, **changes) -> Asked:
+def asked(model=linear, objective: Objective | None = None, point=POINT, aim: Goal = GOAL, **changes) -> Looked:
     given = problem(X, GOAL)._replace(**changes)
-    return ask(model, given, point, objective=objective or lead(), distance=distances.l2(), aim=aim)
+    return look(model, given, point, objective=objective or lead(), distance=distances.l2(), aim=aim)
 
 
 def test_what_is_seen_of_a_point_by_hand():

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from cwjax.answers import advanced
 from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Abort,
@@ -23,7 +24,7 @@ from cwjax.base import (
     select,
     untouched,
 )
-from cwjax.descent import advanced, begun, evaluate, variable_units
+from cwjax.descent import begun, evaluate, variable_units
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
 from cwjax.parts.boxes import projected

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.extend import core
+from jax.extend.core import jaxpr_as_fun as as_function
 from jaxtyping import Array
 
 Arguments = ParamSpec("Arguments")
@@ -42,8 +43,8 @@ def canonical(function: Callable[Arguments, Output]) -> Callable[Arguments, Outp
     @functools.wraps(function)
     def rewritten(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Output:
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args, **kwargs)
-        evaluate = _evaluate if _concerns(closed) else jax.core.eval_jaxpr
-        leaves = evaluate(closed.jaxpr, closed.consts, *jax.tree.leaves((args, kwargs)))
+        run = functools.partial(_evaluate, closed.jaxpr, closed.consts) if _concerns(closed) else as_function(closed)
+        leaves = run(*jax.tree.leaves((args, kwargs)))
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
     return rewritten
