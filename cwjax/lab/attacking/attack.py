@@ -9,6 +9,7 @@ from rich.table import Table
 
 from cwjax.arguments import check_count
 from cwjax.lab.attacking import attacking, presets, rows, runs, selection
+from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
@@ -83,13 +84,8 @@ def attack(
         attacking.run(
             network,
             some,
-            name,
-            own,
-            targets=targets,
-            seed=seed,
+            Request(name, own, targets, seed, precision, rounded),
             width=width,
-            precision=precision,
-            rounded=rounded,
             checks=checks,
             mask=allowed,
         )

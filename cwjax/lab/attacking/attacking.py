@@ -17,7 +17,8 @@ import cwjax as cw
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Result, Runner
 from cwjax.lab.attacking.presets import Settings, attack_of, given, resolved, split
-from cwjax.lab.attacking.rows import Attacked, Targets, extreme, keys_of, rows_of, table_of
+from cwjax.lab.attacking.request import Request
+from cwjax.lab.attacking.rows import Attacked, extreme, keys_of, rows_of, table_of
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import compiling
@@ -27,14 +28,9 @@ from cwjax.models import Model
 def run(
     model: Model,
     dataset: Dataset,
-    attack: str,
-    settings: Settings = Settings(),
+    request: Request,
     *,
-    targets: Targets,
-    seed: int = 0,
     width: int | Literal["auto"] = "auto",
-    precision: str = "highest",
-    rounded: bool = False,
     checks: bool = False,
     mask: np.ndarray | None = None,
 ) -> Attacked:
@@ -43,29 +39,24 @@ def run(
     Args:
       model: takes images in [0, 1].
       dataset: the examples.
-      attack: a name in `presets.ATTACKS`.
-      settings: the attack's.
-      targets: see `rows_of`; with "best" and "worst" only each example's easiest or hardest target is kept.
-      seed: of the targets drawn and of the attack.
+      request: what to do. If its precision is not "highest", what the second look found is in three more columns; if
+        its results are rounded, what that cost is in four.
       width: rows attacked at once, see `cwjax.streamed`.
-      precision: of the search, see `cwjax.verified`. If it is not "highest", what the second look found is in three
-        more columns.
-      rounded: whether the results are to have 8-bit pixels, see `cwjax.discretised`. What that cost is in four
-        more columns.
       checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
       mask: boolean, broadcasts to an image: which elements may change, see `cwjax.masked`. None: all.
 
     Raises:
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
     """
-    settings = resolved((attack,), settings)[attack]
+    attack = request.attack
+    settings = resolved((attack,), request.settings)[attack]
     if width != "auto":
         check_number("--width", width, least=1)
-    check_count("--seed", seed, least=0, most=2**32 - 1)
+    check_count("--seed", request.seed, least=0, most=2**32 - 1)
     cw.validate(cw.in_precision(model, "highest"), dataset.images, cw.untargeted(dataset.labels))
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in given(settings).items())}")
     # How long an attack takes is not known beforehand, so its progress is in rows that ended.
-    total = len(rows_of(dataset, targets, seed=seed).place)
+    total = len(rows_of(dataset, request.targets, seed=request.seed).place)
     with contextlib.ExitStack() as shown:
         what = f"{attack} attack: rows finished"
         report, seen = shown.enter_context(progress(what, total, every=10.0, first="compiling the attack")), 0
@@ -85,13 +76,8 @@ def run(
         attacked = compute(
             model,
             dataset,
-            attack,
-            settings,
-            targets=targets,
-            seed=seed,
+            dataclasses.replace(request, settings=settings),
             width=width,
-            precision=precision,
-            rounded=rounded,
             watch=watch,
             checks=checks,
             checking=checking,
@@ -110,14 +96,9 @@ def _successes(status: cw.runners.Status) -> str:
 def compute(
     model: Model,
     dataset: Dataset,
-    attack: str,
-    settings: Settings,
+    request: Request,
     *,
-    targets: Targets,
-    seed: int,
     width: int | Literal["auto"],
-    precision: str,
-    rounded: bool,
     watch: Callable[[cw.runners.Status], Any],
     room: int | None = None,
     checks: bool = False,
@@ -129,30 +110,30 @@ def compute(
     An example that the model answers with NaN is a row with `finite` False. A row's random key and target depend on the
     seed and its example alone, not on the other examples of the data set.
 
-    `settings` are complete, as `resolved` makes them. `watch` is told after every turn, see `cwjax.streamed`. `room` is
+    The settings of `request` are complete. `watch` is told after every turn, see `cwjax.streamed`. `room` is
     a number of examples, at least as many as there are: runs that make room for equally many share their programs.
     `checking` is told before every check, see `cwjax.diagnose`.
     A run repeats itself bit by bit on one machine.
     """
-    rows = rows_of(dataset, targets, seed=seed)
-    keys, goal, clean = keys_of(dataset, rows, seed=seed), rows.goal(), dataset.images[rows.place]
-    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(settings, mask)
+    rows = rows_of(dataset, request.targets, seed=request.seed)
+    keys, goal, clean = keys_of(dataset, rows, seed=request.seed), rows.goal(), dataset.images[rows.place]
+    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings, mask)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
-        runner = _runner(attack, fixed, width, tuple(local_devices()))
+        runner = _runner(request.attack, fixed, width, tuple(local_devices()))
         result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
-    made = {"name": attack, "fixed": fixed, "numbers": numbers}
+    made = {"name": request.attack, "fixed": fixed, "numbers": numbers}
     columns: dict[str, Any] = {}
     began = time.monotonic()
     with compiling.timed() as compiled:
-        if precision == "highest":
+        if request.precision == "highest":
             result = search(highest)
         else:
-            claimed = search(cw.in_precision(model, precision))
+            claimed = search(cw.in_precision(model, request.precision))
             result, second = _verified(model, clean, goal, claimed, **made)
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
@@ -161,11 +142,9 @@ def compute(
     if checks:
         index = dataset.index[rows.place]
         with compiling.timed() as compiled:
-            diagnosis = diagnosed(
-                highest, attack, settings, clean, goal, result, seed=seed, index=index, watch=checking, mask=mask
-            )
+            diagnosis = diagnosed(highest, request, clean, goal, result, index=index, watch=checking, mask=mask)
         seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": float(sum(compiled))}
-    if rounded:
+    if request.rounded:
         began = time.monotonic()
         result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **made))
         columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
@@ -174,22 +153,21 @@ def compute(
 
     result, columns = jax.tree.map(np.asarray, (result, columns))
     adversarial = result.x
-    table = table_of(highest, dataset, attack, rows, goal, clean, adversarial, result, columns)
-    if targets in ("best", "worst"):
-        table, kept = extreme(table, worst=targets == "worst")
+    table = table_of(highest, dataset, request.attack, rows, goal, clean, adversarial, result, columns)
+    if request.targets in ("best", "worst"):
+        table, kept = extreme(table, worst=request.targets == "worst")
         clean, adversarial = clean[kept], adversarial[kept]
-    return Attacked(attack, dataclasses.asdict(settings), table, clean, adversarial, seconds, diagnosis)
+    settings = dataclasses.asdict(request.settings)
+    return Attacked(request.attack, settings, table, clean, adversarial, seconds, diagnosis)
 
 
 def diagnosed(
     model: Model,
-    attack: str,
-    settings: Settings,
+    request: Request,
     x: np.ndarray,
     goal: cw.Goal,
     result: Result,
     *,
-    seed: int,
     index: np.ndarray | None = None,
     watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
     mask: np.ndarray | None = None,
@@ -198,29 +176,28 @@ def diagnosed(
 
     Args:
       model: in the precision that is believed.
-      attack: a name in `presets.ATTACKS`.
-      settings: complete, as `resolved` makes them. Runs that differ in numbers alone share their programs.
+      request: the attack's, its settings complete. Runs that differ in numbers alone share their programs. Its seed is
+        that of the subset, the noise and the attack's own randomness.
       x: the clean images [B, *S].
       goal: fields [B].
       result: of the attack on them.
-      seed: of the subset, the noise and the attack's own randomness.
       index: int64 [B]: the place of every image in its source; by default that in x.
       watch: is told before every check, see `cwjax.diagnose`.
       mask: see `run`.
     """
-    fixed, numbers = split(settings, mask)
+    fixed, numbers = split(request.settings, mask)
     return cw.diagnose(
         model,
-        _maker(attack, fixed),
+        _maker(request.attack, fixed),
         x,
         goal,
         result,
-        jax.random.fold_in(jax.random.key(seed), 1),
+        jax.random.fold_in(jax.random.key(request.seed), 1),
         numbers=numbers,
         longer=numbers | {"steps": 2 * numbers["steps"]},
-        largest_c=settings.largest_c,
-        settings=given(settings),
-        name=attack,
+        largest_c=request.settings.largest_c,
+        settings=given(request.settings),
+        name=request.attack,
         index=index,
         watch=watch,
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from cwjax.lab.attacking import attacking, presets
 from cwjax.lab.attacking.attack import finish
+from cwjax.lab.attacking.request import Request
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import load
 from cwjax.lab.files import store
@@ -41,7 +42,7 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     right = np.asarray(logits).argmax(1) == dataset.labels
     ten = dataset.take(np.array([np.flatnonzero(right & (dataset.labels == k))[0] for k in range(10)]))
     attacked = [
-        attacking.run(trained.model, ten, name, settings, targets="all", checks=True)
+        attacking.run(trained.model, ten, Request(name, settings, targets="all"), checks=True)
         for name, settings in ATTACKS.items()
     ]
     configuration = {"data": "mnist5k", "examples": "one held-out digit of each class", "targets": "all"}

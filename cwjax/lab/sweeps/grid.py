@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 from cwjax.arguments import check_count, check_number
 from cwjax.lab.attacking import presets
 from cwjax.lab.attacking.presets import setting
+from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console import parsing
 from cwjax.lab.console.parsing import optional
@@ -74,18 +75,12 @@ _DEFAULTS = {"data": (AUTO,), "attack": ("l2",), "targets": ("untargeted",), "se
 _DEFAULTS |= {"precision": ("highest",), "examples": EXAMPLES, "chunk": CHUNK}
 
 
-@dataclasses.dataclass(frozen=True)
-class Configuration:
-    """One value of every axis."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration(Request):
+    """One value of every axis: what an attack is asked for, its settings complete, of a model and images by name."""
 
     model: str
     data: str  # "auto" only until `units.plan` has asked the model
-    targets: Targets
-    seed: int
-    attack: str
-    settings: presets.Settings  # complete: None where the attack has no such setting
-    precision: str
-    rounded: bool
     only_correct: bool = False
 
     @property
@@ -97,7 +92,8 @@ class Configuration:
     def columns(self) -> dict[str, Any]:
         """The values under the names of the axes."""
         flat = dataclasses.asdict(self)
-        return {key: value for key, value in flat.items() if key != "settings"} | flat["settings"]
+        settings = flat.pop("settings")
+        return {name: flat.pop(name) for name in ("model", "data", "targets", "seed", "attack")} | flat | settings
 
 
 def read(file: Path | None, told: Sweep = Sweep()) -> tuple[Sweep, ...]:
@@ -133,9 +129,8 @@ def configurations(sweep: Sweep) -> list[Configuration]:
         for values in itertools.product(*having.values()):
             told = presets.Settings(**dict(zip(having, values, strict=True)))
             settings = presets.resolved((attack,), told)[attack]
-            shared = (precision, sweep.rounded, sweep.only_correct)
-            one = Configuration(model, data, targets, seed, attack, settings, *shared)
-            found[one] = None
+            request = (attack, settings, targets, seed, precision, sweep.rounded)
+            found[Configuration(*request, model=model, data=data, only_correct=sweep.only_correct)] = None
     return list(found)
 
 

@@ -11,6 +11,7 @@ import pytest
 import cwjax as cw
 from cwjax.lab import data
 from cwjax.lab.attacking import attacking, presets, rows
+from cwjax.lab.attacking.request import Request
 
 pytestmark = pytest.mark.xdist_group("attacking")  # most of them look at one run
 SETTINGS = presets.Settings(steps=60, search_steps=3, initial_c=1.0, learning_rate=0.1)
@@ -28,7 +29,7 @@ def some(trained):
 
 @pytest.fixture(scope="module")
 def everything(trained, some):
-    return attacking.run(trained.model, some, "l2", SETTINGS, targets="all")
+    return attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all"))
 
 
 def test_targets_are_what_they_are_called(some):
@@ -68,7 +69,7 @@ def test_a_rows_target_and_key_are_its_examples_own(some):
 
 
 def test_an_attack_is_asked_whether_it_can_be_believed(corners, some):
-    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="best", checks=True)
+    attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="best"), checks=True)
     assert len(attacked.clean) == 6
     diagnosis = attacked.diagnosis
     assert diagnosis
@@ -76,7 +77,7 @@ def test_an_attack_is_asked_whether_it_can_be_believed(corners, some):
     assert diagnosis.named("skipped") == []
     assert len(diagnosis.checks["second_look"].rows) == 12  # of every target, not of the best alone
     assert diagnosis.checks["second_look"].verdict == diagnosis.checks["zero_gradient"].verdict == "pass"
-    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="best")
+    attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="best"))
     assert attacked.diagnosis is None
     assert "checks" not in attacked.seconds
 
@@ -102,7 +103,7 @@ def test_a_row_tells_the_truth_about_its_saved_image(trained, some, everything):
 
 
 def test_the_width_changes_nothing(trained, some, everything):
-    narrow = attacking.run(trained.model, some, "l2", SETTINGS, targets="all", width=5).table.to_pandas()
+    narrow = attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all"), width=5).table.to_pandas()
     wide = everything.table.to_pandas()
     np.testing.assert_array_equal(narrow.success, wide.success)
     np.testing.assert_allclose(narrow.distance, wide.distance, rtol=1e-3)
@@ -110,14 +111,14 @@ def test_the_width_changes_nothing(trained, some, everything):
 
 def test_another_number_compiles_nothing(trained, some, everything):
     other = dataclasses.replace(SETTINGS, confidence=0.5, learning_rate=0.07, steps=55, initial_c=2.0)
-    attacked = attacking.run(trained.model, some, "l2", other, targets="all")
+    attacked = attacking.run(trained.model, some, Request("l2", other, targets="all"))
     assert attacked.seconds["compile"] == 0
     assert everything.seconds["compile"] > 0
     assert not attacked.table.equals(everything.table)
 
 
 def test_a_search_in_bfloat16_tells_what_the_second_look_found(trained, some, everything):
-    attacked = attacking.run(trained.model, some, "l2", SETTINGS, targets="all", precision="bfloat16")
+    attacked = attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all", precision="bfloat16"))
     table, plain = attacked.table.to_pandas(), everything.table.to_pandas()
     assert (table.looks[table.claimed_success] >= 1).all()
     assert (table.looks[~table.claimed_success] == 0).all()
@@ -131,7 +132,7 @@ def test_a_search_in_bfloat16_tells_what_the_second_look_found(trained, some, ev
 
 @pytest.mark.parametrize("case", ["best", "worst"])
 def test_best_and_worst_keep_each_examples_easiest_and_hardest_target(trained, some, everything, case):
-    kept = attacking.run(trained.model, some, "l2", SETTINGS, targets=case)
+    kept = attacking.run(trained.model, some, Request("l2", SETTINGS, targets=case))
     groups = everything.table.to_pandas().groupby("index").distance
     expected = groups.min() if case == "best" else groups.max()
     table = kept.table.to_pandas().set_index("index")
@@ -155,7 +156,10 @@ def corners():
 def rounded(corners, some):
     """Attacks that end a logit or less ahead, so that rounding matters; the last of three batches is filled up."""
     quick = presets.Settings(steps=40, initial_c=0.1, largest_c=100.0, learning_rate=0.1)
-    return [attacking.run(corners, some, name, quick, targets="all", width=5, rounded=True) for name in ("l0", "linf")]
+    return [
+        attacking.run(corners, some, Request(name, quick, targets="all", rounded=True), width=5)
+        for name in ("l0", "linf")
+    ]
 
 
 @pytest.mark.long
@@ -205,7 +209,7 @@ def test_what_is_written_can_be_read_and_stands_alone(trained, everything, corne
 
 
 def test_progress_counts_rows_steps_and_successes(corners, some, capsys):
-    attacked = attacking.run(corners, some, "l2", SETTINGS, targets="all", width=5)
+    attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="all"), width=5)
     table = attacked.table.to_pandas()
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("l2 attack: rows finished 12/12 after ")
@@ -218,5 +222,5 @@ def test_a_success_that_does_not_survive_is_said_aloud(trained, some, monkeypatc
         return jnp.where(x.shape[0] == 12, -logits, logits)
 
     model = cw.bind(two_minds, trained.model.params)
-    attacking.run(model, some, "l2", SETTINGS, targets="all", width=6)
+    attacking.run(model, some, Request("l2", SETTINGS, targets="all"), width=6)
     assert "do not survive a second look" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def configuration(
 ):
     """One configuration; `told` are its settings."""
     settings = presets.resolved((attack,), presets.Settings(**told))[attack]
-    return Configuration(model, data, targets, seed, attack, settings, "highest", False)
+    return Configuration(attack, settings, targets, seed, model=model, data=data)
 
 
 def sweep(

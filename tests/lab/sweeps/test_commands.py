@@ -15,6 +15,7 @@ import pytest
 from cwjax.evaluation.diagnosis import diagnose
 from cwjax.lab import cli, data
 from cwjax.lab.attacking import attacking, presets
+from cwjax.lab.attacking.request import Request
 from cwjax.lab.files import compiling
 from cwjax.lab.reporting import verdicts
 from cwjax.lab.sweeps import commands, grid, results, units, working
@@ -112,7 +113,9 @@ def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
         small.finished(folder, plan)
         tables.append(results.table(folder)[0].to_pandas())
     settings = presets.Settings(confidence=1.0, steps=10)
-    attacked = attacking.run(small.affine(), units.examples_of(plan.all[0]), "fast_l2", settings, targets="random")
+    attacked = attacking.run(
+        small.affine(), units.examples_of(plan.all[0]), Request("fast_l2", settings, targets="random")
+    )
     alone = attacked.table.to_pandas()
     for table in tables:
         for name in ("index", "label", "target", "success", "forwards", "prediction"):

@@ -15,6 +15,7 @@ import pytest
 import cwjax as cw
 from cwjax.lab import data
 from cwjax.lab.attacking import attacking, presets, rows, runs
+from cwjax.lab.attacking.request import Request
 from cwjax.lab.cli import main
 from cwjax.lab.files import compiling, store
 from cwjax.lab.reporting import run_report
@@ -53,8 +54,8 @@ def attacked():
         some = blobs._replace(images=blobs.images[:8], labels=blobs.labels[:8], index=blobs.index[:8])
         settings = presets.Settings(steps=30, confidence=0.5)
         return [
-            attacking.run(affine(), some, "fast_l2", settings, targets="random"),
-            attacking.run(affine(), some, "fast_linf", presets.Settings(steps=1), targets="random"),
+            attacking.run(affine(), some, Request("fast_l2", settings, targets="random")),
+            attacking.run(affine(), some, Request("fast_linf", presets.Settings(steps=1), targets="random")),
         ]
 
 
