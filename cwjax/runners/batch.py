@@ -35,7 +35,7 @@ from cwjax.parts.boxes import posed
 from cwjax.runners.fast_convolutions import canonical
 
 Output = TypeVar("Output")
-Examples = TypeVar("Examples")
+Tree = TypeVar("Tree")
 
 _ROWS_AT_ONCE = 256
 
@@ -265,7 +265,7 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     return run
 
 
-def _filled_up(examples: Examples, multiple: int) -> Examples:
+def _filled_up(examples: Tree, multiple: int) -> Tree:
     """The examples, and the first ones again, until their number is a multiple."""
     count = jax.tree.leaves(examples)[0].shape[0]
     if not count % multiple:

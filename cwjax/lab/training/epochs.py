@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
 from cwjax.lab.training.recipes import Adversary, Recipe
 from cwjax.runners.fast_convolutions import canonical
 
-Images = Float[Array | np.ndarray, "B H W C"]
+Batch = Float[Array | np.ndarray, "B H W C"]
 Labels = Shaped[Array | np.ndarray, "B *K"]  # int [B], or probabilities [B, K]
 
 
@@ -56,7 +56,7 @@ def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformati
         return optax.apply_updates(params, change), state, loss, accuracy
 
     @jax.jit
-    def run(params: PyTree, state: PyTree, key: PRNGKeyArray, images: Images, labels: Labels):
+    def run(params: PyTree, state: PyTree, key: PRNGKeyArray, images: Batch, labels: Labels):
         shuffle, drop = jax.random.split(key)
         order = jax.random.permutation(shuffle, len(images))
         batches = order[: len(order) // recipe.batch * recipe.batch].reshape(-1, recipe.batch)
@@ -81,24 +81,24 @@ def cross_entropy(logits: Float[Array, "B K"], labels: Labels) -> Float[Array, "
     return optax.softmax_cross_entropy(logits, labels)
 
 
-def moved(key: PRNGKeyArray, images: Images, most: int) -> Images:
+def moved(key: PRNGKeyArray, images: Batch, most: int) -> Batch:
     """Each image shifted by up to `most` pixels down or up, right or left; what comes in is black."""
     padded = jnp.pad(images, ((0, 0), (most, most), (most, most), (0, 0)))
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * most + 1)
     return jax.vmap(lambda image, corner: lax.dynamic_slice(image, (*corner, 0), images.shape[1:]))(padded, corners)
 
 
-def flipped(key: PRNGKeyArray, images: Images) -> Images:
+def flipped(key: PRNGKeyArray, images: Batch) -> Batch:
     """Each image with left and right exchanged, half of the time."""
     return jnp.where(jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1)), images[:, :, ::-1], images)
 
 
-def attacked(key: PRNGKeyArray, images: Images, slope: Callable[[Images], Images], adversary: Adversary) -> Images:
+def attacked(key: PRNGKeyArray, images: Batch, slope: Callable[[Batch], Batch], adversary: Adversary) -> Batch:
     """Projected gradient ascent within epsilon of each image, and within [0, 1], along `slope` of the loss."""
     epsilon, steps, _ = adversary
     low, high = jnp.maximum(images - epsilon, 0), jnp.minimum(images + epsilon, 1)
 
-    def step(_: Int[Array, ""], x: Images) -> Images:
+    def step(_: Int[Array, ""], x: Batch) -> Batch:
         return jnp.clip(x + 2.5 * epsilon / steps * jnp.sign(slope(x)), low, high)
 
     noise = jax.random.uniform(key, images.shape, minval=-epsilon, maxval=epsilon)
