@@ -37,7 +37,6 @@ from cwjax.attacks.fast.sparse import fast_l0, fast_l1
 from cwjax.descent import descend
 from cwjax.search.rounds import searched, tracked
 from cwjax.search.versions import average_target, best_of, best_target, restarted, worst_of, worst_target
-from cwjax.search.mask import masked
 from cwjax.search.radius import minimised
 from cwjax.search.confidence import confident
 
@@ -96,7 +95,6 @@ __all__ = [
     "lbfgs",
     "linf",
     "losses",
-    "masked",
     "metrics",
     "minimised",
     "normalised",

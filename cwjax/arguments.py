@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from cwjax.base import Attack, Box, Goal
+from cwjax.base import Allowed, Attack, Goal
 from cwjax.frameworks import described
 from cwjax.models import Model
 
@@ -126,17 +126,64 @@ def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarra
         )
 
 
-def check_batch(model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal, box: Box | None = None) -> None:
-    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together and x lies in the box.
-    Values may be traced: runners call it.
+def check_batch(
+    model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal, allowed: Allowed | None = None
+) -> None:
+    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together and x lies where
+    examples may. Values may be traced: runners call it.
     """
     check_examples(model, x, goal)
-    if box is not None:
-        check_inside(x, box.lower, box.upper)
+    if allowed is not None:
+        check_allowed(x, allowed)
     if not isinstance(keys, np.ndarray | jax.Array):
         raise TypeError(f"keys must be an array, got {type(keys).__name__}")
     typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)
     _check_count("keys", keys.shape if typed else keys.shape[:-1], x)
+
+
+def allowed_of(bounds: dict[str, Any]) -> Allowed:
+    """What a runner's keyword arguments allow. TypeError where one is none of them."""
+    allowed, others = sorted_out(bounds)
+    if others:
+        raise TypeError(f"a runner takes {', '.join(Allowed._fields)} by name, got {', '.join(others)}")
+    return allowed
+
+
+def sorted_out(options: dict[str, Any]) -> tuple[Allowed, dict[str, Any]]:
+    """What a runner's keyword arguments allow, and the others."""
+    bounds = {name: options[name] for name in Allowed._fields if name in options}
+    return Allowed(**bounds), {name: value for name, value in options.items() if name not in bounds}
+
+
+def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
+    """Raises TypeError or ValueError unless the bounds, the mask and the start fit x [B, *S], leave some element room,
+    and have x inside them. What is traced passes where only its values could tell.
+    """
+    for name, value in allowed._asdict().items():
+        if value is None:
+            continue
+        kind = bool if name == "mask" else np.number
+        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
+        if not jnp.issubdtype(dtype, kind):
+            wanted = (
+                "boolean, True where an element may change" if name == "mask" else "a number or an array of numbers"
+            )
+            raise TypeError(f"{name} must be {wanted}, got {value if np.ndim(value) == 0 else dtype!s}")
+        if not broadcasts(np.shape(value), x.shape[1:]) and not broadcasts(np.shape(value), x.shape):
+            raise ValueError(
+                f"{name} of shape {list(np.shape(value))} broadcasts neither to one input {list(x.shape[1:])} nor to "
+                f"the batch {list(x.shape)}"
+            )
+    low, high, mask = allowed.low, allowed.high, allowed.mask
+    if not any(isinstance(value, jax.core.Tracer) for value in (low, high)):
+        least, most = np.asarray(low), np.asarray(high)
+        if not (
+            np.isfinite(least).all() and np.isfinite(most).all() and (least <= most).all() and (least < most).any()
+        ):
+            raise ValueError(f"bounds must be finite, with low <= high, and somewhere below it: got {_span(low, high)}")
+    if mask is not None and not isinstance(mask, jax.core.Tracer) and not np.any(mask):
+        raise ValueError("mask is False everywhere: no element may change")
+    check_inside(x, low, high)
 
 
 def check_examples(model: Model, x: jax.Array | np.ndarray, goal: Goal) -> None:
@@ -186,23 +233,19 @@ def check_logits(model: Model, x: jax.Array | np.ndarray) -> int:
     return logits.shape[0]
 
 
-def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) -> None:
-    """Raises ValueError where clean inputs leave the box by more than rounding: one unit in the last place of the
+def check_inside(x: jax.Array | np.ndarray, low: ArrayLike, high: ArrayLike) -> None:
+    """Raises ValueError where clean inputs leave their bounds by more than rounding: one unit in the last place of the
     larger bound, in the dtype of x. Traced values pass; so does NaN, which `validate` refuses.
 
     Args:
       x: [B, *S], floating-point.
-      lower: broadcasts to x.
-      upper: likewise.
+      low: broadcasts to x.
+      high: likewise.
     """
-    if any(isinstance(value, jax.core.Tracer) for value in (x, lower, upper)):
+    if any(isinstance(value, jax.core.Tracer) for value in (x, low, high)):
         return
-    x = np.asarray(x)
-    try:
-        low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape[1:]) for bound in (lower, upper))
-    except ValueError as error:
-        raise ValueError(misfit(lower, upper, x.shape[1:])) from error
-    low, high = (np.broadcast_to(bound, x.shape) for bound in (low, high))
+    x, given = np.asarray(x), (low, high)
+    low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape) for bound in given)
     rows = np.flatnonzero(~((x >= low) & (x <= high)).reshape(len(x), -1).all(1))
     low, high, values = low[rows], high[rows], x[rows].astype(np.float64)
     largest = np.maximum(np.abs(low), np.abs(high))
@@ -213,13 +256,13 @@ def check_inside(x: jax.Array | np.ndarray, lower: ArrayLike, upper: ArrayLike) 
         return
     place = np.unravel_index(np.argmax(np.where(out, excess, 0)), out.shape)
     index = [int(rows[place[0]]), *map(int, place[1:])]
-    if values.max() > 2 and np.max(upper) <= 2:
+    if values.max() > 2 and high.max(initial=0) <= 2:
         advice = "8-bit images must be divided by 255"
     else:
-        advice = "clip x, or give the attack's box the bounds that x has"
+        advice = "clip x, or give the runner the bounds that x has (low=, high=)"
     raise ValueError(
         f"{out.sum()} of {x.size} elements of x, in {out.reshape(len(out), -1).any(1).sum()} of {len(x)} examples, are "
-        f"outside the box [{_bound(lower)}, {_bound(upper)}], by up to {excess[place]:.3g} where x{index} is "
+        f"outside the box {_span(*given)}, by up to {excess[place]:.3g} where x{index} is "
         f"{x[tuple(index)]!s}: {advice}"
     )
 
@@ -232,13 +275,9 @@ def broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
         return False
 
 
-def misfit(lower: ArrayLike, upper: ArrayLike, shape: tuple[int, ...]) -> str:
-    """For an error: the bounds of a box that do not broadcast to one input."""
-    shapes = " and ".join(str(list(np.shape(bound))) for bound in (lower, upper))
-    return (
-        f"the box's bounds, of shapes {shapes}, do not broadcast to one input, of shape {list(shape)}: leave the axis "
-        "of the batch out"
-    )
+def _span(low: ArrayLike, high: ArrayLike) -> str:
+    """For an error: from where to where."""
+    return f"[{_bound(low)}, {_bound(high)}]"
 
 
 def _bound(bound: ArrayLike) -> str:

@@ -23,7 +23,7 @@ Count: TypeAlias = int | Int[Array, ""]
 """A whole number, perhaps traced."""
 
 Bound: TypeAlias = float | int | np.ndarray | Float[Array, "..."]
-"""Of a box: a scalar, or an array that broadcasts to one input."""
+"""Of inputs: a number, an array that broadcasts to one input, or one with the axis of the batch in front."""
 
 State: TypeAlias = Any
 """What an attack carries from step to step: a NamedTuple with a field `progress`."""
@@ -45,9 +45,11 @@ class Problem(NamedTuple):
     x: Float[Array, "*S"]  # the clean input
     goal: Goal
     start: Float[Array, "*S"]  # where the descent starts
-    mask: Bool[Array, "*S"]  # which elements may move
+    low: Float[Array, "*S"]  # the least value of each element, at least float32
+    high: Float[Array, "*S"]  # the largest; an element that has both in one place does not move
+    mask: Bool[Array, "*S"]  # which elements may move: a knob, within the bounds
     tau: Float[Array, ""]  # L-infinity: change below it is free; in the unit of x, as distances are
-    c: Float[Array, ""]  # the weight of the objective f, against a distance in widths of the box
+    c: Float[Array, ""]  # the weight of the objective f, against a distance in widths of the box [low, high]
     scale: Float[Array, ""]  # what an attack multiplies its steps or its radius by; 1 for the paper's attacks
     widths: Float[Array, "*S"]  # how wide the box is, by element
     span: Float[Array, ""]  # the same as one length for all elements: the geometric mean of the widths
@@ -113,14 +115,12 @@ class Decoded(NamedTuple):
 
 
 class Box(NamedTuple):
-    """How a perturbed input is kept within its bounds."""
+    """How a perturbed input is kept within its bounds: functions of a point and of `low` and `high`, all [*S]."""
 
-    encode: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # image -> the variable w that the optimiser moves
-    decode: Callable[[Float[Array, "*S"]], Decoded]  # w -> images
-    project: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # w -> w, after every update
-    in_variable: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # a length of each element -> what it is in w
-    lower: Bound  # of every valid input; a scalar, or an array that broadcasts to one input
-    upper: Bound
+    encode: Callable[..., Float[Array, "*S"]]  # (image, low, high) -> the variable w that the optimiser moves
+    decode: Callable[..., Decoded]  # (w, low, high) -> images
+    project: Callable[..., Float[Array, "*S"]]  # (w, low, high) -> w, after every update
+    in_variable: Callable[..., Float[Array, "*S"]]  # (a length of each element, low, high) -> what it is in w
 
 
 class Abort(NamedTuple):
@@ -135,8 +135,7 @@ class Terms(NamedTuple):
 
     objective: Objective  # with one loss; `met` says what a success is, confidence included
     distance: Distance  # what is reported
-    box: Box  # where inputs may lie
-    mask: Bool[AnyArray, "..."] | bool = True  # which elements may change; broadcasts to one input
+    box: Box  # how inputs stay within their bounds
 
 
 class Attack(NamedTuple):
@@ -148,7 +147,7 @@ class Attack(NamedTuple):
     step: Callable[[Network, Problem, State], State]
     terms: Terms
 
-    # By identity, because bounds and masks may be arrays, and `jax.jit` takes an attack as static.
+    # By identity, because `jax.jit` takes an attack as static.
     def __hash__(self) -> int:
         return hash((self.init, self.step))
 
@@ -189,31 +188,56 @@ class Result(NamedTuple):
 
 
 Runner: TypeAlias = Callable[..., Result]
-"""`(model, keys, x, goal) -> Result`: keys [B], x [B, *S], goal with fields [B]."""
+"""`(model, keys, x, goal, *, low, high, mask, start) -> Result`: keys [B], x [B, *S], goal with fields [B]; see
+`Allowed` for the others, which may be left out.
+"""
 
 
-def problem(x: Float[Array, "*S"], goal: Goal, widths: Float[Array, "*S"] | None = None) -> Problem:
-    """The plain problem of input x: start at x, move every element, weight 1.
+class Allowed(NamedTuple):
+    """Where attacks may look for examples. Each field broadcasts to one input, or has the batch in front: [B, *S]."""
+
+    low: Bound = 0.0  # the least value of each element
+    high: Bound = 1.0  # the largest
+    mask: Bool[AnyArray, "..."] | None = None  # False: this element keeps its clean value; None: all may change
+    start: Float[AnyArray, "..."] | None = None  # where the search starts; None: at the clean input
+
+
+ANYWHERE = Allowed()
+
+
+def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> Problem:
+    """The plain problem of input x: weight 1, and every element moves that has room.
 
     Args:
       x: the clean input.
       goal: what to reach.
-      widths: of the attack's box (`boxes.widths`), in which lengths are measured; 1 if left out.
+      allowed: where to look, in shapes that broadcast to one input.
     """
     one = jnp.ones((), wide(x))
-    widths = jnp.ones(x.shape, one.dtype) if widths is None else widths
+    low, high = (jnp.broadcast_to(jnp.asarray(bound, one.dtype), x.shape) for bound in (allowed.low, allowed.high))
+    if allowed.mask is not None:
+        low, high = (jnp.where(allowed.mask, bound, x.astype(one.dtype)) for bound in (low, high))
+    room = high - low
+    widths = jnp.where(room > 0, room, geometric_mean(room))  # they are divided by
     return Problem(
         x=x,
         goal=goal,
-        start=x,
-        mask=jnp.ones(x.shape, bool),
+        start=x if allowed.start is None else jnp.clip(allowed.start, low, high).astype(x.dtype),
+        low=low,
+        high=high,
+        mask=room > 0,
         tau=jnp.zeros_like(one),
         c=one,
         scale=one,
         widths=widths,
-        span=geometric_mean(widths),
+        span=geometric_mean(room),
         live=jnp.zeros(x.shape, bool),
     )
+
+
+def clip(problem: Problem, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    """The point with every element between its bounds."""
+    return jnp.clip(x, problem.low, problem.high)
 
 
 def geometric_mean(widths: Float[Array, "..."]) -> Float[Array, ""]:

@@ -72,7 +72,7 @@ def descend(
 
     def init(key, problem):
         del key
-        w = box.encode(begun(problem))
+        w = box.encode(begun(problem), problem.low, problem.high)
         return DescentState(
             w=w,
             optimizer=optimizer.init(w / variable_units(distance, box, problem)),
@@ -94,7 +94,7 @@ def descend(
         taken = state.taken + 1
         over = stop | (taken >= steps) | ~problem.mask.any()
         return DescentState(
-            w=box.project(moved),
+            w=box.project(moved, problem.low, problem.high),
             optimizer=optimizer_state,
             abort=abort_state,
             taken=taken,
@@ -111,7 +111,7 @@ def begun(problem: Problem) -> Float[Array, "*S"]:
 
 def variable_units(distance: Distance, box: Box, problem: Problem) -> Float[Array, "*S"]:
     """What a width of the box is in the variable w, by element."""
-    return box.in_variable(units(distance.norm, problem))
+    return box.in_variable(units(distance.norm, problem), problem.low, problem.high)
 
 
 def evaluate(
@@ -137,7 +137,7 @@ def evaluate(
 
     def images(w):
         """The image x' that the model sees, in the dtype of w, and delta as D sees it."""
-        decoded = box.decode(w)
+        decoded = box.decode(w, problem.low, problem.high)
         inside = jnp.where(moves, decoded.inside, clean)
         return inside, jnp.where(moves, decoded.penalised - clean, 0) / unit
 
@@ -152,7 +152,7 @@ def evaluate(
         jnp.where(still, problem.x, x),  # the clean input, which the change of variables misses by a millionth
         answer,
         loss=penalty + problem.c * answer.loss,
-        gradient=gradient * box.in_variable(unit),
+        gradient=gradient * variable_units(distance, box, problem),
         away=moves & (problem.start != problem.x),
         objective=objective,
         distance=distance,

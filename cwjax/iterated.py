@@ -13,7 +13,6 @@ from cwjax.answers import Evaluated, advanced, ask, evaluated, moving
 from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Attack,
-    Bound,
     Candidate,
     Count,
     Distance,
@@ -30,7 +29,7 @@ from cwjax.base import (
     untouched,
     wide,
 )
-from cwjax.parts.boxes import check_bounds, projected
+from cwjax.parts.boxes import projected
 
 
 class Seen(NamedTuple):
@@ -70,8 +69,6 @@ def iterated(
     *,
     objective: Objective,
     distance: Distance,
-    lower: Bound,
-    upper: Bound,
     steps: Count,
 ) -> Attack:
     """The attack that follows a rule for so many points, with the closest example kept.
@@ -83,19 +80,15 @@ def iterated(
       rule: where to go.
       objective: its loss, or vector of losses [L], is what the rule is shown; `met` decides about success.
       distance: what is measured; its penalty is not used.
-      lower: the box's lower bound; a scalar, or an array that broadcasts to one input.
-      upper: the box's upper bound.
       steps: how many points to ask about, >= 1; may be traced.
     """
     check_part("objective", objective, Objective)
     check_part("distance", distance, Distance)
-    check_bounds(lower, upper)
     check_count("steps", steps)
-    box = projected(lower, upper)
 
     def allowed(problem, x):
         clean = problem.x.astype(wide(problem.x))
-        return jnp.where(problem.mask, box.project(x.astype(clean.dtype)), clean)
+        return jnp.where(problem.mask, jnp.clip(x.astype(clean.dtype), problem.low, problem.high), clean)
 
     def init(key, problem):
         x, memory = rule.init(key, problem)
@@ -115,7 +108,7 @@ def iterated(
         )
         return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
 
-    return Attack(init=init, step=step, terms=Terms(objective, distance, box))
+    return Attack(init=init, step=step, terms=Terms(objective, distance, projected()))
 
 
 class Waiting(NamedTuple):

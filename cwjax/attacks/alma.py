@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Count, Number, Objective, found, wide
+from cwjax.base import Attack, Count, Number, Objective, clip, found, wide
 from cwjax.iterated import Rule, iterated
-from cwjax.parts.boxes import projected
 from cwjax.parts.losses import logits_ratio
 from cwjax.parts.norms import NORMS, check_norm, unit
 
@@ -42,8 +41,6 @@ def alma(
     tau: Number = 0.95,
     gamma: Number = 1.2,
     alpha: Number = 0.9,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Augmented Lagrangian method for adversarial attacks (Rony et al. 2021, "Augmented Lagrangian adversarial
     attacks", algorithm 2), as in adv-lib 0.2.8.
@@ -74,8 +71,6 @@ def alma(
       tau: m has improved if it is below so much of what it was at the last check, in (0, 1).
       gamma: growth of rho, >= 1.
       alpha: how much of their moving averages stays in a step, and of the momentum; in [0, 1).
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: an unknown norm, or a number out of its range.
@@ -92,7 +87,6 @@ def alma(
     check_number("tau", tau, least=0, above=True, most=1)
     check_number("gamma", gamma, least=1)
     check_number("alpha", alpha, least=0, most=1)
-    box = projected(lower, upper)
 
     def init(key, problem):
         start = problem.start.astype(wide(problem.x))
@@ -137,7 +131,7 @@ def alma(
         if first_distance is not None:
 
             def reached(rate):
-                return distance.measure(box.project(clean - rate * width * gradient) - clean) > first_distance * width
+                return distance.measure(clip(problem, clean - rate * width * gradient) - clean) > first_distance * width
 
             rate = jnp.where(first, _rate_that(reached, first, rate), rate)
         since = (seen.taken - memory.found_at) / jnp.maximum(steps - memory.found_at, 1)
@@ -146,9 +140,7 @@ def alma(
         momentum = alpha * memory.momentum + gradient / (jnp.sqrt(square) + 1e-8)
         return seen.x - decayed * width * momentum, memory._replace(square=square, momentum=momentum, rate=rate)
 
-    return iterated(
-        Rule(init=init, move=move), objective=objective, distance=distance, lower=lower, upper=upper, steps=steps
-    )
+    return iterated(Rule(init=init, move=move), objective=objective, distance=distance, steps=steps)
 
 
 def _slope_of_penalty(m: Float[Array, ""], rho: Float[Array, ""], mu: Float[Array, ""]) -> Float[Array, ""]:

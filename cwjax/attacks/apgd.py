@@ -6,9 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Count, Number, Objective, select, wide
+from cwjax.base import Attack, Count, Number, Objective, clip, select, wide
 from cwjax.iterated import Rule, from_clean, iterated
-from cwjax.parts.boxes import projected
 from cwjax.parts.losses import label_cross_entropy, logits_ratio
 from cwjax.parts.norms import ball, check_norm, unit
 from cwjax.search.versions import best_target
@@ -40,8 +39,6 @@ def apgd(
     rho: Number = 0.75,
     random_start: bool = True,
     objective: Objective = label_cross_entropy(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Auto-PGD (Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
     parameter-free attacks", algorithm 1): APGD-CE with the default objective.
@@ -73,8 +70,6 @@ def apgd(
       random_start: whether the first point is drawn around `problem.start`, or is that start itself. Before one that is
         drawn the clean input is asked about, one point more: one that meets the goal already is at distance 0.
       objective: what to lower. `losses.logits_ratio` gives APGD-DLR.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: an unknown norm, or a number out of its range.
@@ -83,7 +78,7 @@ def apgd(
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("rho", rho, least=0, most=1)
     check_count("steps", steps)
-    space, box = ball(norm), projected(lower, upper)
+    space = ball(norm)
     moves = jnp.asarray(steps, jnp.int32) - 1
 
     def share(percent):
@@ -94,7 +89,7 @@ def apgd(
 
     def within(problem, x):
         clean = problem.x.astype(x.dtype)
-        return box.project(clean + space.onto(x - clean, radius(problem)))
+        return clip(problem, clean + space.onto(x - clean, radius(problem)))
 
     def init(key, problem):
         x = problem.start.astype(wide(problem.x))
@@ -149,8 +144,6 @@ def apgd(
         from_clean(rule) if random_start else rule,
         objective=objective,
         distance=space.distance,
-        lower=lower,
-        upper=upper,
         steps=steps + random_start,
     )
 
@@ -164,8 +157,6 @@ def apgd_targeted(
     rho: Number = 0.75,
     random_start: bool = True,
     objective: Objective = logits_ratio(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """APGD-T (Croce & Hein 2020, section 4): `apgd` on the difference-of-logits ratio, towards every other class in
     turn, the closest example kept.
@@ -180,8 +171,6 @@ def apgd_targeted(
       rho: of condition (1).
       random_start: one for each class.
       objective: what to lower.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     attack = apgd(
         epsilon=epsilon,
@@ -190,7 +179,5 @@ def apgd_targeted(
         rho=rho,
         random_start=random_start,
         objective=objective,
-        lower=lower,
-        upper=upper,
     )
     return best_target(attack, num_classes)

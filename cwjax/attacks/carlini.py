@@ -38,7 +38,7 @@ def l2(
 
     Args:
       objective: f.
-      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      box: how the iterate stays valid.
       optimizer: any Optax transformation; its steps are in widths of the box.
       search: over c.
       steps: the largest number of gradient steps in a round; may be traced.
@@ -87,7 +87,7 @@ def linf(
 
     Args:
       objective: f.
-      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      box: how the iterate stays valid.
       optimizer: any Optax transformation; its steps are in widths of the box.
       search: over tau.
       steps: gradient steps at one weight c; may be traced.
@@ -121,7 +121,7 @@ def l0(
 
     Args:
       objective: f.
-      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      box: how the iterate stays valid.
       optimizer: any Optax transformation; its steps are in widths of the box.
       search: over the mask.
       steps: gradient steps at one weight c; may be traced.

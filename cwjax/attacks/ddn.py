@@ -7,12 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Count, Number, Objective, wide
+from cwjax.base import Attack, Count, Number, Objective, clip, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
-from cwjax.parts.boxes import projected
 from cwjax.parts.losses import label_cross_entropy
-from cwjax.parts.norms import ends, farthest, length, unit
+from cwjax.parts.norms import farthest, length, unit
 from cwjax.parts.schedules import annealed
 
 
@@ -30,8 +29,6 @@ def ddn(
     first_step: Number = 1.0,
     last_step: Number = 0.01,
     levels: Count | None = None,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Decoupled direction and norm, L2 (Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based
     L2 adversarial attacks and defenses", algorithm 1).
@@ -54,10 +51,8 @@ def ddn(
         norms in a few tens of steps.
       first_step: alpha of the first step, > 0, in widths of the box.
       last_step: alpha that the last steps come to, >= 0, likewise.
-      levels: round every element to one of this many values, >= 2, evenly spaced from `lower` to `upper`: 256 in the
+      levels: round every element to one of this many values, >= 2, evenly spaced from `low` to `high`: 256 in the
         paper, which asks for images that can be saved. None: do not round.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: a number out of its range.
@@ -68,13 +63,12 @@ def ddn(
     check_number("last_step", last_step, least=0)
     if levels is not None:
         check_count("levels", levels, least=2)
-    box = projected(lower, upper)
 
-    def rounded(x):
+    def rounded(problem, x):
         if levels is None:
             return x
-        low, high = ends(box, x)
-        return low + jnp.round((x - low) / (high - low) * (levels - 1)) / (levels - 1) * (high - low)
+        low, width = problem.low, problem.widths
+        return low + jnp.round((x - low) / width * (levels - 1)) / (levels - 1) * width
 
     def init(key, problem):
         start = problem.start.astype(wide(problem.x))
@@ -86,15 +80,13 @@ def ddn(
         direction = jnp.where((seen.slope == 0).all(), memory.noise, -unit(seen.slope))
         delta = seen.delta + annealed(first_step, last_step, seen.taken, steps) * problem.span * direction
         radius = memory.radius * jnp.where(seen.met, 1 - gamma, 1 + gamma)
-        radius = jnp.minimum(radius, length(farthest(problem, box)))
-        x = box.project(seen.x - seen.delta + radius * unit(delta))
-        return rounded(x), DDNMemory(radius=radius, noise=memory.noise)
+        radius = jnp.minimum(radius, length(farthest(problem)))
+        x = clip(problem, seen.x - seen.delta + radius * unit(delta))
+        return rounded(problem, x), DDNMemory(radius=radius, noise=memory.noise)
 
     return iterated(
         Rule(init=init, move=move),
         objective=objective,
         distance=distances.l2(),
-        lower=lower,
-        upper=upper,
         steps=steps,
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Count, Number, Objective
+from cwjax.base import Attack, Count, Number, Objective
 from cwjax.iterated import Rule, iterated
 from cwjax.parts.norms import ball, check_norm
 from cwjax.parts.objectives import comparable, logit_margin, rounding_margin
@@ -41,8 +41,6 @@ def deepfool(
     overshoot: Number = 0.02,
     steps: Count = 50,
     objective: Objective = class_differences(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """DeepFool (Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks",
     algorithm 2): with f_k how far class k is behind and w_k its slope,
@@ -65,8 +63,6 @@ def deepfool(
       steps: points to ask about, at the most, >= 1. It ends at the first that meets the goal.
       objective: losses that are at most 0 where the goal is met: a vector as `class_differences` gives it, or one alone
         such as `logit_margin`, the difference to the strongest other class, which costs one backward pass a step.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_number("overshoot", overshoot, least=0)
     check_norm(norm, ("l2", "linf"))
@@ -87,7 +83,5 @@ def deepfool(
         Rule(lambda key, problem: (problem.start, ()), move, over=lambda problem, memory, seen: seen.met),
         objective=objective,
         distance=space.distance,
-        lower=lower,
-        upper=upper,
         steps=steps,
     )

@@ -9,20 +9,18 @@ from cwjax.arguments import check_number
 from cwjax.base import (
     Abort,
     Attack,
-    Bound,
     Count,
     Distance,
     Evaluation,
     Number,
     Objective,
     Search,
-    geometric_mean,
+    clip,
     wide,
 )
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
-from cwjax.parts.boxes import projected
 from cwjax.parts.objectives import logit_margin
 from cwjax.search.rounds import searched
 from cwjax.search.weight import binary_search
@@ -57,8 +55,6 @@ def ead(
     steps: Count = 1000,
     accelerated: bool = True,
     abort: Abort = plateau(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """EAD (Chen et al. 2018, "EAD: elastic-net attacks to deep neural networks via adversarial examples",
     algorithm 1): minimise `c·f(x') + beta·|x' - x|₁ + |x' - x|₂²` within the box, with the smallest c that works,
@@ -67,17 +63,17 @@ def ead(
         x_{k+1} = S(y_k - alpha_k·∇g(y_k))              g(y) = c·f(y) + |y - x|₂²
         y_{k+1} = x_{k+1} + k / (k + 3)·(x_{k+1} - x_k)
 
-        S(z)_i = min(z_i - beta, upper) if z_i - x_i > beta;  max(z_i + beta, lower) if z_i - x_i < -beta;  else x_i
+        S(z)_i = min(z_i - beta, high) if z_i - x_i > beta;  max(z_i + beta, low) if z_i - x_i < -beta;  else x_i
 
     with alpha_k = alpha_0·sqrt(1 - k / steps). As printed and as released, the threshold of S is beta, not alpha·beta.
-    Lengths are in widths of the box; the released code's is one wide.
+    beta is a length in the unit of x; others are in widths of the box. The released code's box is one wide.
 
     The paper picks among the x_k, about which the model has to be asked besides: two forward passes and a backward pass
     an iteration. Here the model is asked about y_k alone, within the box, and the closest of those is kept. An element
     that is clean in x_k and in x_{k-1} is so in y_k.
 
     Args:
-      beta: weight of the L1 norm, >= 0, in widths of the box.
+      beta: weight of the L1 norm, >= 0, in the unit of x, as distances are.
       decision: what is kept and reported: "en", the least `|delta|₂² + beta·|delta|₁`, which grows with the square of
         the box's width; "l1", the least `|delta|₁`.
       objective: f.
@@ -86,15 +82,11 @@ def ead(
       steps: points to ask about in a round, at the most, >= 1.
       accelerated: FISTA, the paper's choice; or else ISTA, in which y_k = x_k.
       abort: when a round ends sooner.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_number("beta", beta, least=0)
     check_number("learning_rate", learning_rate, least=0, above=True)
     if decision not in ("en", "l1"):
         raise ValueError(f"decision must be en or l1, got {decision!r}")
-    box = projected(lower, upper)
-    span = geometric_mean(jnp.asarray(upper, jnp.float32) - jnp.asarray(lower, jnp.float32))
 
     def init(key, problem):
         start = problem.start.astype(wide(problem.x))
@@ -106,9 +98,9 @@ def ead(
         width = problem.span
         gradient = problem.c * width * seen.slope + 2 * seen.delta / width
         step = seen.x - rate * width * gradient - clean
-        x = box.project(clean + jnp.sign(step) * jnp.maximum(jnp.abs(step) - beta * width, 0))
+        x = clip(problem, clean + jnp.sign(step) * jnp.maximum(jnp.abs(step) - beta, 0))
         momentum = (k / (k + 3)).astype(clean.dtype) if accelerated else 0.0
-        loss = problem.c * seen.loss + elastic_net(beta).measure(seen.delta / width)
+        loss = problem.c * seen.loss + elastic_net(beta / width).measure(seen.delta / width)
         evaluation = Evaluation(loss=loss, distance=seen.distance, met=seen.met, gradient=gradient)
         state, stop = abort.update(problem, memory.abort, evaluation, step=k, steps=steps)
         return x + momentum * (x - memory.x), Shrinking(x=x, abort=state, stop=stop)
@@ -116,9 +108,7 @@ def ead(
     descent = iterated(
         Rule(init, move, over=lambda problem, memory, seen: memory.stop),
         objective=objective,
-        distance=elastic_net(beta * span) if decision == "en" else distances.l1(),
-        lower=lower,
-        upper=upper,
+        distance=elastic_net(beta) if decision == "en" else distances.l1(),
         steps=steps,
     )
     return searched(descent, search)

@@ -1,7 +1,7 @@
 """The fast gradient sign method (Goodfellow et al. 2015)."""
 
 from cwjax.attacks.pgd import pgd
-from cwjax.base import Attack, Bound, Number, Objective
+from cwjax.base import Attack, Number, Objective
 from cwjax.parts.losses import label_cross_entropy
 
 
@@ -10,8 +10,6 @@ def fgsm(
     epsilon: Number,
     norm: str = "linf",
     objective: Objective = label_cross_entropy(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """One step of length epsilon (Goodfellow et al. 2015, "Explaining and harnessing adversarial examples", section 4):
 
@@ -26,8 +24,6 @@ def fgsm(
       epsilon: length of the step, > 0, in the unit of x, as distances are; times `problem.scale`.
       norm: "l1", "l2" or "linf"; the paper's is the last.
       objective: what to lower. The paper's is the cross-entropy of the label.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     return pgd(
         epsilon=epsilon,
@@ -36,6 +32,4 @@ def fgsm(
         steps=2,
         random_start=False,
         objective=objective,
-        lower=lower,
-        upper=upper,
     )

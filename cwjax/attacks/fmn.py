@@ -6,9 +6,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
-from cwjax.base import Attack, Bound, Count, Distance, Number, Objective, found, wide
+from cwjax.base import Attack, Count, Distance, Number, Objective, found, wide
 from cwjax.iterated import Rule, iterated
-from cwjax.parts.boxes import projected
 from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, TINY, check_norm, farthest, onto_sphere, unit, units
@@ -29,8 +28,6 @@ def fmn(
     last_step: Number = 0.01,
     first_gamma: Number = 0.05,
     last_gamma: Number = 0.001,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Fast minimum-norm attack (Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm
     constraints", algorithm 1).
@@ -58,8 +55,6 @@ def fmn(
       last_step: alpha that the last steps come to, likewise, >= 0; the paper's is a hundredth of the first.
       first_gamma: by how much of itself epsilon changes at first, in (0, 1).
       last_gamma: and in the end.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: an unknown norm, or a number out of its range.
@@ -69,7 +64,6 @@ def fmn(
     check_number("last_step", last_step, least=0)
     check_number("first_gamma", first_gamma, least=0, above=True, most=1)
     check_number("last_gamma", last_gamma, least=0, most=1)
-    box = projected(lower, upper)
     size, dual = NORMS[norm].distance.measure, NORMS[norm].dual
     onto = onto_sphere if norm == "l2" else NORMS[norm].onto
 
@@ -98,7 +92,7 @@ def fmn(
         gamma = annealed(first_gamma, last_gamma, seen.taken, steps)
         least = size(seen.best.x.astype(clean.dtype) - clean)  # used only where one is known
         radius = followed(memory.radius, gamma, seen, least)
-        radius = jnp.clip(radius, 0, size(farthest(problem, box))).astype(memory.radius.dtype)
+        radius = jnp.clip(radius, 0, size(farthest(problem))).astype(memory.radius.dtype)
         share = onto(seen.delta / width - alpha * unit(width * seen.slope), radius / one)
         return clean + width * share, FMNMemory(radius=radius)
 
@@ -106,7 +100,5 @@ def fmn(
         Rule(init=init, move=move),
         objective=objective,
         distance=distance or DISTANCES[norm],
-        lower=lower,
-        upper=upper,
         steps=steps,
     )

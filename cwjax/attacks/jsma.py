@@ -8,10 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Count, Distance, Number, Objective
+from cwjax.base import Attack, Count, Distance, Number, Objective, clip
 from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
-from cwjax.parts.boxes import projected
 from cwjax.parts.objectives import comparable, logit_margin
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
@@ -63,8 +62,6 @@ def jsma_z(
     candidates: int = 4096,
     objective: Objective = label_and_other_logits(),
     distance: Distance = distances.l0(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """JSMA-Z, the saliency map of the logits (Papernot et al. 2016, "The limitations of deep learning in adversarial
     settings", algorithms 2 and 3; the equations are those of Carlini & Wagner, section III-C). A step changes the pair
@@ -93,8 +90,6 @@ def jsma_z(
       candidates: elements to pair, >= 2.
       objective: the two losses, of alpha and of beta.
       distance: what is reported.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_count("candidates", candidates, least=2)
 
@@ -108,8 +103,6 @@ def jsma_z(
         steps=steps,
         objective=objective,
         distance=distance,
-        lower=lower,
-        upper=upper,
     )
 
 
@@ -120,8 +113,6 @@ def jsma_f(
     steps: Count = 2000,
     objective: Objective = label_probability(),
     distance: Distance = distances.l0(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """JSMA-F, the saliency map of the softmax's outputs F: as `jsma_z`, with F for Z.
 
@@ -136,8 +127,6 @@ def jsma_f(
       steps: points to ask about, at the most, >= 1.
       objective: one loss, of alpha.
       distance: what is reported.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
 
     def choose(slope, movable):
@@ -151,19 +140,16 @@ def jsma_f(
         steps=steps,
         objective=objective,
         distance=distance,
-        lower=lower,
-        upper=upper,
     )
 
 
-def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, distance, lower, upper) -> Attack:
+def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, distance) -> Attack:
     """The loop of both: `choose(slopes of the losses, by width and the sign of theta; which elements can move)`."""
     check_number("the absolute value of theta", abs(theta), least=0, above=True)
     check_number("gamma", gamma, least=0, above=True, most=1)
-    box = projected(lower, upper)
 
     def move(problem, memory, seen):
-        further = box.project(seen.x + theta * problem.widths)
+        further = clip(problem, seen.x + theta * problem.widths)
         movable = problem.mask & (jnp.abs(further - seen.x) > _ROOM * jnp.minimum(abs(theta), 1) * problem.widths)
         widths = jnp.broadcast_to(problem.widths, seen.slope.shape)
         pair = choose(jnp.sign(theta) * widths * seen.slope, movable)
@@ -181,8 +167,6 @@ def _saliency(choose: Callable[..., Pair], *, theta, gamma, steps, objective, di
         ),
         objective=objective,
         distance=distance,
-        lower=lower,
-        upper=upper,
         steps=steps,
     )
 

@@ -85,7 +85,7 @@ def quasi_newton(
 
     def init(key, problem):
         del key
-        w = box.encode(begun(problem))
+        w = box.encode(begun(problem), problem.low, problem.high)
         none = jnp.full((), jnp.inf, w.dtype)
         return QuasiNewtonState(
             w=w,
@@ -99,9 +99,9 @@ def quasi_newton(
             progress=untouched(problem),
         )
 
-    def direction_at(w, unit, gradient, memory):
+    def direction_at(problem, w, unit, gradient, memory):
         """The direction to go down along from w, and the memory with w in it, both in units of the box's variable."""
-        held = box.project(w - unit * gradient) == w
+        held = box.project(w - unit * gradient, problem.low, problem.high) == w
         free = jnp.where(held, 0, gradient)
         direction, memory = inverse_hessian.update(free, memory, w / unit)
         fresh, anew = inverse_hessian.update(free, empty(w), w / unit)
@@ -111,7 +111,7 @@ def quasi_newton(
 
     def step(model, problem, state):
         unit = variable_units(distance, box, problem)
-        trial = box.project(state.w - state.stride * unit * state.direction)
+        trial = box.project(state.w - state.stride * unit * state.direction, problem.low, problem.high)
         known, first = problem._replace(live=state.progress.live), state.taken == 0
         evaluated = evaluate(model, known, trial, objective=objective, distance=distance, box=box, first=first)
         evaluation = evaluated.evaluation
@@ -119,7 +119,7 @@ def quasi_newton(
 
         predicted = jnp.sum(state.gradient * (trial - state.w) / unit)
         accepted = evaluation.loss <= state.loss + _SLOPE * predicted
-        direction, memory = direction_at(trial, unit, evaluation.gradient, state.memory)
+        direction, memory = direction_at(problem, trial, unit, evaluation.gradient, state.memory)
         here = (state.w, state.loss, state.gradient, state.direction, state.memory)
         there = (trial, evaluation.loss, evaluation.gradient, direction, memory)
         w, loss, gradient, direction, memory = select(accepted, there, here)
@@ -158,7 +158,7 @@ def lbfgs(
 
     Args:
       objective: f; the cross-entropy of Szegedy et al. is f1.
-      box: how the iterate stays valid; its bounds are the bounds of the inputs.
+      box: how the iterate stays valid.
       search: over c.
       steps: points evaluated in a round, at the most; may be traced.
       abort: when a round ends sooner.

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 
 from cwjax.arguments import check_number
 from cwjax.attacks.pgd import within
-from cwjax.base import Attack, Bound, Count, Number, Objective, wide
+from cwjax.base import Attack, Count, Number, Objective, wide
 from cwjax.iterated import Rule, iterated
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import NORMS, ball
@@ -18,8 +18,6 @@ def mifgsm(
     decay: Number = 1.0,
     steps: Count = 11,
     objective: Objective = label_cross_entropy(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """MI-FGSM (Dong et al. 2018, "Boosting adversarial attacks with momentum", algorithm 1):
 
@@ -37,8 +35,6 @@ def mifgsm(
       decay: mu >= 0, the paper's is 1; 0 gives `bim`.
       steps: points to ask about, T + 1 of them, >= 1. The paper's T is 10.
       objective: what to lower. The paper's is the cross-entropy of the label.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("decay", decay, least=0)
@@ -56,6 +52,4 @@ def mifgsm(
         alpha = share * epsilon * problem.scale
         return within(problem, seen.x - alpha * space.unit(gathered), space, epsilon), gathered
 
-    return iterated(
-        Rule(init, move), objective=objective, distance=space.distance, lower=lower, upper=upper, steps=steps
-    )
+    return iterated(Rule(init, move), objective=objective, distance=space.distance, steps=steps)

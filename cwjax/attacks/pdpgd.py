@@ -8,10 +8,9 @@ from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
 from cwjax.attacks.fast.shrink import Adam, adam, shrunk, weighted_units
-from cwjax.base import Attack, Bound, Count, Distance, Number, Objective, Problem, wide
+from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, clip, wide
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.parts import distances
-from cwjax.parts.boxes import projected
 from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, check_norm, unit
@@ -41,8 +40,6 @@ def pdgd(
     first_ratio: Number = 0.01,
     least_ratio: Number = 1e-6,
     averaging: Number = 0.9,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Primal-dual gradient descent, L2 (Matyasko & Chau 2021, "PDPGD: primal-dual proximal gradient descent adversarial
     attack", section 3.2), as in adv-lib 0.2.8.
@@ -64,29 +61,25 @@ def pdgd(
       first_ratio: lambda_0 / lambda_1 at first, in (0, 1].
       least_ratio: lambda_0 / lambda_1 stays between this and its inverse; in (0, 1].
       averaging: how much of the average of lambda stays in a step; in [0, 1).
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: a number out of its range.
     """
     lagrangian = _Lagrangian(
-        steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
+        steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging
     )
 
     def move(problem, memory, seen):
         width = problem.span
         slope = memory.weights[1] * jax.nn.sigmoid(seen.loss) * (width * seen.slope)
         gradient = memory.weights[0] * unit(seen.delta) + slope
-        moved, memory = lagrangian.descended(memory, seen, gradient, width)
+        moved, memory = lagrangian.descended(problem, memory, seen, gradient, width)
         return seen.x - seen.delta + width * moved.share, lagrangian.risen(memory, seen)
 
     return iterated(
         Rule(init=lagrangian.init, move=move),
         objective=objective,
         distance=distances.l2(),
-        lower=lower,
-        upper=upper,
         steps=steps,
     )
 
@@ -104,8 +97,6 @@ def pdpgd(
     first_ratio: Number = 0.01,
     least_ratio: Number = 1e-6,
     averaging: Number = 0.9,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Primal-dual proximal gradient descent (Matyasko & Chau 2021, section 3.3), as in adv-lib 0.2.8: `pdgd` for norms
     without a useful gradient.
@@ -132,26 +123,26 @@ def pdpgd(
       first_ratio: lambda_0 / lambda_1 at first.
       least_ratio: the least.
       averaging: of lambda.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: an unknown norm, or a number out of its range.
     """
     check_norm(norm, tuple(NORMS))
     lagrangian = _Lagrangian(
-        steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
+        steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging
     )
 
     def move(problem, memory, seen):
         clean, (width, weight) = seen.x - seen.delta, weighted_units(norm, problem)
-        moved, memory = lagrangian.descended(memory, seen, jax.nn.sigmoid(seen.loss) * width * seen.slope, width)
+        moved, memory = lagrangian.descended(
+            problem, memory, seen, jax.nn.sigmoid(seen.loss) * width * seen.slope, width
+        )
         share = shrunk(
             norm,
             moved.share,
             divisor=memory.adam.divisor(seen.taken),
             weight=memory.weights[0] / memory.weights[1] * moved.rate * weight,
-            clipped=lambda share: lagrangian.clipped(clean, share, width),
+            clipped=lambda share: lagrangian.clipped(problem, clean, share, width),
         )
         return clean + width * share, lagrangian.risen(memory, seen)
 
@@ -159,8 +150,6 @@ def pdpgd(
         Rule(init=lagrangian.init, move=move),
         objective=objective,
         distance=distance or DISTANCES[norm],
-        lower=lower,
-        upper=upper,
         steps=steps,
     )
 
@@ -168,9 +157,7 @@ def pdpgd(
 class _Lagrangian:
     """What both attacks share: Adam in delta, and the ascent in lambda."""
 
-    def __init__(
-        self, steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging, lower, upper
-    ):
+    def __init__(self, steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging):
         check_number("primal_rate", primal_rate, least=0, above=True)
         check_number("primal_decay", primal_decay, least=0, above=True, most=1)
         check_number("dual_rate", dual_rate, least=0)
@@ -178,7 +165,7 @@ class _Lagrangian:
         check_number("first_ratio", first_ratio, least=0, above=True, most=1)
         check_number("least_ratio", least_ratio, least=0, above=True, most=1)
         check_number("averaging", averaging, least=0, most=1)
-        self.steps, self.box = steps, projected(lower, upper)
+        self.steps = steps
         self.primal_rate, self.primal_decay = primal_rate, primal_decay
         self.dual_rate, self.dual_decay = dual_rate, dual_decay
         self.first_ratio, self.least_ratio, self.averaging = first_ratio, least_ratio, averaging
@@ -190,19 +177,24 @@ class _Lagrangian:
         return start, PrimalDualMemory(adam=adam(start), log_ratio=log_ratio, weights=_weights(log_ratio))
 
     def clipped(
-        self, clean: Float[Array, "*S"], share: Float[Array, "*S"], width: Float[Array, "..."]
+        self, problem: Problem, clean: Float[Array, "*S"], share: Float[Array, "*S"], width: Float[Array, "..."]
     ) -> Float[Array, "*S"]:
         """The change, in such widths, as far as the box allows it."""
-        return (self.box.project(clean + width * share) - clean) / width
+        return (clip(problem, clean + width * share) - clean) / width
 
     def descended(
-        self, memory: PrimalDualMemory, seen: Seen, gradient: Float[Array, "*S"], width: Float[Array, "..."]
+        self,
+        problem: Problem,
+        memory: PrimalDualMemory,
+        seen: Seen,
+        gradient: Float[Array, "*S"],
+        width: Float[Array, "..."],
     ) -> tuple[Moved, PrimalDualMemory]:
         """A step of Adam, down a gradient in such widths."""
         adam = memory.adam.update(gradient, seen.taken, _DECAY)
         rate = self.primal_rate * self.primal_decay ** (seen.taken / self.steps)
         share = seen.delta / width - rate * adam.step(seen.taken, _DECAY)
-        return Moved(self.clipped(seen.x - seen.delta, share, width), rate), memory._replace(adam=adam)
+        return Moved(self.clipped(problem, seen.x - seen.delta, share, width), rate), memory._replace(adam=adam)
 
     def risen(self, memory: PrimalDualMemory, seen: Seen) -> PrimalDualMemory:
         """A step in the dual variable."""

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Bound, Count, Number, Objective, Problem, wide
+from cwjax.base import Attack, Count, Number, Objective, Problem, wide
 from cwjax.iterated import Rule, from_clean, iterated
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import Norm, ball
@@ -18,8 +18,6 @@ def pgd(
     steps: Count = 40,
     random_start: bool = True,
     objective: Objective = label_cross_entropy(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """Projected gradient descent (Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks",
     section 2.1): from a random point of the ball of radius epsilon around x,
@@ -41,8 +39,6 @@ def pgd(
       random_start: whether the first point is uniform in the ball around `problem.start`, or that start itself. Before
         a random one the clean input is asked about, one point more: one that meets the goal already is at distance 0.
       objective: what to lower. The paper's is the cross-entropy of the label.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("relative_step", relative_step, least=0, above=True)
@@ -64,8 +60,6 @@ def pgd(
         from_clean(rule) if random_start else rule,
         objective=objective,
         distance=space.distance,
-        lower=lower,
-        upper=upper,
         steps=steps + random_start,
     )
 
@@ -83,8 +77,6 @@ def bim(
     relative_step: Number = 0.2,
     steps: Count = 11,
     objective: Objective = label_cross_entropy(),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """The basic iterative method, also called iterative gradient sign (Kurakin et al. 2017, "Adversarial examples in
     the physical world", section 2.2): `pgd` from the clean input.
@@ -97,8 +89,6 @@ def bim(
         a fifth is foolbox's choice.
       steps: points to ask about, one more than there are moves, >= 1.
       objective: what to lower.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     return pgd(
         epsilon=epsilon,
@@ -107,6 +97,4 @@ def bim(
         steps=steps,
         random_start=False,
         objective=objective,
-        lower=lower,
-        upper=upper,
     )

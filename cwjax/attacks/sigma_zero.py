@@ -2,7 +2,7 @@
 
 from cwjax.arguments import check_number
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.base import Attack, Bound, Count, Distance, Number, Objective
+from cwjax.base import Attack, Count, Distance, Number, Objective
 from cwjax.iterated import iterated
 from cwjax.parts import distances
 from cwjax.parts.objectives import logit_margin
@@ -17,8 +17,6 @@ def sigma_zero(
     sigma: Number = 1e-3,
     threshold: Number = 0.3,
     threshold_rate: Number = 0.01,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """sigma-zero, L0 (Cinà et al. 2024, "sigma-zero: gradient-based optimization of L0-norm adversarial examples",
     algorithm 1). Towards a target as well as away from a label.
@@ -42,8 +40,6 @@ def sigma_zero(
       sigma: > 0, in squares of widths; the smaller, the closer to a count, and the steeper at 0.
       threshold: tau_0, in widths, in [0, 1].
       threshold_rate: t: how much of eta tau changes by, >= 0.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: a number out of its range.
@@ -58,7 +54,5 @@ def sigma_zero(
         sigma=sigma,
         threshold=threshold,
         threshold_rate=threshold_rate,
-        lower=lower,
-        upper=upper,
     )
-    return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
+    return iterated(rule, objective=objective, distance=distance, steps=steps)

@@ -1,14 +1,14 @@
 """What only values tell of a model and its clean inputs: asked for before an attack, outside jit."""
 
 import warnings
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from cwjax.arguments import check_examples, check_inside, check_logits, reason_of
+from cwjax.arguments import allowed_of, check_allowed, check_examples, check_logits, reason_of
 from cwjax.base import Goal, wide
 from cwjax.models import Model
 from cwjax.parts.objectives import margin
@@ -33,7 +33,7 @@ class Validation(NamedTuple):
         return f"Validation({numbers}): {', '.join(said)}"
 
 
-def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, upper: ArrayLike = 1.0) -> Validation:
+def validate(model: Model, x: ArrayLike, goal: Goal, **bounds: Any) -> Validation:
     """Checks what only values tell, before an attack. Costs one forward and one backward pass of the model for each
     example.
 
@@ -41,11 +41,10 @@ def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, 
 
     Args:
       model: from `bind`.
-      x: clean inputs [B, *S] within [lower, upper], or beyond by no more than rounding: one unit in the last place of
+      x: clean inputs [B, *S] within their bounds, or beyond by no more than rounding: one unit in the last place of
         the larger bound.
       goal: from `targeted` or `untargeted`.
-      lower: of the attack's box.
-      upper: of the attack's box.
+      **bounds: `low`, `high`, `mask` and `start`, as the runner takes them (`cwjax.batched`).
 
     Returns:
       How many examples there are, how many meet their goal already (away from a label: are misclassified), and how
@@ -66,7 +65,7 @@ def validate(model: Model, x: ArrayLike, goal: Goal, *, lower: ArrayLike = 0.0, 
         raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
     x = jnp.asarray(x)
     check_examples(model, x, goal)
-    check_inside(np.asarray(x), lower, upper)
+    check_allowed(np.asarray(x), allowed_of(bounds))
     classes, labels = check_logits(model, x), np.asarray(goal.label)
     if labels.min() < 0 or labels.max() >= classes:
         raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from cwjax.base import Box, Distance, Problem, wide
+from cwjax.base import Distance, Problem
 from cwjax.parts import distances
 
 TINY = 1e-30  # below any length that float32 tells from zero: what a division is guarded with
@@ -33,16 +33,10 @@ def units(norm: str, problem: Problem) -> Float[Array, "*S"]:
     return problem.widths if norm == "l0" else jnp.full_like(problem.widths, problem.span)
 
 
-def ends(box: Box, like: Float[Array, "*S"]) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
-    """The least and the largest value of each element that the box allows."""
-    return box.project(jnp.full_like(like, -jnp.inf)), box.project(jnp.full_like(like, jnp.inf))
-
-
-def farthest(problem: Problem, box: Box) -> Float[Array, "*S"]:
-    """The largest change of each element that box and mask allow, >= 0."""
-    clean = problem.x.astype(wide(problem.x))
-    below, above = ends(box, clean)
-    return jnp.where(problem.mask, jnp.maximum(clean - below, above - clean), 0)
+def farthest(problem: Problem) -> Float[Array, "*S"]:
+    """The largest change of each element that bounds and mask allow, >= 0."""
+    clean = problem.x.astype(problem.low.dtype)
+    return jnp.where(problem.mask, jnp.maximum(clean - problem.low, problem.high - clean), 0)
 
 
 def _onto_l0(delta: Float[Array, "*S"], radius: Float[Array, ""]) -> Float[Array, "*S"]:

@@ -14,11 +14,12 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
-from cwjax.arguments import check_batch, check_count, check_part, check_runner
+from cwjax.arguments import allowed_of, check_batch, check_count, check_part, check_runner
 from cwjax.base import (
+    ANYWHERE,
+    Allowed,
     AnyArray,
     Attack,
-    Box,
     Goal,
     Progress,
     Result,
@@ -28,10 +29,10 @@ from cwjax.base import (
     carried,
     found,
     narrowed,
+    problem,
     wide,
 )
 from cwjax.models import Model
-from cwjax.parts.boxes import posed
 from cwjax.runners.fast_convolutions import canonical
 
 Output = TypeVar("Output")
@@ -53,8 +54,8 @@ class Lanes(NamedTuple):
     Lane i holds the attack on example i. States are pytrees whose arrays have the leading axis B.
     """
 
-    begin: Callable[[Array, AnyArray, Goal], State]  # (keys, x, goal) -> states
-    advance: Callable[..., State]  # (model, x, goal, states, steps) -> states, up to `steps` steps on in every lane
+    begin: Callable[..., State]  # (keys, x, goal, allowed) -> states
+    advance: Callable[..., State]  # (model, x, goal, states, steps, allowed) -> states, up to `steps` steps on
     result: Callable[[State], Result]  # (states) -> what has been found so far
 
 
@@ -113,21 +114,23 @@ def lanes(attack: Attack) -> Lanes:
         states = begin(keys, x, goal)
         while not result(states).finished.all():
             states = advance(model, x, goal, states, 100)
+
+    The last argument of the first two may be left out: see `Allowed`.
     """
     init, step = looped(attack)[:2]
 
-    def begin(keys, x, goal):
-        def one(key, x, goal):
-            state, given_up = init(key, posed(attack, x, goal)), ~inside(x, attack.terms.box)
+    def begin(keys, x, goal, allowed=ANYWHERE):
+        def one(key, x, goal, allowed):
+            state, given_up = init(key, problem(x, goal, allowed)), ~inside(x, allowed)
             progress = state.progress
             progress = progress._replace(finite=progress.finite & ~given_up, done=progress.done | given_up)
             return state._replace(progress=progress)
 
-        return jax.vmap(one)(keys, x, goal)
+        return each(one, x, allowed)(keys, x, goal)
 
-    def advance(model, x, goal, states, steps):
-        def one(x, goal, state):
-            given = posed(attack, x, goal)
+    def advance(model, x, goal, states, steps, allowed=ANYWHERE):
+        def one(x, goal, state, allowed):
+            given = problem(x, goal, allowed)
             _, state = lax.while_loop(
                 lambda carry: (carry[0] < steps) & ~carry[1].progress.done,
                 lambda carry: (carry[0] + 1, step(model, given, carry[1])),
@@ -135,7 +138,7 @@ def lanes(attack: Attack) -> Lanes:
             )
             return state
 
-        return jax.vmap(one)(x, goal, states)
+        return each(one, x, allowed)(x, goal, states)
 
     return Lanes(begin=begin, advance=advance, result=jax.vmap(lambda state: result_of(state.progress)))
 
@@ -155,11 +158,21 @@ def looped(attack: Attack) -> Attack:
     )
 
 
-def inside(x: Float[Array, "*S"], box: Box) -> Bool[Array, ""]:
-    """Whether no element of x lies outside the box by more than a unit in the last place of the larger bound."""
-    lower, upper = (jnp.asarray(bound, wide(x)) for bound in (box.lower, box.upper))
-    ulp = jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(lower), jnp.abs(upper))
-    outside = (x.astype(wide(x)) < lower - ulp) | (x.astype(wide(x)) > upper + ulp)
+def each(function: Callable[..., Output], x: AnyArray, allowed: Allowed) -> Callable[..., Output]:
+    """The function of one example, whose last argument is what is allowed for it, on a batch like x."""
+    own, shared = own_and_shared(allowed._asdict(), x)
+
+    def one(own, *row):
+        return function(*row, Allowed(**own, **shared))
+
+    return lambda *rows: jax.vmap(one)(own, *rows)
+
+
+def inside(x: Float[Array, "*S"], allowed: Allowed) -> Bool[Array, ""]:
+    """Whether no element of x lies outside its bounds by more than a unit in the last place of the larger one."""
+    low, high = (jnp.asarray(bound, wide(x)) for bound in (allowed.low, allowed.high))
+    ulp = jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
+    outside = (x.astype(wide(x)) < low - ulp) | (x.astype(wide(x)) > high + ulp)
     return ~outside.any()  # NaN is not outside: the model tells
 
 
@@ -170,18 +183,25 @@ def batched(attack: Attack) -> Runner:
     not depend on the others.
 
     Returns:
-      A function `(model, keys, x, goal) -> Result`: model from `bind`; keys [B] from `jax.random.split`; x,
-      floating-point [B, *S], within the attack's box; goal from `targeted` or `untargeted`. The result has x's dtype,
-      and the attack computes in it, or in float32 where that is wider. It raises TypeError or ValueError where shapes
-      or dtypes do not fit, and where x leaves the box; under `jit`, where no values are known, an example outside the
-      box is given up (`finite` is False). `validate` tells what else only values tell.
+      A function `(model, keys, x, goal, *, low=0.0, high=1.0, mask=None, start=None) -> Result`: model from `bind`;
+      keys [B] from `jax.random.split`; x, floating-point [B, *S]; goal from `targeted` or `untargeted`.
+
+      Each of the others is one for all inputs, of a shape that broadcasts to [*S], or has one for each, [B, *S].
+      `low` and `high` bound what is valid, x included. `mask` is boolean: where it is False an element keeps its clean
+      value. `start` is where the search begins, moved inside the bounds; the clean input, if left out. Where `low` is
+      x, elements can only rise.
+
+      The result has x's dtype, and the attack computes in it, or in float32 where that is wider. It raises TypeError or
+      ValueError where shapes or dtypes do not fit, and where x leaves its bounds; under `jit`, where no values are
+      known, such an example is given up (`finite` is False). `validate` tells what else only values tell.
     """
     begin, advance, result = lanes(attack)
 
     @on_terms(lambda: attack.terms)
-    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Result:
-        check_batch(model, keys, x, goal, attack.terms.box)
-        return result(advance(model, x, goal, begin(keys, x, goal), jnp.iinfo(jnp.int32).max))
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Result:
+        allowed = allowed_of(bounds)
+        check_batch(model, keys, x, goal, allowed)
+        return result(advance(model, x, goal, begin(keys, x, goal, allowed), jnp.iinfo(jnp.int32).max, allowed))
 
     return run
 
@@ -190,21 +210,22 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
     """As `batched`, for exactly `num_steps` steps, with the best distance after each of them.
 
     Returns:
-      A function `(model, keys, x, goal) -> (Result, Trace)`, with arguments and errors as for `batched`.
+      A function `(model, keys, x, goal, **bounds) -> (Result, Trace)`, with arguments and errors as for `batched`.
       `Result.finished` tells which examples were done in time; those that were spend nothing in the steps that remain.
     """
     check_count("num_steps", num_steps)
     begin, advance, result = lanes(attack)
 
-    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> tuple[Result, Trace]:
-        check_batch(model, keys, x, goal, attack.terms.box)
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> tuple[Result, Trace]:
+        allowed = allowed_of(bounds)
+        check_batch(model, keys, x, goal, allowed)
 
         def step(states, _):
-            states = advance(model, x, goal, states, 1)
+            states = advance(model, x, goal, states, 1, allowed)
             best = states.progress.best
             return states, Trace(distance=best.distance, c=best.c)
 
-        states, trace = lax.scan(step, begin(keys, x, goal), length=num_steps)
+        states, trace = lax.scan(step, begin(keys, x, goal, allowed), length=num_steps)
         return result(states), jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), trace)
 
     return run
@@ -222,17 +243,17 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
     """
     check_runner(runner)
     check_count("the size of a chunk", size)
-    known = _known_terms(runner)
 
     @functools.wraps(runner)
-    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
-        check_batch(model, keys, x, goal, known().box if known else None)
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Output:
+        check_batch(model, keys, x, goal, allowed_of(bounds))
         count = x.shape[0]
         if count <= size:
-            return runner(model, keys, x, goal)
-        filled = _filled_up((keys, x, goal), size)
+            return runner(model, keys, x, goal, **bounds)
+        own, shared = own_and_shared(bounds, x)
+        filled = _filled_up((keys, x, goal, own), size)
         chunks = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), filled)
-        results = lax.map(lambda chunk: runner(model, *chunk), chunks)
+        results = lax.map(lambda chunk: runner(model, *chunk[:3], **chunk[3], **shared), chunks)
         return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], results)
 
     return run
@@ -251,18 +272,30 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     """
     check_runner(runner)
     check_part("mesh", mesh, Mesh)
-    known = _known_terms(runner)
     mesh = Mesh(mesh.devices, mesh.axis_names)  # axes of the compiler's own type, whatever they were
     whole, split = PartitionSpec(), PartitionSpec(mesh.axis_names)
-    each = jax.shard_map(runner, mesh=mesh, in_specs=(whole, split, split, split), out_specs=split, check_vma=False)
 
     @functools.wraps(runner)
-    def run(model: Model, keys: Array, x: AnyArray, goal: Goal) -> Output:
-        check_batch(model, keys, x, goal, known().box if known else None)
-        results = each(model, *_filled_up((keys, x, goal), mesh.size))
+    def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Output:
+        check_batch(model, keys, x, goal, allowed_of(bounds))
+        own, shared = own_and_shared(bounds, x)
+        results = jax.shard_map(
+            lambda model, shared, keys, x, goal, own: runner(model, keys, x, goal, **own, **shared),
+            mesh=mesh,
+            in_specs=(whole, whole, split, split, split, split),
+            out_specs=split,
+            check_vma=False,
+        )(model, jax.tree.map(jnp.asarray, shared), *_filled_up((keys, x, goal, own), mesh.size))
         return jax.tree.map(lambda leaf: leaf[: x.shape[0]], results)
 
     return run
+
+
+def own_and_shared(bounds: dict[str, Any], x: AnyArray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of the bounds that each input of a batch like x has of its own, and those that all share."""
+    given = {name: value for name, value in bounds.items() if value is not None}
+    own = {name: jnp.broadcast_to(value, x.shape) for name, value in given.items() if jnp.ndim(value) == x.ndim}
+    return own, {name: value for name, value in given.items() if name not in own}
 
 
 def _filled_up(examples: Tree, multiple: int) -> Tree:

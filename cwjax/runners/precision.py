@@ -12,10 +12,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from cwjax.arguments import check_inside, check_model
-from cwjax.base import AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
+from cwjax.arguments import check_allowed, check_model, sorted_out
+from cwjax.base import Allowed, AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.models import Model
-from cwjax.runners.batch import by_rows, terms_of
+from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
 
 PRECISIONS = ("bfloat16", "tensorfloat32", "highest")
@@ -91,16 +91,16 @@ def verified(
     _check(precision)
     agreed = terms_of(runner, terms)
 
-    def look(terms, model, x, goal, claim, state):
+    def look(terms, allowed, model, x, goal, claim, state):
         delta = claim.astype(wide(x)) - x.astype(wide(x))
         longer = claim.astype(wide(x)) + jnp.asarray(_STRETCHES, wide(x))[state.looks] * delta
-        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, terms.box.lower, terms.box.upper).astype(x.dtype))
+        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, allowed.low, allowed.high).astype(x.dtype))
         logits = model(image)
         met = terms.objective.met(logits, goal) & answered(logits)
         return LookState(looks=state.looks + 1, x=image, met=met)
 
-    def one(terms, model, x, goal, result):
-        ask = canonical(functools.partial(look, terms))
+    def one(terms, shared, model, x, goal, result, own):
+        ask = canonical(functools.partial(look, terms, Allowed(**shared, **own)))
         nothing = LookState(looks=jnp.zeros((), jnp.int32), x=result.x, met=jnp.array(False))
         end = lax.while_loop(
             lambda state: result.success & ~state.met & (state.looks < len(_STRETCHES)),
@@ -112,10 +112,12 @@ def verified(
         return stood, Verification(claimed=result.success, distance=result.distance, looks=end.looks)
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Verification]:
-        held_to, highest = agreed(**options), in_precision(model, "highest")
-        check_inside(x, held_to.box.lower, held_to.box.upper)
+        allowed, numbers = sorted_out(options)
+        held_to, highest = agreed(**numbers), in_precision(model, "highest")
+        check_allowed(x, allowed)
         result = runner(in_precision(model, precision), keys, x, goal, **options)
-        return by_rows(functools.partial(one, held_to, highest), jnp.asarray(x), goal, result)
+        own, shared = own_and_shared(allowed._asdict(), x)
+        return by_rows(functools.partial(one, held_to, shared, highest), jnp.asarray(x), goal, result, own)
 
     return run
 

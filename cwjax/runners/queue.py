@@ -21,11 +21,11 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from cwjax.arguments import check_batch, check_count, check_maker
-from cwjax.base import AnyArray, Attack, Goal, Result
+from cwjax.arguments import check_batch, check_count, check_maker, check_part, sorted_out
+from cwjax.base import Allowed, AnyArray, Attack, Goal, Result
 from cwjax.models import Model
 from cwjax.runners import memory
-from cwjax.runners.batch import on_terms
+from cwjax.runners.batch import on_terms, own_and_shared
 from cwjax.runners.turn import Pool, Queue, Tally, empty_pool, merged, take_turn
 
 WIDTH = {"cpu": 64}
@@ -78,8 +78,8 @@ def streamed(
         machine execute the same programs and agree in every bit (as long as memory allows the same width).
 
     Returns:
-      A function `(model, keys, x, goal, *, watch=None, resume=None, **numbers) -> Result`, with arguments and errors as
-      for `batched`. An attack that no longer calls the model and is not done is a RuntimeError.
+      A function `(model, keys, x, goal, *, watch=None, resume=None, **bounds, **numbers) -> Result`, with arguments
+      and errors as for `batched`. An attack that no longer calls the model and is not done is a RuntimeError.
 
       `watch` is called with a Status after every turn. If it returns True the run stops: `Result.finished` tells which
       examples came to their end, and the others have the best that was found so far. `resume` takes the arrays that
@@ -92,7 +92,7 @@ def streamed(
     make = (lambda: attack) if isinstance(attack, Attack) else attack
     programs: dict[Any, _Program] = {}
 
-    @on_terms(lambda watch=None, resume=None, **numbers: make(**numbers).terms)
+    @on_terms(lambda watch=None, resume=None, **options: make(**sorted_out(options)[1]).terms)
     def run(
         model: Model,
         keys: Array,
@@ -101,13 +101,17 @@ def streamed(
         *,
         watch: Callable[[Status], bool | None] | None = None,
         resume: Sequence[np.ndarray] | None = None,
-        **numbers: Any,
+        **options: Any,
     ) -> Result:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, numbers))):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, options))):
             raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
-        check_batch(model, keys, x, goal, make(**jax.tree.map(_number, numbers)).terms.box)
+        allowed, numbers = sorted_out(options)
+        check_batch(model, keys, x, goal, allowed)
+        check_part("what the attack makes of its numbers", make(**jax.tree.map(_number, numbers)), Attack)
         devices = _mesh(mesh)
-        work = (jax.tree.map(_number, numbers), model, Queue(*jax.tree.map(jnp.asarray, (keys, x, goal))))
+        own, shared = own_and_shared(allowed._asdict(), x)
+        queue = Queue(*jax.tree.map(jnp.asarray, (keys, x, goal, Allowed(**own, **shared))))
+        work = (jax.tree.map(_number, numbers), model, queue)
         work = jax.device_put(work, NamedSharding(devices, PartitionSpec()))
 
         def program(size: int) -> _Program:

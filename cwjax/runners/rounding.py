@@ -13,11 +13,11 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.arguments import check_count, check_inside
-from cwjax.base import AnyArray, Count, Goal, Result, Runner, Terms, answered, settled, wide
+from cwjax.arguments import check_allowed, check_count, sorted_out
+from cwjax.base import Allowed, AnyArray, Bound, Count, Goal, Result, Runner, Terms, answered, settled, wide
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin
-from cwjax.runners.batch import by_rows, terms_of
+from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
 
 
@@ -43,13 +43,14 @@ def discretised(
     runner: Runner,
     *,
     levels: int = 256,
+    between: tuple[Bound, Bound] | None = None,
     steps: Count = 100,
     terms: Terms | None = None,
 ) -> Callable[..., tuple[Result, Rounding]]:
     """The runner's results as images of `levels` values an element; those that rounding breaks are repaired.
 
-    Each adversarial example is rounded to the nearest of `levels` evenly spaced values between the bounds of the
-    attack's box: in [0, 1] exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the
+    Each adversarial example is rounded to the nearest of `levels` evenly spaced values that its bounds allow: in [0, 1]
+    exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the
     attack's own too. If it then misses the goal, a greedy search moves one element after the other
     to the level on the other side of the attack's own solution, first the one for which the slope of f predicts the
     largest fall of f. No element moves twice, so none ends a level or more from that solution. The repair fails when no
@@ -65,11 +66,13 @@ def discretised(
     Args:
       runner: `batched(attack)`, or any other runner that returns a Result.
       levels: values an element may take, >= 2; 256 for 8 bits.
+      between: the first and the last of them; the runner's `low` and `high`, if left out. Say it where each input has
+        bounds of its own.
       steps: how many elements the repair moves at the most, >= 0; may be traced. With 0, rounding is plain.
       terms: `attack.terms`, for a function of your own that returns a Result. The runners of cwjax know theirs.
 
     Returns:
-      A function `(model, keys, x, goal, **numbers) -> (Result, Rounding)`, with arguments and errors as for the runner.
+      A function `(model, keys, x, goal, **options) -> (Result, Rounding)`, with arguments and errors as for the runner.
 
     Raises:
       ValueError: numbers out of range.
@@ -104,8 +107,8 @@ def discretised(
             done=~move,
         )
 
-    def one(terms, model, x, goal, result):
-        nearest, other = _neighbours(result.x, x, levels, terms.box.lower, terms.box.upper)
+    def one(terms, shared, ends, model, x, goal, result, own):
+        nearest, other = _allowed(_neighbours(result.x, x, levels, *ends), x, Allowed(**shared, **own))
         ask = canonical(functools.partial(look, terms.objective))
         start = RepairState(
             x=nearest,
@@ -131,12 +134,29 @@ def discretised(
         )
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Rounding]:
-        held_to = agreed(**options)
-        check_inside(x, held_to.box.lower, held_to.box.upper)
+        allowed, numbers = sorted_out(options)
+        held_to, ends = agreed(**numbers), between or (allowed.low, allowed.high)
+        check_allowed(x, allowed)
+        if any(jnp.ndim(end) == x.ndim for end in ends):
+            raise ValueError(
+                "each input has bounds of its own: say between which values the levels lie (between=(0, 1))"
+            )
         result = runner(model, keys, x, goal, **options)
-        return by_rows(functools.partial(one, held_to, model), jnp.asarray(x), goal, result)
+        own, shared = own_and_shared(allowed._asdict(), x)
+        return by_rows(functools.partial(one, held_to, shared, ends, model), jnp.asarray(x), goal, result, own)
 
     return run
+
+
+def _allowed(values, clean, allowed):
+    """Of both values of each element, the nearest first, those between its bounds; else the clean one."""
+
+    def inside(value):
+        return (value >= allowed.low) & (value <= allowed.high)
+
+    nearest, other = values
+    nearest = jnp.where(inside(nearest), nearest, jnp.where(inside(other), other, clean))
+    return nearest, jnp.where(inside(other), other, nearest)
 
 
 def _neighbours(solution, clean, levels, lower, upper):

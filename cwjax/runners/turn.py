@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from cwjax.base import Goal, Result, State, carried, problem, select, untouched
+from cwjax.base import Allowed, Goal, Result, State, carried, problem, select, untouched
 from cwjax.models import Model
 from cwjax.runners.batch import lanes, result_of
 
@@ -22,6 +22,7 @@ class Queue(NamedTuple):
     keys: PRNGKeyArray  # [N]
     x: Float[Array, "N *S"]
     goal: Goal  # fields [N]
+    allowed: Allowed  # fields [N, *S], or one for all that broadcasts to [*S]
 
 
 class Pool(NamedTuple):
@@ -51,10 +52,11 @@ def take_turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool:
 
     place, taken = places(free, axes)
     row = jnp.where(free, jnp.minimum(pool.head + place, total), pool.row)
-    keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue)
-    states = jax.vmap(select)(free, begin(keys, x, goal), pool.states)
+    keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue[:3])
+    allowed = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip") if leaf.ndim == x.ndim else leaf, queue.allowed)
+    states = jax.vmap(select)(free, begin(keys, x, goal, allowed), pool.states)
     states = _ended(states, states.progress.done | (row == total))
-    begun, states = states, advance(model, x, goal, states, every)
+    begun, states = states, advance(model, x, goal, states, every, allowed)
 
     own, running = result(states), ~states.progress.done
     results = jax.tree.map(lambda all, some: all.at[row].set(some, mode="drop"), pool.results, own)

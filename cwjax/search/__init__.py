@@ -1,7 +1,7 @@
 """Searches: each turns one knob of the problem, and the descent runs again or goes on."""
 
 from cwjax.search.confidence import confident
-from cwjax.search.mask import many_pixels, masked, one_pixel, shrink_mask
+from cwjax.search.mask import many_pixels, one_pixel, shrink_mask
 from cwjax.search.radius import minimised, search_scale, shrink_tau
 from cwjax.search.rounds import searched, tracked
 from cwjax.search.versions import average_target, best_of, best_target, restarted, worst_of, worst_target
@@ -15,7 +15,6 @@ __all__ = [
     "confident",
     "grow_c",
     "many_pixels",
-    "masked",
     "minimised",
     "multiplier",
     "one_pixel",

@@ -1,15 +1,13 @@
-"""Which elements may change: the pixels that the L0 attack freezes one by one, and a region that the user gives."""
+"""Which elements may change: the pixels that the L0 attack freezes one by one."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax.core
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.arguments import broadcasts, check_channel_axis, check_number, check_part
-from cwjax.base import Attack, Number, Search, found
+from cwjax.arguments import check_channel_axis, check_number
+from cwjax.base import Number, Search, found
 from cwjax.parts.distances import channels
 
 Removal = Callable[[Float[Array, "P"], Int[Array, ""]], Bool[Array, "P"]]
@@ -118,42 +116,3 @@ def _spread(pixels: Bool[Array, "P"], shape: tuple[int, ...], axis: int | None) 
         return pixels.reshape(shape)
     alone = (*shape[:axis], 1, *shape[axis + 1 :])
     return jnp.broadcast_to(pixels.reshape(alone), shape)
-
-
-def masked(attack: Attack, mask: ArrayLike) -> Attack:
-    """The attack on the elements where the mask is True; the others keep their clean value to the last bit.
-
-    For instance, the upper half of 28 × 28 images:
-
-        attack = cw.masked(cw.alternating_l2(steps=200), np.arange(28)[:, None, None] < 14)
-
-    Args:
-      attack: any.
-      mask: boolean; broadcasts to one input [*S], and is the same for all examples. May be traced.
-
-    Raises:
-      TypeError: a mask that is not boolean.
-      ValueError: a mask under which nothing may move; when an attack begins, one that does not broadcast to the input.
-    """
-    check_part("attack", attack, Attack)
-    traced = isinstance(mask, jax.core.Tracer)
-    allowed = jnp.asarray(mask) if traced else np.asarray(mask)
-    if not jnp.issubdtype(allowed.dtype, bool):
-        raise TypeError(f"mask must be boolean, True where an element may change, got {allowed.dtype}")
-    if not traced and not np.any(allowed):
-        raise ValueError("mask is False everywhere: no element may change")
-
-    def restricted(problem):
-        shape, given = problem.x.shape, allowed.shape
-        if not broadcasts(given, shape):
-            raise ValueError(f"mask of shape {list(given)} does not broadcast to one input {list(shape)}")
-        return problem._replace(mask=problem.mask & jnp.broadcast_to(allowed, shape))
-
-    def init(key, problem):
-        return attack.init(key, restricted(problem))
-
-    def step(model, problem, state):
-        return attack.step(model, restricted(problem), state)
-
-    terms = attack.terms._replace(mask=allowed & jnp.asarray(attack.terms.mask))
-    return attack._replace(init=init, step=step, terms=terms)

@@ -17,7 +17,7 @@ from cwjax.attacks.fast.attacks import jittered, mirrored, rounds_of
 from cwjax.attacks.fast.scout import Scout, Scouting, scout
 from cwjax.attacks.fast.shrink import proximal_descent
 from cwjax.attacks.fast.slide import radius, slid
-from cwjax.base import Attack, Bound, Count, Objective, Problem, Search, found, select, wide
+from cwjax.base import Attack, Count, Objective, Problem, Search, found, select, wide
 from cwjax.iterated import Rule, iterated, steered
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
@@ -36,8 +36,6 @@ def alternating_l2(
     steps: Count = 300,
     objective: Objective = negative_margin(),
     optimizer: optax.GradientTransformation = optax.adam(1.0),
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
 
@@ -52,8 +50,6 @@ def alternating_l2(
       objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
         from there on, and the attack ends slightly farther away.
       optimizer: of the end of deep rounds: any Optax transformation of learning rate 1.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_part("optimizer", optimizer, optax.GradientTransformation)
 
@@ -61,10 +57,10 @@ def alternating_l2(
 
     def of_length(steps):
         within = steered(slid("l2", steps), radius(norm="l2", steps=steps))
-        return _either(within, deep(optimizer, steps, lower, upper), scout("l2", steps, always=True))
+        return _either(within, deep(optimizer, steps), scout("l2", steps, always=True))
 
     rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps))
-    attack = iterated(rule, objective=objective, distance=distances.l2(), lower=lower, upper=upper, steps=steps)
+    attack = iterated(rule, objective=objective, distance=distances.l2(), steps=steps)
     return searched(jittered(_afresh(attack)), _alternately(rounds))
 
 
@@ -114,7 +110,7 @@ class DeepMemory(NamedTuple):
     since: Int[Array, ""]  # int32: steps along the boundary
 
 
-def deep(optimizer: optax.GradientTransformation, steps: Count, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+def deep(optimizer: optax.GradientTransformation, steps: Count) -> Rule:
     """Three fifths of the steps as `proximal_descent` goes, far beyond the boundary and back; then from the best
     example along the boundary as `weighed` goes.
 
@@ -122,7 +118,7 @@ def deep(optimizer: optax.GradientTransformation, steps: Count, lower: Bound = 0
     `multiplier` turns it.
     """
     going = 0.6 * steps
-    far, near = proximal_descent("l2", going, lower, upper), weighed(optimizer)
+    far, near = proximal_descent("l2", going), weighed(optimizer)
 
     def init(key, problem):
         start, first = far.init(key, problem)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from cwjax.arguments import check_count, check_number, check_part
 from cwjax.attacks.fast.scout import aimed
 from cwjax.attacks.fast.slide import radius, slid
-from cwjax.base import Attack, Bound, Box, Candidate, Count, Number, Objective, Search, closer, found, untouched
+from cwjax.base import Attack, Box, Candidate, Count, Number, Objective, Search, closer, found, untouched
 from cwjax.descent import descend
 from cwjax.iterated import iterated, steered
 from cwjax.parts import distances
@@ -47,7 +47,7 @@ def fast_l2(
       steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several rounds:
         see `rounds_of`.
       objective: f. One whose loss is 0 as soon as the goal is met, such as f6.
-      box: how the iterate stays valid; its bounds are the bounds of the inputs. One whose variable is the image, such
+      box: how the iterate stays valid. One whose variable is the image, such
         as `projected`: steps are lengths in it, and with the change of variables a hundred end three times as far away.
       optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
     """
@@ -59,9 +59,7 @@ def fast_l2(
     return in_rounds(one_round, steps)
 
 
-def fast_linf(
-    *, steps: Count = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
-) -> Attack:
+def fast_linf(*, steps: Count = 300, objective: Objective = negative_margin()) -> Attack:
     """The smallest L-infinity radius at a fixed price: steps along signs within a radius tau that is turned at every
     step, as the paper's L-infinity attack turns it round by round (section VI-C); see `radius` and `mirrored`, and
     `aimed` for the class to go for away from a label.
@@ -70,13 +68,11 @@ def fast_linf(
       steps: gradients to spend on an example; may be traced.
       objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
         from there on, and the attack ends slightly farther away.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
 
     def one_round(steps):
         rule = aimed(steered(slid("linf", steps), radius(norm="linf", steps=steps)), "linf", steps)
-        attack = iterated(rule, objective=objective, distance=distances.linf(), lower=lower, upper=upper, steps=steps)
+        attack = iterated(rule, objective=objective, distance=distances.linf(), steps=steps)
         return jittered(attack)
 
     return in_rounds(one_round, steps)

@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.base import Bound, Number, Problem, carried, wide
+from cwjax.base import Number, Problem, carried, clip, wide
 from cwjax.iterated import Rule
-from cwjax.parts.boxes import projected
 from cwjax.parts.norms import NORMS, TINY, check_norm, length, unit, units
 from cwjax.parts.schedules import annealed
 
@@ -116,7 +115,7 @@ class DescentMemory(NamedTuple):
     margin: Float[Array, ""]  # the loss at the first point of the round: what the others are measured in
 
 
-def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound = 1.0) -> Rule:
+def proximal_descent(norm: str, steps: Number) -> Rule:
     """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
 
@@ -132,14 +131,11 @@ def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound 
     Args:
       norm: "l2", "l1" or "l0".
       steps: over which steps grow short.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
 
     Raises:
       ValueError: an unknown norm.
     """
     check_norm(norm, tuple(_TURN))
-    box = projected(lower, upper)
 
     def temper(problem):
         bold = jnp.isinf(problem.tau)
@@ -159,7 +155,7 @@ def proximal_descent(norm: str, steps: Number, lower: Bound = 0.0, upper: Bound 
         state = memory.adam.update(slope, seen.taken, _DECAY)
 
         def clipped(share):
-            return (box.project(clean + width * share) - clean) / width
+            return (clip(problem, clean + width * share) - clean) / width
 
         turn = annealed(*_TURN[norm], seen.taken, steps)
         c = jnp.clip(memory.c * jnp.exp(jnp.where(seen.met, -turn, turn)), *_LIMITS_OF_C)

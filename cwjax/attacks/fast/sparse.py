@@ -10,10 +10,9 @@ from cwjax.arguments import check_count, check_number
 from cwjax.attacks.fast.attacks import in_rounds, mirrored
 from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.base import Attack, Bound, Box, Count, Distance, Number, Objective, Problem, Search, found, select
+from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, Search, clip, found, select
 from cwjax.iterated import Rule, Seen, iterated
 from cwjax.parts import distances
-from cwjax.parts.boxes import projected
 from cwjax.parts.losses import negative_margin
 
 _UNIT = 50  # n² times as many steps make n rounds
@@ -21,9 +20,7 @@ _LONG = 400  # steps: from there on a thresholded round comes to something
 _CAREFUL, _BOLD, _THRESHOLDED = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
 
 
-def fast_l1(
-    *, steps: Count = 300, objective: Objective = negative_margin(), lower: Bound = 0.0, upper: Bound = 1.0
-) -> Attack:
+def fast_l1(*, steps: Count = 300, objective: Objective = negative_margin()) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
     `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run. Every
     second round away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
@@ -33,13 +30,11 @@ def fast_l1(
         see `rounds_of`.
       objective: m: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is
         0 from there on, and the attack ends slightly farther away.
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
 
     def one_round(steps):
-        rule = proximal_descent("l1", steps, lower, upper)
-        return iterated(rule, objective=objective, distance=distances.l1(), lower=lower, upper=upper, steps=steps)
+        rule = proximal_descent("l1", steps)
+        return iterated(rule, objective=objective, distance=distances.l1(), steps=steps)
 
     return in_rounds(one_round, steps, lambda rounds: _by_turns(rounds, _bold_in_l1), _UNIT)
 
@@ -50,8 +45,6 @@ def fast_l0(
     objective: Objective = negative_margin(),
     distance: Distance = distances.l0(),
     removing: Number = 0.1,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Attack:
     """The fewest changed pixels at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; every second
     round is bold, away from a label the first. From 400 steps on half of them are one more round, as `sigma_zero` goes:
@@ -68,19 +61,17 @@ def fast_l0(
       distance: what is reported and by which the closest example is chosen. `distances.l0()` counts pixels, as the
         paper does; `distances.l0(per_pixel=False)` counts elements.
       removing: the share of a round's steps that goes to removal, in [0, 1).
-      lower: the box's lower bound.
-      upper: the box's upper bound.
     """
     check_number("removing", removing, least=0, most=1 - 1e-6)
     check_count("steps", steps)
     thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
-    last = thresholded_descent(thresholded, lower=lower, upper=upper)
+    last = thresholded_descent(thresholded)
 
     def one_round(steps):
         going = (1 - removing) * steps
-        rule = _either(_then_removed(proximal_descent("l0", going, lower, upper), going, lower, upper), steps, last)
+        rule = _either(_then_removed(proximal_descent("l0", going), going), steps, last)
         longest = jnp.maximum(steps, thresholded)
-        return iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=longest)
+        return iterated(rule, objective=objective, distance=distance, steps=longest)
 
     return in_rounds(one_round, steps - thresholded, lambda n: _thresholded_last(n, thresholded > 0), _UNIT)
 
@@ -146,9 +137,8 @@ class Undoing(NamedTuple):
     tried: Bool[Array, "*S"]  # the element that was removed last
 
 
-def _then_removed(rule: Rule, going: Number, lower: Bound, upper: Bound) -> Rule:
+def _then_removed(rule: Rule, going: Number) -> Rule:
     """The rule, and once it has gone so many steps and there is an example, one element less at a time."""
-    box = projected(lower, upper)
 
     def init(key, problem):
         start, memory = rule.init(key, problem)
@@ -158,12 +148,12 @@ def _then_removed(rule: Rule, going: Number, lower: Bound, upper: Bound) -> Rule
     def move(problem, memory, seen):
         x, descent = rule.move(problem, memory.descent, seen)
         late = (seen.taken >= going) & found(seen.best)
-        return select(late, _removed(problem, memory, seen, box), (x, memory._replace(descent=descent)))
+        return select(late, _removed(problem, memory, seen), (x, memory._replace(descent=descent)))
 
     return Rule(init=init, move=move)
 
 
-def _removed(problem: Problem, memory: Undoing, seen: Seen, box: Box) -> tuple[Float[Array, "*S"], Undoing]:
+def _removed(problem: Problem, memory: Undoing, seen: Seen) -> tuple[Float[Array, "*S"], Undoing]:
     """The best example less one element, and the memory."""
     clean = seen.x - seen.delta
     best = seen.best.x.astype(clean.dtype) - clean
@@ -172,5 +162,5 @@ def _removed(problem: Problem, memory: Undoing, seen: Seen, box: Box) -> tuple[F
     open_ = (best != 0) & ~needed
     cost = jnp.where(open_, -seen.slope * best, jnp.inf)
     tried = (jnp.arange(cost.size).reshape(cost.shape) == jnp.argmin(cost)) & open_
-    farther = box.project(clean + best - jnp.sign(seen.slope) * problem.widths)
+    farther = clip(problem, clean + best - jnp.sign(seen.slope) * problem.widths)
     return jnp.where((best != 0) & ~tried, farther, clean), memory._replace(needed=needed, tried=tried)

@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cwjax.base import Bound, Number, wide
+from cwjax.base import Number, clip, wide
 from cwjax.iterated import Rule
-from cwjax.parts.boxes import projected
 from cwjax.parts.schedules import annealed
 
 
@@ -24,15 +23,12 @@ def thresholded_descent(
     sigma: Number = 1e-3,
     threshold: Number = 0.3,
     threshold_rate: Number = 0.01,
-    lower: Bound = 0.0,
-    upper: Bound = 1.0,
 ) -> Rule:
     """What `sigma_zero` does; it says what these are. The loss is one that is 0 as soon as the goal is met.
 
     Lengths are in widths of the box, element by element. They do not know of the loss's own scale: how the loss and the
     count weigh against each other depends on that of the logits, as in the paper.
     """
-    box = projected(lower, upper)
     adam = optax.scale_by_adam()
 
     def init(key, problem):
@@ -48,7 +44,7 @@ def thresholded_descent(
         gradient = gradient / jnp.maximum(jnp.max(jnp.abs(gradient)), 1e-12)
         direction, state = adam.update(gradient, memory.adam)
         eta = annealed(first_step, first_step / 10, jnp.maximum(seen.taken - 1, 0), steps)
-        delta = box.project(seen.x - unit * eta * jnp.asarray(direction)) - clean
+        delta = clip(problem, seen.x - unit * eta * jnp.asarray(direction)) - clean
 
         change = threshold_rate * annealed(first_step, first_step / 10, seen.taken, steps)
         tau = jnp.clip(memory.threshold + jnp.where(seen.met, change, -change), 0, 1)

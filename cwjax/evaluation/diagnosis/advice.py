@@ -77,13 +77,12 @@ def _stuck(case: Case) -> float:
     """The share of the inputs' values that lie on a bound and that the attack's box hardly moves; 0 where that is no
     matter.
     """
-    box, (lower, upper) = case.terms.box, case.bounds
+    box, (low, high) = case.terms.box, case.bounds
 
     def slope(x):
-        w = box.encode(x)
-        return jax.jvp(lambda w: box.decode(w).inside, (w,), (jnp.ones_like(w),))[1]
+        w = box.encode(x, low, high)
+        return jax.jvp(lambda w: box.decode(w, low, high).inside, (w,), (jnp.ones_like(w),))[1]
 
-    low, high, x = (np.asarray(each) for each in (lower, upper, case.x))
-    share = float(((x == low) | (x == high)).mean())
-    on, inside = (float(np.abs(slope(each)).mean()) for each in (lower, (lower + upper) / 2))
+    share = float(((case.x == low[None]) | (case.x == high[None])).mean())
+    on, inside = (float(np.abs(slope(each)).mean()) for each in (low, (low + high) / 2))
     return share if share > _MANY and on < _STUCK * inside else 0.0

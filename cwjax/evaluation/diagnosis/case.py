@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.base import Attack, Goal, Result, Terms, wide
+from cwjax.base import Allowed, Attack, Goal, Result, Terms, wide
 from cwjax.evaluation.diagnosis import programs
 from cwjax.evaluation.diagnosis.programs import Followed, Slopes
 from cwjax.models import Model
@@ -33,6 +33,7 @@ class Case:
     longer: Mapping[str, Any]  # of the attack made longer; empty: nobody said how
     x: Array  # [B, *S]
     goal: Goal
+    allowed: Allowed  # fields [B, *S]
     result: Result  # as NumPy arrays
     key: Array
     largest_c: float | None
@@ -61,13 +62,13 @@ class Case:
         self.spent["forwards"] += int(forwards)
         self.spent["backwards"] += int(backwards)
 
-    def rows(self, places: np.ndarray, size: int | None = None) -> tuple[Array, Array, Goal]:
-        """Keys, inputs and goals of some examples; of so many, if a size is given, the first ones again. So the shapes
-        of the programs depend on the number of examples alone.
+    def rows(self, places: np.ndarray, size: int | None = None) -> tuple[Array, Array, Goal, Allowed]:
+        """Keys, inputs, goals and what is allowed of some examples; of so many, if a size is given, the first ones
+        again. So the shapes of the programs depend on the number of examples alone.
         """
         places = np.resize(places, size or len(places))
         keys = jax.random.split(self.key, len(self.x))
-        return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, self.goal))
+        return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, self.goal, self.allowed))
 
     def meets(self, lead: np.ndarray) -> np.ndarray:
         """Whether margins, in logits, meet their goals with the attack's confidence."""
@@ -82,14 +83,15 @@ class Case:
 
     @functools.cached_property
     def bounds(self) -> tuple[Array, Array]:
-        """The lower and the upper bound of every element: [*S], in x's dtype."""
-        lower, upper = (np.broadcast_to(np.asarray(bound), self.x.shape[1:]) for bound in self.terms.box[-2:])
-        return jnp.asarray(lower, self.x.dtype), jnp.asarray(upper, self.x.dtype)
+        """The least and the largest value of every element in any example: [*S], in x's dtype."""
+        low, high = jnp.min(self.allowed.low, 0), jnp.max(self.allowed.high, 0)
+        return low.astype(self.x.dtype), high.astype(self.x.dtype)
 
     @functools.cached_property
-    def mask(self) -> Array:
-        """Which elements the attack may change, and so those that are to be compared with it: bool [*S]."""
-        return jnp.broadcast_to(jnp.asarray(self.terms.mask), self.x.shape[1:])
+    def free(self) -> bool:
+        """Whether every element may change."""
+        roomy = jnp.all(jnp.asarray(self.allowed.high) > self.allowed.low)
+        return bool(roomy and (self.allowed.mask is None or jnp.all(self.allowed.mask)))
 
     @functools.cached_property
     def everyone(self) -> np.ndarray:
@@ -163,10 +165,10 @@ class Case:
         return self._followed(self.longer, self.some, self.size_of_some)
 
     def _followed(self, numbers: Mapping[str, Any], places: np.ndarray, size: int) -> Followed:
-        keys, x, goal = self.rows(places, size)
-        states, parts = programs.begun(self.attack, dict(numbers), keys, x, goal), []
+        rows = self.rows(places, size)
+        states, parts = programs.begun(self.attack, dict(numbers), *rows), []
         while not parts or not parts[-1].done[-1].all():
-            states, part = programs.followed(self.model, self.attack, dict(numbers), x, goal, states)
+            states, part = programs.followed(self.model, self.attack, dict(numbers), *rows[1:], states)
             parts.append(jax.tree.map(np.asarray, part))
         self.spend(states.progress.forwards.sum(), states.progress.backwards.sum())
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:, : len(places)], *parts)
@@ -176,9 +178,9 @@ class Case:
         """The largest element of what the model adds to the attack's own gradient at its first step, on a few; nan
         where there is nothing to do.
         """
-        keys, x, goal = self.rows(self.few, self.size_of_few)
-        self.spend(2 * len(x), len(x))
-        slopes = programs.first_slopes(self.model, self.attack, dict(self.numbers), keys, x, goal)
+        rows = self.rows(self.few, self.size_of_few)
+        self.spend(2 * self.size_of_few, self.size_of_few)
+        slopes = programs.first_slopes(self.model, self.attack, dict(self.numbers), *rows)
         return np.asarray(slopes)[: len(self.few)]
 
     def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str, size: int) -> np.ndarray:
@@ -191,37 +193,32 @@ class Case:
           norm: of the radius.
           size: see `rows`.
         """
-        keys, x, goal = self.rows(places, size)
-        radius = np.resize(radius.astype(np.float32), size)
-        given = (keys, x, goal, jnp.asarray(radius), self.confidence, self.bounds, self.mask)
+        given = (*self.rows(places, size), jnp.asarray(np.resize(radius.astype(np.float32), size)), self.confidence)
         result = programs.within(self.model, *given, name=name, norm=norm)
         self.spend(result.forwards.sum(), result.backwards.sum())
         return np.asarray(result.distance)[: len(places)]
 
     def drawn(self, places: np.ndarray, radius: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise within a radius around some examples, `count` draws each: margins and distances, both [R, count]."""
-        keys, x, goal = self.rows(places, size)
-        radius = np.resize(radius, size)
-        self.spend(count * len(x))
-        attack = (self.attack, dict(self.numbers))
-        given = (keys, x, goal, jnp.asarray(radius), self.bounds)
-        drawn = programs.drawn(self.model, *attack, *given, count=count)
+        self.spend(count * size)
+        given = (self.attack, dict(self.numbers), *self.rows(places, size), jnp.asarray(np.resize(radius, size)))
+        drawn = programs.drawn(self.model, *given, count=count)
         lead, distance = (np.asarray(each)[: len(places)] for each in drawn)
         return lead, distance
 
     def rounded(self, places: np.ndarray) -> tuple[Result, Rounding]:
         """Some of the results with 8-bit values, repaired."""
-        keys, x, goal = self.rows(places, self.size_of_few)
+        rows = self.rows(places, self.size_of_few)
         result = jax.tree.map(lambda leaf: jnp.asarray(leaf[np.resize(places, self.size_of_few)]), self.result)
-        after, cost = programs.rounded(self.model, self.attack, dict(self.numbers), keys, x, goal, result)
+        after, cost = programs.rounded(self.model, self.attack, dict(self.numbers), *rows, self.bounds, result)
         self.spend((after.forwards - result.forwards).sum(), (after.backwards - result.backwards).sum())
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], (after, cost))
 
     @functools.cached_property
     def reach(self) -> np.ndarray:
         """The distance of each example; where it was not fooled, half the size of the box: float32 [B]."""
-        lower, upper = (bound.astype(wide(self.x)) for bound in self.bounds)
-        extent = float(self.terms.distance.measure(upper - lower))
+        low, high = (bound.astype(wide(self.x)) for bound in self.bounds)
+        extent = float(self.terms.distance.measure(high - low))
         return np.where(self.result.success, self.result.distance, extent / 2).astype(np.float32)
 
     @functools.cached_property

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.arguments import check_batch, check_inside, check_maker, check_part
+from cwjax.arguments import allowed_of, check_batch, check_maker, check_part
 from cwjax.base import Attack, Goal, Result
 from cwjax.evaluation.diagnosis import advice, of_attack, of_model, of_result
 from cwjax.evaluation.diagnosis.case import Case
@@ -188,6 +188,7 @@ def diagnose(
     name: str = "",
     index: np.ndarray | None = None,
     watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
+    **bounds: Any,
 ) -> Diagnosis:
     """Whether the result of an attack can be believed: every check of CHECKS, each with its number and advice.
 
@@ -214,6 +215,7 @@ def diagnose(
       name: of the attack, which advice does not recommend; by default the function's.
       index: int [B]: the place of every example in its source, by which messages call it; by default that in x.
       watch: is told the name of each check before it is run, its place from 0, and how many there are.
+      **bounds: `low`, `high`, `mask` and `start`, as the runner was given them.
 
     Raises:
       TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms, or
@@ -226,7 +228,8 @@ def diagnose(
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         raise ValueError("diagnose is driven from the host: call it outside jax.jit, jax.vmap and the like")
     x, goal = jnp.asarray(x), jax.tree.map(jnp.asarray, goal)
-    check_batch(model, jax.random.split(key, len(x)), x, goal)
+    allowed = allowed_of(bounds)
+    check_batch(model, jax.random.split(key, len(x)), x, goal, allowed)
     if np.shape(result.x) != x.shape:
         raise ValueError(f"result.x must have the shape of x, {list(x.shape)}, got {list(np.shape(result.x))}")
     check_maker(attack)
@@ -246,6 +249,7 @@ def diagnose(
         longer=longer or {},
         x=x,
         goal=goal,
+        allowed=jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), x.shape), allowed),
         result=jax.tree.map(np.asarray, result),
         key=key,
         largest_c=largest_c,
@@ -258,7 +262,6 @@ def diagnose(
             f"diagnose knows the norms {', '.join(DISTANCES)}, and the attack's distance is {case.norm!r}: name its "
             "norm in Distance(…, norm=…) if it is one of them"
         )
-    check_inside(x, case.terms.box.lower, case.terms.box.upper)
     case.terms.distance.measure(x[0])  # raises where it is not clear which elements make a pixel
     checks = run(CHECKS, case, index=case.index, names=case.names, watch=watch)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began), len(x))

@@ -54,10 +54,10 @@ def unbounded_fails(case: Case) -> Measured | Skipped:
     failed = np.flatnonzero(~case.result.success & case.open)[: case.size_of_some]
     if not failed.size:
         return Measured(0.0, failed, np.zeros(0), "the attack fooled every example")
-    if not case.mask.all():
+    if not case.free:
         return Skipped("the attack may change only some elements, which may not suffice")
-    lower, upper = case.bounds
-    side = float((upper - lower).max())
+    low, high = case.bounds
+    side = float((high - low).max())
     free = case.within("pgd", failed, np.full(len(failed), side), "linf", case.size_of_some)
     return of_examples(np.isinf(free), failed, free, f"{np.isinf(free).sum()} of {len(failed)}")
 

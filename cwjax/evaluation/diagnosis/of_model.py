@@ -47,7 +47,7 @@ def saturated_softmax(case: Case) -> Measured:
 
 def unstable_loss(case: Case) -> Measured:
     """By how much the margin changes in a small box other than its slope says, over the size of the margin."""
-    _, x, goal = case.rows(case.few, case.size_of_few)
+    _, x, goal, _ = case.rows(case.few, case.size_of_few)
     noise = _WIDTH * jax.random.uniform(case.key, (_DRAWS, *x.shape), x.dtype, -0.5, 0.5)
     moved, lead = (np.asarray(each) for each in _around(case.model, x, goal, noise, case.bounds))
     case.spend(_DRAWS * len(x))

@@ -18,10 +18,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
-from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, wide
+from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, clip, problem, wide
 from cwjax.descent import DescentState
 from cwjax.models import Model
-from cwjax.parts.boxes import posed, widths
 from cwjax.parts.losses import label_cross_entropy, negative_margin
 from cwjax.parts.norms import NORMS
 from cwjax.parts.objectives import margin
@@ -95,28 +94,28 @@ def slopes(model: Model, x: Array, goal: Goal) -> Slopes:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def begun(attack, numbers, keys, x, goal) -> State:
+def begun(attack, numbers, keys, x, goal, allowed) -> State:
     """The states of an attack before its first step."""
-    return lanes(made(attack, numbers)).begin(keys, x, goal)
+    return lanes(made(attack, numbers)).begin(keys, x, goal, allowed)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def followed(model, attack, numbers, x, goal, states) -> tuple[State, Any]:
+def followed(model, attack, numbers, x, goal, allowed, states) -> tuple[State, Any]:
     """The states of an attack some steps on, and what was seen after each of them."""
     one_attack = made(attack, numbers)
     advance, box = lanes(one_attack).advance, one_attack.terms.box
 
     def step(states, _):
-        states = advance(model, x, goal, states, 1)
-        return states, jax.vmap(lambda x, state: _look(box, x, state))(x, states)
+        states = advance(model, x, goal, states, 1, allowed)
+        return states, jax.vmap(functools.partial(_look, box))(x, goal, allowed, states)
 
     return lax.scan(step, states, length=_STEPS_AT_ONCE)
 
 
-def _look(box, x, state) -> Followed:
+def _look(box, x, goal, allowed, state) -> Followed:
     progress, none = state.progress, jnp.full((), jnp.nan, jnp.float32)
     descents, brackets = _parts(state, DescentState), _parts(state, Bracket)
-    saturated = _saturated(box, x, descents[0].w) if descents else none
+    saturated = _saturated(box, problem(x, goal, allowed), descents[0].w) if descents else none
     knob = brackets[0] if brackets else Bracket(none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
     return Followed(
         loss=progress.last.loss,
@@ -131,35 +130,35 @@ def _look(box, x, state) -> Followed:
     )
 
 
-def _saturated(box, x, w):
+def _saturated(box, given, w):
     """The share of the elements inside the box, by more than a thousandth, that a change of w no longer moves.
 
     One on a bound starts without a slope worth the name (`change_of_variables`), and is meant to.
     """
-    _, slope = jax.jvp(lambda w: box.decode(w).inside, (w,), (jnp.ones_like(w),))
-    _, clean = jax.jvp(lambda w: box.decode(w).inside, (box.encode(x),), (jnp.ones_like(w),))
-    width = widths(box, x)
-    share = box.in_variable(width) / width
-    inside = jnp.abs(clean) * share > 1e-3
+    bounds = given.low, given.high
+    at = box.encode(given.x, *bounds)
+    slope, clean = (jax.jvp(lambda w: box.decode(w, *bounds).inside, (v,), (jnp.ones_like(v),))[1] for v in (w, at))
+    share = box.in_variable(given.widths, *bounds) / given.widths
+    inside = given.mask & (jnp.abs(clean) * share > 1e-3)
     return jnp.sum(inside & (jnp.abs(slope) * share < 1e-6)) / jnp.maximum(jnp.sum(inside), 1)
 
 
 @functools.partial(jax.jit, static_argnums=1)
-def first_slopes(model, attack, numbers, keys, x, goal):
+def first_slopes(model, attack, numbers, keys, x, goal, allowed):
     """The largest element by which the attack's first gradient changes when the model has none: [R]. nan where the goal
     is met at once, 0 where the model gives a NaN.
     """
     one_attack = looped(made(attack, numbers))
     still = Model(apply=_Still(model.apply), params=model.params)
 
-    def one(key, x, goal):
-        given = posed(one_attack, x, goal)
+    def one(key, x, goal, allowed):
+        given = problem(x, goal, allowed)
         state = one_attack.init(key, given)
         with_model, without = (one_attack.step(each, given, state).progress for each in (model, still))
         slope = jnp.max(jnp.abs(with_model.last.gradient - without.last.gradient))
         return jnp.where(with_model.last.met, jnp.nan, jnp.where(with_model.finite, slope, 0))
 
-    return by_rows(one, keys, x, goal)
+    return by_rows(one, keys, x, goal, allowed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,57 +170,56 @@ class _Still:  # a class and not a closure: equal when the inner function is, so
 
 
 @functools.partial(jax.jit, static_argnames=("name", "norm"))
-def within(model, keys, x, goal, radius, confidence, bounds, mask, *, name, norm) -> Result:
+def within(model, keys, x, goal, allowed, radius, confidence, *, name, norm) -> Result:
     """A weaker attack on every example, each within a radius [R] of its own."""
-    lower, upper = bounds
-    objective = negative_margin(confidence)
-    attack = looped(WEAKER[name](epsilon=1.0, norm=norm, objective=objective, lower=lower, upper=upper))
+    attack = looped(WEAKER[name](epsilon=1.0, norm=norm, objective=negative_margin(confidence)))
 
-    def one(key, x, goal, radius):
-        given = posed(attack, x, goal)._replace(scale=radius.astype(wide(x)), mask=mask)
+    def one(key, x, goal, allowed, radius):
+        given = problem(x, goal, allowed)._replace(scale=radius.astype(wide(x)))
         state = attack.init(key, given)
         end = lax.while_loop(lambda state: ~state.progress.done, lambda state: attack.step(model, given, state), state)
         return result_of(end.progress)
 
-    return by_rows(one, keys, x, goal, radius)
+    return by_rows(one, keys, x, goal, allowed, radius)
 
 
 @functools.partial(jax.jit, static_argnames=("attack", "count"))
-def drawn(model, attack, numbers, keys, x, goal, radius, bounds, *, count):
+def drawn(model, attack, numbers, keys, x, goal, allowed, radius, *, count):
     """Noise within a radius [R] around every example: margins (nan where the model gives one) and distances, both
     [R, count].
     """
-    terms = made(attack, numbers).terms
-    distance, (lower, upper) = terms.distance, (bound.astype(wide(x)) for bound in bounds)
+    distance = made(attack, numbers).terms.distance
 
-    def one(key, x, goal, radius):
-        clean = x.astype(wide(x))
+    def one(key, given, radius):
+        clean = given.x.astype(wide(given.x))
         if distance.norm == "l0":
-            change = _few_pixels(key, clean, radius, lower, upper, distance.channels(clean.shape))
+            change = _few_pixels(key, clean, radius, given.low, given.high, distance.channels(clean.shape))
         else:
             change = radius * NORMS[distance.norm].draw(key, clean)
-        image = jnp.where(terms.mask, jnp.clip(clean + change, lower, upper), clean).astype(x.dtype)
+        image = jnp.where(given.mask, clip(given, clean + change), clean).astype(given.x.dtype)
         logits = model(image)
-        lead = jnp.where(answered(logits), margin(logits, goal), jnp.nan)
+        lead = jnp.where(answered(logits), margin(logits, given.goal), jnp.nan)
         return lead, distance.measure(image.astype(clean.dtype) - clean)
 
-    def draws(key, x, goal, radius):
-        return lax.map(lambda key: one(key, x, goal, radius), jax.random.split(key, count), batch_size=250)
+    def draws(key, x, goal, allowed, radius):
+        given = problem(x, goal, allowed)
+        return lax.map(lambda key: one(key, given, radius), jax.random.split(key, count), batch_size=250)
 
-    return lax.map(lambda row: draws(*row), (keys, x, goal, radius))
+    return lax.map(lambda row: draws(*row), (keys, x, goal, allowed, radius))
 
 
-def _few_pixels(key, clean, radius, lower, upper, axis):
+def _few_pixels(key, clean, radius, low, high, axis):
     """As many pixels as the radius says, each to one of its bounds: the change. Channels are along that axis."""
     where, values = jax.random.split(key)
     pixels = clean.shape if axis is None else (*clean.shape[:axis], 1, *clean.shape[axis + 1 :])
     order = jax.random.permutation(where, math.prod(pixels)).reshape(pixels)
     chosen = order < radius
-    extreme = jnp.where(jax.random.bernoulli(values, jnp.float32(0.5), clean.shape), upper, lower)
+    extreme = jnp.where(jax.random.bernoulli(values, jnp.float32(0.5), clean.shape), high, low)
     return jnp.where(chosen, extreme - clean, 0)
 
 
 @functools.partial(jax.jit, static_argnames="attack")
-def rounded(model, attack, numbers, keys, x, goal, result) -> tuple[Result, Rounding]:
-    """A result with 8-bit values, repaired."""
-    return discretised(lambda *_: result, terms=made(attack, numbers).terms)(model, keys, x, goal)
+def rounded(model, attack, numbers, keys, x, goal, allowed, hull, result) -> tuple[Result, Rounding]:
+    """A result with 8-bit values between the bounds of the hull, repaired."""
+    run = discretised(lambda *_, **bounds: result, between=hull, terms=made(attack, numbers).terms)
+    return run(model, keys, x, goal, **allowed._asdict())

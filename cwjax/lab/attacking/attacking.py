@@ -43,7 +43,7 @@ def run(
         its results are rounded, what that cost is in four.
       width: rows attacked at once, see `cwjax.streamed`.
       checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
-      mask: boolean, broadcasts to an image: which elements may change, see `cwjax.masked`. None: all.
+      mask: boolean, broadcasts to an image: which elements may change, see `cwjax.batched`. None: all.
 
     Raises:
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
@@ -117,13 +117,13 @@ def compute(
     """
     rows = rows_of(dataset, request.targets, seed=request.seed)
     keys, goal, clean = keys_of(dataset, rows, seed=request.seed), rows.goal(), dataset.images[rows.place]
-    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings, mask)
+    highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
         runner = _runner(request.attack, fixed, width, tuple(local_devices()))
-        result = runner(model, *_with(extra, keys, clean, goal), watch=watch, **numbers)
+        result = runner(model, *_with(extra, keys, clean, goal), watch=watch, mask=mask, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
     made = {"name": request.attack, "fixed": fixed, "numbers": numbers}
@@ -185,7 +185,7 @@ def diagnosed(
       watch: is told before every check, see `cwjax.diagnose`.
       mask: see `run`.
     """
-    fixed, numbers = split(request.settings, mask)
+    fixed, numbers = split(request.settings)
     return cw.diagnose(
         model,
         _maker(request.attack, fixed),
@@ -200,6 +200,7 @@ def diagnosed(
         name=request.attack,
         index=index,
         watch=watch,
+        mask=mask,
     )
 
 

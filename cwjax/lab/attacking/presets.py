@@ -5,8 +5,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, NamedTuple
 
-import numpy as np
-
 import cwjax as cw
 from cwjax.arguments import check_number
 from cwjax.base import Attack, Search
@@ -181,11 +179,9 @@ def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
 
 
 def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
-    """The attack with settings that `resolved` has completed; numbers given beside them may be traced. One of them may
-    be `mask`, an array: which elements may change.
-    """
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced."""
     parts = given(settings) | numbers
-    starts, radius, mask = parts.pop("starts"), parts.pop("radius"), parts.pop("mask", None)
+    starts, radius = parts.pop("starts"), parts.pop("radius")
     if "objective" in parts:
         parts["objective"] = cw.objectives.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
     if "box" in parts:
@@ -193,8 +189,6 @@ def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
     if "optimizer" in parts:
         parts["optimizer"] = cw.optimizers.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
     attack = ATTACKS[name].make(**parts)
-    if mask is not None:
-        attack = cw.masked(attack, mask)
     return cw.restarted(attack, starts, radius) if starts > 1 else attack
 
 
@@ -203,13 +197,11 @@ def given(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(settings).items() if value is not None}
 
 
-def split(settings: Settings, mask: np.ndarray | None = None) -> tuple[Settings, dict[str, Any]]:
-    """The settings without their numbers, which decide the program, and the numbers, which are its arguments. A mask is
-    one of them.
-    """
+def split(settings: Settings) -> tuple[Settings, dict[str, Any]]:
+    """The settings without their numbers, which decide the program, and the numbers, which are its arguments."""
     fixed = given(settings)
     numbers = {setting: fixed.pop(setting) for setting in _NUMBERS & fixed.keys()}
-    return Settings(**fixed), numbers if mask is None else numbers | {"mask": mask}
+    return Settings(**fixed), numbers
 
 
 def _flag(setting: str) -> str:
