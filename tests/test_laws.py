@@ -26,16 +26,14 @@ LEAVE = cw.untargeted(MODEL.apply(MODEL.params, X).argmax(-1))
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """An attack: `make(confidence=…, lower=…, upper=…, **numbers)` gives it with that confidence, in that box, and with
-    numbers other than its own.
-    """
+    """An attack: `make(confidence=…, **numbers)` gives it with that confidence, and with numbers other than its own."""
 
     make: Callable[..., cw.Attack]
     norm: str
     numbers: dict[str, float | int]  # that may be traced: what `make` takes without being told
     others: dict[str, float | int]  # other values for some of them, that make the attack shorter
-    lower: float = 0.0
-    upper: float = 1.0
+    low: float = 0.0
+    high: float = 1.0
     goal: cw.Goal = GOAL
     fooled: float = 0.6  # at least this share of the examples
     lengths: tuple[str, ...] = ()  # those of its numbers that are lengths in the unit of x
@@ -46,11 +44,10 @@ def paper(name: str, *, objective=None, box=None, around=lambda attack: attack, 
     objective = objective or (cw.objectives.cross_entropy if name == "lbfgs" else cw.objectives.logit_margin)
     box = box or (cw.boxes.projected if name == "lbfgs" else cw.boxes.change_of_variables)
     lengths, row = lengths or {}, row or {}
-    low, high = row.get("lower", 0.0), row.get("upper", 1.0)
 
-    def make(confidence=0.0, lower=low, upper=high, **numbers):
+    def make(confidence=0.0, **numbers):
         own = {key: numbers.pop(key, value) for key, value in lengths.items()}
-        attack = problems.small(name, objective=objective(confidence), box=box(lower, upper), **(fixed | numbers))
+        attack = problems.small(name, objective=objective(confidence), box=box(), **(fixed | numbers))
         return around(attack, **own)
 
     given = problems.SMALL[name] | fixed | lengths
@@ -62,9 +59,8 @@ def paper(name: str, *, objective=None, box=None, around=lambda attack: attack, 
 def fast(attack, norm: str, *, objective=cw.losses.negative_margin, box=None) -> Row:
     """One of the fast attacks, with something of it changed."""
 
-    def make(confidence=0.0, lower=0.0, upper=1.0, steps=40):
-        bounds = {"box": box(lower, upper)} if box else {"lower": lower, "upper": upper}
-        return attack(objective=objective(confidence), steps=steps, **bounds)
+    def make(confidence=0.0, steps=40):
+        return attack(objective=objective(confidence), steps=steps, **({"box": box()} if box else {}))
 
     return Row(make, norm, {"steps": 40}, {"steps": 6})
 
@@ -135,7 +131,7 @@ COMBINATIONS |= {
     ),
     "lbfgs, change of variables": paper("lbfgs", box=cw.boxes.change_of_variables),
     "lbfgs, clipped": paper("lbfgs", box=cw.boxes.clipped),
-    "l2, wider box": paper("l2", row={"lower": -0.5, "upper": 1.7}),
+    "l2, wider box": paper("l2", row={"low": -0.5, "high": 1.7}),
     "l0, one pixel a round, projected": paper("l0", removal=cw.search.one_pixel(), box=cw.boxes.projected),
     "l0, average target": paper(
         "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
@@ -182,7 +178,7 @@ def runner(row: Row) -> Callable[..., cw.Result]:
     traces = []
 
     @jax.jit
-    def run(confidence, numbers, width, blind, model, keys, x, goal):
+    def run(confidence, numbers, width, blind, mask, model, keys, x, goal):
         traces.append(x.shape)
 
         def seen(params, x):
@@ -191,12 +187,14 @@ def runner(row: Row) -> Callable[..., cw.Result]:
             )
 
         numbers = numbers | {name: numbers[name] * geometric_mean(width) for name in row.lengths}
-        attack = row.make(confidence, lower=row.lower * width, upper=row.upper * width, **numbers)
-        return cw.batched(attack)(cw.bind(seen, model.params), keys, width.astype(x.dtype)[None] * x, goal)
+        run = cw.batched(row.make(confidence, **numbers))
+        bounds = {"low": row.low * width, "high": row.high * width, "mask": mask}
+        return run(cw.bind(seen, model.params), keys, width.astype(x.dtype)[None] * x, goal, **bounds)
 
-    def of(model, keys, x, goal, confidence=0.0, width=1.0, blind=SEEN, **numbers):
+    def of(model, keys, x, goal, confidence=0.0, width=1.0, blind=SEEN, mask=True, **numbers):
         widths = jnp.broadcast_to(jnp.asarray(width, jnp.float32), problems.SHAPE)
-        return run(confidence, row.numbers | numbers, widths, blind, model, keys, x, goal)
+        masks = jnp.broadcast_to(jnp.asarray(mask), x.shape)
+        return run(confidence, row.numbers | numbers, widths, blind, masks, model, keys, x, goal)
 
     of.traces = traces
     return of
@@ -229,8 +227,8 @@ def test_most_examples_are_fooled(row, confidence):
 @every_combination
 def test_the_result_is_inside_the_box(row):
     x = np.asarray(attacked(row).x)
-    assert x.min() >= row.lower
-    assert x.max() <= row.upper
+    assert x.min() >= row.low
+    assert x.max() <= row.high
 
 
 @every_combination
@@ -255,11 +253,10 @@ def test_the_distance_is_that_of_the_returned_input(row):
 
 
 @every_combination
-def test_an_attack_tells_its_norm_its_confidence_and_its_bounds(row):
+def test_an_attack_tells_its_norm_and_its_confidence(row):
     terms = row.make(1.5).terms
     assert terms.distance.norm == row.norm
     assert terms.objective.confidence == 1.5
-    assert (terms.box.lower, terms.box.upper) == (row.lower, row.upper)
 
 
 @every_kind
@@ -324,8 +321,8 @@ UNEQUAL = 2.0 ** (np.arange(X[0].size).reshape(problems.SHAPE) % 5 - 2)  # from 
 def test_features_may_have_widths_of_their_own(row):
     result = runner(row)(MODEL, KEYS, X, row.goal, width=UNEQUAL)
     shares = np.asarray(result.x) / UNEQUAL
-    assert shares.min() >= row.lower
-    assert shares.max() <= row.upper
+    assert shares.min() >= row.low
+    assert shares.max() <= row.high
     assert result.success.mean() > row.fooled / 2
     hit = np.asarray(result.success)
     assert cw.metrics.successes(MODEL, jnp.asarray(shares, jnp.float32), row.goal)[hit].all()
@@ -341,6 +338,18 @@ def test_an_element_without_a_slope_stays(row):
     blind = jnp.arange(X[0].size).reshape(problems.SHAPE) % 3 == 0
     result = runner(row)(MODEL, KEYS, X, row.goal, blind=blind)
     np.testing.assert_array_equal(result.x[:, blind], X[:, blind])
+    assert result.success.mean() > row.fooled / 2
+    assert cw.metrics.successes(MODEL, result.x, row.goal)[result.success].all()
+
+
+@every_combination
+def test_an_element_that_may_not_move_does_not(row):
+    # Each example has a mask of its own, a third of its elements.
+    mask = (np.arange(X.size).reshape(X.shape) + np.arange(COUNT).reshape(-1, 1, 1)) % 3 != 0
+    compiled = len(runner(row).traces)
+    result = runner(row)(MODEL, KEYS, X, row.goal, mask=mask)
+    assert len(runner(row).traces) == compiled
+    np.testing.assert_array_equal(result.x[~mask], X[~mask])
     assert result.success.mean() > row.fooled / 2
     assert cw.metrics.successes(MODEL, result.x, row.goal)[result.success].all()
 

@@ -1,0 +1,199 @@
+"""What runners take besides inputs and goals: bounds, a mask and a start, for all inputs or for each."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh
+
+import cwjax as cw
+from cwjax.base import Allowed, Goal, problem
+from tests import problems
+
+COUNT = 8
+MODEL = cw.bind(problems.mlp, problems.mlp_params())
+X = jnp.asarray(problems.inputs(COUNT))
+GOAL = cw.untargeted(MODEL.apply(MODEL.params, X).argmax(-1))
+KEYS = problems.keys(COUNT)
+MASK = np.arange(problems.SHAPE[0])[:, None] < 2  # the upper rows
+ATTACKS = {
+    "l2": problems.small("l2", box=cw.boxes.projected()),
+    "l0": problems.small("l0"),
+    "l2, restarted": cw.restarted(problems.small("l2"), 2, 0.5),
+    "alternating_l2": cw.alternating_l2(steps=40),
+    "pgd": cw.attacks.pgd(epsilon=0.5, steps=20),  # with a random start
+}
+LONG = ("l0", "l2, restarted", "alternating_l2")
+rows = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in ATTACKS]
+)
+
+
+def ran(attack, run=cw.batched, **bounds):
+    return jax.jit(run(attack))(MODEL, KEYS, X, GOAL, **bounds)
+
+
+@rows
+def test_only_what_the_mask_allows_changes_and_it_is_enough(name):
+    result, free = ran(ATTACKS[name], mask=MASK), ran(ATTACKS[name], mask=np.ones(problems.SHAPE, bool))
+    fixed = np.broadcast_to(~MASK, problems.SHAPE)
+    np.testing.assert_array_equal(result.x[:, fixed], X[:, fixed])
+    assert result.success.sum() >= COUNT // 2
+    assert cw.metrics.successes(MODEL, result.x, GOAL)[result.success].all()
+    assert not np.array_equal(free.x[:, fixed], X[:, fixed])
+    plain = ran(ATTACKS[name])
+    np.testing.assert_array_equal(free.success, plain.success)
+    np.testing.assert_allclose(free.distance, plain.distance, rtol=1e-4)
+
+
+@rows
+def test_elements_whose_least_value_is_the_clean_one_can_only_rise(name):
+    middle = jnp.clip(X, 0.2, 0.8)  # room on both sides
+    result = jax.jit(cw.batched(ATTACKS[name]))(MODEL, KEYS, middle, GOAL, low=middle)
+    assert (result.x >= middle).all()
+    assert result.success.any()
+    free = jax.jit(cw.batched(ATTACKS[name]))(MODEL, KEYS, middle, GOAL)
+    assert not (free.x >= middle).all()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["for all", "for each"])
+def test_every_runner_takes_them(own):
+    attack = ATTACKS["l2"]
+    given = {"low": np.float32(-0.1), "high": np.full(problems.SHAPE, 1.1, np.float32), "mask": MASK}
+    if own:
+        given = {name: np.broadcast_to(value, X.shape) for name, value in given.items()} | {"start": X[::-1]}
+    expected = ran(attack, **given)
+    assert expected.success.sum() >= COUNT // 2
+    assert np.asarray(expected.x).min() < 0
+    mesh = Mesh(jax.devices()[:1], ("devices",))
+    for run in (
+        cw.chunked(cw.batched(attack), 3),
+        cw.sharded(cw.batched(attack), mesh),
+        cw.streamed(attack, width=3, every=7),
+        lambda *arguments, **bounds: cw.traced(attack, 200)(*arguments, **bounds)[0],
+    ):
+        result = run(MODEL, KEYS, X, GOAL, **given)
+        np.testing.assert_array_equal(result.success, expected.success)
+        np.testing.assert_allclose(result.distance, expected.distance, rtol=1e-4)
+    for wrapped in (cw.verified, lambda runner: cw.discretised(runner, between=(-0.1, 1.1))):
+        result, _ = jax.jit(wrapped(cw.batched(attack)))(MODEL, KEYS, X, GOAL, **given)
+        assert result.success.sum() >= expected.success.sum() - 1
+        fixed = np.broadcast_to(~MASK, problems.SHAPE)
+        np.testing.assert_array_equal(result.x[:, fixed], X[:, fixed])
+
+
+def test_new_bounds_do_not_compile_again():
+    traces = []
+
+    @jax.jit
+    def run(low, mask):
+        traces.append(0)
+        return cw.batched(ATTACKS["pgd"])(MODEL, KEYS, X, GOAL, low=low, mask=mask)
+
+    for low in (0.0, -1.0):
+        for mask in (MASK, ~MASK):
+            result = run(low, mask)
+            fixed = np.broadcast_to(~mask, problems.SHAPE)
+            np.testing.assert_array_equal(result.x[:, fixed], X[:, fixed])
+    assert len(traces) == 1
+
+
+def test_it_starts_where_it_is_told_to_and_no_farther_than_the_bounds():
+    attack = cw.descend(
+        objective=cw.objectives.logit_margin(),
+        distance=cw.distances.l2(),
+        box=cw.boxes.projected(),
+        optimizer=cw.optimizers.gradient_descent(0.0),
+        steps=1,
+        abort=cw.aborts.never(),
+    )
+    found = ran(cw.searched(attack, cw.search.binary_search(1)), start=jnp.flip(X, 0))
+    other = cw.metrics.successes(MODEL, jnp.flip(X, 0), GOAL)
+    np.testing.assert_array_equal(found.success, other)
+    np.testing.assert_array_equal(found.x[other], jnp.flip(X, 0)[other])
+    given = problem(X[0], jax.tree.map(lambda leaf: leaf[0], GOAL), Allowed(low=X[0] - 0.1, high=1.0, start=X[0] - 9))
+    np.testing.assert_allclose(given.start, X[0] - 0.1, rtol=1e-6)
+
+
+def test_lengths_are_measured_in_what_may_move():
+    x, goal = jnp.array([0.5, 0.25, 0.5]), Goal(jnp.int32(0), jnp.float32(-1))
+    given = problem(x, goal, Allowed(low=jnp.array([0.0, 0.25, 0.0]), high=jnp.array([1.0, 0.25, 4.0])))
+    np.testing.assert_allclose(given.widths, [1.0, 2.0, 4.0], rtol=1e-6)  # divided by, so that it has some
+    np.testing.assert_allclose(given.span, 2.0, rtol=1e-6)
+    np.testing.assert_array_equal(given.mask, [True, False, True])
+    masked = problem(x, goal, Allowed(high=jnp.array([1.0, 9.0, 4.0]), mask=jnp.array([True, False, True])))
+    np.testing.assert_allclose(masked.span, 2.0, rtol=1e-6)
+    np.testing.assert_array_equal((masked.low, masked.high), [[0, 0.25, 0], [1, 0.25, 4]])
+
+
+def test_an_attack_runs_where_some_elements_have_no_room():
+    x, goal = jnp.full((4, 3), 0.5), cw.targeted([1, 1, 2, 2])
+    model = cw.bind(lambda weights, x: x @ weights, jnp.eye(3) + 0.1)
+    bounds = {"low": jnp.array([0.5, 0.0, 0.5]), "high": jnp.array([0.5, 1.0, 0.5])}
+    result = jax.jit(cw.batched(cw.alternating_l2(steps=40)))(model, problems.keys(4), x, goal, **bounds)
+    # The third may not rise, but the second fall.
+    np.testing.assert_array_equal(result.success, [True, True, False, False])
+    np.testing.assert_array_equal(result.x[:, [0, 2]], 0.5)
+
+
+def test_a_smaller_region_costs_more():
+    attack = cw.alternating_l2(steps=100)
+    result, free = ran(attack, mask=MASK), ran(attack)
+    assert result.success.sum() >= COUNT // 2
+    assert (result.distance > 0.99 * free.distance).all()
+
+
+def test_slopes_of_elements_that_may_not_move_hold_no_others():
+    def apply(params, x):  # the second element shows its slope only away from the clean input
+        lead = x[:, 0] + 10 * jax.nn.relu(x[:, 1] - 0.6) - 1
+        return jnp.stack([jnp.zeros_like(lead), lead], 1)
+
+    attack = cw.restarted(cw.l2(box=cw.boxes.projected(), steps=100), 10, 0.5)
+    model, x, mask = cw.bind(apply, ()), jnp.full((1, 2), 0.5), np.array([False, True])
+    result = jax.jit(cw.batched(attack))(model, problems.keys(1), x, cw.untargeted([0]), mask=mask)
+    assert result.success.all()
+    np.testing.assert_allclose(result.x, [[0.5, 0.65]], atol=0.01)
+
+
+@pytest.mark.long
+def test_it_is_compared_with_attacks_on_the_same_elements():
+    narrow, attack = np.arange(problems.SHAPE[0])[:, None] < 1, cw.alternating_l2(steps=100)
+    result = ran(attack, mask=narrow)
+    checks = cw.diagnose(MODEL, attack, X, GOAL, result, jax.random.key(0), mask=narrow).checks
+    closer = checks["weaker_wins"].evidence[np.asarray(result.success)]
+    assert (closer > 0.9 * result.distance[result.success]).all()
+    assert not result.success.all()
+    assert "only some elements" in checks["unbounded_fails"].note
+    # Among all elements FGSM, PGD or noise win.
+    checks = cw.diagnose(MODEL, attack, X, GOAL, result, jax.random.key(0)).checks
+    closer = checks["weaker_wins"].evidence[np.asarray(result.success)]
+    assert (closer <= 0.9 * result.distance[result.success]).any()
+
+
+@pytest.mark.parametrize(
+    ("bounds", "error", "said"),
+    [
+        ({"mask": np.ones((2, 7), bool)}, ValueError, r"mask of shape \[2, 7\] broadcasts neither to one input"),
+        (
+            {"mask": np.ones(problems.SHAPE)},
+            TypeError,
+            "mask must be boolean, True where an element may change, got float64",
+        ),
+        ({"mask": np.zeros(problems.SHAPE, bool)}, ValueError, "mask is False everywhere: no element may change"),
+        ({"low": 1.0, "high": 0.0}, ValueError, r"bounds must be finite, with low <= high.*got \[1.0, 0.0\]"),
+        ({"low": 0.5, "high": 0.5}, ValueError, "bounds must be finite"),
+        ({"low": float("-inf")}, ValueError, "bounds must be finite"),
+        ({"high": float("nan")}, ValueError, "bounds must be finite"),
+        ({"low": "0"}, TypeError, "low must be a number, or an array of them, got 0"),
+        ({"high": np.ones(9)}, ValueError, r"high of shape \[9\] broadcasts neither"),
+        ({"start": np.ones((3, *problems.SHAPE))}, ValueError, "start of shape"),
+        ({"high": 0.5}, ValueError, "outside the box"),
+        ({"lower": 0.5}, TypeError, "a runner takes low, high, mask, start by name, got lower"),
+    ],
+)
+def test_a_mistake_is_one_line(bounds, error, said):
+    for run in (cw.batched, lambda attack: cw.chunked(cw.batched(attack), 3), lambda attack: cw.traced(attack, 5)):
+        with pytest.raises(error, match=said):
+            run(ATTACKS["l2"])(MODEL, KEYS, X, GOAL, **bounds)
+    with pytest.raises(error, match=said):
+        cw.validate(MODEL, X, GOAL, **bounds)
