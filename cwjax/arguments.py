@@ -160,15 +160,9 @@ def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
     and have x inside them. What is traced passes where only its values could tell.
     """
     for name, value in allowed._asdict().items():
-        if value is None:
+        if value is None and name in ("mask", "start"):
             continue
-        kind = bool if name == "mask" else np.number
-        dtype = value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype
-        if not jnp.issubdtype(dtype, kind):
-            wanted = (
-                "boolean, True where an element may change" if name == "mask" else "a number or an array of numbers"
-            )
-            raise TypeError(f"{name} must be {wanted}, got {value if np.ndim(value) == 0 else dtype!s}")
+        _check_kind(name, value)
         if not broadcasts(np.shape(value), x.shape[1:]) and not broadcasts(np.shape(value), x.shape):
             raise ValueError(
                 f"{name} of shape {list(np.shape(value))} broadcasts neither to one input {list(x.shape[1:])} nor to "
@@ -184,6 +178,16 @@ def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
     if mask is not None and not isinstance(mask, jax.core.Tracer) and not np.any(mask):
         raise ValueError("mask is False everywhere: no element may change")
     check_inside(x, low, high)
+
+
+def _check_kind(name: str, value: Any) -> None:
+    """Raises TypeError unless a mask is boolean, and whatever else is allowed a number or an array of numbers."""
+    wanted = "a number or an array of numbers" if name != "mask" else "boolean, True where an element may change"
+    if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
+        raise TypeError(f"{name} must be {wanted}, got {_came(value)}")
+    dtype = value.dtype if isinstance(value, np.generic | np.ndarray | jax.Array) else np.asarray(value).dtype
+    if not jnp.issubdtype(dtype, bool if name == "mask" else np.number):
+        raise TypeError(f"{name} must be {wanted}, got {dtype if np.ndim(value) else repr(value)}")
 
 
 def check_examples(model: Model, x: jax.Array | np.ndarray, goal: Goal) -> None:

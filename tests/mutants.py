@@ -73,7 +73,7 @@ OPERATORS = (
 """The operators of Cosmic Ray that are used, by their names."""
 
 WORDS_OPERATOR = "Words"
-_PAIRS = "min max, minimum maximum, any all, argmin argmax, lower upper, zeros ones, zeros_like ones_like"
+_PAIRS = "min max, minimum maximum, any all, argmin argmax, lower upper, low high, zeros ones, zeros_like ones_like"
 _WORDS = {pair.split()[0]: pair.split()[1] for pair in _PAIRS.split(", ")}
 WORDS = _WORDS | {other: one for one, other in _WORDS.items()}
 """Words of the code that are exchanged for each other."""

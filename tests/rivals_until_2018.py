@@ -80,7 +80,8 @@ def _ead() -> dict[str, Any]:
         )
 
     numbers = {"rounds": 4, "initial_c": 0.3, "steps": 40, "learning_rate": 2e-2, "beta": 1e-3}
-    return {"make": make, "norm": "l1", "numbers": numbers, "others": {"steps": 6, "rounds": 2}}
+    others = {"steps": 6, "rounds": 2}
+    return {"make": make, "norm": "l1", "numbers": numbers, "others": others, "lengths": ("beta",)}
 
 
 def _best_target(attack):

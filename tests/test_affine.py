@@ -271,8 +271,8 @@ def least_l1(normal, lead, x, width):
 
 @jax.jit
 def spread_l1(params, width, keys, x, goal):
-    attack = cw.fast_l1(steps=300, lower=0.0, upper=width)
-    return cw.batched(attack)(cw.bind(spread_model, (params, width)), keys, x, goal)
+    run = cw.batched(cw.fast_l1(steps=300))
+    return run(cw.bind(spread_model, (params, width)), keys, x, goal, high=width)
 
 
 @pytest.mark.optimized

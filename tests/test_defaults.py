@@ -5,10 +5,12 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.arguments import check_allowed
+from cwjax.base import Allowed
 from cwjax.evaluation import metrics
 from tests import problems
 
@@ -24,9 +26,7 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     "many_pixels": (cw.search.many_pixels, {"score": 0.01, "share": 0.3}, CODE),
     "plateau": (cw.aborts.plateau, {"checks": 10, "tolerance": 1e-4}, CODE),
     "l0": (cw.distances.l0, {"per_pixel": True}, PAPER),
-    "change_of_variables": (cw.boxes.change_of_variables, {"lower": 0.0, "upper": 1.0}, PAPER),
-    "projected": (cw.boxes.projected, {"lower": 0.0, "upper": 1.0}, PAPER),
-    "clipped": (cw.boxes.clipped, {"lower": 0.0, "upper": 1.0}, PAPER),
+    "what is allowed": (cw.base.Allowed, {"low": 0.0, "high": 1.0, "mask": None, "start": None}, PAPER),
     "discretised": (cw.discretised, {"levels": 256, "steps": 100}, PAPER),
     "verified": (cw.verified, {"precision": "tensorfloat32"}, OURS),
     "streamed": (cw.streamed, {"width": "auto", "every": 25, "repeatable": False}, OURS),
@@ -65,7 +65,8 @@ SMALLEST = {
     "one lane": lambda: cw.streamed(ATTACK, width=1, every=1),
     "two levels and no repair": lambda: cw.discretised(RUN, levels=2, steps=0),
     "a mean of zero": lambda: cw.normalised(cw.bind(problems.mlp, problems.mlp_params()), 0.0, 1e-30),
-    "bounds that almost touch": lambda: cw.boxes.projected(0.0, 1e-30),
+    "bounds that almost touch": lambda: check_allowed(np.zeros((1, 2)), Allowed(0.0, 1e-30)),
+    "bounds that touch but for one element": lambda: check_allowed(np.zeros((1, 2)), Allowed(0.0, np.array([0.0, 1]))),
 }
 
 
@@ -83,7 +84,10 @@ BEYOND = {
     "factor": lambda: cw.search.grow_c(factor=1.0),
     "initial_c": lambda: cw.search.shrink_tau(initial_c=0.0),
     "the repair's steps": lambda: cw.discretised(RUN, steps=-1),
-    "finite bounds with lower < upper": lambda: cw.boxes.projected(0.5, jnp.array([1.0, 0.5])),
+    "bounds must be finite, with low <= high": lambda: check_allowed(
+        np.full((1, 2), 0.5), Allowed(0.5, np.array([1.0, 0.25]))
+    ),
+    "and somewhere below it": lambda: check_allowed(np.full((1, 2), 0.5), Allowed(0.5, 0.5)),
 }
 
 

@@ -100,10 +100,11 @@ def test_a_number_that_is_not_finite_is_a_failure_though_the_goal_is_met(fault):
 def test_an_element_that_may_not_move_adds_nothing_to_loss_or_gradient(box, distance):
     given = asked(mask=jnp.array([True, False, True]))
     parts = {"objective": lead(), "distance": distance, "box": box}
-    w = box.project(jnp.array([0.4, 0.3, 0.25]))
-    frozen = w.at[1].set(box.encode(X)[1])
+    bounds = (given.low, given.high)
+    w = box.project(jnp.array([0.4, 0.3, 0.25]), *bounds)
+    frozen = w.at[1].set(box.encode(X, *bounds)[1])
     seen, whole = (
-        evaluate(linear, asks._replace(start=box.decode(at).inside), at, **parts, first=True)
+        evaluate(linear, asks._replace(start=box.decode(at, *bounds).inside), at, **parts, first=True)
         for asks, at in ((given, w), (asked(), frozen))
     )
     np.testing.assert_allclose(seen.evaluation.loss, whole.evaluation.loss, rtol=1e-5)
@@ -118,8 +119,8 @@ WIDE = jnp.array([10.0, 40.0, 2.5], jnp.float32)  # their geometric mean is 10
 @pytest.mark.parametrize(("distance", "unit"), [(distances.l2(), 10.0), (distances.l0(per_pixel=False), WIDE)])
 def test_lengths_are_in_widths_of_the_box_and_the_distance_is_not(distance, unit):
     x, w = WIDE * X, WIDE * jnp.asarray(INSIDE)
-    given = asked(x=x, start=w, widths=WIDE, span=jnp.float32(10.0))
-    parts = {"objective": lead(), "distance": distance, "box": boxes.projected(0.0, WIDE)}
+    given = asked(x=x, start=w, high=WIDE, widths=WIDE, span=jnp.float32(10.0))
+    parts = {"objective": lead(), "distance": distance, "box": boxes.projected()}
     seen = evaluate(lambda x: linear(x / WIDE), given, w, **parts, first=True)
     away = np.asarray((w - x) / unit)
     slope = (WEIGHTS[:, 0] - WEIGHTS[:, 1]) / WIDE * unit
@@ -129,8 +130,9 @@ def test_lengths_are_in_widths_of_the_box_and_the_distance_is_not(distance, unit
 
 
 def test_the_tau_of_linf_is_a_length_of_the_inputs_own():
-    given = asked(x=10 * X, start=10 * INSIDE, span=jnp.float32(10.0), tau=jnp.float32(2.0), c=jnp.float32(0.0))
-    parts = {"objective": lead(), "distance": distances.linf(), "box": boxes.projected(0.0, 10.0)}
+    wide = {"high": jnp.full(3, 10.0), "span": jnp.float32(10.0)}
+    given = asked(x=10 * X, start=10 * INSIDE, tau=jnp.float32(2.0), c=jnp.float32(0.0), **wide)
+    parts = {"objective": lead(), "distance": distances.linf(), "box": boxes.projected()}
     seen = evaluate(lambda x: linear(x / 10), given, jnp.asarray(10 * INSIDE), **parts, first=True)
     np.testing.assert_allclose(seen.evaluation.loss, np.maximum(np.abs(INSIDE - X) - 0.2, 0).sum(), rtol=1e-5)
 

@@ -133,7 +133,7 @@ def walk(steps: int = 4, over=None, **changes) -> cw.Attack:
 
     init = changes.pop("init", lambda key, given: (given.start, jnp.zeros(())))
     rule = Rule(init=init, move=move) if over is None else Rule(init=init, move=move, over=over)
-    parts = {"objective": lead(), "distance": distances.l2(), "lower": 0.0, "upper": 1.0} | changes
+    parts = {"objective": lead(), "distance": distances.l2()} | changes
     return iterated(rule, **parts, steps=steps)
 
 
@@ -147,7 +147,7 @@ def run(attack: cw.Attack, count: int, **changes):
 
 
 def test_points_are_clipped_to_the_box_and_held_where_nothing_may_move():
-    states = run(walk(steps=4, upper=0.8), 4, mask=jnp.array([True, True, False]))
+    states = run(walk(steps=4), 4, mask=jnp.array([True, True, False]), high=jnp.full(3, 0.8))
     expected = [np.minimum(X[:2] + 0.125 * i, 0.8) for i in range(5)]
     np.testing.assert_allclose([state.x[:2] for state in states], expected, rtol=1e-6)
     assert all(state.x[2] == X[2] for state in states)
@@ -198,9 +198,7 @@ def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_befor
         return seen.x + 0.125, memory
 
     inner = Rule(init=lambda key, given: (given.start, given.c), move=move)
-    attack = iterated(
-        steered(inner, remembering()), objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9
-    )
+    attack = iterated(steered(inner, remembering()), objective=lead(), distance=distances.l2(), steps=9)
     states = run(attack, 3)
     assert weights == [1, 1, 2]  # what the last point says decides about the next but one, but for the first
     assert states[0].memory.rule == 0  # the weight before anything is known
@@ -218,7 +216,7 @@ def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_befor
 def test_a_steered_rule_ends_with_its_search_or_with_the_rule(over, last, end):
     inner = Rule(init=lambda key, given: (given.start, ()), move=lambda given, memory, seen: (seen.x, memory))
     rule = steered(inner if over is None else inner._replace(over=over), remembering(last))
-    attack = iterated(rule, objective=lead(confidence=10.0), distance=distances.l2(), lower=0.0, upper=1.0, steps=9)
+    attack = iterated(rule, objective=lead(confidence=10.0), distance=distances.l2(), steps=9)
     assert [bool(state.progress.done) for state in run(attack, end)] == [False] * end + [True]
 
 
@@ -227,9 +225,7 @@ def test_a_steered_rule_aims_where_the_rule_aims():
     inner = Rule(
         lambda key, given: (given.start, ()), lambda given, memory, seen: (seen.x, memory), aim=lambda *_: other
     )
-    attack = iterated(
-        steered(inner, remembering()), objective=lead(), distance=distances.l2(), lower=0.0, upper=1.0, steps=9
-    )
+    attack = iterated(steered(inner, remembering()), objective=lead(), distance=distances.l2(), steps=9)
     np.testing.assert_allclose(run(attack, 1)[1].progress.last.gradient, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
 
 
@@ -246,7 +242,7 @@ def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would
         over=lambda given, memory, seen: (seen.taken == 0) | (seen.taken == 2),
         aim=lambda given, memory: Goal(label=jnp.int32(2), sign=jnp.float32(1.0)),
     )
-    parts = {"objective": lead(confidence=10.0), "distance": distances.l2(), "lower": 0.0, "upper": 1.0}
+    parts = {"objective": lead(confidence=10.0), "distance": distances.l2()}
     states = run(iterated(from_clean(inner), **parts, steps=9), 4)
     np.testing.assert_allclose([state.x[0] for state in states], [X[0], 0.5, 0.625, 0.75, 0.875])
     assert told == [(-1, 0.25), (0, 0.5), (1, 0.625), (2, 0.75)]  # what it makes of the first is not used
@@ -257,7 +253,7 @@ def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would
 
 def test_an_input_that_meets_the_goal_is_the_example_wherever_the_rule_begins():
     inner = Rule(lambda key, given: (jnp.full(3, 0.5), ()), lambda given, memory, seen: (seen.x, memory))
-    parts = {"objective": lead(), "distance": distances.l2(), "lower": 0.0, "upper": 1.0}
+    parts = {"objective": lead(), "distance": distances.l2()}
     progress = run(iterated(from_clean(inner), **parts, steps=9), 1)[1].progress
     assert progress.done
     assert progress.best.distance == 0

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.base import problem
+from cwjax.base import ANYWHERE, Allowed, problem
 from tests import problems
 
 PARAMS = problems.mlp_params(dtype=np.float64)
@@ -19,14 +19,20 @@ LABELS, SIGNS = np.asarray(GOAL.label), np.asarray(GOAL.sign)
 
 
 def walked(
-    attack: cw.Attack, steps: int, *, apply: Callable[..., Any] = problems.mlp, mask: Any = None, x: Any = X
+    attack: cw.Attack,
+    steps: int,
+    *,
+    apply: Callable[..., Any] = problems.mlp,
+    mask: Any = None,
+    x: Any = X,
+    allowed: Allowed = ANYWHERE,
 ) -> tuple[np.ndarray, Any]:
     """The points [COUNT, steps, *S] that the attack asks about on X, in float64, and its progress after them."""
     with jax.enable_x64(True):
         model = cw.bind(apply, jax.tree.map(jnp.asarray, PARAMS))
 
         def one(key, x, goal):
-            given = problem(x, goal)
+            given = problem(x, goal, allowed)
             given = given if mask is None else given._replace(mask=jnp.asarray(mask))
             return jax.lax.scan(
                 lambda state, _: (attack.step(model, given, state), state.x), attack.init(key, given), length=steps

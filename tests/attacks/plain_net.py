@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.base import problem
+from cwjax.base import ANYWHERE, Allowed, problem
 from tests import problems
 
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
@@ -52,9 +52,18 @@ def compiled(attack: cw.Attack):
     return jax.jit(attack.step)
 
 
-def walk(attack: cw.Attack, x: np.ndarray, goal: cw.Goal, steps: int, *, model: cw.Model = MODEL, **knobs):
+def walk(
+    attack: cw.Attack,
+    x: np.ndarray,
+    goal: cw.Goal,
+    steps: int,
+    *,
+    model: cw.Model = MODEL,
+    allowed: Allowed = ANYWHERE,
+    **knobs,
+):
     """The points asked about, float64 [steps or fewer, *S], and the progress after the last."""
-    given = problem(jnp.asarray(x), goal)._replace(**knobs)
+    given = problem(jnp.asarray(x), goal, allowed)._replace(**knobs)
     step, state, points = compiled(attack), attack.init(jax.random.key(0), given), []
     while len(points) < steps and not state.progress.done:
         points.append(np.asarray(state.inner.x if hasattr(state, "inner") else state.x, np.float64))

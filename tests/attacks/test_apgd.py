@@ -6,6 +6,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.base import Allowed
 from cwjax.parts.losses import logits_ratio
 from tests import problems
 from tests.attacks import asked
@@ -62,8 +63,10 @@ def test_with_the_ratio_of_logits():
 
 @pytest.mark.parametrize("name", list(EPSILON))
 def test_the_start_lies_on_the_ball_and_every_point_within(name):
-    attack = apgd(epsilon=0.05, norm=name, steps=20, lower=-1.0, upper=2.0)
-    points = asked.walked(attack, 21)[0][:, 1:]  # the first point is the clean input
+    attack = apgd(epsilon=0.05, norm=name, steps=20)
+    points = asked.walked(attack, 21, allowed=Allowed(low=-1.0, high=2.0))[0][
+        :, 1:
+    ]  # the first point is the clean input
     delta = (points - asked.X[:, None]).reshape(asked.COUNT, 20, -1)
     size = np.linalg.norm(delta, np.inf if name == "linf" else 2, axis=-1)
     np.testing.assert_allclose(size[:, 0], 0.05, rtol=1e-6)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from cwjax.attacks.ddn import ddn
+from cwjax.base import Allowed
 from tests.attacks import asked
 
 
@@ -38,7 +39,7 @@ def test_without_a_slope_it_goes_a_random_way():
 
 
 def test_its_points_lie_on_the_levels():
-    points, _ = asked.walked(ddn(steps=10, levels=5, lower=-1.0), 10)
+    points, _ = asked.walked(ddn(steps=10, levels=5), 10, allowed=Allowed(low=-1.0))
     np.testing.assert_allclose(points[:, 1:] * 2, np.round(points[:, 1:] * 2), atol=1e-12)
     assert points.min() >= -1
 

@@ -6,6 +6,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.deepfool import class_differences, deepfool
+from cwjax.base import Allowed
 from tests.attacks.plain_net import CONSTANT, X, asked, close, goal, jacobian, logits, walk
 
 NORMS = ["l2", "linf"]
@@ -71,15 +72,15 @@ def affine(seed):
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_on_an_affine_model_one_step_reaches_the_nearest_boundary(norm):
-    confidence = 0.7
-    attack = deepfool(norm=norm, objective=class_differences(confidence), lower=-9.0, upper=9.0)
+    confidence, wide = 0.7, Allowed(low=-9.0, high=9.0)
+    attack = deepfool(norm=norm, objective=class_differences(confidence))
     for seed in range(3):
         model, weights, x, z = affine(seed)
         label = int(z.argmax())
         normals = np.delete(weights[:, label, None] - weights, label, axis=1)
         leads = z[label] - np.delete(z, label) + confidence
         closest = (leads / np.linalg.norm(normals, DUAL[norm], axis=0)).min()
-        points, progress = walk(attack, x, goal(label, -1.0), 9, model=model)
+        points, progress = walk(attack, x, goal(label, -1.0), 9, model=model, allowed=wide)
         assert len(points) == 2
         assert float(progress.best.distance) == pytest.approx(1.02 * (closest + 1e-4), rel=1e-3)
 

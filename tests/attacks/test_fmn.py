@@ -10,7 +10,7 @@ from scipy import optimize
 
 import cwjax as cw
 from cwjax.attacks.fmn import fmn
-from cwjax.base import problem
+from cwjax.base import Allowed, problem
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS
 from tests.attacks import asked
@@ -74,8 +74,9 @@ def test_the_second_point_lies_on_the_boundary_of_an_affine_model(name, confiden
     x, normal = np.array([0.3, 0.6, 0.5], np.float32), weights[:, 1] - weights[:, 0]
     lead = confidence - x @ normal
     model = cw.bind(lambda params, x: x @ params, jnp.asarray(weights, jnp.float32))
-    attack = fmn(norm=name, objective=negative_margin(confidence), first_step=50.0, lower=-9.0, upper=9.0)
-    given = problem(jnp.asarray(x), jax.tree.map(lambda leaf: leaf[0], cw.targeted([1])))
+    attack = fmn(norm=name, objective=negative_margin(confidence), first_step=3.0)
+    goal = jax.tree.map(lambda leaf: leaf[0], cw.targeted([1]))
+    given = problem(jnp.asarray(x), goal, Allowed(low=-9.0, high=9.0))
     second = attack.step(model, given, attack.init(jax.random.key(0), given)).x
     size = np.linalg.norm(np.asarray(second) - x, ORDER[name])
     assert size == pytest.approx(lead / np.linalg.norm(normal, DUAL[name]), rel=1e-4)

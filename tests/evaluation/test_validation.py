@@ -49,7 +49,7 @@ WRONG_VALUES = {
     ),
     "below the box": (
         r"^1 of 36 elements of x, in 1 of 4 examples, are outside the box \[0.0, 1.0\], by up to 0.25 where "
-        r"x\[0, 0, 0, 0\] is -0.25: clip x, or give the attack's box the bounds that x has$",
+        r"x\[0, 0, 0, 0\] is -0.25: clip x, or give the runner the bounds that x has \(low=, high=\)$",
         {"x": changed(images(), (0, 0, 0, 0), -0.25)},
     ),
     "above the box": (
@@ -68,11 +68,11 @@ WRONG_VALUES = {
         r"outside the box .* by up to 2\d\d where .*: 8-bit images must be divided by 255",
         {"x": images() * 255},
     ),
-    "another box": (r"outside the box \[-0.5, 0.5\], by up to 0.4", {"lower": -0.5, "upper": 0.5}),
-    "one channel's box": (r"outside the box \[0.0, 0.125\], by up to 0.8", {"upper": np.array([0.125])}),
+    "another box": (r"outside the box \[-0.5, 0.5\], by up to 0.4", {"low": -0.5, "high": 0.5}),
+    "one channel's box": (r"outside the box \[0.0, 0.125\], by up to 0.8", {"high": np.array([0.125])}),
     "each element's box": (
         r"outside the box \[0.0, 0.125…1\], by up to",
-        {"upper": np.linspace(0.125, 1, 9).reshape(SHAPE)},
+        {"high": np.linspace(0.125, 1, 9).reshape(SHAPE)},
     ),
     "a label too large": (
         r"labels span 0…5, but the model has classes 0…4",
@@ -161,7 +161,7 @@ def test_validate_counts_what_is_right(kind, count):
 
 # float32(0.1) is more than 0.1 and float32(-0.3) less than -0.3.
 @pytest.mark.parametrize(
-    ("lower", "upper"),
+    ("low", "high"),
     [
         (-0.3, 0.1),
         (np.array([-0.3]), np.array([0.1])),
@@ -170,12 +170,13 @@ def test_validate_counts_what_is_right(kind, count):
         (np.array([0.0]), np.array([1.0])),
         (jnp.zeros(1), 1.0),
         (0, 255),
+        (jnp.bfloat16(0), jnp.array([2], jnp.bfloat16)),
     ],
 )
-def test_validate_takes_any_box_and_pixels_on_its_bounds(lower, upper):
-    low, high = np.min(lower), np.max(upper)
-    x = jnp.asarray(low + (high - low) * np.random.default_rng(0).integers(0, 2, (B, *SHAPE)), jnp.float32)
-    found = cw.validate(model(), x, goal(), lower=lower, upper=upper)
+def test_validate_takes_any_box_and_pixels_on_its_bounds(low, high):
+    least, most = np.min(low), np.max(high)
+    x = jnp.asarray(least + (most - least) * np.random.default_rng(0).integers(0, 2, (B, *SHAPE)), jnp.float32)
+    found = cw.validate(model(), x, goal(), low=low, high=high)
     assert found == (B, missed(x, goal()), 0, 0)
 
 
@@ -227,7 +228,7 @@ def test_a_pixel_beyond_a_bound_by_rounding_is_within(excess):
     x = images(dtype=jnp.bfloat16).at[0, 0, 0, 0].set(1 + 1 / 128)
     assert cw.validate(model(), x, goal()).examples == B
     x = 255 * images().at[0, 0, 0, 0].set(1 + 5e-8)
-    assert cw.validate(model(), x, goal(), upper=255).examples == B
+    assert cw.validate(model(), x, goal(), high=255).examples == B
 
 
 def test_the_farthest_pixel_is_found_in_a_large_batch():

@@ -8,7 +8,6 @@ import pytest
 from jax import lax
 
 import cwjax as cw
-from cwjax.base import Bound
 from cwjax.runners.batch import terms_of
 from cwjax.runners.rounding import Rounding, discretised
 from tests import problems
@@ -51,15 +50,13 @@ def repaired(confidence: float = 0.0, steps: int = 100) -> tuple[cw.Result, Roun
 
 def given(result):
     """A runner that has found this result already."""
-    return lambda model, keys, x, goal: result
+    return lambda model, keys, x, goal, **bounds: result
 
 
-def terms(
-    *, confidence=0.0, objective: cw.Objective | None = None, distance=None, lower: Bound = 0.0, upper: Bound = 1.0
-) -> cw.base.Terms:
+def terms(*, confidence=0.0, objective: cw.Objective | None = None, distance=None) -> cw.base.Terms:
     """What an attack of these parts is held to."""
-    objective, box = objective or cw.objectives.logit_margin(confidence), cw.boxes.projected(lower, upper)
-    return cw.base.Terms(objective, distance or cw.distances.l2(), box)
+    objective = objective or cw.objectives.logit_margin(confidence)
+    return cw.base.Terms(objective, distance or cw.distances.l2(), cw.boxes.projected())
 
 
 def claimed(x, solution) -> cw.Result:
@@ -75,10 +72,11 @@ def fooled(params, x):
     return jnp.broadcast_to(jnp.asarray([[0.0, 1.0]], x.dtype), (len(x), 2)) + 0 * x.reshape(len(x), -1)[:, :2]
 
 
-def rounded(x, solution, levels=256, **parts) -> np.ndarray:
+def rounded(x, solution, levels=256, between=None, **bounds) -> np.ndarray:
     """The solution after plain rounding: the model is fooled by everything."""
     x = jnp.asarray(x)
-    run = jax.jit(discretised(given(claimed(x, solution)), levels=levels, terms=terms(**parts)))
+    run = discretised(given(claimed(x, solution)), levels=levels, between=between, terms=terms())
+    run = jax.jit(functools.partial(run, **bounds))  # which are not traced
     result, rounding = run(cw.bind(fooled), problems.keys(len(x)), x, cw.untargeted(np.zeros(len(x), np.int32)))
     assert rounding.rounded.all()
     assert result.x.dtype == x.dtype
@@ -126,35 +124,50 @@ def test_what_changed_goes_to_the_nearest_level_and_the_rest_stays_even_off_the_
 def test_clean_values_come_back_bit_for_bit_whatever_arithmetic_made_them():
     whole = np.arange(256, dtype=np.float32)
     clean = np.stack([BYTES - np.float32(0.5), BYTES * 2 - 1, whole * np.float32(1 / 255), whole])
-    lower, upper = np.array([[-0.5], [-1], [0], [0]], np.float32), np.array([[0.5], [1], [1], [255]], np.float32)
-    nudged = np.clip(clean + np.float32(1e-3) * (upper - lower), lower, upper)
+    low, high = np.array([[-0.5], [-1], [0], [0]], np.float32), np.array([[0.5], [1], [1], [255]], np.float32)
+    nudged = np.clip(clean + np.float32(1e-3) * (high - low), low, high)
     assert (nudged != clean).sum() == 4 * 255
-    far = np.where(clean < (lower + upper) / 2, clean + 0.4999 * (upper - lower), clean - 0.4999 * (upper - lower))
+    far = np.where(clean < (low + high) / 2, clean + 0.4999 * (high - low), clean - 0.4999 * (high - low))
     x, solution = np.stack([clean, clean]), np.stack([nudged, far]).astype(np.float32)
-    values = rounded(x, solution, lower=lower, upper=upper)
+    values = rounded(x, solution, low=low, high=high)
     np.testing.assert_array_equal(values[0], clean)
     np.testing.assert_array_equal(values[1, 3], np.rint(far[3]))
     assert not np.isin(far[3], whole).any()
 
 
 def test_traced_bounds_of_each_channel():
-    lower, upper = np.array([0, -1, -0.3, -0.5], np.float32), np.array([[0.9], [1.1], [255]], np.float32)
-    low, high = np.broadcast_arrays(lower, upper)
+    bounds = {"low": np.array([0, -1, -0.3, -0.5], np.float32), "high": np.array([[0.9], [1.1], [255]], np.float32)}
+    low, high = np.broadcast_arrays(*bounds.values())
     share = np.random.default_rng(1).uniform(size=(50, 3, 4))
     share[0] = 1  # where low + (high - low) may be more than high
     solution = (low + (high - low) * share).astype(np.float32)
     clean = np.broadcast_to(low, solution.shape)
     expected = low + (high - low) * np.rint(share * 15) / 15
 
-    def run(lower, upper):
-        runner = discretised(given(claimed(clean, solution)), levels=16, terms=terms(lower=lower, upper=upper))
-        goal = cw.untargeted(np.zeros(len(clean), np.int32))
-        return runner(cw.bind(fooled), problems.keys(len(clean)), jnp.asarray(clean), goal)[0].x
-
-    values = np.asarray(jax.jit(run)(lower, upper))
+    run = jax.jit(discretised(given(claimed(clean, solution)), levels=16, terms=terms()))
+    goal = cw.untargeted(np.zeros(len(clean), np.int32))
+    values = np.asarray(run(cw.bind(fooled), problems.keys(len(clean)), jnp.asarray(clean), goal, **bounds)[0].x)
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-7)
     assert (values >= low).all()
     assert (values <= high).all()
+
+
+def test_where_each_input_has_bounds_of_its_own_it_is_said_between_which_values_the_levels_lie():
+    rng = np.random.default_rng(2)
+    clean = np.rint(rng.uniform(0.2, 0.8, size=(20, 50)) * 255).astype(np.float32) / 255
+    low, high = clean - np.float32(0.1), clean + np.float32(0.1)
+    solution = (low + (high - low) * rng.uniform(size=clean.shape)).astype(np.float32)
+    solution[:, ::5] = high[:, ::5]  # the nearest level may be beyond the bound, and then it is the one before
+    values = rounded(clean, solution, between=(0.0, 1.0), low=low, high=high)
+    assert np.isin(values, np.r_[BYTES, clean.ravel()]).all()
+    assert ((low <= values) & (values <= high)).all()
+    assert (np.abs(values - solution) <= 1.0001 / 255).all()
+    nearest = BYTES[np.rint(solution.astype(np.float64) * 255).astype(int)]
+    beyond = (nearest < low) | (nearest > high)
+    assert beyond[:, ::5].any()
+    np.testing.assert_allclose(values[~beyond], nearest[~beyond], atol=1e-6)
+    with pytest.raises(ValueError, match=r"each input has bounds of its own: say .* \(between=\(0, 1\)\)"):
+        rounded(clean, solution, low=low, high=high)
 
 
 # The repair
@@ -361,10 +374,9 @@ def test_new_numbers_and_new_weights_do_not_compile_again():
 
     @jax.jit
     @chex.assert_max_traces(n=1)
-    def run(model, start, steps, confidence, upper):
-        agreed = terms(confidence=confidence, upper=upper)
-        runner = discretised(given(start), terms=agreed, levels=LEVELS, steps=steps)
-        return runner(model, KEYS, X, GOAL)
+    def run(model, start, steps, confidence, high):
+        runner = discretised(given(start), terms=terms(confidence=confidence), levels=LEVELS, steps=steps)
+        return runner(model, KEYS, X, GOAL, high=high)
 
     assert_same(run(MODEL, solved(), 100, 0.0, 1.0), repaired())
     assert run(MODEL, solved(), 1, 0.0, 1.0)[1].repairs.max() == 1
@@ -452,21 +464,21 @@ def test_numbers_out_of_range_are_refused(settings):
 BOXES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
-@pytest.mark.parametrize(("lower", "upper"), BOXES)
-def test_the_levels_are_those_of_the_attacks_own_box(lower, upper):
+@pytest.mark.parametrize(("low", "high"), BOXES)
+def test_the_levels_lie_between_the_bounds(low, high):
     # Saved as bytes and read again, every success still fools the model.
     def apply(params, x):
-        return problems.mlp(params, (x - lower) / (upper - lower))
+        return problems.mlp(params, (x - low) / (high - low))
 
     bytes_ = np.rint(problems.inputs(COUNT) * 255)
-    x = (lower + (upper - lower) * bytes_ / 255).astype(np.float32)
-    attack = cw.fast_l2(steps=40, box=cw.boxes.projected(lower, upper))
+    x = (low + (high - low) * bytes_ / 255).astype(np.float32)
     model = cw.bind(apply, MODEL.params)
-    result, _ = jax.jit(discretised(cw.batched(attack)))(model, KEYS, x, GOAL)
-    level = (np.asarray(result.x, np.float64) - lower) / (upper - lower) * 255
+    run = discretised(cw.batched(cw.fast_l2(steps=40)))
+    result, _ = jax.jit(functools.partial(run, low=low, high=high))(model, KEYS, x, GOAL)
+    level = (np.asarray(result.x, np.float64) - low) / (high - low) * 255
     np.testing.assert_allclose(level, np.rint(level), atol=1e-3)
     saved = np.rint(level).astype(np.uint8)
-    read = (lower + (upper - lower) * saved.astype(np.float64) / 255).astype(np.float32)
+    read = (low + (high - low) * saved.astype(np.float64) / 255).astype(np.float32)
     assert result.success.mean() > 0.6
     assert cw.metrics.successes(model, read, GOAL)[result.success].all()
 

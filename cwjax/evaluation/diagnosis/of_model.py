@@ -20,9 +20,9 @@ def randomised(case: Case) -> Measured:
 
 def batch_dependent(case: Case) -> Measured:
     """Whether an input is answered alike alone and in a batch of the others and of the negatives of them all."""
-    lower, upper = case.bounds
+    low, high = case.bounds
     x = case.rows(case.few, case.size_of_few)[1]
-    together = case.model.apply(case.model.params, jnp.concatenate([x, (lower + upper)[None] - x]))
+    together = case.model.apply(case.model.params, jnp.concatenate([x, (low + high)[None] - x]))
     alone = jnp.stack([case.model(each) for each in x[: len(case.few)]])
     case.spend(2 * len(x) + len(alone))
     return _worst(case, np.abs(_normalised(together)[: len(alone)] - _normalised(alone)))
@@ -63,11 +63,11 @@ def unstable_loss(case: Case) -> Measured:
 
 def not_finite(case: Case) -> Measured:
     """Examples that were given up for a NaN, and inputs of the box at which the model gives one."""
-    lower, upper = case.bounds
-    noise = jax.random.uniform(case.key, (_DRAWS, *lower.shape), lower.dtype)
-    greys = jnp.linspace(0, 1, 11, dtype=lower.dtype).reshape(-1, *[1] * lower.ndim)
-    shares = jnp.concatenate([noise, jnp.broadcast_to(greys, (11, *lower.shape))])
-    finite = np.asarray(_finite(case.model, jax.vmap(lambda share: lower + share * (upper - lower))(shares)))
+    low, high = case.bounds
+    noise = jax.random.uniform(case.key, (_DRAWS, *low.shape), low.dtype)
+    greys = jnp.linspace(0, 1, 11, dtype=low.dtype).reshape(-1, *[1] * low.ndim)
+    shares = jnp.concatenate([noise, jnp.broadcast_to(greys, (11, *low.shape))])
+    finite = np.asarray(_finite(case.model, jax.vmap(lambda share: low + share * (high - low))(shares)))
     case.spend(len(finite))
     lost = ~case.result.finite
     note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} images of noise and of grey"
@@ -78,10 +78,10 @@ def not_finite(case: Case) -> Measured:
 @jax.jit
 def _around(model, x, goal, noise, bounds):
     """Images with noise in units of the box, [draws, R, *S], and their margins [draws, R]."""
-    lower, upper = bounds
+    low, high = bounds
 
     def one(x, goal, noise):
-        moved = jnp.clip(x + (upper - lower) * noise, lower, upper)
+        moved = jnp.clip(x + (high - low) * noise, low, high)
         return moved, margin(model(moved), goal)
 
     return jax.lax.map(lambda noise: jax.vmap(one)(x, goal, noise), noise)

@@ -81,8 +81,8 @@ Make: TypeAlias = Callable[..., Attack]
 Numbers: TypeAlias = Mapping[str, float | int | None]
 """Keyword arguments of an attack that take a number, with their values; None: the attack finds its own."""
 
-DECIDED = ("steps", "lower", "upper", "num_classes")
-"""Keyword arguments that the race decides: by the budget, the images and the data."""
+DECIDED = ("steps", "num_classes")
+"""Keyword arguments that the race decides: by the budget and the data."""
 
 
 class Contestant(NamedTuple):

@@ -7,16 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
+from cwjax.arguments import sorted_out
 from tests import problems
 
 SIZE, CLASSES = 12, 4
 
 
-def fast_l2(steps: int, lower: float = 0.0, upper: float = 1.0) -> cw.Attack:
-    return cw.fast_l2(steps=steps, box=cw.boxes.projected(lower, upper))
-
-
-FAST = {"l2": fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
+FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
 
 
 def affine(params, x):
@@ -39,13 +36,20 @@ def towards(model: cw.Model) -> cw.Goal:
 
 
 def attacked(make, model: cw.Model, goal: cw.Goal | None = None, **numbers) -> cw.Result:
-    """The result of the attack that `make` gives for these numbers. They are traced: all of them share a program."""
+    """The result of the attack that `make` gives for these numbers, within `low` and `high` if they are among them.
+    They are traced: all of them share a program.
+    """
     return program(make)(numbers, model, KEYS, X, goal or towards(model))
 
 
 @functools.cache
 def program(make):
-    return jax.jit(lambda numbers, *given: cw.batched(make(**numbers))(*given))
+    @jax.jit
+    def run(numbers, *given):
+        allowed, own = sorted_out(numbers)
+        return cw.batched(make(**own))(*given, **allowed._asdict())
+
+    return run
 
 
 def two_classes() -> tuple[cw.Model, np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.iterated import iterated, steered
 from tests import golden_net, problems
-from tests.attacks.fast.made import CLASSES, KEYS, X, affine, affine_model, attacked, bent, two_classes
+from tests.attacks.fast.made import CLASSES, KEYS, SIZE, X, affine, affine_model, attacked, bent, two_classes
 
 pytestmark = pytest.mark.xdist_group("the fast family")  # they share programs
 
@@ -74,14 +74,14 @@ def test_a_deep_round_alone_finds_the_closed_form_minimum_of_two_classes(rate, s
     model, margin, normal = two_classes()
     scaled = cw.bind(affine, jax.tree.map(lambda leaf: rate * leaf, model.params))
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
-    distance = attacked(deep_alone, scaled, goal, steps=steps).distance
+    distance = attacked(deep_alone, scaled, goal, steps=steps, low=-1.0, high=2.0).distance
     np.testing.assert_allclose(distance, margin / np.linalg.norm(normal), rtol=over)
 
 
 def deep_alone(steps: int) -> cw.Attack:
     parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
-    rule = alternating.deep(optax.adam(1.0), steps, -1.0, 2.0)
-    return iterated(rule, **parts, lower=-1.0, upper=2.0, steps=steps)
+    rule = alternating.deep(optax.adam(1.0), steps)
+    return iterated(rule, **parts, steps=steps)
 
 
 @pytest.mark.long
@@ -93,7 +93,7 @@ def test_towards_a_label_the_first_round_is_within_a_radius():
     def distances(attack, goal):
         return jax.jit(cw.batched(attack))(model, KEYS, x, goal).distance
 
-    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": 0.0, "upper": 1.0}
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
     within = iterated(steered(slide.slid("l2", 40), cw.attacks.fast.radius(norm="l2", steps=40)), **parts, steps=40)
     ours, radius = cw.alternating_l2(steps=40), cw.searched(within, cw.attacks.fast.mirrored(1))
     towards, away = cw.targeted((answers + 1) % problems.CLASSES), cw.untargeted(answers)
@@ -106,11 +106,11 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
     model, adam = cw.bind(bent, jnp.float32(1 - bend)), optax.adam(1.0)
     within, deep = slide.slid("l2", 40), alternating.deep(adam, 40)
     problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
-    problem = problem._replace(scale=jnp.float32(0.3))
+    problem = problem._replace(scale=jnp.float32(0.3), low=jnp.full(SIZE, -9.0), high=jnp.full(SIZE, 9.0))
 
     def walked(rule, count):
         parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
-        attack = iterated(rule, **parts, lower=-9.0, upper=9.0, steps=40)
+        attack = iterated(rule, **parts, steps=40)
         state = attack.init(KEYS[0], problem)
         points = [state.x]
         for _ in range(count):

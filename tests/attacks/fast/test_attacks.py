@@ -20,7 +20,7 @@ def test_a_hundred_gradients_find_the_closed_form_minimum_of_two_classes(norm):
     model, margin, normal = two_classes()
     duals = {"l2": np.linalg.norm(normal), "linf": np.abs(normal).sum(), "l1": np.abs(normal).max()}
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
-    result = attacked(FAST[norm], model, goal, steps=100, lower=-9.0, upper=9.0)
+    result = attacked(FAST[norm], model, goal, steps=100, low=-9.0, high=9.0)
     # In L1 the smallest change is that of a single element, and the last of the others fade slowly.
     np.testing.assert_allclose(result.distance, margin / duals[norm.split(",")[0]], rtol=4e-2 if norm == "l1" else 1e-2)
 

@@ -11,7 +11,7 @@ import cwjax as cw
 from cwjax.attacks.fast import scout
 from cwjax.base import problem as problem_of
 from cwjax.iterated import Rule, Seen, iterated
-from tests.attacks.fast.made import fast_l2, program
+from tests.attacks.fast.made import program
 
 pytestmark = pytest.mark.xdist_group("the nearest class")  # they share programs
 
@@ -41,7 +41,7 @@ def fan(distances: list[float], likely: list[float]) -> cw.Model:
 
 def found(make, model: cw.Model, goal: cw.Goal = AWAY, steps: int = 100) -> cw.Result:
     goal = jax.tree.map(lambda field: field[None], goal)
-    numbers = {"steps": steps, "lower": -9.0, "upper": 9.0}
+    numbers = {"steps": steps, "low": -9.0, "high": 9.0}
     return program(make)(numbers, model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
 
 
@@ -60,7 +60,7 @@ def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
 
 def test_without_a_look_at_classes_it_is_not():
     model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
-    for make, steps in ((fast_l2, 100), (cw.alternating_l2, 49)):
+    for make, steps in ((cw.fast_l2, 100), (cw.alternating_l2, 49)):
         assert found(make, model, steps=steps).distance > 0.7
 
 
@@ -79,9 +79,10 @@ def walked(model: cw.Model, goal: cw.Goal, count: int, steps: int = 60, start: f
         return seen.x + 1e-3, memory
 
     rule = scout.aimed(Rule(init=lambda key, problem: (problem.start, ()), move=move), "l2", steps)
-    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": -9.0, "upper": 9.0}
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
     attack = iterated(rule, **parts, steps=steps)
-    problem = problem_of(jnp.zeros(SIZE), goal)._replace(start=jnp.full(SIZE, start))
+    wide = {"low": jnp.full(SIZE, -9.0), "high": jnp.full(SIZE, 9.0)}
+    problem = problem_of(jnp.zeros(SIZE), goal)._replace(start=jnp.full(SIZE, start), **wide)
     state, aims, points = attack.init(jax.random.key(0), problem), [], []
     for _ in range(count):
         aims.append(int(state.memory.known.aim))

@@ -13,6 +13,8 @@ from cwjax.iterated import Rule, Seen, iterated, steered
 from cwjax.parts.norms import NORMS
 from tests.attacks.fast.made import FAST, KEYS, SIZE, X, affine_model, bent
 
+WIDE = {"low": jnp.full(SIZE, -99.0), "high": jnp.full(SIZE, 99.0)}  # bounds that nothing meets
+
 
 @pytest.mark.parametrize(("steps", "last"), [(1, 1e-3), (100, 1e-3), (200, 2.5e-4), (100_000, 1e-9)])
 def test_the_radius_in_l2_is_turned_more_finely_in_a_longer_round(steps, last):
@@ -25,9 +27,8 @@ def test_the_radius_in_l2_is_turned_more_finely_in_a_longer_round(steps, last):
 @pytest.mark.parametrize("norm", ["l2", "linf", "l2, alternating"])
 def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, steps):
     model = cw.bind(bent, jnp.float32(0.9 / (times - 0.1)))
-    bounds = {"box": cw.boxes.projected(-99, 99)} if norm == "l2" else {"lower": -99, "upper": 99}
     for goal in (cw.untargeted(np.zeros(1, int)), cw.targeted(np.ones(1, int))):
-        result = jax.jit(cw.batched(FAST[norm](steps=steps, **bounds)))(model, KEYS[:1], X[:1], goal)
+        result = jax.jit(cw.batched(FAST[norm](steps=steps)))(model, KEYS[:1], X[:1], goal, low=-99, high=99)
         np.testing.assert_allclose(result.distance, times / (SIZE if norm == "linf" else SIZE**0.5), rtol=3e-2)
 
 
@@ -37,8 +38,8 @@ def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     model = cw.bind(lambda slope, x: jnp.stack([0.7 + 0 * x[:, 0], (x - X[:1]) @ slope], axis=1), slope)
     parts = {"objective": cw.losses.negative_margin(), "distance": NORMS[norm].distance}
     rule = steered(slide.slid(norm, 1000), cw.attacks.fast.radius(norm=norm, steps=1000))
-    attack = iterated(rule, **parts, lower=-99, upper=99, steps=1000)
-    problem = problem_of(X[0], cw.Goal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0))
+    attack = iterated(rule, **parts, steps=1000)
+    problem = problem_of(X[0], cw.Goal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0), **WIDE)
     state = attack.step(model, problem, attack.init(KEYS[0], problem))
     promised = 0.7 / (jnp.sum(jnp.abs(slope)) if norm == "linf" else jnp.linalg.norm(slope))
     assert float(state.memory.knob.tau) == pytest.approx(float(promised), rel=1e-5)
@@ -56,10 +57,10 @@ def test_a_knob_is_turned_after_each_step_and_before_the_first():
         tell=lambda problem, knob, outcome: knob + 1.0 * (outcome.forwards == knob + 1),
         done=lambda knob: jnp.array(False),
     )
-    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2(), "lower": -99, "upper": 99}
+    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
 
     def gone(attack, point):
-        problem = problem_of(jnp.zeros(SIZE), cw.Goal(jnp.int32(0), jnp.float32(-1)))
+        problem = problem_of(jnp.zeros(SIZE), cw.Goal(jnp.int32(0), jnp.float32(-1)))._replace(**WIDE)
         state = attack.init(KEYS[0], problem)
         points = [point(state)]
         for _ in range(steps):

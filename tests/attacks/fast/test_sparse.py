@@ -12,7 +12,7 @@ from tests.attacks.fast.made import KEYS, X, affine_model, attacked, towards, tw
 def test_l0_finds_the_fewest_elements_of_two_classes():
     model, margin, normal = two_classes()
     goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
-    result = attacked(cw.fast_l0, model, goal, steps=100, lower=0.1, upper=0.9)
+    result = attacked(cw.fast_l0, model, goal, steps=100, low=0.1, high=0.9)
     logits = np.asarray(model.apply(model.params, X))
     down = np.where(logits[:, 0] > logits[:, 1], 1.0, -1.0)[:, None] * normal[None]
     gain = np.sort(np.abs(down) * np.where(down > 0, np.asarray(X) - 0.1, 0.9 - np.asarray(X)), axis=1)[:, ::-1]

@@ -15,10 +15,10 @@ def test_a_thresholded_descent_is_the_same_in_another_box():
     weights, bias = model.params
 
     def result(span, model):
-        rule = thresholded_descent(60, upper=span)
-        parts = {"objective": cw.objectives.logit_margin(), "distance": cw.distances.l0(per_pixel=False), "lower": 0.0}
-        attack = iterated(rule, **parts, upper=span, steps=60)
-        return jax.jit(cw.batched(attack))(model, KEYS, span * X, goal)
+        rule = thresholded_descent(60)
+        parts = {"objective": cw.objectives.logit_margin(), "distance": cw.distances.l0(per_pixel=False)}
+        attack = iterated(rule, **parts, steps=60)
+        return jax.jit(cw.batched(attack))(model, KEYS, span * X, goal, high=span)
 
     share, wide = result(1.0, model), result(256.0, cw.bind(affine, (weights / 256, bias)))
     np.testing.assert_array_equal(wide.distance, share.distance)

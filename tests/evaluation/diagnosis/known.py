@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.base import Terms
+from cwjax.base import Allowed, Terms
 from cwjax.evaluation.diagnosis.case import Case
 from cwjax.evaluation.diagnosis.programs import Followed
 from cwjax.parts.distances import DISTANCES
@@ -20,13 +20,10 @@ FIELDS = {field.name for field in dataclasses.fields(Case)}
 
 def known(count: int, *, model: cw.Model | None = None, **facts: Any) -> Case:
     """A case of so many examples in the order of their places. Facts are fields of a Case, or what it would compute; or
-    `norm`, `confidence`, `lower` and `upper`, which are the attack's terms.
+    `norm` and `confidence`, which are of the attack's terms, and the bounds `low` and `high`.
     """
     objective = cw.objectives.logit_margin(facts.pop("confidence", 0.0))
-    distance, box = (
-        DISTANCES[facts.pop("norm", "l2")],
-        cw.boxes.projected(facts.pop("lower", 0.0), facts.pop("upper", 1.0)),
-    )
+    distance = DISTANCES[facts.pop("norm", "l2")]
     none, zero, yes = np.full(count, np.inf, np.float32), np.zeros(count, np.int32), np.ones(count, bool)
     x = jnp.asarray(problems.inputs(count))
     result: dict[str, Any] = {"x": np.asarray(x), "success": ~yes, "distance": none, "c": none, "finished": yes}
@@ -38,14 +35,20 @@ def known(count: int, *, model: cw.Model | None = None, **facts: Any) -> Case:
         "longer": {},
         "x": x,
         "goal": cw.untargeted(np.zeros(count, int)),
+        "allowed": between(facts.pop("low", 0.0), facts.pop("high", 1.0), facts.get("x", x)),
         "result": cw.Result(**result),
         "key": jax.random.key(3),
         "largest_c": None,
     }
     given = Case(**fields | {name: fact for name, fact in facts.items() if name in FIELDS})
-    computed = {"open": yes, "shuffled": np.arange(count), "terms": Terms(objective, distance, box)}
+    computed = {"open": yes, "shuffled": np.arange(count), "terms": Terms(objective, distance, cw.boxes.projected())}
     given.__dict__.update(computed | {name: fact for name, fact in facts.items() if name not in FIELDS})
     return given
+
+
+def between(low: Any, high: Any, x: Any) -> Allowed:
+    """The bounds, for each input of a batch like x."""
+    return Allowed(*(jnp.broadcast_to(jnp.asarray(bound, jnp.float32), x.shape) for bound in (low, high)))
 
 
 def found(case: Case, **changes: Any) -> Case:

@@ -14,7 +14,7 @@ from cwjax.evaluation.diagnosis.case import RADII, Case
 from cwjax.evaluation.diagnosis.checks import ENOUGH, Measured, Skipped
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from tests import problems
-from tests.evaluation.diagnosis.known import found, known
+from tests.evaluation.diagnosis.known import between, found, known
 
 COUNT = 10
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
@@ -23,6 +23,7 @@ MODEL = cw.bind(problems.mlp, problems.mlp_params())
 def case(model: cw.Model, **changes) -> Case:
     """Untargeted, of a result that found nothing; two of ten examples have met their goal beforehand."""
     x = jnp.asarray(problems.inputs(COUNT))
+    allowed = between(0.0, 1.0, changes.get("x", x))
     answers = np.asarray(MODEL.apply(MODEL.params, x)).argmax(1)
     labels = np.where(np.arange(COUNT) < 2, (answers + 1) % problems.CLASSES, answers)
     none, zero, yes = jnp.full(COUNT, jnp.inf), jnp.zeros(COUNT, jnp.int32), jnp.ones(COUNT, bool)
@@ -36,6 +37,7 @@ def case(model: cw.Model, **changes) -> Case:
         longer={},
         x=x,
         goal=cw.untargeted(labels),
+        allowed=allowed,
         result=jax.tree.map(np.asarray, result),
         key=jax.random.key(0),
         largest_c=None,
@@ -111,7 +113,7 @@ def test_the_subset_is_drawn_from_what_there_is_to_attack():
     assert sorted(given.few) == list(range(2, 10))
     other = case(MODEL, key=jax.random.key(1))
     assert given.few.tolist() != other.few.tolist()
-    keys, x, _ = given.rows(given.few, 10)
+    keys, x, *_ = given.rows(given.few, 10)
     assert len(keys) == 10
     np.testing.assert_array_equal(x[8:], x[:2])
 
@@ -198,15 +200,17 @@ def test_all_examples_are_drawn_from_where_none_is_left():
     given = known(10, open=np.arange(10) == 3)
     del given.__dict__["shuffled"]
     assert given.shuffled.tolist() == [3]
-    keys, x, goal = given.rows(given.few, given.size_of_few)
-    assert len(keys) == len(x) == len(goal.label) == 8
+    keys, x, goal, allowed = given.rows(given.few, given.size_of_few)
+    assert len(keys) == len(x) == len(goal.label) == len(allowed.low) == 8
     np.testing.assert_array_equal(x, jnp.broadcast_to(given.x[3], x.shape))
 
 
 def test_rows_are_those_of_their_places_whatever_the_subset():
-    given = known(10, goal=cw.untargeted(np.arange(10) % 3))
-    keys, x, goal = given.rows(np.array([4, 1]))
+    given = known(10, goal=cw.untargeted(np.arange(10) % 3), high=1.0 + np.arange(10).reshape(10, 1, 1))
+    keys, x, goal, allowed = given.rows(np.array([4, 1]))
     np.testing.assert_array_equal(x, given.x[jnp.array([4, 1])])
+    np.testing.assert_array_equal(allowed.low, np.zeros(x.shape))
+    np.testing.assert_array_equal(allowed.high, np.broadcast_to([[[5.0]], [[2.0]]], x.shape))
     assert goal.label.tolist() == [1, 1]
     assert (jax.random.key_data(keys) == jax.random.key_data(given.rows(np.array([4, 1, 7]), 3)[0][:2])).all()
 
@@ -219,14 +223,34 @@ def test_passes_are_added_up():
 
 
 def test_bounds_are_of_every_element():
-    lower, upper = known(2, lower=-1.0, upper=np.array([1.0, 2.0, 3.0, 4.0])).bounds
-    np.testing.assert_array_equal(lower, np.full(problems.SHAPE, -1.0))
-    np.testing.assert_array_equal(upper, np.tile(np.arange(1.0, 5.0), (3, 1)))
+    low, high = known(2, low=-1.0, high=np.array([1.0, 2.0, 3.0, 4.0])).bounds
+    np.testing.assert_array_equal(low, np.full(problems.SHAPE, -1.0))
+    np.testing.assert_array_equal(high, np.tile(np.arange(1.0, 5.0), (3, 1)))
+
+
+def test_bounds_hold_those_of_every_example():
+    low, high = known(3, low=np.array([0.5, -1, 0]).reshape(3, 1, 1), high=np.array([1, 2, 4]).reshape(3, 1, 1)).bounds
+    np.testing.assert_array_equal(low, np.full(problems.SHAPE, -1.0))
+    np.testing.assert_array_equal(high, np.full(problems.SHAPE, 4.0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "free"),
+    [
+        ({}, True),
+        ({"mask": np.ones((3, *problems.SHAPE), bool)}, True),
+        ({"mask": np.arange(36).reshape(3, *problems.SHAPE) < 35}, False),
+        ({"high": np.where(np.arange(36).reshape(3, *problems.SHAPE) < 35, 1.0, 0.0)}, False),
+    ],
+)
+def test_every_element_may_change_where_neither_a_mask_nor_bounds_hold_one(changes, free):
+    given = known(3)
+    assert dataclasses.replace(given, allowed=given.allowed._replace(**changes)).free == free
 
 
 @pytest.mark.parametrize(("norm", "extent"), [("l1", 36.0), ("l2", 3 * np.sqrt(12)), ("linf", 3.0), ("l0", 12.0)])
 def test_what_was_not_fooled_reaches_half_of_the_box(norm, extent):
-    case = found(known(3, norm=norm, lower=-1.0, upper=2.0), success=[True, False, True], distance=[0.5, np.inf, 0.25])
+    case = found(known(3, norm=norm, low=-1.0, high=2.0), success=[True, False, True], distance=[0.5, np.inf, 0.25])
     np.testing.assert_allclose(case.reach, [0.5, extent / 2, 0.25], rtol=1e-6)
 
 

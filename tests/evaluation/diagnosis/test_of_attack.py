@@ -97,7 +97,7 @@ def test_unbounded_fails_is_the_share_of_failures_that_pgd_does_not_fool_in_the_
 
     success, tried = np.ones(COUNT, bool), np.ones(COUNT, bool)
     success[[2, 5, 7, 9, 11]] = tried[2] = False
-    case = found(known(COUNT, within=within, open=tried, lower=-1.0, upper=np.full((3, 4), 2.0)), success=success)
+    case = found(known(COUNT, within=within, open=tried, low=-1.0, high=np.full((3, 4), 2.0)), success=success)
     result = measured(of_attack.unbounded_fails, case)
     assert asked == [("pgd", [5, 7, 9], [3.0] * 3, "linf", 3)]  # the first of those that had something to be fooled for
     assert result.number == 2 / 3

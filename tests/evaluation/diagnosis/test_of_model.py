@@ -45,7 +45,7 @@ def test_batch_dependent_compares_with_a_batch_of_the_others_and_all_their_negat
         flat = x.reshape(len(x), -1)
         return flat[:, :3] + 0.5 * flat[:, :3].mean(0, keepdims=True)
 
-    given = known(COUNT, model=cw.bind(apply, ()), lower=-1.0, upper=3.0)
+    given = known(COUNT, model=cw.bind(apply, ()), low=-1.0, high=3.0)
     result = of_model.batch_dependent(given)
     x = np.asarray(given.x[:8], np.float64).reshape(8, -1)[:, :3]
     together = x + 0.5 * np.concatenate([x, 2.0 - x]).mean(0)
@@ -108,8 +108,8 @@ def squares(params, x):
 
 
 def test_unstable_loss_is_what_the_slope_does_not_foresee_over_the_margin():
-    lower, upper = -1.0, 1.5
-    given = known(COUNT, model=cw.bind(squares, ()), lower=lower, upper=upper)
+    low, high = -1.0, 1.5
+    given = known(COUNT, model=cw.bind(squares, ()), low=low, high=high)
     x = np.asarray(given.x, np.float64)
     margin, slope = 10 * (x**2).sum((1, 2)) - 1, 20 * x
     given.__dict__["slopes"] = slopes(margin=margin.astype(np.float32), slope=slope.astype(np.float32))
@@ -117,7 +117,7 @@ def test_unstable_loss_is_what_the_slope_does_not_foresee_over_the_margin():
 
     few = x[:8]
     noise = np.asarray(jax.random.uniform(given.key, (100, 8, *problems.SHAPE), jnp.float32, -0.5, 0.5), np.float64)
-    moved = np.clip(few + (upper - lower) * 8 / 255 * noise, lower, upper)
+    moved = np.clip(few + (high - low) * 8 / 255 * noise, low, high)
     change = moved - few
     surprise = np.abs(10 * (moved**2).sum((2, 3)) - 1 - margin[:8] - (slope[:8] * change).sum((2, 3))).mean(0)
     np.testing.assert_allclose(result.evidence, surprise / np.abs(margin[:8]).mean(), rtol=1e-3)
@@ -142,7 +142,7 @@ def test_not_finite_is_the_larger_share_of_examples_given_up_and_of_images_witho
         return jnp.where(x.mean((1, 2))[:, None] > 2.3, jnp.nan, jnp.ones((len(x), 3)))
 
     def given(lost: int):
-        case = known(COUNT, model=cw.bind(apply, ()), lower=-1.0, upper=3.0)
+        case = known(COUNT, model=cw.bind(apply, ()), low=-1.0, high=3.0)
         return found(case, finite=np.arange(COUNT) >= lost)
 
     # The greys from 0.9 of the box on; no noise is as bright.
@@ -161,7 +161,7 @@ def test_not_finite_looks_at_the_whole_box():
         jax.debug.callback(lambda x: seen.append(np.asarray(x)), x)
         return jnp.ones((len(x), 3))
 
-    given = known(COUNT, model=cw.bind(apply, ()), lower=-1.0, upper=np.full((3, 4), 3.0))
+    given = known(COUNT, model=cw.bind(apply, ()), low=-1.0, high=np.full((3, 4), 3.0))
     assert of_model.not_finite(given).number == 0
     jax.effects_barrier()
     (images,) = seen

@@ -9,10 +9,11 @@ import optax
 import pytest
 
 import cwjax as cw
+from cwjax.base import Allowed, problem
 from cwjax.evaluation.diagnosis import programs
 from cwjax.evaluation.diagnosis.programs import Followed
 from tests import problems
-from tests.evaluation.diagnosis.known import seen
+from tests.evaluation.diagnosis.known import between, seen
 
 COUNT = 6
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
@@ -20,7 +21,12 @@ X = jnp.asarray(problems.inputs(COUNT))
 GOAL = problems.goals(MODEL, np.asarray(X))
 KEYS = problems.keys(COUNT)
 LINF = cw.attacks.fmn(norm="linf")
-BOUNDS = (jnp.zeros(problems.SHAPE), jnp.ones(problems.SHAPE))
+BOX = between(0.0, 1.0, X)
+
+
+def posed(x, **allowed):
+    """The problem of an input whose goal does not matter."""
+    return problem(x, jax.tree.map(lambda leaf: leaf[0], GOAL), Allowed(**allowed))
 
 
 def lead(x, label, sign):
@@ -46,12 +52,12 @@ def test_the_last_step_of_each_example_is_the_first_that_is_done():
 
 def followed(attack: cw.Attack) -> tuple[Followed, list]:
     """Of two examples, and the states themselves, step by step."""
-    keys, x, goal = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL))
-    _, path = programs.followed(MODEL, attack, {}, x, goal, programs.begun(attack, {}, keys, x, goal))
+    keys, *given = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL, BOX))
+    _, path = programs.followed(MODEL, attack, {}, *given, programs.begun(attack, {}, keys, *given))
     begin, advance, _ = map(jax.jit, cw.lanes(attack))
-    states = [begin(keys, x, goal)]
+    states = [begin(keys, *given)]
     for _ in range(8):
-        states.append(advance(MODEL, x, goal, states[-1], 1))
+        states.append(advance(MODEL, *given[:2], states[-1], 1, given[2]))
     return path, states[1:]
 
 
@@ -73,7 +79,7 @@ def test_what_is_seen_of_an_attack_is_its_progress_after_each_step():
         for field, value in expected.items():
             np.testing.assert_allclose(getattr(path, field)[step], value, rtol=1e-4, atol=1e-6, err_msg=field)
     for step, state in enumerate(states):
-        shares = [programs._saturated(cw.boxes.change_of_variables(), X[i], state.inner.w[i]) for i in range(2)]
+        shares = [programs._saturated(cw.boxes.change_of_variables(), posed(X[i]), state.inner.w[i]) for i in range(2)]
         np.testing.assert_allclose(path.saturated[step], shares)
     assert path.done[5:].all()
     assert not path.done[:5].any()
@@ -96,21 +102,24 @@ def test_a_goal_that_is_met_by_a_number_that_is_none_is_not_met():
     always = cw.Objective(loss=lambda logits, goal: logits[1], met=lambda logits, goal: jnp.array(True))
     attack, goal = cw.attacks.fmn(steps=2, objective=always), cw.targeted(label)
     model = cw.bind(broken, MODEL.params)
-    _, path = programs.followed(model, attack, {}, X, goal, programs.begun(attack, {}, KEYS, X, goal))
+    _, path = programs.followed(model, attack, {}, X, goal, BOX, programs.begun(attack, {}, KEYS, X, goal, BOX))
     assert not np.asarray(path.met).any()
 
 
 def test_an_element_is_saturated_where_a_change_of_its_variable_no_longer_moves_it():
     box = cw.boxes.change_of_variables()
     x = jnp.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])
-    saturated = functools.partial(programs._saturated, box, x)
-    w = box.encode(x)
+    saturated = functools.partial(programs._saturated, box, posed(x))
+    w = box.encode(x, 0.0, 1.0)
     assert saturated(w) == 0
     assert saturated(w.at[0].set(9.0)) == pytest.approx(1 / 4)  # slope 3e-8 / 2; of the four that begin inside
     assert saturated(w.at[0].set(6.0)) == 0  # slope 1e-5
     assert saturated(w.at[:3].set(-9.0)) == pytest.approx(3 / 4)
     assert saturated(w.at[4:].set(9.0)) == 0  # those on a bound do not count
-    assert programs._saturated(box, jnp.zeros(3), jnp.full(3, 9.0)) == 0
+    assert programs._saturated(box, posed(jnp.zeros(3)), jnp.full(3, 9.0)) == 0
+    held = posed(x, mask=jnp.arange(6) > 0)  # nor do those that may not move
+    assert programs._saturated(box, held, w.at[0].set(9.0)) == 0
+    assert programs._saturated(box, held, w.at[:3].set(-9.0)) == pytest.approx(2 / 3)
 
 
 def test_the_first_slope_is_what_the_model_adds_to_the_attacks_own():
@@ -122,23 +131,21 @@ def test_the_first_slope_is_what_the_model_adds_to_the_attacks_own():
         steps=3,
         abort=cw.aborts.never(),
     )
-    found = programs.first_slopes(MODEL, attack, {}, KEYS, X, GOAL)
+    found = programs.first_slopes(MODEL, attack, {}, KEYS, X, GOAL, BOX)
     for i in range(COUNT):
         slope = jax.grad(lead)(X[i], GOAL.label[i], GOAL.sign[i])
         np.testing.assert_allclose(found[i], np.abs(slope).max(), rtol=1e-3)
     answers = cw.targeted(np.asarray(problems.mlp(MODEL.params, X)).argmax(1))
-    assert np.isnan(programs.first_slopes(MODEL, attack, {}, KEYS, X, answers)).all()  # met at once
+    assert np.isnan(programs.first_slopes(MODEL, attack, {}, KEYS, X, answers, BOX)).all()  # met at once
     broken = cw.bind(lambda params, x: jnp.nan * problems.mlp(params, x), MODEL.params)
-    assert (programs.first_slopes(broken, attack, {}, KEYS, X, GOAL) == 0).all()
+    assert (programs.first_slopes(broken, attack, {}, KEYS, X, GOAL, BOX) == 0).all()
 
 
 @pytest.mark.parametrize("name", programs.WEAKER)
 @pytest.mark.parametrize(("norm", "order"), [("l1", 1), ("l2", 2), ("linf", np.inf)])
 def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, norm, order):
     radius = jnp.array([0.1, 0.5, 1.0, 2.0, 4.0, 8.0]) * (1.0 if norm == "linf" else 3.0)
-    result = programs.within(
-        MODEL, KEYS, X, GOAL, radius, 0.0, BOUNDS, jnp.ones(X.shape[1:], bool), name=name, norm=norm
-    )
+    result = programs.within(MODEL, KEYS, X, GOAL, BOX, radius, 0.0, name=name, norm=norm)
     length = np.linalg.norm(np.asarray(result.x - X).reshape(COUNT, -1), order, axis=1)
     hit = np.asarray(result.success)
     assert (length <= np.asarray(radius) * 1.0001).all()
@@ -151,7 +158,7 @@ def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, nor
 
 def test_the_margin_of_noise_is_of_the_image_within_the_box():
     radius = jnp.full(COUNT, 5.0)
-    margins, distances = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, count=30)
+    margins, distances = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, BOX, radius, count=30)
     assert margins.shape == distances.shape == (COUNT, 30)
     for i in range(COUNT):  # so wide that every element ends on a bound or in the box, drawn as the program draws
         for j, key in enumerate(jax.random.split(KEYS[i], 30)[:3]):
@@ -160,17 +167,17 @@ def test_the_margin_of_noise_is_of_the_image_within_the_box():
             np.testing.assert_allclose(distances[i, j], np.abs(image - X[i]).max(), rtol=1e-5)
             np.testing.assert_allclose(margins[i, j], lead(image, GOAL.label[i], GOAL.sign[i]), rtol=1e-3, atol=1e-5)
     broken = cw.bind(lambda params, x: problems.mlp(params, x).at[:, 3].set(jnp.inf), MODEL.params)
-    assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, radius, BOUNDS, count=3)[0]).all()
+    assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, BOX, radius, count=3)[0]).all()
 
 
 @pytest.mark.parametrize(("shape", "pixels"), [((3, 4), 12), ((3, 4, 3), 12), ((12,), 12)])
 def test_so_many_pixels_change_each_to_one_of_its_bounds(shape, pixels):
     clean = jnp.full(shape, 0.25)
-    lower, upper = jnp.full(shape, -1.0), jnp.full(shape, 2.0)
+    low, high = jnp.full(shape, -1.0), jnp.full(shape, 2.0)
     for count in (1, 5, pixels):
         change = np.stack(
             [
-                programs._few_pixels(key, clean, jnp.float32(count), lower, upper, 2 if clean.ndim == 3 else None)
+                programs._few_pixels(key, clean, jnp.float32(count), low, high, 2 if clean.ndim == 3 else None)
                 for key in jax.random.split(jax.random.key(count), 40)
             ]
         )
@@ -188,7 +195,7 @@ def test_rounding_is_to_bytes_within_the_bounds_and_in_the_norm():
         return problems.small("l1", steps=20, objective=cw.objectives.logit_margin(confidence))
 
     result = jax.jit(cw.batched(attack(0.0)))(MODEL, KEYS, X, GOAL)
-    after, cost = programs.rounded(MODEL, attack, {"confidence": 0.0}, KEYS, X, GOAL, result)
+    after, cost = programs.rounded(MODEL, attack, {"confidence": 0.0}, KEYS, X, GOAL, BOX, (0.0, 1.0), result)
     hit = np.asarray(after.success)
     assert hit.any()
     moved = np.asarray(after.x)[hit] != np.asarray(X)[hit]
@@ -197,5 +204,5 @@ def test_rounding_is_to_bytes_within_the_bounds_and_in_the_norm():
     length = np.abs(np.asarray(after.x - X)).reshape(COUNT, -1).sum(1)
     np.testing.assert_allclose(after.distance[hit], length[hit], rtol=1e-4)
     np.testing.assert_array_equal(cost.success, result.success)
-    strict, _ = programs.rounded(MODEL, attack, {"confidence": 100.0}, KEYS, X, GOAL, result)
+    strict, _ = programs.rounded(MODEL, attack, {"confidence": 100.0}, KEYS, X, GOAL, BOX, (0.0, 1.0), result)
     assert not strict.success.any()

@@ -53,7 +53,7 @@ def stepping(norm: str, steps: int, classes: int, *, step=1e-3, turns=3) -> cw.A
         return seen.x - step * seen.slope / jnp.sqrt(jnp.sum(seen.slope**2) + 1e-20), memory
 
     rule, objective = Rule(init=lambda key, problem: (problem.start, ()), move=move), cw.losses.negative_margin()
-    return iterated(rule, objective=objective, distance=cw.distances.DISTANCES[norm], lower=0.0, upper=1.0, steps=steps)
+    return iterated(rule, objective=objective, distance=cw.distances.DISTANCES[norm], steps=steps)
 
 
 def unwilling(norm: str, steps: int, classes: int) -> cw.Attack:

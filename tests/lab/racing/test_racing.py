@@ -170,7 +170,7 @@ def test_a_peer_in_a_race(name):
         ({"set": ("pgd.relative_step=1",)}, "no attack called 'pgd' takes part"),
         ({"set": ("fmn.frist_step=1",)}, "fmn takes no number called 'frist_step': it takes first_step, last_step"),
         ({"set": ("fmn.norm=1",)}, "fmn takes no number called 'norm'"),
-        ({"set": ("fmn.steps=5",)}, "the race itself decides steps, lower, upper"),
+        ({"set": ("fmn.steps=5",)}, "the race itself decides steps, num_classes"),
         ({"set": ("fmn.first_step=small",)}, "'small' is not a number"),
         ({"set": ("fmn.first_step=nan",)}, "'nan' is not a number"),
         ({"set": ("fmn.first_step=-1",)}, "fmn with first_step=-1: first_step must be more than 0, got -1"),
