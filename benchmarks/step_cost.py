@@ -20,8 +20,8 @@ from jax import lax
 
 import cwjax as cw
 from benchmarks.timing import interleaved, machine, ratio
+from cwjax.base import problem
 from cwjax.lab.training import nets
-from cwjax.parts.boxes import posed
 
 
 def stock(params, x):
@@ -72,7 +72,7 @@ def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
     @jax.jit
     def step(model, x, goal, states):
         def one(x, goal, state):
-            return cw.runners.canonical(attack.step)(model, posed(attack, x, goal), state)
+            return cw.runners.canonical(attack.step)(model, problem(x, goal), state)
 
         return jax.vmap(one)(x, goal, states)
 

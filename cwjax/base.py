@@ -216,13 +216,15 @@ def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> P
     one = jnp.ones((), wide(x))
     low, high = (jnp.broadcast_to(jnp.asarray(bound, one.dtype), x.shape) for bound in (allowed.low, allowed.high))
     if allowed.mask is not None:
-        low, high = (jnp.where(allowed.mask, bound, x.astype(one.dtype)) for bound in (low, high))
+        mask = jnp.broadcast_to(allowed.mask, x.shape)
+        low, high = (jnp.where(mask, bound, x.astype(one.dtype)) for bound in (low, high))
     room = high - low
     widths = jnp.where(room > 0, room, geometric_mean(room))  # they are divided by
+    start = x if allowed.start is None else jnp.clip(jnp.broadcast_to(allowed.start, x.shape), low, high)
     return Problem(
         x=x,
         goal=goal,
-        start=x if allowed.start is None else jnp.clip(allowed.start, low, high).astype(x.dtype),
+        start=start.astype(x.dtype),
         low=low,
         high=high,
         mask=room > 0,

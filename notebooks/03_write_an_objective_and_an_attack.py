@@ -157,14 +157,14 @@ bars[0].set_ylabel("logits, in order")
 
 
 # %%
-def tangent(*, steps, objective=cw.losses.negative_margin(), pace=0.25, growth=1.1, lower=0.0, upper=1.0):
+def tangent(*, steps, objective=cw.losses.negative_margin(), pace=0.25, growth=1.1):
     """Towards the nearest point of the tangent plane, again and again. The objective has no floor."""
 
     def init(key, problem):
         return problem.start, jnp.ones(())  # the first point, and the reach
 
     def move(problem, reach, seen):
-        room = jnp.where(seen.slope > 0, problem.x - lower, upper - problem.x)
+        room = jnp.where(seen.slope > 0, problem.x - problem.low, problem.high - problem.x)
         slope = jnp.where(room > 0, seen.slope, 0)
         reach = reach * jnp.where(seen.met, 1 / growth, growth)
         crossing = (jnp.sum(slope * seen.delta) - seen.loss) / jnp.maximum(jnp.sum(slope**2), 1e-12)
@@ -172,8 +172,7 @@ def tangent(*, steps, objective=cw.losses.negative_margin(), pace=0.25, growth=1
         return problem.x + delta, reach
 
     rule = cw.iterated.Rule(init=init, move=move)
-    distance = cw.distances.l2()
-    return cw.iterated.iterated(rule, objective=objective, distance=distance, lower=lower, upper=upper, steps=steps)
+    return cw.iterated.iterated(rule, objective=objective, distance=cw.distances.l2(), steps=steps)
 
 
 # %% [markdown]

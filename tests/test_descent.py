@@ -241,9 +241,9 @@ def test_it_ends_at_distance_0_because_nothing_is_closer():
 def test_the_first_look_is_at_the_clean_input_only_where_the_descent_starts_there(box):
     x = jnp.array([0.3, 0.6, 0.7], jnp.float32)
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": box}
-    starts = (x, x * (1 + 1e-5))
+    starts, bounds = (x, x * (1 + 1e-5)), (asked().low, asked().high)
     seen, beside = (
-        evaluate(linear, asked(x=x, start=start), box.encode(start), **parts, first=True) for start in starts
+        evaluate(linear, asked(x=x, start=start), box.encode(start, *bounds), **parts, first=True) for start in starts
     )
     np.testing.assert_array_equal(seen.candidate.x, x)
     assert seen.candidate.distance == 0

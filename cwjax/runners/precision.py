@@ -93,8 +93,9 @@ def verified(
 
     def look(terms, allowed, model, x, goal, claim, state):
         delta = claim.astype(wide(x)) - x.astype(wide(x))
+        low, high = (jnp.broadcast_to(jnp.asarray(end, wide(x)), x.shape) for end in (allowed.low, allowed.high))
         longer = claim.astype(wide(x)) + jnp.asarray(_STRETCHES, wide(x))[state.looks] * delta
-        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, allowed.low, allowed.high).astype(x.dtype))
+        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, low, high).astype(x.dtype))
         logits = model(image)
         met = terms.objective.met(logits, goal) & answered(logits)
         return LookState(looks=state.looks + 1, x=image, met=met)

@@ -50,11 +50,11 @@ def discretised(
     """The runner's results as images of `levels` values an element; those that rounding breaks are repaired.
 
     Each adversarial example is rounded to the nearest of `levels` evenly spaced values that its bounds allow: in [0, 1]
-    exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the
-    attack's own too. If it then misses the goal, a greedy search moves one element after the other
-    to the level on the other side of the attack's own solution, first the one for which the slope of f predicts the
-    largest fall of f. No element moves twice, so none ends a level or more from that solution. The repair fails when no
-    move is predicted to help or its steps run out; a failure is the clean input at distance inf, as everywhere.
+    exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the attack's own. If it then
+    misses the goal, a greedy search moves one element after the other to the level on the other side of the attack's
+    own solution, first the one for which the slope of f predicts the largest fall of f. No element moves twice, so
+    none ends a level or more from that solution. The repair fails when no move is predicted to help or its steps run
+    out; a failure is the clean input at distance inf, as everywhere.
 
     Elements that the attack left alone, or that round to the level of the clean value, are bit for bit the clean ones:
     of an x that is no 8-bit image, only what changed is on the lattice. (A clean value is on a level if it is within
@@ -150,9 +150,10 @@ def discretised(
 
 def _allowed(values, clean, allowed):
     """Of both values of each element, the nearest first, those between its bounds; else the clean one."""
+    low, high = (jnp.broadcast_to(jnp.asarray(end, clean.dtype), clean.shape) for end in (allowed.low, allowed.high))
 
     def inside(value):
-        return (value >= allowed.low) & (value <= allowed.high)
+        return (value >= low) & (value <= high)
 
     nearest, other = values
     nearest = jnp.where(inside(nearest), nearest, jnp.where(inside(other), other, clean))
@@ -178,7 +179,8 @@ def _neighbours(solution, clean, levels, lower, upper):
         value = table[jnp.clip(index, 0, levels - 1), place].astype(clean.dtype)
         return jnp.where(jnp.abs(value.astype(table.dtype) - clean.astype(table.dtype)) <= tolerance, clean, value)
 
-    index = jnp.round((solution.astype(table.dtype) - low) / (high - low) * (levels - 1)).astype(jnp.int32)
+    width = jnp.where(high > low, high - low, 1)
+    index = jnp.round((solution.astype(table.dtype) - low) / width * (levels - 1)).astype(jnp.int32)
     nearest = at(index)
     other = at(index + jnp.sign(solution - nearest).astype(jnp.int32))
     return tuple(jnp.where(solution == clean, clean, value) for value in (nearest, other))

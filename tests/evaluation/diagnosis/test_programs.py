@@ -109,8 +109,9 @@ def test_a_goal_that_is_met_by_a_number_that_is_none_is_not_met():
 def test_an_element_is_saturated_where_a_change_of_its_variable_no_longer_moves_it():
     box = cw.boxes.change_of_variables()
     x = jnp.array([0.5, 0.25, 0.75, 0.9, 0.0, 1.0])
-    saturated = functools.partial(programs._saturated, box, posed(x))
-    w = box.encode(x, 0.0, 1.0)
+    given = posed(x)
+    saturated = functools.partial(programs._saturated, box, given)
+    w = box.encode(x, given.low, given.high)
     assert saturated(w) == 0
     assert saturated(w.at[0].set(9.0)) == pytest.approx(1 / 4)  # slope 3e-8 / 2; of the four that begin inside
     assert saturated(w.at[0].set(6.0)) == 0  # slope 1e-5
