@@ -160,14 +160,8 @@ def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
     and have x inside them. What is traced passes where only its values could tell.
     """
     for name, value in allowed._asdict().items():
-        if value is None and name in ("mask", "start"):
-            continue
-        _check_kind(name, value)
-        if not broadcasts(np.shape(value), x.shape[1:]) and not broadcasts(np.shape(value), x.shape):
-            raise ValueError(
-                f"{name} of shape {list(np.shape(value))} broadcasts neither to one input {list(x.shape[1:])} nor to "
-                f"the batch {list(x.shape)}"
-            )
+        if value is not None or name not in ("mask", "start"):
+            _check_one_allowed(name, value, x)
     low, high, mask = allowed.low, allowed.high, allowed.mask
     if not any(isinstance(value, jax.core.Tracer) for value in (low, high)):
         least, most = np.asarray(low), np.asarray(high)
@@ -180,14 +174,21 @@ def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
     check_inside(x, low, high)
 
 
-def _check_kind(name: str, value: Any) -> None:
-    """Raises TypeError unless a mask is boolean, and whatever else is allowed a number or an array of numbers."""
+def _check_one_allowed(name: str, value: Any, x: jax.Array | np.ndarray) -> None:
+    """Raises TypeError unless a mask is boolean, and whatever else is allowed a number or an array of numbers; and
+    ValueError where it fits neither one input nor the batch.
+    """
     wanted = "a number or an array of numbers" if name != "mask" else "boolean, True where an element may change"
     if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
         raise TypeError(f"{name} must be {wanted}, got {_came(value)}")
     dtype = value.dtype if isinstance(value, np.generic | np.ndarray | jax.Array) else np.asarray(value).dtype
     if not jnp.issubdtype(dtype, bool if name == "mask" else np.number):
         raise TypeError(f"{name} must be {wanted}, got {dtype if np.ndim(value) else repr(value)}")
+    if not broadcasts(np.shape(value), x.shape[1:]) and not broadcasts(np.shape(value), x.shape):
+        raise ValueError(
+            f"{name} of shape {list(np.shape(value))} broadcasts neither to one input {list(x.shape[1:])} nor to the "
+            f"batch {list(x.shape)}"
+        )
 
 
 def check_examples(model: Model, x: jax.Array | np.ndarray, goal: Goal) -> None:
