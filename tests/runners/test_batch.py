@@ -59,7 +59,7 @@ def test_elements_whose_least_value_is_the_clean_one_can_only_rise(name):
 @pytest.mark.parametrize("own", [False, True], ids=["for all", "for each"])
 def test_every_runner_takes_them(own):
     attack = ATTACKS["l2"]
-    given = {"low": np.float32(-0.1), "high": np.full(problems.SHAPE, 1.1, np.float32), "mask": MASK}
+    given = {"low": np.float32(-0.1), "high": np.full(problems.SHAPE[-1:], 1.1, np.float32), "mask": MASK}
     if own:
         given = {name: np.broadcast_to(value, X.shape) for name, value in given.items()} | {"start": X[::-1]}
     expected = ran(attack, **given)
@@ -103,7 +103,7 @@ def test_it_starts_where_it_is_told_to_and_no_farther_than_the_bounds():
         objective=cw.objectives.logit_margin(),
         distance=cw.distances.l2(),
         box=cw.boxes.projected(),
-        optimizer=cw.optimizers.gradient_descent(0.0),
+        optimizer=cw.optimizers.gradient_descent(0.1),
         steps=1,
         abort=cw.aborts.never(),
     )
@@ -113,6 +113,13 @@ def test_it_starts_where_it_is_told_to_and_no_farther_than_the_bounds():
     np.testing.assert_array_equal(found.x[other], jnp.flip(X, 0)[other])
     given = problem(X[0], jax.tree.map(lambda leaf: leaf[0], GOAL), Allowed(low=X[0] - 0.1, high=1.0, start=X[0] - 9))
     np.testing.assert_allclose(given.start, X[0] - 0.1, rtol=1e-6)
+
+
+def test_what_has_fewer_axes_than_an_input_broadcasts_to_it():
+    goal = jax.tree.map(lambda leaf: leaf[0], GOAL)
+    few = Allowed(low=-jnp.arange(4.0), high=jnp.ones(1), mask=jnp.array([True, False, True, True]), start=jnp.ones(4))
+    every = Allowed(*(jnp.broadcast_to(value, problems.SHAPE) for value in few))
+    jax.tree.map(np.testing.assert_array_equal, problem(X[0], goal, few), problem(X[0], goal, every))
 
 
 def test_lengths_are_measured_in_what_may_move():

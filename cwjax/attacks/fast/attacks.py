@@ -47,8 +47,8 @@ def fast_l2(
       steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several rounds:
         see `rounds_of`.
       objective: f. One whose loss is 0 as soon as the goal is met, such as f6.
-      box: how the iterate stays valid. One whose variable is the image, such
-        as `projected`: steps are lengths in it, and with the change of variables a hundred end three times as far away.
+      box: how the iterate stays valid. One whose variable is the image, such as `projected`: steps are lengths in it,
+        and with the change of variables a hundred end three times as far away.
       optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
     """
     parts = {"objective": objective, "distance": distances.l2(), "box": box, "optimizer": optimizer}
