@@ -22,6 +22,7 @@ GOAL = problems.goals(MODEL, np.asarray(X))
 KEYS = problems.keys(COUNT)
 LINF = cw.attacks.fmn(norm="linf")
 BOX = between(0.0, 1.0, X)
+UP = Allowed(low=X, high=jnp.minimum(X + 0.05, 1))  # each input its own
 
 
 def posed(x, **allowed):
@@ -155,6 +156,8 @@ def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, nor
     assert result.x.max() <= 1
     assert hit.any()
     assert result.forwards.max() <= (1 if name == "fgsm" else 20) + 1
+    own = programs.within(MODEL, KEYS, X, GOAL, UP, radius, 0.0, name=name, norm=norm)
+    assert ((own.x >= UP.low) & (own.x <= UP.high)).all()
 
 
 def test_the_margin_of_noise_is_of_the_image_within_the_box():
@@ -167,6 +170,8 @@ def test_the_margin_of_noise_is_of_the_image_within_the_box():
             image = jnp.clip(X[i] + change, 0, 1)
             np.testing.assert_allclose(distances[i, j], np.abs(image - X[i]).max(), rtol=1e-5)
             np.testing.assert_allclose(margins[i, j], lead(image, GOAL.label[i], GOAL.sign[i]), rtol=1e-3, atol=1e-5)
+    own = programs.drawn(MODEL, LINF, {}, KEYS, X, GOAL, UP, radius, count=30)[1]
+    np.testing.assert_allclose(own.max(1), (UP.high - X).max((1, 2)), rtol=1e-5)
     broken = cw.bind(lambda params, x: problems.mlp(params, x).at[:, 3].set(jnp.inf), MODEL.params)
     assert np.isnan(programs.drawn(broken, LINF, {}, KEYS, X, GOAL, BOX, radius, count=3)[0]).all()
 
