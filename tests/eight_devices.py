@@ -60,6 +60,16 @@ def test_other_runners_and_meshes_too(expected):
     np.testing.assert_array_equal(trace.distance[:, -1], result.distance)
 
 
+def test_an_input_has_its_own_bounds_on_whatever_device():
+    bounds = {"low": jnp.maximum(X - 0.5, 0), "high": 1.0, "mask": np.arange(4) > 0}
+    expected = jax.jit(cw.batched(ATTACK))(*ARGUMENTS, **bounds)
+    assert expected.success.any()
+    np.testing.assert_array_equal(expected.x[..., 0], X[..., 0])
+    sharded = jax.jit(cw.sharded(cw.chunked(cw.batched(ATTACK), 2), mesh(3)))
+    for run in (sharded, cw.streamed(ATTACK, width=8, mesh=mesh(4))):
+        assert_same(run(*ARGUMENTS, **bounds), expected)
+
+
 def test_each_device_has_its_own_share_and_no_word_for_the_others():
     run = jax.jit(cw.sharded(cw.batched(ATTACK), mesh(8)))
     sixteen = (MODEL, *jax.tree.map(lambda leaf: leaf[:16], ARGUMENTS[1:]))  # equal shares: nothing to fill up
