@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make demo    train a network on real digits, attack it, write runs/demo/report.html"
 	@echo "make test    the tests"
-	@echo "make test-all  the same, and what takes hours: long tests, every fault of a sweep, every precision"
+	@echo "make test-all  the same, and what takes two hours: long tests, every fault of a sweep, every precision"
 	@echo "make lint    ruff (format and lint) and pyright"
 	@echo "make bench   what a step of the attack costs over the bare model gradient"
 	@echo "make mutants whether the tests notice small faults of the core: COUNT=60 of them, drawn with SEED=0"

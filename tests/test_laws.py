@@ -162,7 +162,7 @@ every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}, long
 every_kind = rows(ATTACKS | RIVALS, long=RIVALS.keys() - FAST.keys() - set(_KINDS))
 # Half of the triples still have every norm, every box and every optimiser.
 _OTHERS = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
-_LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.objectives.OBJECTIVES}
+_LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.objectives.OBJECTIVES} | {*_NORMS}
 every_combination = rows(ATTACKS | RIVALS | COMBINATIONS, long=_LONG)
 
 

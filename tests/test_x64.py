@@ -25,14 +25,26 @@ def passed(*tests: str, limit: int, **more: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.timeout(14_400 if LONG else 600)
-def test_every_attack_runner_and_command():
-    said = passed("tests/sixty_four_bits.py", limit=14_000 if LONG else 590, JAX_NUM_CPU_DEVICES="2")
+def parts(**options: str):
+    """Tests that take long, each for any worker that is free: the argument of each, by name."""
+    some = [pytest.param(option, id=name, marks=pytest.mark.xdist_group(name)) for name, option in options.items()]
+    return pytest.mark.parametrize("part", some)
+
+
+QUICK = {"all": "test"}
+FULL = {"all_but_precisions": "not any_precision"}
+FULL |= {dtype: f"any_precision and [{dtype}-" for dtype in ("bfloat16", "float16", "float32", "float64")}
+
+
+@pytest.mark.timeout(7200 if LONG else 600)
+@parts(**FULL if LONG else QUICK)
+def test_every_attack_runner_and_command(part):
+    said = passed("tests/sixty_four_bits.py", "-k", part, limit=7000 if LONG else 590, JAX_NUM_CPU_DEVICES="2")
     assert ("skipped" in said) == (not LONG)
 
 
 @pytest.mark.skipif(not LONG, reason="a quarter of an hour each: CWJAX_LONG=1")
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_laws(dtype):
-    passed("tests/test_laws.py", limit=7000, CWJAX_LAWS_DTYPE=dtype)
+@parts(laws_in_float32="float32", laws_in_float64="float64")
+def test_the_laws(part):
+    passed("tests/test_laws.py", limit=7000, CWJAX_LAWS_DTYPE=part)

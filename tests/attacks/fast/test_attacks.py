@@ -96,6 +96,7 @@ def test_a_round_starts_across_the_clean_input_at_the_distance_known():
     np.testing.assert_allclose(third.start, X[0] - 0.5, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.optimized
 def test_130_gradients_reach_the_original_codes_distances():
     # The released code took 6,600 gradients an image for a mean of 2.6253 on these.

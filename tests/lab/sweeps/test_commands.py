@@ -143,6 +143,7 @@ def test_images_that_the_model_gets_wrong_can_be_left_out(tmp_path, capsys):
     assert f"asks for more than the {count} test images of cifar10_sample that the model gets right" in line
 
 
+@pytest.mark.long
 def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):
     sweep = grid.Sweep(seed=(0, 1), confidence=(0.0, 1.0), precision=("highest", "bfloat16"), rounded=True, examples=12)
     plan = small.planned(grid.over(sweep, small.SWEEP))
