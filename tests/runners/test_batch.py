@@ -58,7 +58,7 @@ def test_elements_whose_least_value_is_the_clean_one_can_only_rise(name):
 
 @pytest.mark.parametrize("own", [False, True], ids=["for all", "for each"])
 def test_every_runner_takes_them(own):
-    attack = ATTACKS["l2"]
+    attack = ATTACKS["pgd"]
     given = {"low": np.float32(-0.1), "high": np.full(problems.SHAPE[-1:], 1.1, np.float32), "mask": MASK}
     if own:
         given = {name: np.broadcast_to(value, X.shape) for name, value in given.items()} | {"start": X[::-1]}
@@ -70,7 +70,7 @@ def test_every_runner_takes_them(own):
         cw.chunked(cw.batched(attack), 3),
         cw.sharded(cw.batched(attack), mesh),
         cw.streamed(attack, width=3, every=7),
-        lambda *arguments, **bounds: cw.traced(attack, 200)(*arguments, **bounds)[0],
+        lambda *arguments, **bounds: cw.traced(attack, 30)(*arguments, **bounds)[0],
     ):
         result = run(MODEL, KEYS, X, GOAL, **given)
         np.testing.assert_array_equal(result.success, expected.success)
