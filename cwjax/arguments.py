@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike
 
-from cwjax.base import Allowed, Attack, Goal
+from cwjax.base import ANYWHERE, Allowed, Attack, Goal
 from cwjax.frameworks import described
 from cwjax.models import Model
 
@@ -127,14 +127,13 @@ def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarra
 
 
 def check_batch(
-    model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal, allowed: Allowed | None = None
+    model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal, allowed: Allowed = ANYWHERE
 ) -> None:
     """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together and x lies where
     examples may. Values may be traced: runners call it.
     """
     check_examples(model, x, goal)
-    if allowed is not None:
-        check_allowed(x, allowed)
+    check_allowed(x, allowed)
     if not isinstance(keys, np.ndarray | jax.Array):
         raise TypeError(f"keys must be an array, got {type(keys).__name__}")
     typed = jnp.issubdtype(keys.dtype, jax.dtypes.prng_key)

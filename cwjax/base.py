@@ -147,7 +147,7 @@ class Attack(NamedTuple):
     step: Callable[[Network, Problem, State], State]
     terms: Terms
 
-    # By identity, because `jax.jit` takes an attack as static.
+    # By identity, because an attack's confidence may be an array, which has no hash.
     def __hash__(self) -> int:
         return hash((self.init, self.step))
 
@@ -214,12 +214,13 @@ def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> P
       allowed: where to look, in shapes that broadcast to one input.
     """
     one = jnp.ones((), wide(x))
-    low, high = (jnp.broadcast_to(jnp.asarray(bound, one.dtype), x.shape) for bound in (allowed.low, allowed.high))
+    low, high = ends(allowed, x)
     if allowed.mask is not None:
         mask = jnp.broadcast_to(allowed.mask, x.shape)
         low, high = (jnp.where(mask, bound, x.astype(one.dtype)) for bound in (low, high))
     room = high - low
-    widths = jnp.where(room > 0, room, geometric_mean(room))  # they are divided by
+    span = geometric_mean(room)
+    widths = jnp.where(room > 0, room, span)  # they are divided by
     start = x if allowed.start is None else jnp.clip(jnp.broadcast_to(allowed.start, x.shape), low, high)
     return Problem(
         x=x,
@@ -232,9 +233,15 @@ def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> P
         c=one,
         scale=one,
         widths=widths,
-        span=geometric_mean(room),
+        span=span,
         live=jnp.zeros(x.shape, bool),
     )
+
+
+def ends(allowed: Allowed, x: Float[Array, "*S"]) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
+    """The least and the largest value of each element of x, whatever the mask; at least float32."""
+    low, high = (jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (allowed.low, allowed.high))
+    return low, high
 
 
 def clip(problem: Problem, x: Float[Array, "*S"]) -> Float[Array, "*S"]:

@@ -49,10 +49,10 @@ def descend(
     A step evaluates the current point, keeps it if it meets the goal closer than any before, and moves on; so `steps`
     steps evaluate `steps` points, the first of them `problem.start`. The random key is not used.
 
-    Lengths are in widths of the box (`geometry.units`), so that c and a learning rate mean the same in every box. D is
-    taken of `x' - x` in widths, and an update of the optimiser moves an element by so many widths. With the change of
-    variables it moves w, which has no unit, by so much; by more for an element narrower than the others, and by less
-    for a wider one. Updates are also multiplied by `problem.scale`. A step of scale 0 only looks, and leaves the
+    Lengths are in widths of the box (`norms.units`), so that c and a learning rate mean the same in every box. D is
+    taken of `x' - x` in widths, and an update of the optimiser is a number of widths. With the change of variables the
+    update is added to w, which has no unit: more of it for an element narrower than the others, and less for a wider
+    one. Updates are also multiplied by `problem.scale`. A step of scale 0 only looks, and leaves the
     optimiser's state as it is.
 
     Args:
@@ -152,7 +152,7 @@ def evaluate(
         jnp.where(still, problem.x, x),  # the clean input, which the change of variables misses by a millionth
         answer,
         loss=penalty + problem.c * answer.loss,
-        gradient=gradient * variable_units(distance, box, problem),
+        gradient=gradient * box.in_variable(unit, problem.low, problem.high),
         away=moves & (problem.start != problem.x),
         objective=objective,
         distance=distance,

@@ -25,6 +25,7 @@ from cwjax.base import (
     Progress,
     Search,
     Terms,
+    clip,
     select,
     untouched,
     wide,
@@ -88,7 +89,7 @@ def iterated(
 
     def allowed(problem, x):
         clean = problem.x.astype(wide(problem.x))
-        return jnp.where(problem.mask, jnp.clip(x.astype(clean.dtype), problem.low, problem.high), clean)
+        return jnp.where(problem.mask, clip(problem, x.astype(clean.dtype)), clean)
 
     def init(key, problem):
         x, memory = rule.init(key, problem)

@@ -27,6 +27,7 @@ from cwjax.base import (
     State,
     Terms,
     carried,
+    ends,
     found,
     narrowed,
     problem,
@@ -170,7 +171,7 @@ def each(function: Callable[..., Output], x: AnyArray, allowed: Allowed) -> Call
 
 def inside(x: Float[Array, "*S"], allowed: Allowed) -> Bool[Array, ""]:
     """Whether no element of x lies outside its bounds by more than a unit in the last place of the larger one."""
-    low, high = (jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (allowed.low, allowed.high))
+    low, high = ends(allowed, x)
     ulp = jnp.finfo(x.dtype).eps * jnp.maximum(jnp.abs(low), jnp.abs(high))
     outside = (x.astype(wide(x)) < low - ulp) | (x.astype(wide(x)) > high + ulp)
     return ~outside.any()  # NaN is not outside: the model tells

@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax.arguments import check_allowed, check_model, sorted_out
-from cwjax.base import Allowed, AnyArray, Goal, Result, Runner, Terms, answered, settled, wide
+from cwjax.base import Allowed, AnyArray, Goal, Result, Runner, Terms, answered, ends, settled, wide
 from cwjax.models import Model
 from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
@@ -93,9 +93,8 @@ def verified(
 
     def look(terms, allowed, model, x, goal, claim, state):
         delta = claim.astype(wide(x)) - x.astype(wide(x))
-        low, high = (jnp.broadcast_to(jnp.asarray(end, wide(x)), x.shape) for end in (allowed.low, allowed.high))
         longer = claim.astype(wide(x)) + jnp.asarray(_STRETCHES, wide(x))[state.looks] * delta
-        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, low, high).astype(x.dtype))
+        image = jnp.where(state.looks == 0, claim, jnp.clip(longer, *ends(allowed, x)).astype(x.dtype))
         logits = model(image)
         met = terms.objective.met(logits, goal) & answered(logits)
         return LookState(looks=state.looks + 1, x=image, met=met)

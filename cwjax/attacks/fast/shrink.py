@@ -27,7 +27,7 @@ class Adam(NamedTuple):
     square: Float[Array, "*S"]  # of their squares
 
     def update(self, gradient: Float[Array, "*S"], taken: Int[Array, ""], decay: float) -> "Adam":
-        """With one more gradient, after so many; `decay` is how much of the mean stays."""
+        """Both means with one more gradient, after `taken` others; `decay`: how much of the first stays."""
         return Adam(
             mean=decay * self.mean + (1 - decay) * gradient,
             square=_SQUARES * self.square + (1 - _SQUARES) * gradient**2,

@@ -113,7 +113,7 @@ class KindsMemory(NamedTuple):
 
 
 def _either(shrinking: Rule, steps: Count, thresholded: Rule) -> Rule:
-    """The rule that the problem's tau names; the first of them ends after so many steps."""
+    """The rule that the problem's tau names; `shrinking` ends after `steps` steps."""
 
     def init(key, problem):
         start, first = shrinking.init(key, problem)
@@ -138,7 +138,7 @@ class Undoing(NamedTuple):
 
 
 def _then_removed(rule: Rule, going: Number) -> Rule:
-    """The rule, and once it has gone so many steps and there is an example, one element less at a time."""
+    """The rule for `going` steps; afterwards, if there is an example, each step undoes one of its elements."""
 
     def init(key, problem):
         start, memory = rule.init(key, problem)

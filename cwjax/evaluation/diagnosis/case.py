@@ -63,8 +63,8 @@ class Case:
         self.spent["backwards"] += int(backwards)
 
     def rows(self, places: np.ndarray, size: int | None = None) -> tuple[Array, Array, Goal, Allowed]:
-        """Keys, inputs, goals and what is allowed of some examples; of so many, if a size is given, the first ones
-        again. So the shapes of the programs depend on the number of examples alone.
+        """Keys, inputs, goals and bounds of some examples. If a size is given, examples are repeated up to that number,
+        so that the shapes of the programs depend on the number of all examples alone.
         """
         places = np.resize(places, size or len(places))
         keys = jax.random.split(self.key, len(self.x))

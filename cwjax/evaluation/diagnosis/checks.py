@@ -34,7 +34,7 @@ class Measured(NamedTuple):
     each: np.ndarray = np.zeros(0)  # float [R]: how loudly each of them speaks against the result; empty: nobody said
     details: Mapping[str, Sequence[Any]] = MappingProxyType({})  # more about each of them [R], by name
     told: Sequence[str] = ()  # [R]: what a line says of each of them after its name
-    most: float = math.nan  # what the number may be but for chance; nan: it is not said
+    most: float = math.nan  # the largest value that chance allows for the number; nan: not known
 
 
 def of_examples(
@@ -196,8 +196,8 @@ def judged(
 ) -> Check:
     """The check of what its function returned, or raised. A number that is nan is a failure.
 
-    On fewer than ENOUGH examples, what fails by a single one of them is a warning. So is a pass that could be a failure
-    but for chance.
+    On fewer than ENOUGH examples, what fails by a single one of them is a warning. So is a pass, if chance allows a
+    failure.
 
     Args:
       name: of the check.
