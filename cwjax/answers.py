@@ -1,16 +1,13 @@
-"""What the model answers about an image, and what an attack makes of it.
-
-Every attack asks so, whether it goes down D + c·f in the variable of a box (`descend`, `quasi_newton`) or from image to
-image by a rule of its own (`iterated`).
-"""
+"""What the model answers about a point, and what an attack makes of it: one look, the same for every attack."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import (
+    Box,
     Candidate,
     Distance,
     Evaluation,
@@ -23,18 +20,124 @@ from cwjax.base import (
     closer,
     wide,
 )
+from cwjax.parts.norms import units
+
+
+class Seen(NamedTuple):
+    """What a rule is told of a point."""
+
+    w: Float[Array, "*S"]  # the point, in the box's variable, at least float32
+    x: Float[Array, "*S"]  # the image there, as the model saw it, at least float32
+    delta: Float[Array, "*S"]  # from the clean input to it
+    loss: Float[Array, "..."]  # [], f; [L] where the objective has L losses
+    slope: Float[Array, "..."]  # [*S], of f in x; [L, *S]; 0 where the mask holds still
+    total: Float[Array, ""]  # what the rule goes down: D + c·f or f alone; of several losses, the first
+    gradient: Float[Array, "*S"]  # of that: of D + c·f in w, in widths of the box; of f alone, its slope
+    logits: Float[Array, "K"]
+    met: Bool[Array, ""]  # whether the goal is met
+    distance: Float[Array, ""]  # in the attack's norm
+    taken: Int[Array, ""]  # int32: points asked about before this one
+    best: Candidate  # the closest example so far, this point included
+
+
+class Evaluated(NamedTuple):
+    """What an attack makes of an answer."""
+
+    evaluation: Evaluation
+    candidate: Candidate  # at distance inf where the goal is not met
+    finite: Bool[Array, ""]
+    live: Bool[Array, "*S"]  # elements that have shown a slope so far
+
+
+class Looked(NamedTuple):
+    seen: Seen
+    evaluated: Evaluated
+
+
+def look(
+    model: Network,
+    problem: Problem,
+    w: Float[Array, "*S"],
+    *,
+    objective: Objective,
+    distance: Distance,
+    box: Box,
+    aim: Goal,
+    penalised: bool = False,
+) -> Looked:
+    """The problem at w, a point in the variable of the box.
+
+    One forward pass, and one backward pass for each loss. The chain rule is written out, so that the model is asked for
+    f and its slope in the image, and for nothing else.
+
+    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). One that
+    is where the clean input is, is the clean value to the last bit, which the change of variables misses by a
+    millionth.
+
+    Args:
+      model: to ask.
+      problem: the attack's.
+      w: the point.
+      objective: f, and what meets the goal.
+      distance: D, and what is measured.
+      box: what image lies behind w.
+      aim: the goal of f here; what is met is the problem's own goal.
+      penalised: whether the attack goes down D + c·f, or down f alone.
+    """
+    bounds, clean, unit = (problem.low, problem.high), problem.x.astype(wide(problem.x)), units(distance.norm, problem)
+    moves = problem.mask & moving(problem)
+
+    def images(w):
+        """The image that the model sees, in the dtype of w, and delta as D sees it."""
+        decoded = box.decode(w, *bounds)
+        inside = jnp.where(moves, decoded.inside, clean)
+        return inside, jnp.where(moves, decoded.penalised - clean, 0) / unit
+
+    (inside, delta), pull = jax.vjp(images, w)
+    elsewhere = moves & (w != box.encode(problem.x, *bounds))
+    image = jnp.where(elsewhere, inside.astype(problem.x.dtype), problem.x)
+    answer = ask(model, problem, image, objective=objective, aim=aim)
+    loss, gradient = answer.loss, answer.slope
+    if penalised:
+        penalty, steepest = jax.value_and_grad(distance.penalty)(delta, problem.tau / problem.span)
+        loss = penalty + problem.c * answer.loss
+        gradient = pull((problem.c * answer.slope, steepest))[0] * box.in_variable(unit, *bounds)
+    found = evaluated(
+        problem,
+        image,
+        answer,
+        loss=loss,
+        gradient=gradient,
+        away=elsewhere & (image != problem.x),
+        objective=objective,
+        distance=distance,
+    )
+    x = image.astype(clean.dtype)
+    seen = Seen(
+        w=w,
+        x=x,
+        delta=x - clean,
+        loss=answer.loss,
+        slope=answer.slope,
+        total=found.evaluation.loss,
+        gradient=found.evaluation.gradient,
+        logits=answer.logits.astype(wide(answer.logits)),
+        met=found.evaluation.met,
+        distance=found.evaluation.distance,
+        taken=jnp.zeros((), jnp.int32),
+        best=found.candidate,
+    )
+    return Looked(seen, found)
+
+
+def variable_units(distance: Distance, box: Box, problem: Problem) -> Float[Array, "*S"]:
+    """What a width of the box is in the variable w, by element."""
+    return box.in_variable(units(distance.norm, problem), problem.low, problem.high)
 
 
 def moving(problem: Problem) -> Bool[Array, "*S"]:
     """The elements that are not held for want of a slope: those that have shown one, or all while none has."""
     return problem.live | ~problem.live.any()
-
-
-class Evaluated(NamedTuple):
-    evaluation: Evaluation
-    candidate: Candidate  # at distance inf where the goal is not met
-    finite: Bool[Array, ""]
-    live: Bool[Array, "*S"]  # elements that have shown a slope so far
 
 
 class Answer(NamedTuple):
@@ -85,7 +188,7 @@ def evaluated(
       answer: the model's.
       loss: what the attack goes down; of several, the first is reported.
       gradient: of that loss.
-      away: elements that may differ from the clean input.
+      away: elements that are not where the clean input is.
       objective: whose goal is met or not; the problem's own goal, whatever the loss was aimed at.
       distance: what is measured.
     """

@@ -1,4 +1,4 @@
-"""What first-order attacks share: ask the model about a point, keep it if it is the closest example, go on to the next.
+"""The one loop: ask the model about a point, keep it if it is the closest example, go on to the next.
 
 An attack is then a `Rule`: where to begin, and where to go from what was seen.
 """
@@ -9,23 +9,21 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from cwjax.answers import Evaluated, advanced, ask, evaluated, moving
+from cwjax.answers import Seen, advanced, look, moving
 from cwjax.arguments import check_count, check_part
 from cwjax.base import (
     Attack,
-    Candidate,
+    Box,
     Count,
     Distance,
     Evaluation,
     Goal,
     Knob,
-    Network,
     Objective,
     Problem,
     Progress,
     Search,
     Terms,
-    clip,
     select,
     untouched,
     wide,
@@ -33,33 +31,20 @@ from cwjax.base import (
 from cwjax.parts.boxes import projected
 
 
-class Seen(NamedTuple):
-    """What the model says of a point."""
-
-    x: Float[Array, "*S"]  # the point, at least float32
-    delta: Float[Array, "*S"]  # from the clean input to it
-    loss: Float[Array, "..."]  # [], of the objective; [L] where it has L losses
-    slope: Float[Array, "..."]  # [*S], of the loss in x; [L, *S]; 0 where the mask holds still
-    logits: Float[Array, "K"]
-    met: Bool[Array, ""]  # whether the goal is met
-    distance: Float[Array, ""]  # in the attack's norm
-    taken: Int[Array, ""]  # int32: points asked about before this one
-    best: Candidate  # the closest example so far, this point included
-
-
 class Rule(NamedTuple):
-    """How an attack goes from point to point. The points are clipped to the box, and held where the mask is False,
-    before the model sees them.
+    """How an attack goes from point to point. The images are within the box, and held where the mask is False, before
+    the model sees them.
     """
 
-    init: Callable[[PRNGKeyArray, Problem], tuple[Float[Array, "*S"], Any]]  # -> (the first point, memory)
-    move: Callable[[Problem, Any, Seen], tuple[Float[Array, "*S"], Any]]  # -> (the next point, memory)
+    init: Callable[[PRNGKeyArray, Problem], tuple[Float[Array, "*S"], Any]]  # -> (the first image, memory)
+    move: Callable[[Problem, Any, Seen], tuple[Float[Array, "*S"], Any]]  # -> (the next point, as a w, memory)
     over: Callable[[Problem, Any, Seen], Bool[Array, ""]] = lambda problem, memory, seen: jnp.array(False)
     aim: Callable[[Problem, Any], Goal] = lambda problem, memory: problem.goal  # of the loss at the next point
+    penalised: bool = False  # whether it goes down D + c·f, or down f alone
 
 
 class IteratedState(NamedTuple):
-    x: Float[Array, "*S"]  # at least float32: the point to ask about next
+    w: Float[Array, "*S"]  # at least float32: the point to ask about next, in the box's variable
     memory: Any  # of the rule
     taken: Int[Array, ""]  # int32: points asked about
     progress: Progress
@@ -71,6 +56,7 @@ def iterated(
     objective: Objective,
     distance: Distance,
     steps: Count,
+    box: Box = projected(),
 ) -> Attack:
     """The attack that follows a rule for so many points, with the closest example kept.
 
@@ -80,36 +66,47 @@ def iterated(
     Args:
       rule: where to go.
       objective: its loss, or vector of losses [L], is what the rule is shown; `met` decides about success.
-      distance: what is measured; its penalty is not used.
+      distance: what is measured; and D, of a rule that goes down D + c·f.
       steps: how many points to ask about, >= 1; may be traced.
+      box: in whose variable the points are; that of `projected` is the image itself.
     """
     check_part("objective", objective, Objective)
     check_part("distance", distance, Distance)
     check_count("steps", steps)
 
-    def allowed(problem, x):
-        clean = problem.x.astype(wide(problem.x))
-        return jnp.where(problem.mask, clip(problem, x.astype(clean.dtype)), clean)
-
     def init(key, problem):
         x, memory = rule.init(key, problem)
-        zero = jnp.zeros((), jnp.int32)
-        return IteratedState(x=allowed(problem, x), memory=memory, taken=zero, progress=untouched(problem))
+        clean = problem.x.astype(wide(problem.x))
+        x = jnp.where(problem.mask & moving(problem), x.astype(clean.dtype), clean)
+        return IteratedState(
+            w=box.encode(x, problem.low, problem.high),
+            memory=memory,
+            taken=jnp.zeros((), jnp.int32),
+            progress=untouched(problem),
+        )
 
     def step(model, problem, state):
-        aim = rule.aim(problem, state.memory)
-        known = problem._replace(live=state.progress.live)
-        looked = look(model, known, state.x, objective=objective, distance=distance, aim=aim)
+        looked = look(
+            model,
+            problem._replace(live=state.progress.live),
+            state.w,
+            objective=objective,
+            distance=distance,
+            box=box,
+            aim=rule.aim(problem, state.memory),
+            penalised=rule.penalised,
+        )
         progress = advanced(state.progress, looked.evaluated, over=state.taken + 1 >= steps)
         seen = looked.seen._replace(taken=state.taken, best=progress.best)
-        x, memory = rule.move(problem, state.memory, seen)
+        w, memory = rule.move(problem, state.memory, seen)
         progress = progress._replace(
             backwards=state.progress.backwards + jnp.size(seen.loss),
             done=progress.done | rule.over(problem, memory, seen) | ~problem.mask.any(),
         )
-        return IteratedState(x=allowed(problem, x), memory=memory, taken=state.taken + 1, progress=progress)
+        w = jnp.where(problem.mask, box.project(w.astype(state.w.dtype), problem.low, problem.high), state.w)
+        return IteratedState(w=w, memory=memory, taken=state.taken + 1, progress=progress)
 
-    return Attack(init=init, step=step, terms=Terms(objective, distance, projected()))
+    return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 
 
 class Waiting(NamedTuple):
@@ -134,7 +131,7 @@ def from_clean(rule: Rule) -> Rule:
     def over(problem, memory, seen):
         return (seen.taken > 0) & rule.over(problem, memory.rule, seen._replace(taken=seen.taken - 1))
 
-    return Rule(init=init, move=move, over=over, aim=lambda problem, memory: rule.aim(problem, memory.rule))
+    return rule._replace(init=init, move=move, over=over, aim=lambda problem, memory: rule.aim(problem, memory.rule))
 
 
 class SteeredMemory(NamedTuple):
@@ -157,7 +154,7 @@ def steered(rule: Rule, search: Search) -> Rule:
         return start, SteeredMemory(knob, memory)
 
     def move(problem, memory, seen):
-        last = Evaluation(loss=seen.loss, distance=seen.distance, met=seen.met, gradient=seen.slope)
+        last = Evaluation(loss=seen.total, distance=seen.distance, met=seen.met, gradient=seen.gradient)
         asked = seen.taken + 1
         outcome = untouched(problem)._replace(best=seen.best, last=last, forwards=asked, backwards=asked)
         knob = search.tell(problem, memory.knob, outcome)
@@ -165,50 +162,9 @@ def steered(rule: Rule, search: Search) -> Rule:
         x, after = rule.move(search.ask(problem, in_force), memory.rule, seen)
         return x, SteeredMemory(knob, after)
 
-    return Rule(
+    return rule._replace(
         init=init,
         move=move,
         over=lambda problem, memory, seen: rule.over(problem, memory.rule, seen) | search.done(memory.knob),
         aim=lambda problem, memory: rule.aim(problem, memory.rule),
     )
-
-
-class Looked(NamedTuple):
-    seen: Seen
-    evaluated: Evaluated
-
-
-def look(
-    model: Network, problem: Problem, x: Float[Array, "*S"], *, objective: Objective, distance: Distance, aim: Goal
-) -> Looked:
-    """The model at x, an allowed point of the problem: one forward pass, and one backward pass for each loss, which is
-    that of the goal `aim`; what is met is the problem's own goal.
-
-    An element of x that has shown no slope is held at the clean input, once others have shown one (`problem.live`).
-    """
-    clean = problem.x.astype(wide(problem.x))
-    image = jnp.where(moving(problem), x, clean).astype(problem.x.dtype)
-    answer = ask(model, problem, image, objective=objective, aim=aim)
-    found = evaluated(
-        problem,
-        image,
-        answer,
-        loss=answer.loss,
-        gradient=answer.slope,
-        away=image != problem.x,
-        objective=objective,
-        distance=distance,
-    )
-    x = image.astype(clean.dtype)
-    seen = Seen(
-        x=x,
-        delta=x - clean,
-        loss=answer.loss,
-        slope=answer.slope,
-        logits=answer.logits.astype(wide(answer.logits)),
-        met=found.evaluation.met,
-        distance=found.evaluation.distance,
-        taken=jnp.zeros((), jnp.int32),
-        best=found.candidate,
-    )
-    return Looked(seen, found)

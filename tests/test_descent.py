@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import cwjax as cw
-from cwjax.answers import Evaluated
+from cwjax.answers import Evaluated, look
 from cwjax.base import Goal, Objective, Problem, problem
-from cwjax.descent import DescentState, evaluate
+from cwjax.iterated import IteratedState
 from cwjax.parts import boxes, distances
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
@@ -39,14 +39,19 @@ def lead(confidence: float = 0.0) -> Objective:
     )
 
 
-def look(model=linear, given: Problem | None = None, objective: Objective | None = None, w=W) -> Evaluated:
+def evaluate(model, given: Problem, w, **parts) -> Evaluated:
+    """What a descent makes of a point."""
+    return look(model, given, w, **parts, aim=given.goal, penalised=True).evaluated
+
+
+def at_w(model=linear, given: Problem | None = None, objective: Objective | None = None, w=W) -> Evaluated:
     """At W by default, in clipped descent, in which the model and the distance see different images."""
     parts = {"objective": objective or lead(), "distance": distances.l2(), "box": boxes.clipped()}
-    return evaluate(model, (given or asked())._replace(start=w), w, **parts, first=True)
+    return evaluate(model, given or asked(), w, **parts)
 
 
 def test_what_is_seen_of_a_point_by_hand():
-    seen = look()
+    seen = at_w()
     away = np.asarray(W - X)  # what the penalty sees, outside the box too
     slope = (WEIGHTS[:, 0] - WEIGHTS[:, 1]) * [1, 0, 1]  # clipping stops the second element's
     np.testing.assert_allclose(seen.evaluation.loss, (away**2).sum() + 2.0 * (LOGITS[0] - LOGITS[1]), rtol=1e-6)
@@ -60,7 +65,7 @@ def test_what_is_seen_of_a_point_by_hand():
 
 
 def test_a_point_that_misses_the_goal_is_no_candidate_and_still_measured():
-    seen = look(objective=lead(confidence=10.0))
+    seen = at_w(objective=lead(confidence=10.0))
     assert not seen.evaluation.met
     assert seen.finite
     assert np.isinf(seen.candidate.distance)
@@ -85,7 +90,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_number_that_is_not_finite_is_a_failure_though_the_goal_is_met(fault):
     model, objective = FAULTS[fault]
-    seen = look(model, objective=objective)
+    seen = at_w(model, objective=objective)
     finite = [
         np.isfinite(each).all() for each in (seen.evaluation.gradient, model(jnp.asarray(INSIDE)), seen.evaluation.loss)
     ]
@@ -103,10 +108,7 @@ def test_an_element_that_may_not_move_adds_nothing_to_loss_or_gradient(box, dist
     bounds = (given.low, given.high)
     w = box.project(jnp.array([0.4, 0.3, 0.25]), *bounds)
     frozen = w.at[1].set(box.encode(X, *bounds)[1])
-    seen, whole = (
-        evaluate(linear, asks._replace(start=box.decode(at, *bounds).inside), at, **parts, first=True)
-        for asks, at in ((given, w), (asked(), frozen))
-    )
+    seen, whole = (evaluate(linear, asks, at, **parts) for asks, at in ((given, w), (asked(), frozen)))
     np.testing.assert_allclose(seen.evaluation.loss, whole.evaluation.loss, rtol=1e-5)
     assert seen.evaluation.gradient[1] == 0
     assert (seen.evaluation.gradient[jnp.array([0, 2])] != 0).all()
@@ -121,7 +123,7 @@ def test_lengths_are_in_widths_of_the_box_and_the_distance_is_not(distance, unit
     x, w = WIDE * X, WIDE * jnp.asarray(INSIDE)
     given = asked(x=x, start=w, high=WIDE, widths=WIDE, span=jnp.float32(10.0))
     parts = {"objective": lead(), "distance": distance, "box": boxes.projected()}
-    seen = evaluate(lambda x: linear(x / WIDE), given, w, **parts, first=True)
+    seen = evaluate(lambda x: linear(x / WIDE), given, w, **parts)
     away = np.asarray((w - x) / unit)
     slope = (WEIGHTS[:, 0] - WEIGHTS[:, 1]) / WIDE * unit
     np.testing.assert_allclose(seen.evaluation.loss, (away**2).sum() + 2.0 * (LOGITS[0] - LOGITS[1]), rtol=1e-5)
@@ -133,12 +135,12 @@ def test_the_tau_of_linf_is_a_length_of_the_inputs_own():
     wide = {"high": jnp.full(3, 10.0), "span": jnp.float32(10.0)}
     given = asked(x=10 * X, start=10 * INSIDE, tau=jnp.float32(2.0), c=jnp.float32(0.0), **wide)
     parts = {"objective": lead(), "distance": distances.linf(), "box": boxes.projected()}
-    seen = evaluate(lambda x: linear(x / 10), given, jnp.asarray(10 * INSIDE), **parts, first=True)
+    seen = evaluate(lambda x: linear(x / 10), given, jnp.asarray(10 * INSIDE), **parts)
     np.testing.assert_allclose(seen.evaluation.loss, np.maximum(np.abs(INSIDE - X) - 0.2, 0).sum(), rtol=1e-5)
 
 
 def test_what_the_mask_holds_shows_no_slope():
-    seen = look(given=asked(mask=jnp.array([False, True, True])))
+    seen = at_w(given=asked(mask=jnp.array([False, True, True])))
     np.testing.assert_array_equal(seen.live, [False, True, True])
 
 
@@ -150,11 +152,10 @@ def half_blind(x):
 LIVE = [True, False, True]
 
 
-@pytest.mark.parametrize("first", [True, False])
-def test_an_element_without_a_slope_is_held_once_another_has_shown_one(first):
+def test_an_element_without_a_slope_is_held_once_another_has_shown_one():
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": boxes.projected()}
     given = asked(start=INSIDE, live=jnp.array(LIVE))
-    seen = evaluate(half_blind, given, jnp.asarray(INSIDE), **parts, first=first)
+    seen = evaluate(half_blind, given, jnp.asarray(INSIDE), **parts)
     np.testing.assert_array_equal(seen.candidate.x, np.where(LIVE, INSIDE, X))
     assert seen.evaluation.gradient[1] == 0
     assert seen.evaluation.met
@@ -165,7 +166,7 @@ def test_an_element_without_a_slope_is_held_once_another_has_shown_one(first):
 def test_a_point_that_shows_the_first_slopes_is_no_example_if_another_element_has_moved(elsewhere):
     point = jnp.where(jnp.array(elsewhere), jnp.asarray(INSIDE), X)
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": boxes.projected()}
-    seen = evaluate(half_blind, asked(start=point), point, **parts, first=True)
+    seen = evaluate(half_blind, asked(start=point), point, **parts)
     np.testing.assert_array_equal(seen.candidate.x, point)
     assert seen.evaluation.met == (elsewhere == LIVE)
     assert seen.finite
@@ -175,7 +176,7 @@ def test_a_point_that_shows_the_first_slopes_is_no_example_if_another_element_ha
 def test_where_nothing_shows_a_slope_a_start_may_be_an_example():
     hinged = Objective(loss=lambda logits, goal: 0.0 * logits[0], met=lead().met)
     parts = {"objective": hinged, "distance": distances.l2(), "box": boxes.projected()}
-    seen = evaluate(linear, asked(start=INSIDE), jnp.asarray(INSIDE), **parts, first=True)
+    seen = evaluate(linear, asked(start=INSIDE), jnp.asarray(INSIDE), **parts)
     np.testing.assert_array_equal(seen.candidate.x, INSIDE)
     assert seen.evaluation.met
     assert not seen.live.any()
@@ -189,7 +190,7 @@ def test_the_model_sees_the_inputs_dtype_and_the_distance_is_of_what_it_saw():
         return linear(x.astype(jnp.float32))
 
     w = jnp.array([0.3, 0.6, 0.7], jnp.float32)  # none of them a bfloat16
-    seen = look(model, asked(x=X.astype(jnp.bfloat16)), lead(confidence=-10.0), w)
+    seen = at_w(model, asked(x=X.astype(jnp.bfloat16)), lead(confidence=-10.0), w)
     assert set(seen_by_model) == {jnp.dtype(jnp.bfloat16)}
     assert seen.candidate.x.dtype == jnp.bfloat16
     rounded = w.astype(jnp.bfloat16).astype(jnp.float32)
@@ -203,7 +204,7 @@ def descent(steps: int = 3, **changes) -> cw.Attack:
     return cw.descend(**parts | changes, steps=steps)
 
 
-def stepped(attack: cw.Attack, given: Problem, count: int) -> list[DescentState]:
+def stepped(attack: cw.Attack, given: Problem, count: int) -> list[IteratedState]:
     """The states before the first step and after each."""
     states = [attack.init(jax.random.key(0), given)]
     for _ in range(count):
@@ -216,13 +217,13 @@ def test_a_step_goes_down_the_slope_by_the_problems_scale():
     gradient = plain[1].progress.last.gradient
     np.testing.assert_allclose(plain[1].w, np.clip(X - 0.01 * gradient, 0, 1), rtol=1e-5)
     np.testing.assert_allclose(double[1].w, np.clip(X - 0.02 * gradient, 0, 1), rtol=1e-5)
-    jax.tree.map(np.testing.assert_array_equal, plain[1].optimizer, double[1].optimizer)
+    jax.tree.map(np.testing.assert_array_equal, plain[1].memory.optimizer, double[1].memory.optimizer)
 
 
 def test_a_step_of_scale_0_only_looks():
     before, after = stepped(descent(), asked(scale=jnp.float32(0.0)), 1)
     np.testing.assert_array_equal(after.w, before.w)
-    jax.tree.map(np.testing.assert_array_equal, after.optimizer, before.optimizer)
+    jax.tree.map(np.testing.assert_array_equal, after.memory.optimizer, before.memory.optimizer)
     assert after.taken == after.progress.forwards == after.progress.backwards == 1
 
 
@@ -242,9 +243,7 @@ def test_the_first_look_is_at_the_clean_input_only_where_the_descent_starts_ther
     x = jnp.array([0.3, 0.6, 0.7], jnp.float32)
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": box}
     starts, bounds = (x, x * (1 + 1e-5)), (asked().low, asked().high)
-    seen, beside = (
-        evaluate(linear, asked(x=x, start=start), box.encode(start, *bounds), **parts, first=True) for start in starts
-    )
+    seen, beside = (evaluate(linear, asked(x=x, start=start), box.encode(start, *bounds), **parts) for start in starts)
     np.testing.assert_array_equal(seen.candidate.x, x)
     assert seen.candidate.distance == 0
     assert (beside.candidate.x != x).all()

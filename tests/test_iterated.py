@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.answers import Looked, Seen, look
 from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
-from cwjax.iterated import Looked, Rule, Seen, from_clean, iterated, look, steered
-from cwjax.parts import distances
+from cwjax.iterated import Rule, from_clean, iterated, steered
+from cwjax.parts import boxes, distances
 from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
 
 POINT = jnp.array([0.5, 1.0, 0.25], jnp.float32)
@@ -21,14 +22,19 @@ SLOPE = WEIGHTS[:, 0] - WEIGHTS[:, 1]
 
 def asked(model=linear, objective: Objective | None = None, point=POINT, aim: Goal = GOAL, **changes) -> Looked:
     given = problem(X, GOAL)._replace(**changes)
-    return look(model, given, point, objective=objective or lead(), distance=distances.l2(), aim=aim)
+    parts = {"objective": objective or lead(), "distance": distances.l2(), "box": boxes.projected()}
+    return look(model, given, point, **parts, aim=aim)
 
 
 def test_what_is_seen_of_a_point_by_hand():
     found = asked(c=jnp.float32(3.0))
     seen, evaluation, candidate = found.seen, found.evaluated.evaluation, found.evaluated.candidate
     length = np.linalg.norm(POINT - X)
-    for loss, slope in ((seen.loss, seen.slope), (evaluation.loss, evaluation.gradient)):
+    for loss, slope in (
+        (seen.loss, seen.slope),
+        (seen.total, seen.gradient),
+        (evaluation.loss, evaluation.gradient),
+    ):
         np.testing.assert_allclose(loss, LOGITS[0] - LOGITS[1], rtol=1e-6)
         np.testing.assert_allclose(slope, SLOPE, rtol=1e-6)
     np.testing.assert_allclose(seen.delta, POINT - X)
@@ -149,13 +155,13 @@ def run(attack: cw.Attack, count: int, **changes):
 def test_points_are_clipped_to_the_box_and_held_where_nothing_may_move():
     states = run(walk(steps=4), 4, mask=jnp.array([True, True, False]), high=jnp.full(3, 0.8))
     expected = [np.minimum(X[:2] + 0.125 * i, 0.8) for i in range(5)]
-    np.testing.assert_allclose([state.x[:2] for state in states], expected, rtol=1e-6)
-    assert all(state.x[2] == X[2] for state in states)
+    np.testing.assert_allclose([state.w[:2] for state in states], expected, rtol=1e-6)
+    assert all(state.w[2] == X[2] for state in states)
 
 
 def test_the_first_point_is_an_allowed_one_too():
     attack = walk(init=lambda key, given: (jnp.full(3, 7.0), jnp.zeros(())))
-    np.testing.assert_array_equal(run(attack, 0, mask=jnp.array([True, True, False]))[0].x, [1.0, 1.0, X[2]])
+    np.testing.assert_array_equal(run(attack, 0, mask=jnp.array([True, True, False]))[0].w, [1.0, 1.0, X[2]])
 
 
 @pytest.mark.parametrize(
@@ -205,10 +211,10 @@ def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_befor
     for count, (before, state) in enumerate(itertools.pairwise(states), 1):
         told = state.memory.knob
         assert told.times == told.outcome.forwards == told.outcome.backwards == count
-        np.testing.assert_allclose(told.outcome.last.loss, linear(before.x)[0] - linear(before.x)[1], rtol=1e-5)
-        np.testing.assert_allclose(told.outcome.last.distance, np.linalg.norm(before.x - X), rtol=1e-6)
+        np.testing.assert_allclose(told.outcome.last.loss, linear(before.w)[0] - linear(before.w)[1], rtol=1e-5)
+        np.testing.assert_allclose(told.outcome.last.distance, np.linalg.norm(before.w - X), rtol=1e-6)
         np.testing.assert_allclose(told.outcome.last.gradient, SLOPE, rtol=1e-6)
-        assert told.outcome.last.met == (linear(before.x)[1] > linear(before.x)[0])
+        assert told.outcome.last.met == (linear(before.w)[1] > linear(before.w)[0])
         assert told.outcome.best.distance == state.progress.best.distance
 
 
@@ -244,7 +250,7 @@ def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would
     )
     parts = {"objective": lead(confidence=10.0), "distance": distances.l2()}
     states = run(iterated(from_clean(inner), **parts, steps=9), 4)
-    np.testing.assert_allclose([state.x[0] for state in states], [X[0], 0.5, 0.625, 0.75, 0.875])
+    np.testing.assert_allclose([state.w[0] for state in states], [X[0], 0.5, 0.625, 0.75, 0.875])
     assert told == [(-1, 0.25), (0, 0.5), (1, 0.625), (2, 0.75)]  # what it makes of the first is not used
     assert [int(state.memory.rule) for state in states] == [0, 0, 1, 2, 3]
     assert [bool(state.progress.done) for state in states] == [False, False, True, False, True]

@@ -6,25 +6,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float
 
-from cwjax.answers import advanced
+from cwjax.answers import variable_units
 from cwjax.arguments import check_count, check_part
-from cwjax.base import (
-    Abort,
-    Attack,
-    Box,
-    Count,
-    Distance,
-    Objective,
-    Progress,
-    Search,
-    Terms,
-    narrowed,
-    select,
-    untouched,
-)
-from cwjax.descent import begun, evaluate, variable_units
+from cwjax.base import Abort, Attack, Box, Count, Distance, Objective, Search, narrowed, select
+from cwjax.descent import aborted
+from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
 from cwjax.parts.boxes import projected
@@ -36,16 +24,17 @@ _SLOPE = 1e-4  # Armijo's constant: the fraction of the predicted fall that a st
 _SHORTEST = 2.0**-12  # of the full quasi-Newton step: the line search gives up below
 
 
-class QuasiNewtonState(NamedTuple):
+class QuasiNewton(NamedTuple):
+    """What the descent remembers."""
+
     w: Float[Array, "*S"]  # the point reached; the box decodes it to an image
     loss: Float[Array, ""]  # there; inf before the first evaluation
     gradient: Float[Array, "*S"]  # there
     direction: Float[Array, "*S"]  # to go down along, in units of w; 0 before the first evaluation
     stride: Float[Array, ""]  # how far along it the next trial point lies
-    memory: optax.OptState  # of the inverse Hessian
+    curvature: optax.OptState  # of the inverse Hessian
     abort: object
-    taken: Int[Array, ""]  # int32: points evaluated
-    progress: Progress
+    stopped: Bool[Array, ""]  # by the abort, or because no step is left to try
 
 
 def quasi_newton(
@@ -85,18 +74,17 @@ def quasi_newton(
 
     def init(key, problem):
         del key
-        w = box.encode(begun(problem), problem.low, problem.high)
+        w = box.encode(problem.start, problem.low, problem.high)
         none = jnp.full((), jnp.inf, w.dtype)
-        return QuasiNewtonState(
+        return problem.start, QuasiNewton(
             w=w,
             loss=none,
             gradient=jnp.zeros_like(w),
             direction=jnp.zeros_like(w),
             stride=jnp.ones_like(none),
-            memory=empty(w),
+            curvature=empty(w),
             abort=abort.init(),
-            taken=jnp.zeros((), jnp.int32),
-            progress=untouched(problem),
+            stopped=jnp.array(False),
         )
 
     def direction_at(problem, w, unit, gradient, memory):
@@ -109,37 +97,30 @@ def quasi_newton(
         direction, memory = select(down, (direction, memory), (fresh, anew))
         return jnp.where(held, 0, direction), memory
 
-    def step(model, problem, state):
+    def move(problem, memory, seen):
+        aborting, stop = aborted(abort, problem, memory.abort, seen, steps)
         unit = variable_units(distance, box, problem)
-        trial = box.project(state.w - state.stride * unit * state.direction, problem.low, problem.high)
-        known, first = problem._replace(live=state.progress.live), state.taken == 0
-        evaluated = evaluate(model, known, trial, objective=objective, distance=distance, box=box, first=first)
-        evaluation = evaluated.evaluation
-        abort_state, stop = abort.update(problem, state.abort, evaluation, step=state.taken, steps=steps)
-
-        predicted = jnp.sum(state.gradient * (trial - state.w) / unit)
-        accepted = evaluation.loss <= state.loss + _SLOPE * predicted
-        direction, memory = direction_at(problem, trial, unit, evaluation.gradient, state.memory)
-        here = (state.w, state.loss, state.gradient, state.direction, state.memory)
-        there = (trial, evaluation.loss, evaluation.gradient, direction, memory)
-        w, loss, gradient, direction, memory = select(accepted, there, here)
-        stride = jnp.where(accepted, 1, state.stride / 2)
-
-        taken = state.taken + 1
+        predicted = jnp.sum(memory.gradient * (seen.w - memory.w) / unit)
+        accepted = seen.total <= memory.loss + _SLOPE * predicted
+        direction, curvature = direction_at(problem, seen.w, unit, seen.gradient, memory.curvature)
+        here = (memory.w, memory.loss, memory.gradient, memory.direction, memory.curvature)
+        there = (seen.w, seen.total, seen.gradient, direction, curvature)
+        w, loss, gradient, direction, curvature = select(accepted, there, here)
+        stride = jnp.where(accepted, 1, memory.stride / 2)
         stuck = (stride < _SHORTEST) | (direction == 0).all()
-        return QuasiNewtonState(
+        return w - stride * unit * direction, QuasiNewton(
             w=w,
             loss=loss,
             gradient=gradient,
             direction=direction,
             stride=stride,
-            memory=memory,
-            abort=abort_state,
-            taken=taken,
-            progress=advanced(state.progress, evaluated, over=stop | stuck | (taken >= steps)),
+            curvature=curvature,
+            abort=aborting,
+            stopped=stop | stuck,
         )
 
-    return Attack(init=init, step=step, terms=Terms(objective, distance, box))
+    rule = Rule(init=init, move=move, over=lambda problem, memory, seen: memory.stopped, penalised=True)
+    return iterated(rule, objective=objective, distance=distance, box=box, steps=steps)
 
 
 def lbfgs(

@@ -35,7 +35,7 @@ def walked(
             given = problem(x, goal, allowed)
             given = given if mask is None else given._replace(mask=jnp.asarray(mask))
             return jax.lax.scan(
-                lambda state, _: (attack.step(model, given, state), state.x), attack.init(key, given), length=steps
+                lambda state, _: (attack.step(model, given, state), state.w), attack.init(key, given), length=steps
             )
 
         goal = cw.Goal(label=jnp.asarray(LABELS), sign=jnp.asarray(SIGNS, jnp.float64))

@@ -66,7 +66,7 @@ def walk(
     given = problem(jnp.asarray(x), goal, allowed)._replace(**knobs)
     step, state, points = compiled(attack), attack.init(jax.random.key(0), given), []
     while len(points) < steps and not state.progress.done:
-        points.append(np.asarray(state.inner.x if hasattr(state, "inner") else state.x, np.float64))
+        points.append(np.asarray(state.inner.w if hasattr(state, "inner") else state.w, np.float64))
         state = step(model, given, state)
     return np.stack(points), state.progress
 

@@ -77,7 +77,7 @@ def test_the_second_point_lies_on_the_boundary_of_an_affine_model(name, confiden
     attack = fmn(norm=name, objective=negative_margin(confidence), first_step=3.0)
     goal = jax.tree.map(lambda leaf: leaf[0], cw.targeted([1]))
     given = problem(jnp.asarray(x), goal, Allowed(low=-9.0, high=9.0))
-    second = attack.step(model, given, attack.init(jax.random.key(0), given)).x
+    second = attack.step(model, given, attack.init(jax.random.key(0), given)).w
     size = np.linalg.norm(np.asarray(second) - x, ORDER[name])
     assert size == pytest.approx(lead / np.linalg.norm(normal, DUAL[name]), rel=1e-4)
 

@@ -28,7 +28,7 @@ def descended(x, goal, steps):
     state, losses = attack.init(jax.random.key(0), given), []
     while not state.progress.done:
         state = step(state)
-        losses.append(float(state.loss))
+        losses.append(float(state.memory.loss))
     return np.array(losses), state
 
 
@@ -56,7 +56,7 @@ def test_it_reaches_the_minimum_of_l_bfgs_b(place):
         assert losses[-1] == pytest.approx(expected(x, goal), abs=1e-5)
         assert (np.diff(losses) <= 0).all()  # a trial point that is worse is not moved to
         assert int(state.progress.forwards) == int(state.progress.backwards) == len(losses) == int(state.taken)
-        inside = np.asarray(state.w)
+        inside = np.asarray(state.memory.w)
         assert inside.min() >= 0
         assert inside.max() <= 1
 

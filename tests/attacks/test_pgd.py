@@ -86,7 +86,7 @@ def test_a_radius_is_in_the_units_of_the_problem(norm):
 def test_a_random_start_lies_in_the_ball_and_in_the_box_even_from_another_start(norm):
     given = problem(jnp.asarray(X[0]), goal(0, -1.0))
     given = given._replace(start=given.x + 3.0)
-    starts = jax.vmap(lambda key: pgd(epsilon=EPSILON[norm], norm=norm).init(key, given).x)(
+    starts = jax.vmap(lambda key: pgd(epsilon=EPSILON[norm], norm=norm).init(key, given).w)(
         jax.random.split(jax.random.key(2), 50)
     )
     starts = np.asarray(starts, np.float64)

@@ -215,7 +215,7 @@ def test_momentum_knows_nothing_of_the_projection():
     assert at_the_bound == [1, 7]
 
     # The velocity is that of all the gradients, as if no step had been cut short.
-    velocity, free = optax.tree_utils.tree_get(states.optimizer, "trace")[:, 0], 0.0
+    velocity, free = optax.tree_utils.tree_get(states.memory.optimizer, "trace")[:, 0], 0.0
     for t in range(10):
         free = DECAY * free + gradient[t]
         assert velocity[t] == pytest.approx(free, rel=1e-5)

@@ -12,10 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_part
 from cwjax.attacks.fast.slide import METRICS
 from cwjax.base import Count, Goal, Problem, select, wide
-from cwjax.iterated import Rule, Seen
+from cwjax.iterated import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 

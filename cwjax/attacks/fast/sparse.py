@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_number
 from cwjax.attacks.fast.attacks import in_rounds, mirrored
 from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
 from cwjax.attacks.fast.threshold import thresholded_descent
 from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, Search, clip, found, select
-from cwjax.iterated import Rule, Seen, iterated
+from cwjax.iterated import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
 

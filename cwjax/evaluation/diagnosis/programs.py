@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
 from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, clip, problem, wide
-from cwjax.descent import DescentState
+from cwjax.descent import Descent
+from cwjax.iterated import IteratedState
 from cwjax.models import Model
 from cwjax.parts.losses import label_cross_entropy, negative_margin
 from cwjax.parts.norms import NORMS
@@ -114,7 +115,8 @@ def followed(model, attack, numbers, x, goal, allowed, states) -> tuple[State, A
 
 def _look(box, x, goal, allowed, state) -> Followed:
     progress, none = state.progress, jnp.full((), jnp.nan, jnp.float32)
-    descents, brackets = _parts(state, DescentState), _parts(state, Bracket)
+    descents = [loop for loop in _parts(state, IteratedState) if isinstance(loop.memory, Descent)]
+    brackets = _parts(state, Bracket)
     saturated = _saturated(box, problem(x, goal, allowed), descents[0].w) if descents else none
     knob = brackets[0] if brackets else Bracket(none, lower=none, upper=none, rounds=jnp.zeros((), jnp.int32))
     return Followed(

@@ -112,10 +112,10 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
         parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
         attack = iterated(rule, **parts, steps=40)
         state = attack.init(KEYS[0], problem)
-        points = [state.x]
+        points = [state.w]
         for _ in range(count):
             state = attack.step(model, problem, state)
-            points.append(state.x)
+            points.append(state.w)
         return points
 
     points = walked(alternating._either(within, deep, scout("l2", 40, always=True)), 5)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.answers import Seen
 from cwjax.attacks.fast import scout
 from cwjax.base import problem as problem_of
-from cwjax.iterated import Rule, Seen, iterated
+from cwjax.iterated import Rule, iterated
 from tests.attacks.fast.made import program
 
 pytestmark = pytest.mark.xdist_group("the nearest class")  # they share programs
@@ -86,7 +87,7 @@ def walked(model: cw.Model, goal: cw.Goal, count: int, steps: int = 60, start: f
     state, aims, points = attack.init(jax.random.key(0), problem), [], []
     for _ in range(count):
         aims.append(int(state.memory.known.aim))
-        points.append(np.asarray(state.x))
+        points.append(np.asarray(state.w))
         state = attack.step(lambda x: model.apply(model.params, x[None])[0], problem, state)
     return Walk(aims, np.array(points), told)
 

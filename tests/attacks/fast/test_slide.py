@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.answers import Seen
 from cwjax.attacks.fast import slide
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
-from cwjax.iterated import Rule, Seen, iterated, steered
+from cwjax.iterated import Rule, iterated, steered
 from cwjax.parts.norms import NORMS
 from tests.attacks.fast.made import FAST, KEYS, SIZE, X, affine_model, bent
 
@@ -43,7 +44,7 @@ def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     state = attack.step(model, problem, attack.init(KEYS[0], problem))
     promised = 0.7 / (jnp.sum(jnp.abs(slope)) if norm == "linf" else jnp.linalg.norm(slope))
     assert float(state.memory.knob.tau) == pytest.approx(float(promised), rel=1e-5)
-    gone = NORMS[norm].distance.measure(state.x - X[0])
+    gone = NORMS[norm].distance.measure(state.w - X[0])
     share = {"linf": 0.3, "l2": 1.0}[norm]  # in L2 a point is moved out onto the sphere
     assert float(gone / promised) == pytest.approx(share, rel=1e-4)
 
@@ -68,8 +69,13 @@ def test_a_knob_is_turned_after_each_step_and_before_the_first():
             points.append(point(state))
         return np.diff(points).tolist()
 
-    assert gone(cw.tracked(iterated(move, **parts, steps=9), counted), lambda s: s.inner.x[0]) == [0, 1, 2, 3]
-    assert gone(iterated(steered(move, counted), **parts, steps=9), lambda s: s.x[0]) == [1, 1, 2, 3]
+    assert gone(cw.tracked(iterated(move, **parts, steps=9), counted), lambda s: s.inner.w[0]) == [0, 1, 2, 3]
+    assert gone(iterated(steered(move, counted), **parts, steps=9), lambda s: s.w[0]) == [1, 1, 2, 3]
+
+
+def seen_with(*, x, loss, slope, **told) -> Seen:
+    """What a rule is told that goes down the loss itself."""
+    return Seen(**told, w=x, x=x, loss=loss, slope=slope, total=loss, gradient=slope, logits=jnp.zeros_like(x))
 
 
 @pytest.mark.parametrize(("sign", "turned"), [(-1, True), (1, False)])
@@ -81,7 +87,8 @@ def test_once_there_is_an_example_the_last_slope_leads_away_from_a_label_and_the
     x, memory = rule.init(KEYS[0], problem)
     for taken, slope in enumerate([1.0, 1.0, 1.0, -1.0]):
         told = {"x": X[0], "delta": zero, "slope": jnp.full(SIZE, slope), "loss": jnp.float32(1)}
-        seen = Seen(**told, distance=zero.sum(), logits=zero, met=jnp.array(True), taken=jnp.int32(taken), best=example)
+        told |= {"distance": zero.sum(), "met": jnp.array(True), "taken": jnp.int32(taken)}
+        seen = seen_with(**told, best=example)
         x, memory = rule.move(problem, memory, seen)
     np.testing.assert_allclose(x - X[0], 0.1 if turned else -0.1, rtol=1e-4)
 
@@ -105,7 +112,8 @@ def test_in_l2_steps_go_along_the_roots_of_a_slope_that_does_not_keep_its_promis
                 "loss": jnp.float32(loss),
                 "distance": jnp.float32(distance),
             }
-            seen = Seen(**told, logits=zero, met=jnp.array(False), taken=jnp.int32(taken), best=untouched(problem).best)
+            told |= {"met": jnp.array(False), "taken": jnp.int32(taken)}
+            seen = seen_with(**told, best=untouched(problem).best)
             x, memory = rule.move(problem, memory, seen)
         return x - X[0]
 

@@ -31,6 +31,6 @@ def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
     for _ in range(200):
         state = step(model, problem, state)
     for _ in range(40):
-        np.testing.assert_allclose(state.inner.x, expected.x, atol=1e-6)
+        np.testing.assert_allclose(state.inner.w, expected.w, atol=1e-6)
         state, expected = step(model, problem, state), recipe(model, problem, expected)
-    assert (expected.x != problem.x).any()
+    assert (expected.w != problem.x).any()
