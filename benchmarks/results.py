@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import tyro
 
+from cwjax.attacks import ATTACKS
 from cwjax.lab.console import tables
 from cwjax.lab.reporting.findings import norm_name, number, shown
 
@@ -24,7 +25,7 @@ Row = dict[str, Any]
 
 FILE = Path(__file__).with_name("races.parquet")
 ALL = "all"  # as a model: global optimality, the mean over a race's models
-OURS = {"alternating_l2", "fast_l2", "fast_linf", "fast_l1", "fast_l0"}
+OURS = {name for name, entry in ATTACKS.items() if entry.family == "fast"}
 HEADINGS = ("success %", "mean over common", "mean", "median", "optimality", "forwards", "backwards", "refused")
 HEADINGS += ("best query returned %", "p", "seconds")
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool
 from cwjax.answers import Seen, variable_units
 from cwjax.arguments import check_count, check_part
 from cwjax.base import Abort, Attack, Box, Count, Distance, Evaluation, Objective, Problem, select
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 
 
 class Descent(NamedTuple):

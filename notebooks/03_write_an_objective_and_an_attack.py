@@ -171,8 +171,8 @@ def tangent(*, steps, objective=cw.losses.negative_margin(), pace=0.25, growth=1
         delta = (1 - pace) * seen.delta + pace * reach * crossing * slope
         return problem.x + delta, reach
 
-    rule = cw.iterated.Rule(init=init, move=move)
-    return cw.iterated.iterated(rule, objective=objective, distance=cw.distances.l2(), steps=steps)
+    rule = cw.loop.Rule(init=init, move=move)
+    return cw.loop.iterated(rule, objective=objective, distance=cw.distances.l2(), steps=steps)
 
 
 # %% [markdown]

@@ -11,7 +11,7 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Evaluated, look
 from cwjax.base import Goal, Objective, Problem, problem
-from cwjax.iterated import IteratedState
+from cwjax.loop import IteratedState
 from cwjax.parts import boxes, distances
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)

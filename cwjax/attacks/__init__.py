@@ -17,9 +17,11 @@ from cwjax.attacks.lbfgs import lbfgs, quasi_newton
 from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.registry import ATTACKS
 from cwjax.attacks.sigma_zero import sigma_zero
 
 __all__ = [
+    "ATTACKS",
     "alma",
     "alternating_l2",
     "apgd",

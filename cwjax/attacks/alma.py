@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Count, Number, Objective, clip, found, wide
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts.losses import logits_ratio
 from cwjax.parts.norms import NORMS, check_norm, unit
 
@@ -103,37 +104,25 @@ def alma(
             found_at=jnp.full((), -1, jnp.int32),
         )
 
-    def multipliers(memory, seen):
-        """The penalty's parameters with this point in them: rho first, then mu."""
-        first, known = seen.taken == 0, found(seen.best)
-        check = ~first & ((seen.taken + 1) % every == 0)
-        known_before = memory.found_at >= 0
-        grow = check & ~known_before & (seen.loss >= tau * memory.checked)
-        rho = jnp.where(grow, gamma * memory.rho, memory.rho)
-        blended = alpha * memory.mu + (1 - alpha) * _slope_of_penalty(seen.loss, rho, memory.mu)
-        mu = jnp.where(first, memory.mu, jnp.clip(blended, 1e-6, 1e12))
-        return memory._replace(
-            rho=rho.astype(memory.rho.dtype),
-            mu=mu.astype(memory.mu.dtype),
-            checked=jnp.where(first | check, seen.loss, memory.checked).astype(memory.checked.dtype),
-            found_at=jnp.where(known & ~known_before, seen.taken, memory.found_at),
-        )
+    def first_rate_of(problem, clean, gradient, first, rate):
+        """The rate before its decay: at the first point the one that goes as far as asked, and later that one."""
+        if first_distance is None:
+            return rate
+        width = problem.span
+
+        def reached(rate):
+            return distance.measure(clip(problem, clean - rate * width * gradient) - clean) > first_distance * width
+
+        return jnp.where(first, _rate_that(reached, first, rate), rate)
 
     def move(problem, memory, seen):
-        clean, first = seen.x - seen.delta, seen.taken == 0
-        memory = multipliers(memory, seen)
-        width = problem.span
+        first, width = seen.taken == 0, problem.span
+        memory = _multiplied(memory, seen, every=every, tau=tau, gamma=gamma, alpha=alpha)
         gradient = _slope_of_penalty(seen.loss, memory.rho, memory.mu) * width * seen.slope
         gradient = gradient + jnp.where(first, 0, away(seen.delta))
         gradient = jnp.where(first & (gradient == 0).all(), memory.noise, gradient)
 
-        rate = memory.rate
-        if first_distance is not None:
-
-            def reached(rate):
-                return distance.measure(clip(problem, clean - rate * width * gradient) - clean) > first_distance * width
-
-            rate = jnp.where(first, _rate_that(reached, first, rate), rate)
+        rate = first_rate_of(problem, seen.x - seen.delta, gradient, first, memory.rate)
         since = (seen.taken - memory.found_at) / jnp.maximum(steps - memory.found_at, 1)
         decayed = rate * last_rate ** jnp.where(found(seen.best), since, 0)
         square = alpha * memory.square + (1 - alpha) * gradient**2
@@ -141,6 +130,25 @@ def alma(
         return seen.x - decayed * width * momentum, memory._replace(square=square, momentum=momentum, rate=rate)
 
     return iterated(Rule(init=init, move=move), objective=objective, distance=distance, steps=steps)
+
+
+def _multiplied(
+    memory: ALMAMemory, seen: Seen, *, every: Count, tau: Number, gamma: Number, alpha: Number
+) -> ALMAMemory:
+    """The memory with the penalty's parameters after this point: rho first, then mu."""
+    first, known = seen.taken == 0, found(seen.best)
+    check = ~first & ((seen.taken + 1) % every == 0)
+    known_before = memory.found_at >= 0
+    grow = check & ~known_before & (seen.loss >= tau * memory.checked)
+    rho = jnp.where(grow, gamma * memory.rho, memory.rho)
+    blended = alpha * memory.mu + (1 - alpha) * _slope_of_penalty(seen.loss, rho, memory.mu)
+    mu = jnp.where(first, memory.mu, jnp.clip(blended, 1e-6, 1e12))
+    return memory._replace(
+        rho=rho.astype(memory.rho.dtype),
+        mu=mu.astype(memory.mu.dtype),
+        checked=jnp.where(first | check, seen.loss, memory.checked).astype(memory.checked.dtype),
+        found_at=jnp.where(known & ~known_before, seen.taken, memory.found_at),
+    )
 
 
 def _slope_of_penalty(m: Float[Array, ""], rho: Float[Array, ""], mu: Float[Array, ""]) -> Float[Array, ""]:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Count, Number, Objective, clip, select, wide
-from cwjax.iterated import Rule, from_clean, iterated
+from cwjax.loop import Rule, from_clean, iterated
 from cwjax.parts.losses import label_cross_entropy, logits_ratio
 from cwjax.parts.norms import ball, check_norm, unit
 from cwjax.search.versions import best_target
@@ -19,16 +19,22 @@ class Lowest(NamedTuple):
     loss: Float[Array, ""]  # there; inf before the first
 
 
-class APGDMemory(NamedTuple):
-    previous: Float[Array, "*S"]  # the point before the one asked about
-    lowest: Lowest
-    loss: Float[Array, ""]  # of the previous point; -inf before the first
+class Pace(NamedTuple):
+    """How long steps are, and what decides about it."""
+
     eta: Float[Array, ""]  # the step size
     period: Int[Array, ""]  # int32: moves from the last checkpoint to the next
     since: Int[Array, ""]  # int32: moves since the last checkpoint
     falls: Int[Array, ""]  # int32: of them, those that lowered the loss
     checked: Float[Array, ""]  # the lowest loss at the last checkpoint
     halved: Bool[Array, ""]  # whether the last checkpoint halved eta
+
+
+class APGDMemory(NamedTuple):
+    previous: Float[Array, "*S"]  # the point before the one asked about
+    lowest: Lowest
+    loss: Float[Array, ""]  # of the previous point; -inf before the first
+    pace: Pace
 
 
 def apgd(
@@ -81,9 +87,6 @@ def apgd(
     space = ball(norm)
     moves = jnp.asarray(steps, jnp.int32) - 1
 
-    def share(percent):
-        return jnp.maximum(percent * moves // 100, 1)
-
     def radius(problem):
         return jnp.asarray(epsilon * problem.scale, wide(problem.x))
 
@@ -97,47 +100,25 @@ def apgd(
             way = jnp.where(problem.mask, space.draw(key, x), 0)
             x = x + radius(problem) * (unit(way) if norm == "l2" else way / jnp.maximum(jnp.max(jnp.abs(way)), 1e-30))
         x, none = within(problem, x), jnp.full((), jnp.inf, x.dtype)
-        zero = jnp.zeros((), jnp.int32)
         return x, APGDMemory(
             previous=x,
             lowest=Lowest(x=x, slope=jnp.zeros_like(x), loss=none),
             loss=-none,
-            eta=2 * radius(problem),
-            period=share(22),
-            since=zero,
-            falls=zero,
-            checked=none,
-            halved=jnp.array(False),
+            pace=_first_pace(2 * radius(problem), moves),
         )
 
     def move(problem, memory, seen):
         first = seen.taken == 0
         here = Lowest(x=seen.x, slope=seen.slope, loss=seen.loss.astype(memory.loss.dtype))
         lowest = select(here.loss < memory.lowest.loss, here, memory.lowest)
-        since = memory.since + ~first
-        falls = memory.falls + (here.loss < memory.loss)
-
-        check = (since >= memory.period) & ~first
-        oscillates = falls <= rho * since
-        stalls = ~memory.halved & (lowest.loss >= memory.checked)
-        halve = check & (oscillates | stalls)
-        eta = jnp.where(halve, memory.eta / 2, memory.eta)
-        x, slope, _ = select(halve, lowest, here)
+        fell = here.loss < memory.loss
+        pace, back = _paced(memory.pace, moves, first=first, fell=fell, lowest=lowest.loss, rho=rho)
+        x, slope, _ = select(back, lowest, here)
 
         alpha = jnp.where(first, 1.0, 0.75).astype(x.dtype)
-        z = within(problem, x - eta * space.unit(slope))
+        z = within(problem, x - pace.eta * space.unit(slope))
         following = within(problem, x + alpha * (z - x) + (1 - alpha) * (x - memory.previous))
-        return following, APGDMemory(
-            previous=x,
-            lowest=lowest,
-            loss=here.loss,
-            eta=eta,
-            period=jnp.where(check, jnp.maximum(memory.period - share(3), share(6)), memory.period),
-            since=jnp.where(check, 0, since),
-            falls=jnp.where(check, 0, falls),
-            checked=jnp.where(check | first, lowest.loss, memory.checked),
-            halved=jnp.where(check, halve, memory.halved),
-        )
+        return following, APGDMemory(previous=x, lowest=lowest, loss=here.loss, pace=pace)
 
     rule = Rule(init=init, move=move)
     return iterated(
@@ -146,6 +127,51 @@ def apgd(
         distance=space.distance,
         steps=steps + random_start,
     )
+
+
+def _share(percent: int, moves: Int[Array, ""]) -> Int[Array, ""]:
+    return jnp.maximum(percent * moves // 100, 1)
+
+
+def _first_pace(eta: Float[Array, ""], moves: Int[Array, ""]) -> Pace:
+    zero = jnp.zeros((), jnp.int32)
+    checked = jnp.full((), jnp.inf, eta.dtype)
+    return Pace(eta=eta, period=_share(22, moves), since=zero, falls=zero, checked=checked, halved=jnp.array(False))
+
+
+def _paced(
+    pace: Pace,
+    moves: Int[Array, ""],
+    *,
+    first: Bool[Array, ""],
+    fell: Bool[Array, ""],
+    lowest: Float[Array, ""],
+    rho: Number,
+) -> tuple[Pace, Bool[Array, ""]]:
+    """The pace after one more point, and whether a checkpoint sends the search back to the lowest point.
+
+    Args:
+      pace: before it.
+      moves: of the whole run.
+      first: whether this is the first point.
+      fell: whether the loss did, from the point before.
+      lowest: the lowest loss so far.
+      rho: the share of condition (1).
+    """
+    since, falls = pace.since + ~first, pace.falls + fell
+    check = (since >= pace.period) & ~first
+    oscillates = falls <= rho * since
+    stalls = ~pace.halved & (lowest >= pace.checked)
+    halve = check & (oscillates | stalls)
+    shorter = jnp.maximum(pace.period - _share(3, moves), _share(6, moves))
+    return Pace(
+        eta=jnp.where(halve, pace.eta / 2, pace.eta),
+        period=jnp.where(check, shorter, pace.period),
+        since=jnp.where(check, 0, since),
+        falls=jnp.where(check, 0, falls),
+        checked=jnp.where(check | first, lowest, pace.checked),
+        halved=jnp.where(check, halve, pace.halved),
+    ), halve
 
 
 def apgd_targeted(

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Count, Number, Objective, clip, wide
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import farthest, length, unit

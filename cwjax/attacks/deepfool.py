@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Count, Number, Objective
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts.norms import ball, check_norm
 from cwjax.parts.objectives import comparable, logit_margin, rounding_margin
 

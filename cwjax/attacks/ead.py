@@ -18,7 +18,7 @@ from cwjax.base import (
     clip,
     wide,
 )
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
 from cwjax.parts.objectives import logit_margin

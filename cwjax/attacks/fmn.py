@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number
 from cwjax.base import Attack, Count, Distance, Number, Objective, found, wide
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, TINY, check_norm, farthest, onto_sphere, unit, units

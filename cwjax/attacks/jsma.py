@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Count, Distance, Number, Objective, clip
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.objectives import comparable, logit_margin
 

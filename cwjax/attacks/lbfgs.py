@@ -12,7 +12,7 @@ from cwjax.answers import variable_units
 from cwjax.arguments import check_count, check_part
 from cwjax.base import Abort, Attack, Box, Count, Distance, Objective, Search, narrowed, select
 from cwjax.descent import aborted
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
 from cwjax.parts.boxes import projected
@@ -69,9 +69,6 @@ def quasi_newton(
     check_count("memory_size", memory_size)
     inverse_hessian = optax.scale_by_lbfgs(memory_size)
 
-    def empty(w):
-        return narrowed(inverse_hessian.init(w), w.dtype)
-
     def init(key, problem):
         del key
         w = box.encode(problem.start, problem.low, problem.high)
@@ -82,27 +79,18 @@ def quasi_newton(
             gradient=jnp.zeros_like(w),
             direction=jnp.zeros_like(w),
             stride=jnp.ones_like(none),
-            curvature=empty(w),
+            curvature=_empty(inverse_hessian, w),
             abort=abort.init(),
             stopped=jnp.array(False),
         )
-
-    def direction_at(problem, w, unit, gradient, memory):
-        """The direction to go down along from w, and the memory with w in it, both in units of the box's variable."""
-        held = box.project(w - unit * gradient, problem.low, problem.high) == w
-        free = jnp.where(held, 0, gradient)
-        direction, memory = inverse_hessian.update(free, memory, w / unit)
-        fresh, anew = inverse_hessian.update(free, empty(w), w / unit)
-        down = jnp.sum(jnp.asarray(direction) * free) > 0  # curvature may be negative, and then the memory misleads
-        direction, memory = select(down, (direction, memory), (fresh, anew))
-        return jnp.where(held, 0, direction), memory
 
     def move(problem, memory, seen):
         aborting, stop = aborted(abort, problem, memory.abort, seen, steps)
         unit = variable_units(distance, box, problem)
         predicted = jnp.sum(memory.gradient * (seen.w - memory.w) / unit)
         accepted = seen.total <= memory.loss + _SLOPE * predicted
-        direction, curvature = direction_at(problem, seen.w, unit, seen.gradient, memory.curvature)
+        held = box.project(seen.w - unit * seen.gradient, problem.low, problem.high) == seen.w
+        direction, curvature = _direction(inverse_hessian, memory.curvature, seen.w / unit, seen.gradient, held)
         here = (memory.w, memory.loss, memory.gradient, memory.direction, memory.curvature)
         there = (seen.w, seen.total, seen.gradient, direction, curvature)
         w, loss, gradient, direction, curvature = select(accepted, there, here)
@@ -121,6 +109,26 @@ def quasi_newton(
 
     rule = Rule(init=init, move=move, over=lambda problem, memory, seen: memory.stopped, penalised=True)
     return iterated(rule, objective=objective, distance=distance, box=box, steps=steps)
+
+
+def _empty(inverse_hessian: optax.GradientTransformation, w: Float[Array, "*S"]) -> optax.OptState:
+    return narrowed(inverse_hessian.init(w), w.dtype)
+
+
+def _direction(
+    inverse_hessian: optax.GradientTransformation,
+    curvature: optax.OptState,
+    w: Float[Array, "*S"],
+    gradient: Float[Array, "*S"],
+    held: Bool[Array, "*S"],
+) -> tuple[Float[Array, "*S"], optax.OptState]:
+    """The direction to go down along from w without the elements that are held, and the curvature with w in it."""
+    free = jnp.where(held, 0, gradient)
+    direction, after = inverse_hessian.update(free, curvature, w)
+    fresh, anew = inverse_hessian.update(free, _empty(inverse_hessian, w), w)
+    down = jnp.sum(jnp.asarray(direction) * free) > 0  # curvature may be negative, and then the memory misleads
+    direction, after = select(down, (direction, after), (fresh, anew))
+    return jnp.where(held, 0, direction), after
 
 
 def lbfgs(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from cwjax.arguments import check_number
 from cwjax.attacks.pgd import within
 from cwjax.base import Attack, Count, Number, Objective, wide
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import NORMS, ball
 

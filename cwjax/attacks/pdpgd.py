@@ -10,7 +10,7 @@ from cwjax.answers import Seen
 from cwjax.arguments import check_number
 from cwjax.attacks.fast.shrink import Adam, adam, shrunk, weighted_units
 from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, clip, wide
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin

@@ -5,7 +5,7 @@ from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
 from cwjax.base import Attack, Count, Number, Objective, Problem, wide
-from cwjax.iterated import Rule, from_clean, iterated
+from cwjax.loop import Rule, from_clean, iterated
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import Norm, ball
 

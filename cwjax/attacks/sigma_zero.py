@@ -3,7 +3,7 @@
 from cwjax.arguments import check_number
 from cwjax.attacks.fast.threshold import thresholded_descent
 from cwjax.base import Attack, Count, Distance, Number, Objective
-from cwjax.iterated import iterated
+from cwjax.loop import iterated
 from cwjax.parts import distances
 from cwjax.parts.objectives import logit_margin
 

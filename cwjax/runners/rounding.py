@@ -14,7 +14,21 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_allowed, check_count, sorted_out
-from cwjax.base import Allowed, AnyArray, Bound, Count, Goal, Result, Runner, Terms, answered, settled, wide
+from cwjax.base import (
+    Allowed,
+    AnyArray,
+    Bound,
+    Count,
+    Goal,
+    Network,
+    Objective,
+    Result,
+    Runner,
+    Terms,
+    answered,
+    settled,
+    wide,
+)
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin
 from cwjax.runners.batch import by_rows, own_and_shared, terms_of
@@ -82,34 +96,9 @@ def discretised(
     check_count("the repair's steps", steps, least=0)
     agreed = terms_of(runner, terms)
 
-    def look(objective, model, goal, state):
-        """Asks the model about the image, and moves one element if the goal is not met."""
-
-        def value(x):
-            logits = model(x)
-            loss = objective.loss(logits, goal)
-            if loss.ndim:  # of several losses, as DeepFool's, none is f
-                loss = logit_margin(objective.confidence).loss(logits, goal)
-            return loss, logits
-
-        (loss, logits), slope = jax.value_and_grad(value, has_aux=True)(state.x)
-        fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
-        finite = jnp.isfinite(loss) & answered(logits) & jnp.isfinite(slope).all()
-        met = objective.met(logits, goal) & finite
-        move = ~met & finite & (fall.max() > 0) & (state.moves < steps)
-        chosen = move & (jnp.arange(fall.size).reshape(fall.shape) == jnp.argmax(fall))
-        return RepairState(
-            x=jnp.where(chosen, state.other, state.x),
-            other=state.other,  # and the chosen element has arrived there: it is not moved again
-            moves=state.moves + move,
-            met=met,
-            finite=finite,
-            done=~move,
-        )
-
     def one(terms, shared, ends, model, x, goal, result, own):
         nearest, other = _allowed(_neighbours(result.x, x, levels, *ends), x, Allowed(**shared, **own))
-        ask = canonical(functools.partial(look, terms.objective))
+        ask = canonical(functools.partial(_repaired, terms.objective, steps))
         start = RepairState(
             x=nearest,
             other=other,
@@ -146,6 +135,32 @@ def discretised(
         return by_rows(functools.partial(one, held_to, shared, ends, model), jnp.asarray(x), goal, result, own)
 
     return run
+
+
+def _repaired(objective: Objective, steps: Count, model: Network, goal: Goal, state: RepairState) -> RepairState:
+    """Asks the model about the image, and moves one element if the goal is not met."""
+
+    def value(x):
+        logits = model(x)
+        loss = objective.loss(logits, goal)
+        if loss.ndim:  # of several losses, as DeepFool's, none is f
+            loss = logit_margin(objective.confidence).loss(logits, goal)
+        return loss, logits
+
+    (loss, logits), slope = jax.value_and_grad(value, has_aux=True)(state.x)
+    fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
+    finite = jnp.isfinite(loss) & answered(logits) & jnp.isfinite(slope).all()
+    met = objective.met(logits, goal) & finite
+    move = ~met & finite & (fall.max() > 0) & (state.moves < steps)
+    chosen = move & (jnp.arange(fall.size).reshape(fall.shape) == jnp.argmax(fall))
+    return RepairState(
+        x=jnp.where(chosen, state.other, state.x),
+        other=state.other,  # and the chosen element has arrived there: it is not moved again
+        moves=state.moves + move,
+        met=met,
+        finite=finite,
+        done=~move,
+    )
 
 
 def _allowed(values, clean, allowed):

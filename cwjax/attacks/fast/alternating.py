@@ -18,7 +18,7 @@ from cwjax.attacks.fast.scout import Scout, Scouting, scout
 from cwjax.attacks.fast.shrink import proximal_descent
 from cwjax.attacks.fast.slide import radius, slid
 from cwjax.base import Attack, Count, Objective, Problem, Search, found, select, wide
-from cwjax.iterated import Rule, iterated, steered
+from cwjax.loop import Rule, iterated, steered
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import TINY, length

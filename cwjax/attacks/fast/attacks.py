@@ -18,7 +18,7 @@ from cwjax.attacks.fast.scout import aimed
 from cwjax.attacks.fast.slide import radius, slid
 from cwjax.base import Attack, Box, Candidate, Count, Number, Objective, Search, closer, found, untouched
 from cwjax.descent import descend
-from cwjax.iterated import iterated, steered
+from cwjax.loop import iterated, steered
 from cwjax.parts import distances
 from cwjax.parts.aborts import never
 from cwjax.parts.boxes import projected

@@ -16,7 +16,7 @@ from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_part
 from cwjax.attacks.fast.slide import METRICS
 from cwjax.base import Count, Goal, Problem, select, wide
-from cwjax.iterated import Rule
+from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 
@@ -91,25 +91,6 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
         along = metric.towards(view.slope, jnp.array(False), jnp.zeros_like(view.loss))
         return start - _PROBE * promised(view) * along
 
-    def init(problem):
-        start = problem.start.astype(wide(problem.x))
-        none, zero, no = jnp.int32(-1), jnp.zeros_like(start, shape=()), jnp.array(False)
-        unseen = View(loss=zero, slope=jnp.zeros_like(start))
-        return Scouting(
-            start=start,
-            met=no,
-            distance=zero,
-            likely=jnp.full(_CLASSES, -1, jnp.int32),
-            likeliest=unseen,
-            nearest=none,
-            near=unseen,
-            far=zero,
-            doubted=no,
-            begun=none,
-            chosen=none,
-            aim=none,
-        )
-
     def look(problem, known, seen, wanted):
         choosing = (problem.start == problem.x).all() & (jnp.asarray(steps) >= _LEAST)
         view, place = View(seen.loss, seen.slope), seen.taken
@@ -132,15 +113,7 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
         begun = jnp.where(begins, place, known.begun)
         chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)
 
-        there = seen._replace(
-            x=known.start,
-            delta=known.start - problem.x.astype(known.start.dtype),
-            loss=jnp.where(preferred, near.loss, known.likeliest.loss),
-            slope=jnp.where(preferred, near.slope, known.likeliest.slope),
-            logits=jnp.full_like(seen.logits, jnp.nan),
-            met=known.met,
-            distance=known.distance,
-        )
+        there = _at_start(problem, known, seen, select(preferred, near, known.likeliest))
         told = select(begins & (place > 0), there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
 
         going = jnp.where(place < _UNTIL * steps, chosen, -1)
@@ -157,7 +130,7 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
         x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
         return after, told, jnp.where(place == classes, probe(known.start, near), x)
 
-    return Scout(init=init, look=look, aim=lambda problem, known: towards(known.aim, problem.goal))
+    return Scout(init=_nothing_known, look=look, aim=lambda problem, known: towards(known.aim, problem.goal))
 
 
 class AimMemory(NamedTuple):
@@ -194,6 +167,43 @@ def aimed(rule: Rule, norm: str, steps: Count) -> Rule:
         return x, AimMemory(known, after)
 
     return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))
+
+
+def _nothing_known(problem: Problem) -> Scouting:
+    """What is known before the first point was asked about."""
+    start = problem.start.astype(wide(problem.x))
+    none, zero, no = jnp.int32(-1), jnp.zeros_like(start, shape=()), jnp.array(False)
+    unseen = View(loss=zero, slope=jnp.zeros_like(start))
+    return Scouting(
+        start=start,
+        met=no,
+        distance=zero,
+        likely=jnp.full(_CLASSES, -1, jnp.int32),
+        likeliest=unseen,
+        nearest=none,
+        near=unseen,
+        far=zero,
+        doubted=no,
+        begun=none,
+        chosen=none,
+        aim=none,
+    )
+
+
+def _at_start(problem: Problem, known: Scouting, seen: Seen, view: View) -> Seen:
+    """The start, as if it had been asked about now, and about the class of that view."""
+    return seen._replace(
+        w=known.start,
+        x=known.start,
+        delta=known.start - problem.x.astype(known.start.dtype),
+        loss=view.loss,
+        slope=view.slope,
+        total=view.loss,
+        gradient=view.slope,
+        logits=jnp.full_like(seen.logits, jnp.nan),
+        met=known.met,
+        distance=known.distance,
+    )
 
 
 def _begun_with(known: Scouting, seen: Seen, goal: Goal) -> Scouting:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax.base import Number, Problem, carried, clip, wide
-from cwjax.iterated import Rule
+from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm, length, unit, units
 from cwjax.parts.schedules import annealed
 

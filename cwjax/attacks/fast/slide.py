@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Count, Goal, Number, Problem, Search, found, select, wide
-from cwjax.iterated import Rule
+from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened
 

@@ -12,7 +12,7 @@ from cwjax.attacks.fast.attacks import in_rounds, mirrored
 from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
 from cwjax.attacks.fast.threshold import thresholded_descent
 from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, Search, clip, found, select
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
 

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float
 
 from cwjax.base import Number, clip, wide
-from cwjax.iterated import Rule
+from cwjax.loop import Rule
 from cwjax.parts.schedules import annealed
 
 

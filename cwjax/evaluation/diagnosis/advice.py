@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cwjax.attacks.registry import fast_attacks
 from cwjax.evaluation.diagnosis.case import Case
-
-FAST = {"l2": ("alternating_l2", "fast_l2"), "l1": ("fast_l1",), "linf": ("fast_linf",), "l0": ("fast_l0",)}
-"""Norm -> the library's strongest attacks."""
 
 _STUCK = 1e-3  # of a variable's usual slope
 _MANY = 0.1  # share of the elements
@@ -60,7 +58,7 @@ def weaker_wins(case: Case) -> str:
             "bound, as black and white pixels do, and this box hardly moves them."
         )
     own = {"steps": "more steps", "learning_rate": "a smaller learning rate", "starts": "more starts"}
-    others = [name for name in FAST.get(case.norm, ()) if name != case.name][:1]
+    others = [name for name in fast_attacks(case.norm) if name != case.name][:1]
     give = _listed(case, own) or "more steps"
     other = f"; or run {others[0]} as well, and keep the nearer example of the two" if others else ""
     sentences.append(f"Give the attack {give}{other}.")

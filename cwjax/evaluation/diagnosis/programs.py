@@ -20,7 +20,7 @@ from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
 from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, clip, problem, wide
 from cwjax.descent import Descent
-from cwjax.iterated import IteratedState
+from cwjax.loop import IteratedState
 from cwjax.models import Model
 from cwjax.parts.losses import label_cross_entropy, negative_margin
 from cwjax.parts.norms import NORMS

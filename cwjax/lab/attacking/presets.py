@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import cwjax as cw
 from cwjax.arguments import check_number
+from cwjax.attacks.registry import ATTACKS
 from cwjax.base import Attack, Search
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
@@ -41,7 +42,7 @@ def setting(name: str, *, several: bool = False) -> Any:
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What an attack can be told, see MEANINGS. None is the attack's own value, that of the released code (see
-    ATTACKS).
+    PRESETS).
     """
 
     objective: Annotated[str | None, setting("objective")] = None
@@ -57,11 +58,10 @@ class Settings:
     radius: Annotated[float | None, setting("radius")] = None
 
 
-class Kind(NamedTuple):
-    """An attack by name."""
+class Preset(NamedTuple):
+    """An attack of `cwjax.attacks.ATTACKS` that the command line knows."""
 
     make: Callable[..., Attack]  # takes its settings as `attack_of` gives them
-    norm: str  # that it minimises
     own: Settings  # its own value of every setting; None: it has no such setting
 
 
@@ -103,17 +103,17 @@ _PIXELS = cw.distances.l0(channel_axis=-1)  # images are [H, W, C]: see `lab.dat
 _L0_OF_PICTURES = functools.partial(cw.l0, distance=_PIXELS)
 _SHRINK_PICTURES = functools.partial(cw.search.shrink_mask, channel_axis=-1)
 
-ATTACKS = {
-    "l2": Kind(make=_searching(cw.l2), norm="l2", own=_L2),
-    "l1": Kind(make=_searching(cw.l1), norm="l1", own=_L2),
-    "l0": Kind(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), norm="l0", own=_L0),
-    "linf": Kind(make=_shrinking(cw.linf, cw.search.shrink_tau), norm="linf", own=_LINF),
-    "lbfgs": Kind(make=_searching(cw.lbfgs), norm="l2", own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
-    "fast_l2": Kind(make=cw.fast_l2, norm="l2", own=dataclasses.replace(_FAST, objective="f6", box="projected")),
-    "alternating_l2": Kind(make=_fast(cw.alternating_l2), norm="l2", own=_FAST),
-    "fast_l1": Kind(make=_fast(cw.fast_l1), norm="l1", own=_FAST),
-    "fast_linf": Kind(make=_fast(cw.fast_linf), norm="linf", own=_FAST),
-    "fast_l0": Kind(make=_fast(cw.fast_l0, distance=_PIXELS), norm="l0", own=_FAST),
+PRESETS = {
+    "l2": Preset(make=_searching(cw.l2), own=_L2),
+    "l1": Preset(make=_searching(cw.l1), own=_L2),
+    "l0": Preset(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), own=_L0),
+    "linf": Preset(make=_shrinking(cw.linf, cw.search.shrink_tau), own=_LINF),
+    "lbfgs": Preset(make=_searching(cw.lbfgs), own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
+    "fast_l2": Preset(make=cw.fast_l2, own=dataclasses.replace(_FAST, objective="f6", box="projected")),
+    "alternating_l2": Preset(make=_fast(cw.alternating_l2), own=_FAST),
+    "fast_l1": Preset(make=_fast(cw.fast_l1), own=_FAST),
+    "fast_linf": Preset(make=_fast(cw.fast_linf), own=_FAST),
+    "fast_l0": Preset(make=_fast(cw.fast_l0, distance=_PIXELS), own=_FAST),
 }
 """By name, with the numbers of the released code where it has them."""
 
@@ -134,14 +134,20 @@ _LIMITS: dict[str, dict[str, Any]] = {
 }
 
 
+def norm_of(attack: str) -> str:
+    """The norm that an attack of the command line makes small."""
+    (norm,) = ATTACKS[attack].norms
+    return norm
+
+
 def own_values(name: str) -> str:
     """The value of a setting that each attack has by itself: "10000 (l2, l1), 300 (fast_l2)", or "0" if all agree."""
     values: dict[str, list[str]] = {}
-    for attack, kind in ATTACKS.items():
-        if (value := getattr(kind.own, name)) is not None:
+    for attack, preset in PRESETS.items():
+        if (value := getattr(preset.own, name)) is not None:
             shown = f"{value:g}" if isinstance(value, float) else str(value)  # a comma would be broken at
             values.setdefault(shown, []).append(attack)
-    if [len(attacks) for attacks in values.values()] == [len(ATTACKS)]:
+    if [len(attacks) for attacks in values.values()] == [len(PRESETS)]:
         return next(iter(values))
     return ", ".join(f"{value} ({', '.join(attacks)})" for value, attacks in values.items())
 
@@ -156,15 +162,15 @@ def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
         the attacks has; a number out of range.
     """
     for name in attacks:
-        _check_choice("attack", name, ATTACKS)
+        _check_choice("attack", name, PRESETS)
     if len(set(attacks)) != len(attacks) or not attacks:
         raise ValueError(f"--attack takes one name or several different ones, got {' '.join(attacks) or 'none'}")
     told = given(settings)
     for setting in told:
-        lacking = [name for name in attacks if setting not in given(ATTACKS[name].own)]
+        lacking = [name for name in attacks if setting not in given(PRESETS[name].own)]
         having = [name for name in attacks if name not in lacking]
         if not having:
-            known = {_flag(name): None for attack in attacks for name in given(ATTACKS[attack].own)}
+            known = {_flag(name): None for attack in attacks for name in given(PRESETS[attack].own)}
             raise ValueError(
                 f"{_flag(setting)} is no setting of {' or '.join(attacks)}, which takes {', '.join(known)}"
             )
@@ -172,7 +178,7 @@ def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
             say(f"{_flag(setting)} goes to {' and '.join(having)} alone: it is no setting of {' or '.join(lacking)}.")
     complete = {}
     for name in attacks:
-        own = given(ATTACKS[name].own)
+        own = given(PRESETS[name].own)
         complete[name] = Settings(**own | {setting: value for setting, value in told.items() if setting in own})
         _check(complete[name])
     return complete
@@ -188,7 +194,7 @@ def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
         parts["box"] = cw.boxes.BOXES[parts["box"]]()
     if "optimizer" in parts:
         parts["optimizer"] = cw.optimizers.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
-    attack = ATTACKS[name].make(**parts)
+    attack = PRESETS[name].make(**parts)
     return cw.restarted(attack, starts, radius) if starts > 1 else attack
 
 

@@ -10,7 +10,7 @@ from cwjax.lab.attacking.rows import Targets
 class Request:
     """An attack by name, and how it is run. It decides the results, together with a model and its images."""
 
-    attack: str  # a name in `presets.ATTACKS`
+    attack: str  # a name in `presets.PRESETS`
     settings: Settings = Settings()  # None in it: the attack's own, or complete, as `presets.resolved` makes them
     targets: Targets = "untargeted"  # with "best" and "worst" only each example's easiest or hardest target is kept
     seed: int = 0  # of the targets drawn and of the attack

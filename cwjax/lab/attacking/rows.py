@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 class Attacked(NamedTuple):
     """The rows with what became of them under one attack."""
 
-    attack: str  # its name in ATTACKS
+    attack: str  # its name in PRESETS
     settings: dict[str, Any]  # as used; None: it has no such setting
     table: pa.Table
     clean: np.ndarray  # float32 [R, *S]

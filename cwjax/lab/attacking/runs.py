@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.attacking.rows import Attacked
 from cwjax.lab.files import store
 from cwjax.lab.reporting.findings import About, Run
@@ -28,7 +28,7 @@ def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]
     return [
         Run(
             attack=each.attack,
-            norm=ATTACKS[each.attack].norm,
+            norm=norm_of(each.attack),
             settings=each.settings,
             table=each.table,
             clean=each.clean,

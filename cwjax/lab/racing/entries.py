@@ -11,43 +11,22 @@ from typing import Any
 import optax
 
 import cwjax as cw
-from cwjax.attacks import carlini
-from cwjax.attacks.alma import alma
-from cwjax.attacks.apgd import apgd, apgd_targeted
-from cwjax.attacks.ddn import ddn
-from cwjax.attacks.deepfool import deepfool
-from cwjax.attacks.ead import ead
-from cwjax.attacks.fgsm import fgsm
-from cwjax.attacks.fmn import fmn
-from cwjax.attacks.jsma import jsma_f, jsma_z
-from cwjax.attacks.mifgsm import mifgsm
-from cwjax.attacks.pdpgd import pdgd, pdpgd
-from cwjax.attacks.pgd import bim, pgd
-from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.registry import ATTACKS
 from cwjax.base import Attack
 from cwjax.lab import functions
 from cwjax.lab.racing.contestants import RACED, Contestant, Numbers, numbers_of, ours
-from cwjax.search.radius import minimised
 
 _ROUNDS = 9  # of the paper's search over c, that the steps are shared among
 _RADII = 10  # of the search for the smallest radius, likewise
 _RADIUS = {"l1": 10.0, "l2": 1.0, "linf": 0.1}  # the first of these; the next is the double or the half
-_L0 = ("l0", "l0_elements")
-_ALL = (*_L0, "l1", "l2", "linf")
 
 
-def _plain(function: Callable[..., Attack], *norms: str, **settings: Any) -> Contestant:
-    """An attack that takes one gradient a step; a setting that depends on the norm is a function of it."""
-    return _made(function, norms, settings)
+def _plain(name: str, **settings: Any) -> Contestant:
+    """An attack that makes a norm small by itself: it is told its steps, these settings, and what `Task.settings` has.
 
-
-def _made(
-    function: Callable[..., Attack],
-    norms: tuple[str, ...],
-    settings: dict[str, Any],
-    cost: Callable[[int], int] = lambda classes: 2,
-) -> Contestant:
-    """An attack that is told its steps, these settings, and what `Task.settings` has."""
+    A setting that depends on the norm is a function of it.
+    """
+    function = ATTACKS[name].make
 
     def own(norm: str) -> dict[str, Any]:
         return {key: value(norm) if callable(value) else value for key, value in settings.items()}
@@ -55,7 +34,15 @@ def _made(
     def make(norm: str, steps: int, classes: int, **told: Any) -> Attack:
         return function(steps=steps, **own(norm) | told)
 
-    return ours(make, *norms, cost=cost, source=function.__module__, numbers=_numbers(function, own))
+    return _entered(name, make, _numbers(function, own))
+
+
+def _entered(name: str, make: Callable[..., Attack], numbers: Callable[[str], Numbers] | None = None) -> Contestant:
+    """The attack of that name in the registry, made so."""
+    entry = ATTACKS[name]
+    norms = [each for norm in entry.norms for each in (("l0", "l0_elements") if norm == "l0" else (norm,))]
+    kinds = ("untargeted",) if name == "apgd_targeted" else ("untargeted", "targeted")
+    return ours(make, *norms, cost=entry.passes, kinds=kinds, source=entry.make.__module__, numbers=numbers)
 
 
 def _numbers(function: Callable[..., Attack], own: Callable[[str], dict[str, Any]]) -> Callable[[str], Numbers]:
@@ -67,22 +54,22 @@ def _numbers(function: Callable[..., Attack], own: Callable[[str], dict[str, Any
     return numbers
 
 
-def _minimal(function: Callable[..., Attack], *norms: str, points: int | None = None, looks: int = 0) -> Contestant:
+def _minimal(name: str, *, points: int | None = None, looks: int = 0) -> Contestant:
     """An attack of fixed radius with its radius searched for, the steps being shared among the radii.
 
     Args:
-      function: makes it.
-      norms: that it can make small.
+      name: of the attack.
       points: that it asks about; by default as many as it is told.
       looks: that it takes besides these: one at the clean input, if it starts at random.
     """
+    function = ATTACKS[name].make
 
     def make(norm: str, steps: int, classes: int, **told: Any) -> Attack:
         rounds = max(min(_RADII, steps // (points or 2)), 1)
         own = {} if points else {"steps": max(steps // rounds - looks, 1)}
-        return minimised(function(norm=norm, **own, **_first_radius(norm) | told), steps=rounds)
+        return cw.minimised(function(norm=norm, **own, **_first_radius(norm) | told), steps=rounds)
 
-    return ours(make, *norms, source=function.__module__, numbers=_numbers(function, _first_radius))
+    return _entered(name, make, _numbers(function, _first_radius))
 
 
 def _first_radius(norm: str) -> dict[str, float]:
@@ -94,17 +81,19 @@ def _apgd_targeted(norm: str, steps: int, classes: int, **told: Any) -> Attack:
     rounds = max(min(_RADII, steps // (2 * (classes - 1))), 1)
     each = max(steps // (rounds * (classes - 1)) - 1, 1)  # and one look at the clean input
     numbers: dict[str, Any] = _first_radius(norm) | told
-    return minimised(apgd_targeted(num_classes=classes, norm=norm, steps=each, **numbers), steps=rounds)
+    attack = cw.attacks.apgd_targeted(num_classes=classes, norm=norm, steps=each, **numbers)
+    return cw.minimised(attack, steps=rounds)
 
 
-def _weighed(preset: Callable[..., Attack], norm: str) -> Contestant:
+def _weighed(name: str) -> Contestant:
     """The paper's L2 attack, and the L1 attack like it."""
+    preset = ATTACKS[name].make
 
     def make(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning_rate: Any = 0.1) -> Attack:
         search = cw.search.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
         return preset(steps=max(steps // _ROUNDS, 1), search=search, optimizer=optax.adam(learning_rate))
 
-    return ours(make, norm, source=carlini.__name__)
+    return _entered(name, make)
 
 
 def _linf(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0, learning_rate: Any = 5e-2) -> Attack:
@@ -126,11 +115,18 @@ def _elastic(
     """EAD by its L1 rule, its steps shared among the rounds of its search over c as in `_weighed`."""
     search = cw.search.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
     each = max(steps // _ROUNDS, 1)
-    return ead(decision="l1", steps=each, search=search, learning_rate=learning_rate, beta=beta)
+    return cw.attacks.ead(decision="l1", steps=each, search=search, learning_rate=learning_rate, beta=beta)
+
+
+def _lbfgs(norm: str, steps: int, classes: int, *, initial_c: Any = 1.0) -> Attack:
+    """Its steps shared among the rounds of its search over c as in `_weighed`."""
+    return cw.lbfgs(
+        steps=max(steps // _ROUNDS, 1), search=cw.search.binary_search(min(_ROUNDS, steps), initial_c=initial_c)
+    )
 
 
 def _norm(norm: str) -> str:
-    return "l0" if norm in _L0 else norm
+    return "l0" if norm == "l0_elements" else norm
 
 
 def _first_step(norm: str) -> float:
@@ -143,44 +139,39 @@ def _last_step(norm: str) -> float:
 
 
 OURS: dict[str, Contestant] = {
-    "fast_l2": _plain(cw.fast_l2, "l2"),
-    "alternating_l2": _plain(cw.alternating_l2, "l2"),
-    "fast_linf": _plain(cw.fast_linf, "linf"),
-    "fast_l0": _plain(cw.fast_l0, *_L0, distance=RACED.__getitem__),
-    "fast_l1": _plain(cw.fast_l1, "l1"),
-    "cw_l2": _weighed(cw.l2, "l2"),
-    "cw_l1": _weighed(cw.l1, "l1"),
-    "cw_linf": ours(_linf, "linf", source=carlini.__name__),
-    "cw_l0": ours(_l0, *_L0, source=carlini.__name__),
-    "ddn": _plain(ddn, "l2"),
-    "fmn": _plain(fmn, *_ALL, norm=_norm, distance=RACED.__getitem__, first_step=_first_step, last_step=_last_step),
-    "alma": _plain(alma, "l1", "l2", norm=_norm, first_distance={"l1": 0.5, "l2": 0.1}.__getitem__),  # its paper's
-    "alma_fixed_rate": _plain(alma, "l1", "l2", norm=_norm),
-    "pdgd": _plain(pdgd, "l2"),
-    "pdpgd": _plain(pdpgd, *_ALL, norm=_norm, distance=RACED.__getitem__),
-    "sigma_zero": _plain(sigma_zero, *_L0, distance=RACED.__getitem__),
-    "ead": ours(_elastic, "l1", source=ead.__module__),
-    "deepfool": _made(
-        deepfool,
-        ("l2", "linf"),
-        {"norm": _norm},
-        cost=lambda classes: min(classes, 10),  # one pass there, and one back for each other class
+    "l2": _weighed("l2"),
+    "l1": _weighed("l1"),
+    "linf": _entered("linf", _linf),
+    "l0": _entered("l0", _l0),
+    "lbfgs": _entered("lbfgs", _lbfgs),
+    "alternating_l2": _plain("alternating_l2"),
+    "fast_l2": _plain("fast_l2"),
+    "fast_l1": _plain("fast_l1"),
+    "fast_linf": _plain("fast_linf"),
+    "fast_l0": _plain("fast_l0", distance=RACED.__getitem__),
+    "ddn": _plain("ddn"),
+    "fmn": _plain(
+        "fmn",
+        norm=_norm,
+        distance=RACED.__getitem__,
+        first_step=_first_step,
+        last_step=lambda norm: _first_step(norm) / 100,
     ),
-    "jsma_z": _made(jsma_z, _L0, {"distance": RACED.__getitem__}, cost=lambda classes: 3),
-    "jsma_f": _plain(jsma_f, *_L0, distance=RACED.__getitem__),
-    "fgsm": _minimal(fgsm, "l1", "l2", "linf", points=2),
-    "bim": _minimal(bim, "l1", "l2", "linf"),
-    "pgd": _minimal(pgd, "l1", "l2", "linf", looks=1),
-    "mifgsm": _minimal(mifgsm, "l1", "l2", "linf"),
-    "apgd": _minimal(apgd, "l2", "linf", looks=1),
-    "apgd_targeted": ours(
-        _apgd_targeted,
-        "l2",
-        "linf",
-        kinds=("untargeted",),
-        source=apgd_targeted.__module__,
-        numbers=_numbers(apgd_targeted, _first_radius),
-    ),
+    "alma": _plain("alma", norm=_norm, first_distance={"l1": 0.5, "l2": 0.1}.__getitem__),  # its paper's
+    "alma_fixed_rate": _plain("alma", norm=_norm),
+    "pdgd": _plain("pdgd"),
+    "pdpgd": _plain("pdpgd", norm=_norm, distance=RACED.__getitem__),
+    "sigma_zero": _plain("sigma_zero", distance=RACED.__getitem__),
+    "ead": _entered("ead", _elastic),
+    "deepfool": _plain("deepfool", norm=_norm),
+    "jsma_z": _plain("jsma_z", distance=RACED.__getitem__),
+    "jsma_f": _plain("jsma_f", distance=RACED.__getitem__),
+    "fgsm": _minimal("fgsm", points=2),
+    "bim": _minimal("bim"),
+    "pgd": _minimal("pgd", looks=1),
+    "mifgsm": _minimal("mifgsm"),
+    "apgd": _minimal("apgd", looks=1),
+    "apgd_targeted": _entered("apgd_targeted", _apgd_targeted, _numbers(ATTACKS["apgd_targeted"].make, _first_radius)),
 }
 """By name."""
 
@@ -219,4 +210,4 @@ def _own(name: str) -> Contestant:
         return attack
 
     numbers = numbers_of(function)
-    return ours(make, *_ALL, source=name, numbers=lambda norm: numbers)
+    return ours(make, *RACED, source=name, numbers=lambda norm: numbers)

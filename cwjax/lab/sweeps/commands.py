@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.table import Table
 
-from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.console import tables
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import lasting, say, show
@@ -110,7 +110,7 @@ def _overview(
     """The line of each configuration with its number, what the checks said, and the norm of its distances."""
     asked = {each.digest: (place, each) for place, each in enumerate(results.planned(folder), 1)}
     mine = [asked[digest] for digest in columns[headings.index("configuration")]]
-    norms = [norm_name(ATTACKS[each.columns["attack"]].norm) for _, each in mine]
+    norms = [norm_name(norm_of(each.columns["attack"])) for _, each in mine]
     more: dict[str, list[Any]] = {"#": [place for place, _ in mine]}
     own = dict(zip(headings, columns, strict=True))
     if found:

@@ -125,7 +125,7 @@ def configurations(sweep: Sweep) -> list[Configuration]:
     for model, data, targets, seed, precision, attack in itertools.product(
         sweep.model, sweep.data, sweep.targets, sweep.seed, sweep.precision, sweep.attack
     ):
-        having = {name: axes[name] for name in axes if getattr(presets.ATTACKS[attack].own, name) is not None}
+        having = {name: axes[name] for name in axes if getattr(presets.PRESETS[attack].own, name) is not None}
         for values in itertools.product(*having.values()):
             told = presets.Settings(**dict(zip(having, values, strict=True)))
             settings = presets.resolved((attack,), told)[attack]

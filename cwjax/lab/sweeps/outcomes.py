@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from cwjax.evaluation import comparison
-from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.reporting.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, setting, sums, two_means
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import results
@@ -61,7 +61,7 @@ def read(folder: Path) -> tuple[list[GridPoint], Missing]:
                 digest=digest,
                 axes=axes,
                 apart=apart,
-                norm=ATTACKS[axes["attack"]].norm,
+                norm=norm_of(axes["attack"]),
                 units=units,
                 missing=len(units) - len(set(table["unit"].to_pylist())),
                 verdict=verdicts.get(place),

@@ -78,7 +78,7 @@ def _planned(entry: dict[str, Any]) -> Planned:
     if store.fingerprint(told) != entry["digest"]:
         raise ValueError("a configuration is not what was written down")
     configuration = Configuration(**told | {"settings": presets.Settings(**told["settings"])})
-    if configuration.attack not in presets.ATTACKS:
+    if configuration.attack not in presets.PRESETS:
         raise ValueError(f"there is no attack {configuration.attack}")
     if not units or not all(re.fullmatch(r"[0-9a-f]{64}", unit) for unit in units):
         raise ValueError("a unit's name is none")

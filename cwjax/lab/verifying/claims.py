@@ -9,7 +9,7 @@ import pyarrow as pa
 
 import cwjax
 from cwjax.lab.attacking import runs
-from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.attacking.presets import PRESETS
 from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
 from cwjax.lab.subjects import AUTO
@@ -31,7 +31,7 @@ class Claims(NamedTuple):
     name: str
     model: str
     data: str  # or "auto", where the folder does not say: see `subjects.data_for`
-    attack: str  # a key of ATTACKS
+    attack: str  # a key of PRESETS
     confidence: float
     table: pa.Table  # R rows
     adversarial: np.ndarray  # float [R, *S]
@@ -83,7 +83,7 @@ def _claim(
     where: str, name: str, model: str, data: str, attack: Any, settings: Any, table: pa.Table, images: np.ndarray
 ) -> Claims:
     """The claims, once it is known that everything is there that they are held against. Raises as `read` does."""
-    if not isinstance(attack, str) or attack not in ATTACKS:
+    if not isinstance(attack, str) or attack not in PRESETS:
         raise ValueError(
             f"{where} is of the attack {attack!r}, which cwjax {cwjax.__version__} does not have: verify it with the "
             "version that made it"

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab import functions
-from cwjax.lab.attacking.presets import ATTACKS
+from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.attacking.rows import places_of
 from cwjax.lab.console import tables
 from cwjax.lab.console.progress import progress, say
@@ -125,7 +125,7 @@ def _looked_at(claim: Claims, ways: dict[str, Logits], dataset: Dataset, advance
         shapes = [list(images.shape[1:]) for images in (dataset.images, claim.adversarial)]
         raise ValueError(f"{dataset.name} has images of shape {shapes[0]}, and those of {claim.name} are {shapes[1]}")
     clean = dataset.images[places_of(table, dataset)]
-    distance = NORMS[ATTACKS[claim.attack].norm](claim.adversarial.astype(np.float64) - clean)
+    distance = NORMS[norm_of(claim.attack)](claim.adversarial.astype(np.float64) - clean)
     unchanged = (claim.adversarial == clean).reshape(len(clean), -1).all(1)
     columns, met, most = {}, np.ones(len(clean), bool), max(label.max(), target.max())
     for prefix, logits in ways.items():

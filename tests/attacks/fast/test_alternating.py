@@ -12,7 +12,7 @@ from cwjax.attacks.fast.attacks import rounds_of
 from cwjax.attacks.fast.scout import scout
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
-from cwjax.iterated import iterated, steered
+from cwjax.loop import iterated, steered
 from tests import golden_net, problems
 from tests.attacks.fast.made import CLASSES, KEYS, SIZE, X, affine, affine_model, attacked, bent, two_classes
 

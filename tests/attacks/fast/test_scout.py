@@ -11,7 +11,7 @@ import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import scout
 from cwjax.base import problem as problem_of
-from cwjax.iterated import Rule, iterated
+from cwjax.loop import Rule, iterated
 from tests.attacks.fast.made import program
 
 pytestmark = pytest.mark.xdist_group("the nearest class")  # they share programs

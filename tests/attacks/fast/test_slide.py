@@ -10,7 +10,7 @@ from cwjax.answers import Seen
 from cwjax.attacks.fast import slide
 from cwjax.base import problem as problem_of
 from cwjax.base import untouched
-from cwjax.iterated import Rule, iterated, steered
+from cwjax.loop import Rule, iterated, steered
 from cwjax.parts.norms import NORMS
 from tests.attacks.fast.made import FAST, KEYS, SIZE, X, affine_model, bent
 

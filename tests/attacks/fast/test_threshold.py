@@ -5,7 +5,7 @@ import numpy as np
 
 import cwjax as cw
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.iterated import iterated
+from cwjax.loop import iterated
 from tests.attacks.fast.made import KEYS, X, affine, affine_model
 
 

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.iterated import Rule, iterated
 from cwjax.lab import data
 from cwjax.lab.racing import contestants, racing
+from cwjax.loop import Rule, iterated
 from tests import problems
 from tests.problems import CLASSES
 

@@ -55,7 +55,7 @@ def test_the_numbers_of_entries_are_those_that_they_run_at():
     assert entries.OURS["fmn"].numbers("l2")["first_step"] == 1.0
     assert entries.OURS["alma"].numbers("l1")["first_distance"] == 0.5
     assert entries.OURS["pgd"].numbers("linf")["epsilon"] == 0.1
-    assert entries.OURS["cw_l2"].numbers("l2") == {"initial_c": 1.0, "learning_rate": 0.1}
+    assert entries.OURS["l2"].numbers("l2") == {"initial_c": 1.0, "learning_rate": 0.1}
     assert entries.OURS["fast_l2"].numbers("l2") == {}
     assert "random_start" not in entries.OURS["pgd"].numbers("l2")
     steps = {"fmn": "first_step", "ddn": "first_step", "alma": "first_rate", "pdgd": "primal_rate"}

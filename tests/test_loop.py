@@ -11,7 +11,7 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Looked, Seen, look
 from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
-from cwjax.iterated import Rule, from_clean, iterated, steered
+from cwjax.loop import Rule, from_clean, iterated, steered
 from cwjax.parts import boxes, distances
 from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
 

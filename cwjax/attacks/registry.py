@@ -1,0 +1,71 @@
+"""Every attack by its name: what makes it, and what it makes small. The command line, races and advice read it here."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cwjax.attacks.alma import alma
+from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.carlini import l0, l1, l2, linf
+from cwjax.attacks.ddn import ddn
+from cwjax.attacks.deepfool import deepfool
+from cwjax.attacks.ead import ead
+from cwjax.attacks.fast.alternating import alternating_l2
+from cwjax.attacks.fast.attacks import fast_l2, fast_linf
+from cwjax.attacks.fast.sparse import fast_l0, fast_l1
+from cwjax.attacks.fgsm import fgsm
+from cwjax.attacks.fmn import fmn
+from cwjax.attacks.jsma import jsma_f, jsma_z
+from cwjax.attacks.lbfgs import lbfgs
+from cwjax.attacks.mifgsm import mifgsm
+from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.base import Attack
+
+_ALL = ("l0", "l1", "l2", "linf")
+
+
+class Entry(NamedTuple):
+    """An attack by name."""
+
+    make: Callable[..., Attack]
+    norms: tuple[str, ...]  # that it can make small; several: its argument `norm`
+    family: str = "rival"  # "paper", "fast" or "rival"
+    within: bool = False  # whether it keeps within an epsilon that it is told, the least of which `minimised` finds
+    passes: Callable[[int], int] = lambda classes: 2  # (classes) -> forward and backward passes of a step
+
+
+ATTACKS = {
+    "l2": Entry(l2, ("l2",), "paper"),
+    "l1": Entry(l1, ("l1",), "paper"),
+    "l0": Entry(l0, ("l0",), "paper"),
+    "linf": Entry(linf, ("linf",), "paper"),
+    "lbfgs": Entry(lbfgs, ("l2",)),
+    "alternating_l2": Entry(alternating_l2, ("l2",), "fast"),
+    "fast_l2": Entry(fast_l2, ("l2",), "fast"),
+    "fast_l1": Entry(fast_l1, ("l1",), "fast"),
+    "fast_linf": Entry(fast_linf, ("linf",), "fast"),
+    "fast_l0": Entry(fast_l0, ("l0",), "fast"),
+    "ddn": Entry(ddn, ("l2",)),
+    "fmn": Entry(fmn, _ALL),
+    "alma": Entry(alma, ("l1", "l2")),
+    "pdgd": Entry(pdgd, ("l2",)),
+    "pdpgd": Entry(pdpgd, _ALL),
+    "sigma_zero": Entry(sigma_zero, ("l0",)),
+    "ead": Entry(ead, ("l1",)),  # with decision="l1"
+    "deepfool": Entry(deepfool, ("l2", "linf"), passes=lambda classes: min(classes, 10)),
+    "jsma_z": Entry(jsma_z, ("l0",), passes=lambda classes: 3),
+    "jsma_f": Entry(jsma_f, ("l0",)),
+    "fgsm": Entry(fgsm, ("l1", "l2", "linf"), within=True),
+    "bim": Entry(bim, ("l1", "l2", "linf"), within=True),
+    "pgd": Entry(pgd, ("l1", "l2", "linf"), within=True),
+    "mifgsm": Entry(mifgsm, ("l1", "l2", "linf"), within=True),
+    "apgd": Entry(apgd, ("l2", "linf"), within=True),
+    "apgd_targeted": Entry(apgd_targeted, ("l2", "linf"), within=True),
+}
+"""By name; of the fast family, the strongest of a norm first."""
+
+
+def fast_attacks(norm: str) -> tuple[str, ...]:
+    """The names of the fast family's attacks that make a norm small, the strongest first."""
+    return tuple(name for name, entry in ATTACKS.items() if entry.family == "fast" and norm in entry.norms)

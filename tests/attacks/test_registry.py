@@ -1,0 +1,67 @@
+"""One registry of attacks: everything that is an attack stands in it, and what it says of each is so."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.attacks.registry import ATTACKS, fast_attacks
+from cwjax.base import problem
+from cwjax.lab.attacking import presets
+from cwjax.lab.racing import entries
+from cwjax.search.radius import minimised
+
+CLASSES = 4
+X = jnp.linspace(0.1, 0.9, 5 * 5 * 2).reshape(5, 5, 2)
+WEIGHTS = np.random.default_rng(0).normal(size=(X.size, CLASSES)).astype(np.float32)
+
+
+def linear(x):
+    """Logits [K] of an input [5, 5, 2]."""
+    return x.ravel() @ WEIGHTS
+
+
+def made(name: str, norm: str) -> cw.Attack:
+    entry, told = ATTACKS[name], {}
+    parameters = inspect.signature(entry.make).parameters
+    told |= {"norm": norm} if "norm" in parameters else {}
+    told |= {"epsilon": 0.5} if entry.within else {}
+    told |= {"decision": "l1"} if name == "ead" else {}
+    told |= {"num_classes": CLASSES} if "num_classes" in parameters else {}
+    return entry.make(**told)
+
+
+def test_it_has_every_function_that_makes_an_attack():
+    parts = {"quasi_newton"}  # a descent, of which `lbfgs` is the attack
+    functions = {name: getattr(cw.attacks, name) for name in cw.attacks.__all__}
+    assert ATTACKS.keys() == {name for name, each in functions.items() if inspect.isfunction(each)} - parts
+    assert all(entry.make is functions[name] for name, entry in ATTACKS.items())
+
+
+def test_the_command_line_and_the_races_name_attacks_as_it_does():
+    assert presets.PRESETS.keys() <= ATTACKS.keys()
+    assert entries.OURS.keys() - {"alma_fixed_rate"} == ATTACKS.keys()
+    for name in presets.PRESETS:
+        assert ATTACKS[name].norms == (presets.norm_of(name),)
+
+
+@pytest.mark.parametrize(("name", "norm"), [(name, norm) for name, entry in ATTACKS.items() for norm in entry.norms])
+def test_an_attack_makes_the_norm_small_that_it_says_and_a_step_costs_what_it_says(name, norm):
+    entry, attack = ATTACKS[name], made(name, norm)
+    assert attack.terms.distance.norm == norm
+    assert ("epsilon" in inspect.signature(entry.make).parameters) == entry.within
+    label = jnp.argmax(linear(X)).astype(jnp.int32)
+    given = problem(X, cw.Goal(label=label, sign=jnp.float32(-1)))
+    progress = attack.step(linear, given, attack.init(jax.random.key(0), given)).progress
+    assert progress.forwards + progress.backwards == entry.passes(CLASSES)
+    if entry.within:
+        assert minimised(attack, steps=3).terms.distance.norm == norm
+
+
+def test_advice_names_the_strongest_fast_attack_of_a_norm_first():
+    assert fast_attacks("l2") == ("alternating_l2", "fast_l2")
+    assert [fast_attacks(norm) for norm in ("l0", "l1", "linf")] == [("fast_l0",), ("fast_l1",), ("fast_linf",)]
+    assert fast_attacks("other") == ()
