@@ -58,6 +58,7 @@ def look(
     model: Network,
     problem: Problem,
     w: Float[Array, "*S"],
+    home: Bool[Array, "*S"],
     *,
     objective: Objective,
     distance: Distance,
@@ -70,14 +71,15 @@ def look(
     One forward pass, and one backward pass for each loss. The chain rule is written out, so that the model is asked for
     f and its slope in the image, and for nothing else.
 
-    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). One that
-    is where the clean input is, is the clean value to the last bit, which the change of variables misses by a
-    millionth.
+    An element that has shown no slope is held at the clean input, once others have shown one (`problem.live`). If every
+    element is where the clean input is, the point is reported as the clean input to the last bit, which the change of
+    variables misses by a millionth.
 
     Args:
       model: to ask.
       problem: the attack's.
       w: the point.
+      home: the elements of it that are known to be where the clean input is.
       objective: f, and what meets the goal.
       distance: D, and what is measured.
       box: what image lies behind w.
@@ -94,9 +96,10 @@ def look(
         return inside, jnp.where(moves, decoded.penalised - clean, 0) / unit
 
     (inside, delta), pull = jax.vjp(images, w)
-    elsewhere = moves & (w != box.encode(problem.x, *bounds))
-    image = jnp.where(elsewhere, inside.astype(problem.x.dtype), problem.x)
-    answer = ask(model, problem, image, objective=objective, aim=aim)
+    elsewhere = moves & ~home
+    shown = inside.astype(problem.x.dtype)
+    answer = ask(model, problem, shown, objective=objective, aim=aim)
+    image = jnp.where(elsewhere.any(), shown, problem.x)
     loss, gradient = answer.loss, answer.slope
     if penalised:
         penalty, steepest = jax.value_and_grad(distance.penalty)(delta, problem.tau / problem.span)

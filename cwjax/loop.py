@@ -45,6 +45,7 @@ class Rule(NamedTuple):
 
 class IteratedState(NamedTuple):
     w: Float[Array, "*S"]  # at least float32: the point to ask about next, in the box's variable
+    home: Bool[Array, "*S"]  # elements of it that began at the clean value and have not moved since
     memory: Any  # of the rule
     taken: Int[Array, ""]  # int32: points asked about
     progress: Progress
@@ -80,6 +81,7 @@ def iterated(
         x = jnp.where(problem.mask & moving(problem), x.astype(clean.dtype), clean)
         return IteratedState(
             w=box.encode(x, problem.low, problem.high),
+            home=x == clean,
             memory=memory,
             taken=jnp.zeros((), jnp.int32),
             progress=untouched(problem),
@@ -90,6 +92,7 @@ def iterated(
             model,
             problem._replace(live=state.progress.live),
             state.w,
+            state.home,
             objective=objective,
             distance=distance,
             box=box,
@@ -104,7 +107,8 @@ def iterated(
             done=progress.done | rule.over(problem, memory, seen) | ~problem.mask.any(),
         )
         w = jnp.where(problem.mask, box.project(w.astype(state.w.dtype), problem.low, problem.high), state.w)
-        return IteratedState(w=w, memory=memory, taken=state.taken + 1, progress=progress)
+        home = state.home & (w == state.w)
+        return IteratedState(w=w, home=home, memory=memory, taken=state.taken + 1, progress=progress)
 
     return Attack(init=init, step=step, terms=Terms(objective, distance, box))
 

@@ -196,7 +196,7 @@ def walked():
 
     def step(states, _):
         after = advance(flat, clean, cw.untargeted([0]), states, 1)
-        return after, (states.x[0], after.progress.last.met[0])
+        return after, (states.w[0], after.progress.last.met[0])
 
     states, (points, across) = jax.lax.scan(step, begin(keys[:1], clean, cw.untargeted([0])), length=STEPS)
     return points, across, read(states)

@@ -39,9 +39,9 @@ def lead(confidence: float = 0.0) -> Objective:
     )
 
 
-def evaluate(model, given: Problem, w, **parts) -> Evaluated:
+def evaluate(model, given: Problem, w, home=(False, False, False), **parts) -> Evaluated:
     """What a descent makes of a point."""
-    return look(model, given, w, **parts, aim=given.goal, penalised=True).evaluated
+    return look(model, given, w, jnp.array(home), **parts, aim=given.goal, penalised=True).evaluated
 
 
 def at_w(model=linear, given: Problem | None = None, objective: Objective | None = None, w=W) -> Evaluated:
@@ -243,7 +243,9 @@ def test_the_first_look_is_at_the_clean_input_only_where_the_descent_starts_ther
     x = jnp.array([0.3, 0.6, 0.7], jnp.float32)
     parts = {"objective": lead(-10.0), "distance": distances.l2(), "box": box}
     starts, bounds = (x, x * (1 + 1e-5)), (asked().low, asked().high)
-    seen, beside = (evaluate(linear, asked(x=x, start=start), box.encode(start, *bounds), **parts) for start in starts)
+    seen, beside = (
+        evaluate(linear, asked(x=x, start=start), box.encode(start, *bounds), start == x, **parts) for start in starts
+    )
     np.testing.assert_array_equal(seen.candidate.x, x)
     assert seen.candidate.distance == 0
     assert (beside.candidate.x != x).all()

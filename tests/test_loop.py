@@ -23,7 +23,7 @@ SLOPE = WEIGHTS[:, 0] - WEIGHTS[:, 1]
 def asked(model=linear, objective: Objective | None = None, point=POINT, aim: Goal = GOAL, **changes) -> Looked:
     given = problem(X, GOAL)._replace(**changes)
     parts = {"objective": objective or lead(), "distance": distances.l2(), "box": boxes.projected()}
-    return look(model, given, point, **parts, aim=aim)
+    return look(model, given, point, point == given.x, **parts, aim=aim)
 
 
 def test_what_is_seen_of_a_point_by_hand():
@@ -162,6 +162,17 @@ def test_points_are_clipped_to_the_box_and_held_where_nothing_may_move():
 def test_the_first_point_is_an_allowed_one_too():
     attack = walk(init=lambda key, given: (jnp.full(3, 7.0), jnp.zeros(())))
     np.testing.assert_array_equal(run(attack, 0, mask=jnp.array([True, True, False]))[0].w, [1.0, 1.0, X[2]])
+
+
+def test_an_element_is_home_from_the_clean_value_until_it_moves():
+    def move(given: Problem, memory, seen: Seen):
+        return seen.w + jnp.array([0.0, 0.0, 0.125]) * (seen.taken == 1), memory
+
+    rule = Rule(init=lambda key, given: (given.start, ()), move=move)
+    parts = {"objective": lead(confidence=10.0), "distance": distances.l2()}
+    for box in (boxes.projected(), boxes.change_of_variables()):
+        states = run(iterated(rule, **parts, box=box, steps=9), 3, start=X.at[0].add(0.125))
+        assert [state.home.tolist() for state in states] == [[False, True, True]] * 2 + [[False, True, False]] * 2
 
 
 @pytest.mark.parametrize(

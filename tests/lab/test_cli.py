@@ -202,7 +202,7 @@ def test_every_settings_own_values_are_those_of_the_attacks():
     assert presets.own_values("largest_c") == "2e+06 (l0), 20 (linf)"
     for name in names - {"starts", "radius"}:
         said = presets.own_values(name)
-        for attack, kind in presets.ATTACKS.items():
+        for attack, kind in presets.PRESETS.items():
             assert (re.search(rf"\b{attack}\b", said) is None) == (getattr(kind.own, name) is None)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 
 import cwjax as cw
 from cwjax.arguments import check_number
-from cwjax.attacks.registry import ATTACKS
+from cwjax.attacks import registry
 from cwjax.base import Attack, Search
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
@@ -136,7 +136,7 @@ _LIMITS: dict[str, dict[str, Any]] = {
 
 def norm_of(attack: str) -> str:
     """The norm that an attack of the command line makes small."""
-    (norm,) = ATTACKS[attack].norms
+    (norm,) = registry.ATTACKS[attack].norms
     return norm
 
 

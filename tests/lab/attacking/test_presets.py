@@ -41,7 +41,7 @@ OF_EACH_KIND = ("l2", "linf", "lbfgs", "fast_l2", "fast_l0")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in OF_EACH_KIND)) for name in presets.ATTACKS]
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in OF_EACH_KIND)) for name in presets.PRESETS]
 )
 def test_an_attack_that_is_told_nothing_is_the_librarys(name):
     settings = presets.resolved((name,), presets.Settings())[name]

@@ -53,7 +53,7 @@ def test_every_combination_comes_once_in_order(capsys):
         ("fast_l2", 5.0, None),
     ]
     assert len({one.digest for one in every}) == len(every)
-    assert every[0].settings.steps == presets.ATTACKS["l2"].own.steps
+    assert every[0].settings.steps == presets.PRESETS["l2"].own.steps
     assert "--search-steps goes to l2 alone" in capsys.readouterr().out
     assert grid.differing([one.columns for one in every]) == ["attack", "model", "seed", "confidence", "search_steps"]
 
