@@ -44,7 +44,7 @@ class Arguments:
     models: Path = Path("runs/models")  # where the trained network is kept
 
 
-def measure(attack: cw.Attack, model: cw.Model, x: jax.Array, goal: cw.Goal, singles: int) -> dict[str, float]:
+def measure(attack: cw.Attack, model: cw.Model, x: jax.Array, goal: cw.LabelGoal, singles: int) -> dict[str, float]:
     """Images per second in a batch and one at a time, their ratio, and what the attack did."""
     run = jax.jit(cw.batched(attack))
     keys = jax.random.split(jax.random.key(0), len(x))

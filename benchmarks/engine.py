@@ -56,7 +56,7 @@ class Subject:
         places = np.arange(count) % len(labels)
         return trained.model, jnp.asarray(images[places]), labels[places], len(splits[0].classes)
 
-    def take(self, count: int) -> tuple[cw.Model, jax.Array, cw.Goal]:
+    def take(self, count: int) -> tuple[cw.Model, jax.Array, cw.LabelGoal]:
         """The network and so many images, each to be taken for the class after its own."""
         model, x, labels, classes = self.digits(count)
         return model, x, cw.targeted((labels + 1) % classes)

@@ -20,8 +20,8 @@ from jax import lax
 
 import cwjax as cw
 from benchmarks.timing import interleaved, machine, ratio
-from cwjax.base import problem
 from cwjax.lab.training import nets
+from cwjax.problems import problem
 
 
 def stock(params, x):
@@ -45,13 +45,13 @@ class Arguments:
     rounds: int = 15  # timed calls of each contestant
 
 
-def examples(model: cw.Model, batch: int) -> tuple[jax.Array, cw.Goal]:
+def examples(model: cw.Model, batch: int) -> tuple[jax.Array, cw.LabelGoal]:
     """Noise [batch, 28, 28, 1] in [0, 1], and away from what the model says of it."""
     x = jax.random.uniform(jax.random.key(1), (batch, 28, 28, 1))
     return x, cw.untargeted(model.apply(model.params, x).argmax(-1))
 
 
-def looped(attack: cw.Attack, x: jax.Array, goal: cw.Goal):
+def looped(attack: cw.Attack, x: jax.Array, goal: cw.LabelGoal):
     """The attack's states before the first step, and the compiled loop of so many steps."""
     begin, advance, _ = cw.lanes(attack)
     return jax.jit(begin)(jax.random.split(jax.random.key(0), len(x)), x, goal), jax.jit(advance)

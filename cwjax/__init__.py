@@ -11,16 +11,16 @@ An attack is a descent and a search, written for one example; a runner makes the
 # ruff: noqa: I001 - the imports are grouped by what they are for
 
 # everything else, by where it is: cw.attacks.fmn, cw.objectives.logit_margin, cw.search.binary_search
-from cwjax import attacks, base, evaluation, loop, runners, search
+from cwjax import attacks, base, evaluation, goals, loop, problems, runners, search
 from cwjax.evaluation import comparison, metrics
 from cwjax.parts import aborts, boxes, distances, losses, objectives, optimizers
 
 # what one annotates with
-from cwjax.base import Abort, Attack, Box, Distance, Goal, Objective, Problem, Result, Search, Spread
+from cwjax.base import Abort, Attack, Box, Distance, LabelGoal, Objective, Problem, Result, Search, Spread
 from cwjax.models import Model
 
 # models and goals
-from cwjax.models import bind, normalised
+from cwjax.models import averaged, bind, joined, normalised
 from cwjax.runners.precision import in_precision
 from cwjax.goals import targeted, untargeted
 
@@ -57,7 +57,7 @@ __all__ = [
     "Attack",
     "Box",
     "Distance",
-    "Goal",
+    "LabelGoal",
     "Model",
     "Objective",
     "Problem",
@@ -68,6 +68,7 @@ __all__ = [
     "alternating_l2",
     "attacks",
     "average_target",
+    "averaged",
     "base",
     "batched",
     "best_of",
@@ -86,7 +87,9 @@ __all__ = [
     "fast_l1",
     "fast_l2",
     "fast_linf",
+    "goals",
     "in_precision",
+    "joined",
     "l0",
     "l1",
     "l2",
@@ -100,6 +103,7 @@ __all__ = [
     "normalised",
     "objectives",
     "optimizers",
+    "problems",
     "restarted",
     "runners",
     "search",

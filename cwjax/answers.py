@@ -1,5 +1,6 @@
 """What the model answers about a point, and what an attack makes of it: one look, the same for every attack."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from cwjax.base import (
     Goal,
     Network,
     Objective,
+    Outputs,
     Problem,
     Progress,
     answered,
@@ -33,7 +35,7 @@ class Seen(NamedTuple):
     slope: Float[Array, "..."]  # [*S], of f in x; [L, *S]; 0 where the mask holds still
     total: Float[Array, ""]  # what the rule goes down: D + c·f or f alone; of several losses, the first
     gradient: Float[Array, "*S"]  # of that: of D + c·f in w, in widths of the box; of f alone, its slope
-    logits: Float[Array, "K"]
+    outputs: Outputs  # of the model, at least float32
     met: Bool[Array, ""]  # whether the goal is met
     distance: Float[Array, ""]  # in the attack's norm
     taken: Int[Array, ""]  # int32: points asked about before this one
@@ -98,7 +100,8 @@ def look(
     (inside, delta), pull = jax.vjp(images, w)
     elsewhere = moves & ~home
     shown = inside.astype(problem.x.dtype)
-    answer = ask(model, problem, shown, objective=objective, aim=aim)
+    told = {} if problem.context is None else {"context": problem.context}
+    answer = ask(functools.partial(model, **told), problem, shown, objective=objective, aim=aim)
     image = jnp.where(elsewhere.any(), shown, problem.x)
     loss, gradient = answer.loss, answer.slope
     if penalised:
@@ -124,7 +127,7 @@ def look(
         slope=answer.slope,
         total=found.evaluation.loss,
         gradient=found.evaluation.gradient,
-        logits=answer.logits.astype(wide(answer.logits)),
+        outputs=jax.tree.map(lambda leaf: leaf.astype(wide(leaf)), answer.outputs),
         met=found.evaluation.met,
         distance=found.evaluation.distance,
         taken=jnp.zeros((), jnp.int32),
@@ -146,7 +149,7 @@ def moving(problem: Problem) -> Bool[Array, "*S"]:
 class Answer(NamedTuple):
     """What the model says of an image."""
 
-    logits: Float[Array, "K"]
+    outputs: Outputs
     loss: Float[Array, "..."]  # [], of the objective, at least float32; [L] where it has L losses
     slope: Float[Array, "..."]  # [*S], of the loss in the image; [L, *S]; 0 where the mask holds still
     live: Bool[Array, "*S"]  # elements that have shown a slope so far, this one included
@@ -155,18 +158,18 @@ class Answer(NamedTuple):
 def ask(model: Network, problem: Problem, image: Float[Array, "*S"], *, objective: Objective, aim: Goal) -> Answer:
     """The model at an image: one forward pass, and one backward pass for each loss, which is that of the goal `aim`."""
     dtype = wide(problem.x)
-    logits, pull = jax.vjp(model, image)
-    loss, weights = _with_slope(lambda logits: objective.loss(logits, aim), logits)
+    outputs, pull = jax.vjp(model, image)
+    loss, weights = _with_slope(lambda outputs: objective.loss(outputs, aim), outputs)
     pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]
     slope = jnp.where(problem.mask, pulled.astype(dtype), 0)
     live = problem.live | ((slope != 0).any(0) if loss.ndim else slope != 0)
-    return Answer(logits, loss.astype(dtype), slope, live)
+    return Answer(outputs, loss.astype(dtype), slope, live)
 
 
-def _with_slope(function, logits):
-    """A scalar or vector function of the logits [K], and its slope [K] or Jacobian [L, K]."""
-    value, slope = function(logits), jax.jacrev(function)(logits)
-    return value, slope.astype(logits.dtype)
+def _with_slope(function, outputs):
+    """A scalar or vector function of the outputs, and its slope or Jacobian [L, ...] in each of their arrays."""
+    value, slope = function(outputs), jax.jacrev(function)(outputs)
+    return value, jax.tree.map(lambda slope, leaf: slope.astype(leaf.dtype), slope, outputs)
 
 
 def evaluated(
@@ -197,9 +200,9 @@ def evaluated(
     """
     clean = problem.x.astype(wide(problem.x))
     broken, hidden = _faults(gradient, away & ~answer.live)
-    met = objective.met(answer.logits, problem.goal) & ~(hidden & answer.live.any())
+    met = objective.met(answer.outputs, problem.goal) & ~(hidden & answer.live.any())
     size = distance.measure(image.astype(clean.dtype) - clean)
-    finite = jnp.isfinite(loss).all() & answered(answer.logits) & ~broken
+    finite = jnp.isfinite(loss).all() & answered(answer.outputs) & ~broken
     one, flat = (loss[0], gradient[0]) if loss.ndim else (loss, gradient)
     return Evaluated(
         evaluation=Evaluation(loss=one, distance=size, met=met, gradient=flat),

@@ -12,11 +12,12 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, PyTree
 
-from cwjax.base import ANYWHERE, Allowed, Attack, Goal
+from cwjax.base import Attack, Goal, LabelGoal, Objective, shapes
 from cwjax.frameworks import described
 from cwjax.models import Model
+from cwjax.problems import ANYWHERE, Allowed
 
 
 def check_number(
@@ -127,12 +128,17 @@ def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarra
 
 
 def check_batch(
-    model: Model, keys: jax.Array, x: jax.Array | np.ndarray, goal: Goal, allowed: Allowed = ANYWHERE
+    model: Model,
+    keys: jax.Array,
+    x: jax.Array | np.ndarray,
+    goal: Goal,
+    allowed: Allowed = ANYWHERE,
+    objective: Objective | None = None,
 ) -> None:
-    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together and x lies where
-    examples may. Values may be traced: runners call it.
+    """Raises TypeError or ValueError unless model, keys [B], x [B, *S] and goal [B] fit together, the objective can
+    read what the model returns and the goal, and x lies where examples may. Values may be traced: runners call it.
     """
-    check_examples(model, x, goal)
+    check_examples(model, x, goal, allowed.context, objective)
     check_allowed(x, allowed)
     if not isinstance(keys, np.ndarray | jax.Array):
         raise TypeError(f"keys must be an array, got {type(keys).__name__}")
@@ -159,8 +165,10 @@ def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
     and have x inside them. What is traced passes where only its values could tell.
     """
     for name, value in allowed._asdict().items():
-        if value is not None or name not in ("mask", "start"):
+        if name != "context" and (value is not None or name not in ("mask", "start")):
             _check_one_allowed(name, value, x)
+    if allowed.context is not None:
+        _check_rows("context", allowed.context, x)
     low, high, mask = allowed.low, allowed.high, allowed.mask
     if not any(isinstance(value, jax.core.Tracer) for value in (low, high)):
         least, most = np.asarray(low), np.asarray(high)
@@ -190,23 +198,49 @@ def _check_one_allowed(name: str, value: Any, x: jax.Array | np.ndarray) -> None
         )
 
 
-def check_examples(model: Model, x: jax.Array | np.ndarray, goal: Goal) -> None:
-    """Raises TypeError or ValueError unless model, x [B, *S] and goal [B] fit together."""
+def check_examples(
+    model: Model,
+    x: jax.Array | np.ndarray,
+    goal: Goal,
+    context: PyTree = None,
+    objective: Objective | None = None,
+) -> None:
+    """Raises TypeError or ValueError unless model, x [B, *S], goal [B] and context [B] fit together, and the objective,
+    if one is given, can read what the model returns and the goal.
+    """
     check_model(model)
-    if not isinstance(goal, Goal):
-        raise TypeError(f"the goal must come from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
-    for name, value in (("x", x), ("goal.label", goal.label), ("goal.sign", goal.sign)):
-        if not isinstance(value, np.ndarray | jax.Array):
-            raise TypeError(f"{name} must be an array, got {type(value).__name__}")
+    if not isinstance(x, np.ndarray | jax.Array):
+        raise TypeError(f"x must be an array, got {type(x).__name__}")
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f"x must be floating-point, got {x.dtype}: for 8-bit images pass x / 255")
     if x.ndim == 0 or x.shape[0] == 0:
         raise ValueError(f"x must hold at least one example along its first axis, got shape {list(x.shape)}")
-    _check_count("goal.label", goal.label.shape, x)
-    _check_count("goal.sign", goal.sign.shape, x)
-    if jnp.issubdtype(goal.label.dtype, jnp.integer):
+    _check_rows("goal", goal, x)
+    if isinstance(goal, LabelGoal) and jnp.issubdtype(goal.label.dtype, jnp.integer):
         _check_fits("goal.label", goal.label)
-    check_logits(model, x)
+    outputs = check_outputs(model, x, context)
+    if objective is not None:
+        objective.check(outputs, _of_one(goal))
+
+
+def _check_rows(name: str, tree: PyTree, x: jax.Array | np.ndarray) -> None:
+    """Raises TypeError or ValueError unless every part of it is an array with an entry for each example."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    if not leaves:
+        raise TypeError(f"the {name} must be an array, or a pytree of arrays, with an entry an example, got {tree!r}")
+    for path, leaf in leaves:
+        place = f"{name}{jax.tree_util.keystr(path)}"
+        if not isinstance(leaf, np.ndarray | jax.Array):
+            raise TypeError(f"{place} must be an array, got {_came(leaf)}")
+        _check_count(place, leaf.shape[:1], x)
+    if isinstance(tree, LabelGoal):
+        for field, leaf in tree._asdict().items():
+            _check_count(f"{name}.{field}", leaf.shape, x)
+
+
+def _of_one(tree: PyTree) -> PyTree:
+    """The shapes and dtypes of one example's part of what has the axis of the batch in front."""
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), tree)
 
 
 def _check_count(name: str, shape: tuple[int, ...], x: jax.Array | np.ndarray) -> None:
@@ -221,18 +255,33 @@ def reason_of(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def check_logits(model: Model, x: jax.Array | np.ndarray) -> int:
-    """Raises ValueError unless the model gives at least two logits for an input of x's shape; returns how many."""
+def check_outputs(model: Model, x: jax.Array | np.ndarray, context: PyTree = None) -> PyTree:
+    """Raises ValueError unless the model returns floating-point arrays for an input of x's shape; returns what they are
+    for one example, as shapes and dtypes.
+    """
+    told = () if context is None else (_of_one(context),)
     try:
-        logits = jax.eval_shape(model, jax.ShapeDtypeStruct(x.shape[1:], x.dtype))
+        outputs = jax.eval_shape(model, jax.ShapeDtypeStruct(x.shape[1:], x.dtype), *told)
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"the model refused an input of shape {list(x.shape[1:])} and dtype {x.dtype}: {reason_of(error)}"
         ) from error
-    if logits.ndim != 1 or logits.shape[0] < 2 or not jnp.issubdtype(logits.dtype, jnp.floating):
+    leaves = jax.tree.leaves(outputs)
+    if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise ValueError(
-            f"the model must map [B, *S] to floating-point logits [B, K] with K >= 2, got {logits.dtype} of shape "
-            f"{[x.shape[0], *logits.shape]} for inputs of shape {list(x.shape)}"
+            f"the model must return floating-point logits, or a pytree of floating-point arrays, got {shapes(outputs)} "
+            "from one input"
+        )
+    return outputs
+
+
+def check_logits(model: Model, x: jax.Array | np.ndarray, context: PyTree = None) -> int:
+    """Raises ValueError unless the model gives at least two logits for an input of x's shape; returns how many."""
+    logits = check_outputs(model, x, context)
+    if not hasattr(logits, "shape") or logits.ndim != 1 or logits.shape[0] < 2:
+        raise ValueError(
+            f"the model must map [B, *S] to floating-point logits [B, K] with K >= 2, got {shapes(logits)} from one of "
+            f"the inputs of shape {list(x.shape)}"
         )
     return logits.shape[0]
 

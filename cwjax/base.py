@@ -11,8 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-Network: TypeAlias = Callable[[Float[Array, "*S"]], Float[Array, "K"]]
-"""From one input to its K logits. It is also a pytree (`cwjax.bind` makes one), so new weights never recompile."""
+Outputs: TypeAlias = PyTree
+"""What a model returns of one input: K logits, or any pytree of floating-point arrays. Only objectives read it."""
+
+Network: TypeAlias = Callable[[Float[Array, "*S"]], Outputs]
+"""From one input to its outputs. It is also a pytree (`cwjax.bind` makes one), so new weights never recompile."""
+
+Goal: TypeAlias = PyTree
+"""What counts as fooled: any pytree of arrays. Data, not a Python flag: one program serves them all. A `LabelGoal`
+where the model is a classifier; only objectives read it.
+"""
 
 AnyArray: TypeAlias = Array | np.ndarray
 
@@ -32,8 +40,8 @@ Knob: TypeAlias = Any
 """What a search carries from round to round."""
 
 
-class Goal(NamedTuple):
-    """What counts as fooled. Data, not a Python flag: one program serves targeted and untargeted, and may mix them."""
+class LabelGoal(NamedTuple):
+    """The goal of a classifier. One program serves targeted and untargeted, and may mix them."""
 
     label: Int[Array, "..."]  # int32 []
     sign: Float[Array, "..."]  # float32 []: +1 reach `label`, -1 leave it
@@ -54,6 +62,7 @@ class Problem(NamedTuple):
     widths: Float[Array, "*S"]  # how wide the box is, by element
     span: Float[Array, ""]  # the same as one length for all elements: the geometric mean of the widths
     live: Bool[Array, "*S"]  # which elements have shown a slope so far; others do not move once any have
+    context: PyTree = None  # inputs of the model that are not attacked
 
 
 class Candidate(NamedTuple):
@@ -85,17 +94,39 @@ class Progress(NamedTuple):
     done: Bool[Array, ""]
 
 
+def check_labels_read(outputs: Outputs, goal: Goal) -> None:
+    """Raises ValueError unless the outputs are K >= 2 logits, and TypeError unless the goal is of labels."""
+    if not isinstance(goal, LabelGoal):
+        raise TypeError(
+            "this objective reads a goal of labels, from cwjax.targeted or cwjax.untargeted, got "
+            f"{type(goal).__name__}: choose an objective of the goal's own task"
+        )
+    if not hasattr(outputs, "shape") or len(outputs.shape) != 1 or outputs.shape[0] < 2:
+        raise ValueError(
+            f"this objective reads logits [K] with K >= 2 from one input, got {shapes(outputs)}: choose an objective "
+            "of the model's own task"
+        )
+
+
 class Objective(NamedTuple):
-    """The f of the paper, from the logits of one example.
+    """The f of the paper, from what the model returns of one example.
 
     `loss` falls until the goal is met, and has a slope. `met` says whether it is met, and is True only where any other
-    look at the same logits would say so: ask for a lead of `cwjax.objectives.rounding_margin(logits)`. A runner wants a
-    goal also where both ignore it: pass `cwjax.untargeted(labels)`.
+    look at the same outputs would say so: of logits, ask for a lead of `cwjax.objectives.rounding_margin(logits)`. A
+    runner wants a goal also where both ignore it: pass `cwjax.untargeted(labels)`.
+
+    The outputs and the goal may be any pytrees; what is written here alone knows what they mean.
     """
 
-    loss: Callable[[Float[Array, "K"], Goal], Float[Array, ""]]  # differentiable; falls until the goal is met
-    met: Callable[[Float[Array, "K"], Goal], Bool[Array, ""]]  # True only where the saved input would meet it again
-    confidence: float | Float[Array, ""] = 0.0  # the margin, in logits, that `met` asks for
+    loss: Callable[[Outputs, Goal], Float[Array, ""]]  # differentiable; falls until the goal is met
+    met: Callable[[Outputs, Goal], Bool[Array, ""]]  # True only where the saved input would meet it again
+    confidence: float | Float[Array, ""] = 0.0  # the margin that `met` asks for, in logits or the unit of the outputs
+    # (outputs, goal) of one example, as shapes and dtypes; raises ValueError or TypeError where it cannot read them
+    check: Callable[[Outputs, Goal], None] = check_labels_read
+    # (goal) -> whether it is to reach one place, as a target is, or to leave one, in whatever direction
+    reaches: Callable[[Goal], Bool[Array, ""]] = lambda goal: goal.sign > 0
+    # (outputs) -> the logits [K] of the classes that a `LabelGoal` is about; None where there are none to choose from
+    logits: Callable[[Outputs], Float[Array, "K"]] | None = lambda outputs: outputs
 
 
 class Distance(NamedTuple):
@@ -193,70 +224,6 @@ Runner: TypeAlias = Callable[..., Result]
 """
 
 
-class Allowed(NamedTuple):
-    """Where attacks may look for examples. Each field broadcasts to one input, or has the batch in front: [B, *S]."""
-
-    low: Bound = 0.0  # the least value of each element
-    high: Bound = 1.0  # the largest
-    mask: Bool[AnyArray, "..."] | None = None  # False: this element keeps its clean value; None: all may change
-    start: Float[AnyArray, "..."] | None = None  # where the search starts; None: at the clean input
-
-
-ANYWHERE = Allowed()
-
-
-def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> Problem:
-    """The plain problem of input x: weight 1, and every element moves that has room.
-
-    Args:
-      x: the clean input.
-      goal: what to reach.
-      allowed: where to look, in shapes that broadcast to one input.
-    """
-    one = jnp.ones((), wide(x))
-    low, high = ends(allowed, x)
-    if allowed.mask is not None:
-        mask = jnp.broadcast_to(allowed.mask, x.shape)
-        low, high = (jnp.where(mask, bound, x.astype(one.dtype)) for bound in (low, high))
-    room = high - low
-    span = geometric_mean(room)
-    widths = jnp.where(room > 0, room, span)  # they are divided by
-    start = x if allowed.start is None else jnp.clip(jnp.broadcast_to(allowed.start, x.shape), low, high)
-    return Problem(
-        x=x,
-        goal=goal,
-        start=start.astype(x.dtype),
-        low=low,
-        high=high,
-        mask=room > 0,
-        tau=jnp.zeros_like(one),
-        c=one,
-        scale=one,
-        widths=widths,
-        span=span,
-        live=jnp.zeros(x.shape, bool),
-    )
-
-
-def ends(allowed: Allowed, x: Float[Array, "*S"]) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
-    """The least and the largest value of each element of x, whatever the mask; at least float32."""
-    low, high = (jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (allowed.low, allowed.high))
-    return low, high
-
-
-def clip(problem: Problem, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """The point with every element between its bounds."""
-    return jnp.clip(x, problem.low, problem.high)
-
-
-def geometric_mean(widths: Float[Array, "..."]) -> Float[Array, ""]:
-    """Of those that are not 0; exactly the width, where all are alike."""
-    widest = jnp.max(widths)
-    some = jnp.where(widths > 0, widths / widest, 1)
-    mean = jnp.exp(jnp.sum(jnp.log(some)) / jnp.maximum(jnp.sum(widths > 0), 1))
-    return jnp.where(widest > 0, widest * mean, 1)
-
-
 def untouched(problem: Problem) -> Progress:
     """The progress of an attack that has not yet called the model."""
     none = jnp.full((), jnp.inf, wide(problem.x))
@@ -305,9 +272,22 @@ def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
 
 
-def answered(logits: Float[Array, "*B K"]) -> Bool[Array, ""]:
-    """Whether the logits can be compared: no NaN and no +inf among them. A class at -inf is switched off."""
-    return (logits < jnp.inf).all()
+def answered(outputs: Outputs) -> Bool[Array, ""]:
+    """Whether the outputs can be compared: no NaN and no +inf among them. A class at -inf is switched off."""
+    return jnp.stack([(leaf < jnp.inf).all() for leaf in jax.tree.leaves(outputs)]).all()
+
+
+def shapes(tree: PyTree) -> str:
+    """For an error: what the arrays of a pytree are, "float32 [10]" or "(float32 [10], float32 [1])"."""
+    return str(jax.tree.map(_Shown, tree)).replace("'", "")
+
+
+class _Shown:
+    def __init__(self, leaf: Any):
+        self.leaf = leaf
+
+    def __repr__(self) -> str:
+        return f"{getattr(self.leaf, 'dtype', type(self.leaf).__name__)} {list(getattr(self.leaf, 'shape', ()))}"
 
 
 def wide(x: Float[Array, "..."]) -> jnp.dtype:

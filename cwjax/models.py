@@ -1,7 +1,7 @@
 """Models as arguments: a pytree of weights and a pure function of them, so that new weights never recompile."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.core
@@ -9,28 +9,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from cwjax.base import Network, Outputs
 from cwjax.frameworks import described, framework_of
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """A classifier. Called with one input [*S] it returns its logits [K]; make it with `bind`."""
+    """Called with one input [*S] it returns its outputs, such as a classifier's logits [K]; make it with `bind`."""
 
-    apply: Callable[..., Array] = dataclasses.field(metadata={"static": True})  # (params, [B, *S]) -> [B, K]
+    apply: Callable[..., Outputs] = dataclasses.field(metadata={"static": True})  # (params, [B, *S]) -> [B, K]
     params: PyTree
 
-    def __call__(self, x: Float[Array, "*S"]) -> Float[Array, "K"]:
-        return self.apply(self.params, x[None])[0]
+    def __call__(self, x: Float[Array, "*S"], context: PyTree = None) -> Outputs:
+        others = () if context is None else (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], context),)
+        return jax.tree.map(lambda leaf: leaf[0], self.apply(self.params, x[None], *others))
+
+    def given(self, context: PyTree) -> Network:
+        """The function of one input alone, which is told that context."""
+        return self if context is None else jax.tree_util.Partial(self, context=context)
 
 
 def bind(apply: Callable[..., Array], params: PyTree = ()) -> Model:
     """The model of a function and its weights.
 
     Args:
-      apply: `(params, x) -> logits`, from a batch [B, *S] to [B, K]; logits, not probabilities. It is part of the
-        compiled program's identity: bind the same function object again, not a new lambda, or the attack compiles
-        again.
+      apply: `(params, x) -> logits`, from a batch [B, *S] to [B, K]; logits, not probabilities. For a task other than
+        classes the outputs may be any pytree of floating-point arrays [B, ...], which the attack's objective reads.
+        With a `context=` given to the runner it is called as `(params, x, context)`. It is part of the compiled
+        program's identity: bind the same function object again, not a new lambda, or the attack compiles again.
       params: any pytree of arrays; traced.
 
     Raises:
@@ -47,6 +54,76 @@ def bind(apply: Callable[..., Array], params: PyTree = ()) -> Model:
             came = described(params) if framework_of(params) else f"{described(leaf)} at {place}"
             raise TypeError(f"bind takes a pytree of arrays as params, got {came}") from error
     return Model(apply=apply, params=params)
+
+
+def joined(models: Sequence[Model]) -> Model:
+    """Several models of one input as one, which returns a tuple of their outputs; `objectives.all_of` reads it.
+
+    They run one after the other. A forward or a backward pass of it is one of each of them, and is counted once.
+
+    Args:
+      models: from `bind`, at least one. A context is handed to each.
+
+    Raises:
+      TypeError, ValueError: something that `bind` did not make; no model.
+    """
+    several = tuple(models)
+    if not several:
+        raise ValueError("joined takes at least one model, got none")
+    for model in several:
+        if not isinstance(model, Model):
+            raise TypeError(f"joined takes models from cwjax.bind(apply, params), got a {type(model).__name__}")
+    return Model(apply=_Joined(tuple(model.apply for model in several)), params=tuple(m.params for m in several))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Joined:
+    applies: tuple[Callable[..., Outputs], ...]
+
+    def __call__(self, params: PyTree, x: Array, *context: PyTree) -> tuple[Outputs, ...]:
+        return tuple(apply(each, x, *context) for apply, each in zip(self.applies, params, strict=True))
+
+
+def averaged(apply: Callable[..., Outputs], params: PyTree, draws: PyTree) -> Model:
+    """A randomised model with its random draws fixed: the mean of its outputs over them (expectation over
+    transformation, Athalye et al. 2018, "Synthesizing Robust Adversarial Examples").
+
+    The draws are data and not code: noise, dropout masks, shifts, or keys of `jax.random.split`. They are the same in
+    every step, so that the loss is one function; draw others to look again. One pass after the other, so that memory
+    does not grow with them. A pass of this model is counted once, and costs one for each draw.
+
+    Args:
+      apply: `(params, x, draw) -> outputs`, from a batch [B, *S]; one draw serves the batch.
+      params: any pytree of arrays; traced.
+      draws: a pytree of arrays with one entry a draw along their first axis, n of them.
+
+    Raises:
+      TypeError, ValueError: something that cannot be called, as for `bind`; no draw.
+    """
+    counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(draws)}
+    if len(counts) != 1 or counts & {(), (0,)}:
+        raise ValueError("draws must be a pytree of arrays that all have one entry for each draw, at least one")
+    bound = bind(apply, params)
+    return Model(apply=_Averaged(bound.apply), params=(params, draws))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Averaged:
+    apply: Callable[..., Outputs]
+
+    def __call__(self, params: PyTree, x: Array) -> Outputs:
+        inner, draws = params
+        count = jax.tree.leaves(draws)[0].shape[0]
+        first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(self._one, inner, x, draws))
+
+        def add(total, draw):
+            return jax.tree.map(jnp.add, total, self.apply(inner, x, draw)), None
+
+        total, _ = jax.lax.scan(add, first, draws)
+        return jax.tree.map(lambda leaf: leaf / count, total)
+
+    def _one(self, inner: PyTree, x: Array, draws: PyTree) -> Outputs:
+        return self.apply(inner, x, jax.tree.map(lambda leaf: leaf[0], draws))
 
 
 def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:
@@ -70,9 +147,9 @@ def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _Normalised:  # a class and not a closure: equal when the inner function is, so that it compiles once
-    apply: Callable[..., Array]
+    apply: Callable[..., Outputs]
 
-    def __call__(self, params: PyTree, x: Array) -> Array:
+    def __call__(self, params: PyTree, x: Array, *context: PyTree) -> Outputs:
         inner, mean, std = params
         mean, std = (jnp.broadcast_to(value, x.shape).astype(x.dtype) for value in (mean, std))
-        return self.apply(inner, (x - mean) / std)
+        return self.apply(inner, (x - mean) / std, *context)

@@ -70,7 +70,7 @@ def best_answers(k, *, floor=True):
 # %%
 random = np.random.default_rng(0)
 logits = jnp.asarray(random.normal(size=(3000, 10)), jnp.float32)
-goals = cw.Goal(
+goals = cw.LabelGoal(
     label=jnp.asarray(random.integers(10, size=3000), jnp.int32),
     sign=jnp.asarray(random.choice([-1.0, 1.0], size=3000), jnp.float32),
 )

@@ -63,12 +63,12 @@ def inputs(count: int, seed: int = 1) -> np.ndarray:
     return np.clip(x, 0, 1).astype(DTYPE)
 
 
-def goals(model: cw.Model, x: np.ndarray, classes: int = CLASSES) -> cw.Goal:
+def goals(model: cw.Model, x: np.ndarray, classes: int = CLASSES) -> cw.LabelGoal:
     """Leave the class the model answers, for even examples; reach another, for odd ones."""
     answers = np.asarray(model.apply(model.params, jnp.asarray(x))).argmax(1)
     odd = np.arange(len(x)) % 2 == 1
     label = np.where(odd, (answers + 1 + np.arange(len(x)) % (classes - 1)) % classes, answers)
-    return cw.Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.where(odd, jnp.float32(1), jnp.float32(-1)))
+    return cw.LabelGoal(label=jnp.asarray(label, jnp.int32), sign=jnp.where(odd, jnp.float32(1), jnp.float32(-1)))
 
 
 def keys(count: int) -> Array:

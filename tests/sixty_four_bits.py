@@ -15,8 +15,8 @@ import pytest
 from jax.sharding import Mesh
 
 import cwjax as cw
-from cwjax.base import problem
 from cwjax.lab import cli, data
+from cwjax.problems import problem
 from cwjax.runners.batch import looped
 from tests import problems, test_laws
 from tests.lab import test_cli
@@ -75,7 +75,7 @@ def widest(jaxpr) -> Iterator[tuple[str, int]]:
                 yield from widest(getattr(inner, "jaxpr", inner))
 
 
-def traced_step(attack: cw.Attack, model: cw.Model, x, goal: cw.Goal):
+def traced_step(attack: cw.Attack, model: cw.Model, x, goal: cw.LabelGoal):
     """The dtypes of an attack's state, those after a step, and the program of that step."""
     looping, given = looped(attack), problem(x[3], jax.tree.map(lambda leaf: leaf[3], goal))
     state = jax.eval_shape(looping.init, KEYS[3], given)

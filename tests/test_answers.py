@@ -5,17 +5,18 @@ import numpy as np
 import pytest
 
 from cwjax.answers import Answer, Evaluated, advanced, ask, evaluated, moving
-from cwjax.base import Goal, Objective, problem, untouched
+from cwjax.base import LabelGoal, Objective, untouched
 from cwjax.parts import distances
+from cwjax.problems import problem
 from tests.test_descent import LOGITS, WEIGHTS, X, lead, linear
 
-GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(1.0))
+GOAL = LabelGoal(label=jnp.int32(1), sign=jnp.float32(1.0))
 IMAGE = jnp.array([0.5, 1.0, 0.25], jnp.float32)
 LEAD = lead()
 SEVERAL = Objective(loss=lambda logits, goal: logits[:2] - logits[2], met=LEAD.met)
 
 
-def answer(objective: Objective = LEAD, aim: Goal = GOAL, **changes) -> Answer:
+def answer(objective: Objective = LEAD, aim: LabelGoal = GOAL, **changes) -> Answer:
     return ask(linear, problem(X, GOAL)._replace(**changes), IMAGE, objective=objective, aim=aim)
 
 
@@ -39,7 +40,7 @@ def test_one_loss_has_one_slope_and_several_have_one_each():
 
 
 def test_the_loss_is_that_of_the_aim():
-    aimed = answer(aim=Goal(label=jnp.int32(2), sign=jnp.float32(1.0)))
+    aimed = answer(aim=LabelGoal(label=jnp.int32(2), sign=jnp.float32(1.0)))
     np.testing.assert_allclose(aimed.slope, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
 
 

@@ -8,22 +8,22 @@ import pytest
 import cwjax as cw
 from cwjax.base import (
     Candidate,
-    Goal,
+    LabelGoal,
     Progress,
     Result,
     closer,
     continued,
     found,
-    problem,
     select,
     settled,
     untouched,
     wide,
 )
 from cwjax.parts import distances
+from cwjax.problems import problem
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
-GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(-1))
+GOAL = LabelGoal(label=jnp.int32(1), sign=jnp.float32(-1))
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])

@@ -10,8 +10,8 @@ import pytest
 
 import cwjax as cw
 from cwjax.arguments import check_allowed
-from cwjax.base import Allowed
 from cwjax.evaluation import metrics
+from cwjax.problems import Allowed
 from tests import problems
 
 PAPER = "Carlini & Wagner 2017"
@@ -26,7 +26,11 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     "many_pixels": (cw.search.many_pixels, {"score": 0.01, "share": 0.3}, CODE),
     "plateau": (cw.aborts.plateau, {"checks": 10, "tolerance": 1e-4}, CODE),
     "l0": (cw.distances.l0, {"per_pixel": True}, PAPER),
-    "what is allowed": (cw.base.Allowed, {"low": 0.0, "high": 1.0, "mask": None, "start": None}, PAPER),
+    "what is allowed": (
+        cw.problems.Allowed,
+        {"low": 0.0, "high": 1.0, "mask": None, "start": None, "context": None},
+        PAPER,
+    ),
     "discretised": (cw.discretised, {"levels": 256, "steps": 100}, PAPER),
     "verified": (cw.verified, {"precision": "tensorfloat32"}, OURS),
     "streamed": (cw.streamed, {"width": "auto", "every": 25, "repeatable": False}, OURS),

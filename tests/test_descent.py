@@ -10,9 +10,10 @@ import pytest
 
 import cwjax as cw
 from cwjax.answers import Evaluated, look
-from cwjax.base import Goal, Objective, Problem, problem
+from cwjax.base import LabelGoal, Objective, Problem
 from cwjax.loop import IteratedState
 from cwjax.parts import boxes, distances
+from cwjax.problems import problem
 
 X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
 WEIGHTS = np.array([[3.0, 0.0, 1.0], [0.0, 2.0, 0.0], [1.0, 0.875, -1.0]], np.float32)  # from element to class
@@ -27,7 +28,7 @@ def linear(x):
 
 
 def asked(label: int = 1, sign: float = 1.0, **changes) -> Problem:
-    goal = Goal(label=jnp.int32(label), sign=jnp.float32(sign))
+    goal = LabelGoal(label=jnp.int32(label), sign=jnp.float32(sign))
     return problem(X, goal)._replace(**{"c": jnp.float32(2.0)} | changes)
 
 

@@ -21,7 +21,7 @@ def as_users_have_it(monkeypatch):
 @pytest.mark.parametrize(("make", "sign"), [(cw.targeted, 1.0), (cw.untargeted, -1.0)])
 def test_a_goal_is_a_label_and_a_sign_for_each_example(make, sign, kind):
     goal = make(kind(LABELS))
-    assert isinstance(goal, cw.Goal)
+    assert isinstance(goal, cw.LabelGoal)
     assert (goal.label.dtype, goal.sign.dtype) == (jnp.int32, jnp.float32)
     np.testing.assert_array_equal(goal.label, LABELS)
     np.testing.assert_array_equal(goal.sign, [sign] * 3)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.base import geometric_mean
+from cwjax.problems import geometric_mean
 from tests import problems, rivals_from_2019, rivals_until_2018
 
 COUNT = 12
@@ -34,7 +34,7 @@ class Row:
     others: dict[str, float | int]  # other values for some of them, that make the attack shorter
     low: float = 0.0
     high: float = 1.0
-    goal: cw.Goal = GOAL
+    goal: cw.LabelGoal = GOAL
     fooled: float = 0.6  # at least this share of the examples
     lengths: tuple[str, ...] = ()  # those of its numbers that are lengths in the unit of x
 

@@ -10,17 +10,18 @@ import pytest
 
 import cwjax as cw
 from cwjax.answers import Looked, Seen, look
-from cwjax.base import Goal, Objective, Problem, Progress, Search, problem, untouched
+from cwjax.base import LabelGoal, Objective, Problem, Progress, Search, untouched
 from cwjax.loop import Rule, from_clean, iterated, steered
 from cwjax.parts import boxes, distances
+from cwjax.problems import problem
 from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
 
 POINT = jnp.array([0.5, 1.0, 0.25], jnp.float32)
-GOAL = Goal(label=jnp.int32(1), sign=jnp.float32(1.0))
+GOAL = LabelGoal(label=jnp.int32(1), sign=jnp.float32(1.0))
 SLOPE = WEIGHTS[:, 0] - WEIGHTS[:, 1]
 
 
-def asked(model=linear, objective: Objective | None = None, point=POINT, aim: Goal = GOAL, **changes) -> Looked:
+def asked(model=linear, objective: Objective | None = None, point=POINT, aim: LabelGoal = GOAL, **changes) -> Looked:
     given = problem(X, GOAL)._replace(**changes)
     parts = {"objective": objective or lead(), "distance": distances.l2(), "box": boxes.projected()}
     return look(model, given, point, point == given.x, **parts, aim=aim)
@@ -106,10 +107,10 @@ def test_of_several_losses_any_may_show_a_slope():
 
 
 def test_the_loss_is_of_the_aim_and_what_is_met_of_the_goal():
-    found = asked(aim=Goal(label=jnp.int32(2), sign=jnp.float32(1.0)), live=jnp.ones(3, bool))
+    found = asked(aim=LabelGoal(label=jnp.int32(2), sign=jnp.float32(1.0)), live=jnp.ones(3, bool))
     np.testing.assert_allclose(found.seen.slope, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
     assert found.seen.met
-    assert not asked(aim=GOAL, goal=Goal(label=jnp.int32(2), sign=jnp.float32(1.0))).seen.met
+    assert not asked(aim=GOAL, goal=LabelGoal(label=jnp.int32(2), sign=jnp.float32(1.0))).seen.met
 
 
 def test_several_losses_have_a_slope_each_and_the_first_is_what_searches_see():
@@ -238,7 +239,7 @@ def test_a_steered_rule_ends_with_its_search_or_with_the_rule(over, last, end):
 
 
 def test_a_steered_rule_aims_where_the_rule_aims():
-    other = Goal(label=jnp.int32(2), sign=jnp.float32(1.0))
+    other = LabelGoal(label=jnp.int32(2), sign=jnp.float32(1.0))
     inner = Rule(
         lambda key, given: (given.start, ()), lambda given, memory, seen: (seen.x, memory), aim=lambda *_: other
     )
@@ -257,7 +258,7 @@ def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would
         init=lambda key, given: (jnp.full(3, 0.5), jnp.int32(0)),
         move=move,
         over=lambda given, memory, seen: (seen.taken == 0) | (seen.taken == 2),
-        aim=lambda given, memory: Goal(label=jnp.int32(2), sign=jnp.float32(1.0)),
+        aim=lambda given, memory: LabelGoal(label=jnp.int32(2), sign=jnp.float32(1.0)),
     )
     parts = {"objective": lead(confidence=10.0), "distance": distances.l2()}
     states = run(iterated(from_clean(inner), **parts, steps=9), 4)

@@ -8,10 +8,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Count, Number, Objective, clip, found, wide
+from cwjax.base import Attack, Count, Number, Objective, found, wide
 from cwjax.loop import Rule, iterated
 from cwjax.parts.losses import logits_ratio
 from cwjax.parts.norms import NORMS, check_norm, unit
+from cwjax.problems import clip
 
 _NORMS = ("l1", "l2")  # that have a slope
 _LARGEST_RATE = 2.0**40  # a first step that does not get far enough with it never will

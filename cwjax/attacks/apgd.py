@@ -6,10 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Count, Number, Objective, clip, select, wide
+from cwjax.base import Attack, Count, Number, Objective, select, wide
 from cwjax.loop import Rule, from_clean, iterated
 from cwjax.parts.losses import label_cross_entropy, logits_ratio
 from cwjax.parts.norms import ball, check_norm, unit
+from cwjax.problems import clip
 from cwjax.search.versions import best_target
 
 

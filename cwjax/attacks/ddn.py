@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Count, Number, Objective, clip, wide
+from cwjax.base import Attack, Count, Number, Objective, wide
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import label_cross_entropy
 from cwjax.parts.norms import farthest, length, unit
 from cwjax.parts.schedules import annealed
+from cwjax.problems import clip
 
 
 class DDNMemory(NamedTuple):

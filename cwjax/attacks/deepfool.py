@@ -75,7 +75,7 @@ def deepfool(
         reach = jnp.abs(behind) / jnp.where(steepness > 0, steepness, 1)
         near = jnp.argmin(jnp.where(steepness > 0, reach, jnp.inf))
         far = jnp.argmax(jnp.where((steepness > 0) & (behind > 0), reach, -1))
-        chosen = jnp.where(problem.goal.sign > 0, far, near)
+        chosen = jnp.where(objective.reaches(problem.goal), far, near)
         length = (1 + overshoot) * (reach[chosen] + _NUDGE * problem.span)
         return seen.x - length * space.unit(slopes[chosen]), memory
 

@@ -6,22 +6,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from cwjax.arguments import check_number
-from cwjax.base import (
-    Abort,
-    Attack,
-    Count,
-    Distance,
-    Evaluation,
-    Number,
-    Objective,
-    Search,
-    clip,
-    wide,
-)
+from cwjax.base import Abort, Attack, Count, Distance, Evaluation, Number, Objective, Search, wide
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.aborts import plateau
 from cwjax.parts.objectives import logit_margin
+from cwjax.problems import clip
 from cwjax.search.rounds import searched
 from cwjax.search.weight import binary_search
 

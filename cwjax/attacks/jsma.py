@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Count, Distance, Number, Objective, clip
+from cwjax.base import Attack, Count, Distance, Number, Objective
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.objectives import comparable, logit_margin
+from cwjax.problems import clip
 
 _ROOM = 0.01  # of theta: an element that can move by less is at its bound, as in cleverhans, which Carlini & Wagner ran
 

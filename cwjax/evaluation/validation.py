@@ -1,17 +1,19 @@
 """What only values tell of a model and its clean inputs: asked for before an attack, outside jit."""
 
+import functools
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import ArrayLike, PyTree
 
 from cwjax.arguments import allowed_of, check_allowed, check_examples, check_logits, reason_of
-from cwjax.base import Goal, wide
+from cwjax.base import Goal, LabelGoal, Objective, answered, wide
 from cwjax.models import Model
-from cwjax.parts.objectives import margin
+from cwjax.parts.objectives import logit_margin, margin
 
 _ROWS_AT_ONCE = 256
 
@@ -33,7 +35,9 @@ class Validation(NamedTuple):
         return f"Validation({numbers}): {', '.join(said)}"
 
 
-def validate(model: Model, x: ArrayLike, goal: Goal, **bounds: Any) -> Validation:
+def validate(
+    model: Model, x: ArrayLike, goal: Goal, *, objective: Objective | None = None, **bounds: Any
+) -> Validation:
     """Checks what only values tell, before an attack. Costs one forward and one backward pass of the model for each
     example.
 
@@ -43,8 +47,10 @@ def validate(model: Model, x: ArrayLike, goal: Goal, **bounds: Any) -> Validatio
       model: from `bind`.
       x: clean inputs [B, *S] within their bounds, or beyond by no more than rounding: one unit in the last place of
         the larger bound.
-      goal: from `targeted` or `untargeted`.
-      **bounds: `low`, `high`, `mask` and `start`, as the runner takes them (`cwjax.batched`).
+      goal: from `targeted` or `untargeted`, or what the objective reads.
+      objective: of an attack on a model that is no classifier; the slopes looked at are those of its loss, where its
+        goal is not met. None: the model returns the logits of classes, and slopes are those of their margin.
+      **bounds: `low`, `high`, `mask`, `start` and `context`, as the runner takes them (`cwjax.batched`).
 
     Returns:
       How many examples there are, how many meet their goal already (away from a label: are misclassified), and how
@@ -64,21 +70,11 @@ def validate(model: Model, x: ArrayLike, goal: Goal, **bounds: Any) -> Validatio
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
         raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
     x = jnp.asarray(x)
-    check_examples(model, x, goal)
-    check_allowed(np.asarray(x), allowed_of(bounds))
-    classes, labels = check_logits(model, x), np.asarray(goal.label)
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
-    logits, steepest, digits = _asked(model, x, goal)
-    bad = np.flatnonzero((np.isnan(logits) | np.isposinf(logits)).any(1))
-    if bad.size:
-        raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
-    met = _met(logits, labels, np.asarray(goal.sign))
-    if total := _simplex(logits, digits):
-        raise ValueError(
-            f"the model returns {'percentages' if total == 100 else 'probabilities'} (each row is >= 0 and sums to "
-            f"{total}): return logits, without the softmax"
-        )
+    allowed = allowed_of(bounds)
+    check_examples(model, x, goal, allowed.context, objective or logit_margin())
+    check_allowed(np.asarray(x), allowed)
+    ask = _of_classes if objective is None else functools.partial(_of_task, objective)
+    met, steepest = ask(model, x, goal, allowed.context)
     undefined, flat = ~np.isfinite(steepest), steepest == 0
     _check_scale(steepest[~undefined & ~flat], wide(x))
     if undefined.all():
@@ -100,38 +96,82 @@ def validate(model: Model, x: ArrayLike, goal: Goal, **bounds: Any) -> Validatio
     return Validation(len(met), int(met.sum()), int(flat.sum()), int(undefined.sum()))
 
 
-def _asked(model: Model, x: jax.Array, goal: Goal) -> tuple[np.ndarray, np.ndarray, float]:
-    """Logits [B, K], the largest element of the margin's slope [B], and the precision of the logits.
+def _of_classes(model: Model, x: jax.Array, goal: LabelGoal, context: PyTree) -> tuple[np.ndarray, np.ndarray]:
+    """Which examples meet their goal, and the largest element of the margin's slope: both [B]."""
+    classes, labels = check_logits(model, x, context), np.asarray(goal.label)
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
+    logits, steepest = _by_parts(_logits_and_slopes, model, x, goal, context)
+    digits, logits = float(jnp.finfo(logits.dtype).eps), np.asarray(logits, np.float64)
+    bad = np.flatnonzero((np.isnan(logits) | np.isposinf(logits)).any(1))
+    if bad.size:
+        raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
+    met = _met(logits, labels, np.asarray(goal.sign))
+    if total := _simplex(logits, digits):
+        raise ValueError(
+            f"the model returns {'percentages' if total == 100 else 'probabilities'} (each row is >= 0 and sums to "
+            f"{total}): return logits, without the softmax"
+        )
+    return met, np.asarray(steepest, np.float64)
+
+
+def _of_task(
+    objective: Objective, model: Model, x: jax.Array, goal: Goal, context: PyTree
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same, by an objective: the slope is that of its loss. Where the goal is met none is asked for: it is 1."""
+
+    @jax.jit
+    def asked(model, x, goal, context):
+        def one(x, goal, context):
+            def loss(x):
+                outputs = model(x, context)
+                return jnp.sum(objective.loss(outputs, goal)), outputs
+
+            slope, outputs = jax.grad(loss, has_aux=True)(x)
+            met = objective.met(outputs, goal)
+            return met, jnp.where(met, 1, jnp.max(jnp.abs(slope.astype(wide(x))))), answered(outputs)
+
+        return jax.vmap(one)(x, goal, context)
+
+    met, steepest, defined = map(np.asarray, _by_parts(asked, model, x, goal, context))
+    if not defined.all():
+        bad = np.flatnonzero(~defined)
+        raise ValueError(f"the model gives NaN or infinite outputs for {bad.size} clean examples, first {bad[0]}")
+    return met, steepest.astype(np.float64)
+
+
+def _by_parts(ask: Callable[..., Any], model: Model, x: jax.Array, goal: Goal, context: PyTree) -> Any:
+    """What is asked of all examples, so many at once that memory stays bounded.
 
     Raises ValueError for a model that has no gradient.
     """
     size, parts = min(len(x), _ROWS_AT_ONCE), []
     for first in range(0, len(x), size):
         places = np.arange(first, first + size) % len(x)  # a last part is filled up, so that one program serves all
-        some = Goal(label=jnp.asarray(goal.label)[places], sign=jnp.asarray(goal.sign)[places])
+        some = jax.tree.map(lambda leaf, places=places: jnp.asarray(leaf)[places], (x, goal, context))
         try:
-            answer = _logits_and_slopes(model, x[places], some)
-            parts.append(jax.block_until_ready(answer))
+            parts.append(jax.block_until_ready(ask(model, *some)))
         except (Exception, SystemExit) as error:
             raise ValueError(
                 f"the model does not give the gradient in its input, which attacks go by: {reason_of(error)} (write it "
                 "in JAX, or give it a jax.custom_vjp)"
             ) from error
-    logits, steepest = (np.concatenate([np.asarray(part[i], np.float64) for part in parts])[: len(x)] for i in (0, 1))
-    return logits, steepest, float(jnp.finfo(parts[0][0].dtype).eps)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(x)], *parts)
 
 
 @jax.jit
-def _logits_and_slopes(model: Model, x: jax.Array, goal: Goal) -> tuple[jax.Array, jax.Array]:
-    def one(x, goal):
+def _logits_and_slopes(model: Model, x: jax.Array, goal: Goal, context: PyTree) -> tuple[jax.Array, jax.Array]:
+    """Logits [B, K], and the largest element of the margin's slope [B]."""
+
+    def one(x, goal, context):
         def lead(x):
-            logits = model(x)
+            logits = model(x, context)
             return margin(logits, goal), logits
 
         slope, logits = jax.grad(lead, has_aux=True)(x)
         return logits, jnp.max(jnp.abs(slope.astype(wide(x))))
 
-    return jax.vmap(one)(x, goal)
+    return jax.vmap(one)(x, goal, context)
 
 
 def _met(logits: np.ndarray, labels: np.ndarray, sign: np.ndarray) -> np.ndarray:

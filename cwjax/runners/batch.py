@@ -15,25 +15,9 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from cwjax.arguments import allowed_of, check_batch, check_count, check_part, check_runner
-from cwjax.base import (
-    ANYWHERE,
-    Allowed,
-    AnyArray,
-    Attack,
-    Goal,
-    Progress,
-    Result,
-    Runner,
-    State,
-    Terms,
-    carried,
-    ends,
-    found,
-    narrowed,
-    problem,
-    wide,
-)
+from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, Terms, carried, found, narrowed, wide
 from cwjax.models import Model
+from cwjax.problems import ANYWHERE, Allowed, ends, problem
 from cwjax.runners.fast_convolutions import canonical
 
 Output = TypeVar("Output")
@@ -184,13 +168,15 @@ def batched(attack: Attack) -> Runner:
     not depend on the others.
 
     Returns:
-      A function `(model, keys, x, goal, *, low=0.0, high=1.0, mask=None, start=None) -> Result`: model from `bind`;
-      keys [B] from `jax.random.split`; x, floating-point [B, *S]; goal from `targeted` or `untargeted`.
+      A function `(model, keys, x, goal, *, low=0.0, high=1.0, mask=None, start=None, context=None) -> Result`: model
+      from `bind`; keys [B] from `jax.random.split`; x, floating-point [B, *S]; goal from `targeted` or `untargeted`, or
+      what else the attack's objective reads: a pytree of arrays with the axis B in front.
 
-      Each of the others is one for all inputs, of a shape that broadcasts to [*S], or has one for each, [B, *S].
-      `low` and `high` bound what is valid, x included. `mask` is boolean: where it is False an element keeps its clean
-      value. `start` is where the search begins, moved inside the bounds; the clean input, if left out. Where `low` is
-      x, elements can only rise.
+      `context` is what the model is told besides x and no attack changes, such as a length or an attention mask: a
+      pytree of arrays with the axis B in front. Each of the others is one for all inputs, of a shape that broadcasts to
+      [*S], or has one for each, [B, *S]. `low` and `high` bound what is valid, x included. `mask` is boolean: where it
+      is False an element keeps its clean value. `start` is where the search begins, moved inside the bounds; the clean
+      input, if left out. Where `low` is x, elements can only rise.
 
       The result has x's dtype, and the attack computes in it, or in float32 where that is wider. It raises TypeError or
       ValueError where shapes or dtypes do not fit, and where x leaves its bounds; under `jit`, where no values are
@@ -201,7 +187,7 @@ def batched(attack: Attack) -> Runner:
     @on_terms(lambda: attack.terms)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Result:
         allowed = allowed_of(bounds)
-        check_batch(model, keys, x, goal, allowed)
+        check_batch(model, keys, x, goal, allowed, attack.terms.objective)
         return result(advance(model, x, goal, begin(keys, x, goal, allowed), jnp.iinfo(jnp.int32).max, allowed))
 
     return run
@@ -219,7 +205,7 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> tuple[Result, Trace]:
         allowed = allowed_of(bounds)
-        check_batch(model, keys, x, goal, allowed)
+        check_batch(model, keys, x, goal, allowed, attack.terms.objective)
 
         def step(states, _):
             states = advance(model, x, goal, states, 1, allowed)
@@ -295,7 +281,9 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
 def own_and_shared(bounds: dict[str, Any], x: AnyArray) -> tuple[dict[str, Any], dict[str, Any]]:
     """Those of the bounds that each input of a batch like x has of its own, and those that all share."""
     given = {name: value for name, value in bounds.items() if value is not None}
-    own = {name: jnp.broadcast_to(value, x.shape) for name, value in given.items() if jnp.ndim(value) == x.ndim}
+    own = {name: given[name] for name in ("context",) if name in given}
+    arrays = {name: value for name, value in given.items() if name != "context"}
+    own |= {name: jnp.broadcast_to(value, x.shape) for name, value in arrays.items() if jnp.ndim(value) == x.ndim}
     return own, {name: value for name, value in given.items() if name not in own}
 
 

@@ -13,8 +13,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax.arguments import check_allowed, check_model, sorted_out
-from cwjax.base import Allowed, AnyArray, Goal, Result, Runner, Terms, answered, ends, settled, wide
+from cwjax.base import AnyArray, Goal, Outputs, Result, Runner, Terms, answered, settled, wide
 from cwjax.models import Model
+from cwjax.problems import Allowed, ends
 from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
 
@@ -39,19 +40,20 @@ def in_precision(model: Model, precision: str) -> Model:
 
 @dataclasses.dataclass(frozen=True)
 class _InPrecision:  # a class and not a closure: equal when the inner function is, so that it compiles once
-    apply: Callable[..., Array]
+    apply: Callable[..., Outputs]
     precision: str
 
-    def __call__(self, params: PyTree, x: Array) -> Array:
+    def __call__(self, params: PyTree, x: Array, *context: PyTree) -> Outputs:
         if self.precision != "bfloat16":
             with jax.default_matmul_precision(self.precision):
-                return self.apply(params, x)
+                return self.apply(params, x, *context)
 
         def lowered(leaf):
             leaf = jnp.asarray(leaf)
             return leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-        return self.apply(jax.tree.map(lowered, params), lowered(x)).astype(x.dtype)
+        outputs = self.apply(*jax.tree.map(lowered, (params, x, *context)))
+        return jax.tree.map(lambda leaf: leaf.astype(x.dtype), outputs)
 
 
 class Verification(NamedTuple):
@@ -95,8 +97,8 @@ def verified(
         delta = claim.astype(wide(x)) - x.astype(wide(x))
         longer = claim.astype(wide(x)) + jnp.asarray(_STRETCHES, wide(x))[state.looks] * delta
         image = jnp.where(state.looks == 0, claim, jnp.clip(longer, *ends(allowed, x)).astype(x.dtype))
-        logits = model(image)
-        met = terms.objective.met(logits, goal) & answered(logits)
+        outputs = model.given(allowed.context)(image)
+        met = terms.objective.met(outputs, goal) & answered(outputs)
         return LookState(looks=state.looks + 1, x=image, met=met)
 
     def one(terms, shared, model, x, goal, result, own):

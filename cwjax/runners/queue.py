@@ -22,8 +22,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from cwjax.arguments import check_batch, check_count, check_maker, check_part, sorted_out
-from cwjax.base import Allowed, AnyArray, Attack, Goal, Result
+from cwjax.base import AnyArray, Attack, Goal, Result
 from cwjax.models import Model
+from cwjax.problems import Allowed
 from cwjax.runners import memory
 from cwjax.runners.batch import on_terms, own_and_shared
 from cwjax.runners.turn import Pool, Queue, Tally, empty_pool, merged, take_turn
@@ -106,8 +107,9 @@ def streamed(
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, options))):
             raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
         allowed, numbers = sorted_out(options)
-        check_batch(model, keys, x, goal, allowed)
-        check_part("what the attack makes of its numbers", make(**jax.tree.map(_number, numbers)), Attack)
+        made = make(**jax.tree.map(_number, numbers))
+        check_part("what the attack makes of its numbers", made, Attack)
+        check_batch(model, keys, x, goal, allowed, made.terms.objective)
         devices = _mesh(mesh)
         own, shared = own_and_shared(allowed._asdict(), x)
         queue = Queue(*jax.tree.map(jnp.asarray, (keys, x, goal, Allowed(**own, **shared))))

@@ -14,23 +14,10 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_allowed, check_count, sorted_out
-from cwjax.base import (
-    Allowed,
-    AnyArray,
-    Bound,
-    Count,
-    Goal,
-    Network,
-    Objective,
-    Result,
-    Runner,
-    Terms,
-    answered,
-    settled,
-    wide,
-)
+from cwjax.base import AnyArray, Bound, Count, Goal, Network, Objective, Result, Runner, Terms, answered, settled, wide
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin
+from cwjax.problems import Allowed
 from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
 
@@ -97,7 +84,8 @@ def discretised(
     agreed = terms_of(runner, terms)
 
     def one(terms, shared, ends, model, x, goal, result, own):
-        nearest, other = _allowed(_neighbours(result.x, x, levels, *ends), x, Allowed(**shared, **own))
+        allowed = Allowed(**shared, **own)
+        nearest, other = _allowed(_neighbours(result.x, x, levels, *ends), x, allowed)
         ask = canonical(functools.partial(_repaired, terms.objective, steps))
         start = RepairState(
             x=nearest,
@@ -107,7 +95,9 @@ def discretised(
             finite=jnp.array(True),
             done=~result.success,
         )
-        end = lax.while_loop(lambda state: ~state.done, lambda state: ask(model, goal, state), start)
+        end = lax.while_loop(
+            lambda state: ~state.done, lambda state: ask(model.given(allowed.context), goal, state), start
+        )
 
         looks = jnp.where(result.success, end.moves + 1, 0)
         discrete = settled(result, x, end.x, end.met, terms.distance)._replace(
@@ -141,16 +131,16 @@ def _repaired(objective: Objective, steps: Count, model: Network, goal: Goal, st
     """Asks the model about the image, and moves one element if the goal is not met."""
 
     def value(x):
-        logits = model(x)
-        loss = objective.loss(logits, goal)
+        outputs = model(x)
+        loss = objective.loss(outputs, goal)
         if loss.ndim:  # of several losses, as DeepFool's, none is f
-            loss = logit_margin(objective.confidence).loss(logits, goal)
-        return loss, logits
+            loss = logit_margin(objective.confidence).loss(outputs, goal)
+        return loss, outputs
 
-    (loss, logits), slope = jax.value_and_grad(value, has_aux=True)(state.x)
+    (loss, outputs), slope = jax.value_and_grad(value, has_aux=True)(state.x)
     fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
-    finite = jnp.isfinite(loss) & answered(logits) & jnp.isfinite(slope).all()
-    met = objective.met(logits, goal) & finite
+    finite = jnp.isfinite(loss) & answered(outputs) & jnp.isfinite(slope).all()
+    met = objective.met(outputs, goal) & finite
     move = ~met & finite & (fall.max() > 0) & (state.moves < steps)
     chosen = move & (jnp.arange(fall.size).reshape(fall.shape) == jnp.argmax(fall))
     return RepairState(

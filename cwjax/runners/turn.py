@@ -11,9 +11,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from cwjax.base import Allowed, Goal, Result, State, carried, problem, select, untouched
+from cwjax.base import Goal, Result, State, carried, select, untouched
 from cwjax.models import Model
-from cwjax.runners.batch import lanes, result_of
+from cwjax.problems import Allowed, problem
+from cwjax.runners.batch import lanes, own_and_shared, result_of
 
 
 class Queue(NamedTuple):
@@ -52,8 +53,9 @@ def take_turn(make, every: int, axes, numbers, model: Model, queue: Queue, pool:
 
     place, taken = places(free, axes)
     row = jnp.where(free, jnp.minimum(pool.head + place, total), pool.row)
-    keys, x, goal = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), queue[:3])
-    allowed = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip") if leaf.ndim == x.ndim else leaf, queue.allowed)
+    own, shared = own_and_shared(queue.allowed._asdict(), queue.x)
+    keys, x, goal, own = jax.tree.map(lambda leaf: leaf.at[row].get(mode="clip"), (*queue[:3], own))
+    allowed = Allowed(**own, **shared)
     states = jax.vmap(select)(free, begin(keys, x, goal, allowed), pool.states)
     states = _ended(states, states.progress.done | (row == total))
     begun, states = states, advance(model, x, goal, states, every, allowed)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number, check_part
-from cwjax.base import Attack, Goal, Number, Objective
+from cwjax.base import Attack, LabelGoal, Number, check_labels_read
 from cwjax.models import Model
 
 
@@ -36,14 +36,20 @@ def confident(attack: Attack, confidence: Number) -> Attack:
 
     inner = attack.terms.objective
 
+    def check(outputs, goal):
+        check_labels_read(outputs, goal)  # a handicap is of logits
+        inner.check(outputs, goal)
+
     def harder(function):
         return lambda logits, goal: function(handicapped(logits, goal, confidence), goal)
 
-    objective = Objective(harder(inner.loss), harder(inner.met), inner.confidence + confidence)
+    objective = inner._replace(
+        loss=harder(inner.loss), met=harder(inner.met), confidence=inner.confidence + confidence, check=check
+    )
     return attack._replace(step=step, terms=attack.terms._replace(objective=objective))
 
 
-def handicapped(logits: Float[Array, "*B K"], goal: Goal, confidence: Number) -> Float[Array, "*B K"]:
+def handicapped(logits: Float[Array, "*B K"], goal: LabelGoal, confidence: Number) -> Float[Array, "*B K"]:
     """The logits with kappa taken from the target's, or added to that of the label that is to be left: they meet the
     goal exactly where the given ones do with a margin of kappa.
     """
@@ -55,7 +61,7 @@ def handicapped(logits: Float[Array, "*B K"], goal: Goal, confidence: Number) ->
 class _Handicapped:  # a class and not a closure: equal when the inner function is, so that it compiles once
     apply: Callable[..., Array]
 
-    def __call__(self, params, x):
+    def __call__(self, params, x, *context):
         inner, goal, confidence = params
-        logits = self.apply(inner, x)
-        return handicapped(logits, Goal(*(field[None] for field in goal)), confidence)
+        logits = self.apply(inner, x, *context)
+        return handicapped(logits, goal._replace(label=goal.label[None], sign=goal.sign[None]), confidence)

@@ -12,7 +12,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from cwjax.arguments import check_count, check_number, check_part
-from cwjax.base import Attack, Candidate, Knob, Number, Progress, Spread, State, closer, continued, select, untouched
+from cwjax.base import (
+    Attack,
+    Candidate,
+    Knob,
+    LabelGoal,
+    Number,
+    Progress,
+    Spread,
+    State,
+    closer,
+    continued,
+    select,
+    untouched,
+)
 
 
 class SpreadState(NamedTuple):
@@ -120,6 +133,11 @@ def _towards(num_classes: int) -> Callable:
 
     def ask(problem, away):
         goal = problem.goal
+        if not isinstance(goal, LabelGoal):
+            raise TypeError(
+                "best_target, worst_target and average_target go from class to class: they need a goal of labels, from "
+                f"cwjax.untargeted, got {type(goal).__name__}"
+            )
         label = jnp.where(goal.sign < 0, (goal.label + away) % num_classes, -1)  # -1 is no class: not finite
         known = (goal.label >= 0) & (goal.label < num_classes)
         label = jnp.where(known, label, -1).astype(goal.label.dtype)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.base import ANYWHERE, Allowed, problem
+from cwjax.problems import ANYWHERE, Allowed, problem
 from tests import problems
 
 PARAMS = problems.mlp_params(dtype=np.float64)
@@ -38,7 +38,7 @@ def walked(
                 lambda state, _: (attack.step(model, given, state), state.w), attack.init(key, given), length=steps
             )
 
-        goal = cw.Goal(label=jnp.asarray(LABELS), sign=jnp.asarray(SIGNS, jnp.float64))
+        goal = cw.LabelGoal(label=jnp.asarray(LABELS), sign=jnp.asarray(SIGNS, jnp.float64))
         state, points = jax.jit(jax.vmap(one))(problems.keys(len(x)), jnp.asarray(x), goal)
         return np.asarray(points), jax.tree.map(np.asarray, state.progress)
 

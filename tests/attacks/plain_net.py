@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.base import ANYWHERE, Allowed, problem
+from cwjax.problems import ANYWHERE, Allowed, problem
 from tests import problems
 
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
@@ -37,8 +37,8 @@ def cross_entropy_slope(x: np.ndarray, label: int, sign: float) -> np.ndarray:
     return sign * np.tensordot(weights, jacobian(x), 1)
 
 
-def goal(label: int, sign: float) -> cw.Goal:
-    return cw.Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.asarray(sign, jnp.float32))
+def goal(label: int, sign: float) -> cw.LabelGoal:
+    return cw.LabelGoal(label=jnp.asarray(label, jnp.int32), sign=jnp.asarray(sign, jnp.float32))
 
 
 def asked(place: int, sign: float) -> int:
@@ -55,7 +55,7 @@ def compiled(attack: cw.Attack):
 def walk(
     attack: cw.Attack,
     x: np.ndarray,
-    goal: cw.Goal,
+    goal: cw.LabelGoal,
     steps: int,
     *,
     model: cw.Model = MODEL,

@@ -6,8 +6,8 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.apgd import apgd, apgd_targeted
-from cwjax.base import Allowed
 from cwjax.parts.losses import logits_ratio
+from cwjax.problems import Allowed
 from tests import problems
 from tests.attacks import asked
 

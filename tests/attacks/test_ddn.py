@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cwjax.attacks.ddn import ddn
-from cwjax.base import Allowed
+from cwjax.problems import Allowed
 from tests.attacks import asked
 
 

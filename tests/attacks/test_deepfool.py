@@ -6,7 +6,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.deepfool import class_differences, deepfool
-from cwjax.base import Allowed
+from cwjax.problems import Allowed
 from tests.attacks.plain_net import CONSTANT, X, asked, close, goal, jacobian, logits, walk
 
 NORMS = ["l2", "linf"]

@@ -10,9 +10,9 @@ from scipy import optimize
 
 import cwjax as cw
 from cwjax.attacks.fmn import fmn
-from cwjax.base import Allowed, problem
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS
+from cwjax.problems import Allowed, problem
 from tests.attacks import asked
 
 ORDER = {"l0": 0, "l1": 1, "l2": 2, "linf": np.inf}

@@ -7,7 +7,7 @@ import pytest
 from scipy import optimize
 
 import cwjax as cw
-from cwjax.base import problem
+from cwjax.problems import problem
 from tests import problems
 
 C = 2.0  # the weight of f
@@ -51,7 +51,7 @@ def expected(x, goal):
 def test_it_reaches_the_minimum_of_l_bfgs_b(place):
     with jax.enable_x64(True):
         x = jnp.asarray(problems.inputs(6)[place].astype(np.float64))
-        goal = cw.Goal(jnp.asarray(place % problems.CLASSES, jnp.int32), jnp.asarray(1.0))
+        goal = cw.LabelGoal(jnp.asarray(place % problems.CLASSES, jnp.int32), jnp.asarray(1.0))
         losses, state = descended(x, goal, 120)
         assert losses[-1] == pytest.approx(expected(x, goal), abs=1e-5)
         assert (np.diff(losses) <= 0).all()  # a trial point that is worse is not moved to
@@ -64,7 +64,7 @@ def test_it_reaches_the_minimum_of_l_bfgs_b(place):
 def test_it_takes_far_fewer_gradients_than_gradient_descent_would():
     with jax.enable_x64(True):
         x = jnp.asarray(problems.inputs(6)[1].astype(np.float64))
-        goal = cw.Goal(jnp.asarray(1, jnp.int32), jnp.asarray(1.0))
+        goal = cw.LabelGoal(jnp.asarray(1, jnp.int32), jnp.asarray(1.0))
         losses, _ = descended(x, goal, 500)
         assert len(losses) < 200  # it noticed by itself that there is nothing left to gain
         least = losses[-1]

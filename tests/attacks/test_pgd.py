@@ -9,7 +9,7 @@ import pytest
 
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import bim, pgd
-from cwjax.base import problem
+from cwjax.problems import problem
 from tests.attacks.plain_net import CONSTANT, X, asked, close, cross_entropy_slope, goal, walk
 
 NORMS = ["l1", "l2", "linf"]

@@ -9,9 +9,9 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.registry import ATTACKS, fast_attacks
-from cwjax.base import problem
 from cwjax.lab.attacking import presets
 from cwjax.lab.racing import entries
+from cwjax.problems import problem
 from cwjax.search.radius import minimised
 
 CLASSES = 4
@@ -54,7 +54,7 @@ def test_an_attack_makes_the_norm_small_that_it_says_and_a_step_costs_what_it_sa
     assert attack.terms.distance.norm == norm
     assert ("epsilon" in inspect.signature(entry.make).parameters) == entry.within
     label = jnp.argmax(linear(X)).astype(jnp.int32)
-    given = problem(X, cw.Goal(label=label, sign=jnp.float32(-1)))
+    given = problem(X, cw.LabelGoal(label=label, sign=jnp.float32(-1)))
     progress = attack.step(linear, given, attack.init(jax.random.key(0), given)).progress
     assert progress.forwards + progress.backwards == entry.passes(CLASSES)
     if entry.within:

@@ -23,7 +23,7 @@ def a_batch():
     x = jnp.asarray(generator.uniform(size=(B, 2, 3, 2)), jnp.float32)
     weights = jnp.asarray(generator.normal(size=(12, 4)), jnp.float32)
     signs = jnp.array([1.0, 1.0, 1.0, -1.0, -1.0, -1.0])
-    goal = cw.Goal(label=jnp.array([0, 1, 2, 3, 0, 1], jnp.int32), sign=signs)
+    goal = cw.LabelGoal(label=jnp.array([0, 1, 2, 3, 0, 1], jnp.int32), sign=signs)
     return cw.bind(linear, weights), x, goal
 
 
@@ -80,7 +80,7 @@ def test_margins_and_successes():
 def test_a_tie_is_no_success():
     model = cw.bind(lambda params, x: jnp.zeros((len(x), 3)))
     x = jnp.zeros((2, 4))
-    goal = cw.Goal(label=jnp.array([0, 0], jnp.int32), sign=jnp.array([1.0, -1.0]))
+    goal = cw.LabelGoal(label=jnp.array([0, 0], jnp.int32), sign=jnp.array([1.0, -1.0]))
     np.testing.assert_array_equal(metrics.margins(model, x, goal), 0)
     assert not metrics.successes(model, x, goal).any()
 

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from cwjax.base import Evaluation, problem
+from cwjax.base import Evaluation
 from cwjax.goals import targeted
 from cwjax.parts import aborts
+from cwjax.problems import problem
 
 PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)
 LENGTH = 60  # of every sequence of losses: one compilation

@@ -195,7 +195,7 @@ def descent(name, optimizer, model, problem, steps):
 
 
 def towards(label, x):
-    return base.problem(jnp.array(x), base.Goal(label=jnp.int32(label), sign=jnp.float32(1)))
+    return problems.problem(jnp.array(x), base.LabelGoal(label=jnp.int32(label), sign=jnp.float32(1)))
 
 
 def test_momentum_knows_nothing_of_the_projection():

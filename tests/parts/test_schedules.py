@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.base import problem as problem_of
 from cwjax.base import untouched
+from cwjax.problems import problem as problem_of
 from tests.attacks.fast.made import SIZE, X
 
 
@@ -25,7 +25,7 @@ from tests.attacks.fast.made import SIZE, X
     ],
 )
 def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(search, knob, left, times, c):
-    plain = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    plain = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
     problem = plain._replace(scale=jnp.float32(0), c=jnp.float32(c))
     nothing = untouched(problem)
     state, lengths = search.init(problem), []

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import Mesh
 
 import cwjax as cw
-from cwjax.base import Allowed, Goal, problem
+from cwjax.base import LabelGoal
+from cwjax.problems import Allowed, problem
 from tests import problems
 
 COUNT = 8
@@ -123,7 +124,7 @@ def test_what_has_fewer_axes_than_an_input_broadcasts_to_it():
 
 
 def test_lengths_are_measured_in_what_may_move():
-    x, goal = jnp.array([0.5, 0.25, 0.5]), Goal(jnp.int32(0), jnp.float32(-1))
+    x, goal = jnp.array([0.5, 0.25, 0.5]), LabelGoal(jnp.int32(0), jnp.float32(-1))
     given = problem(x, goal, Allowed(low=jnp.array([0.0, 0.25, 0.0]), high=jnp.array([1.0, 0.25, 4.0])))
     np.testing.assert_allclose(given.widths, [1.0, 2.0, 4.0], rtol=1e-6)  # divided by, so that it has some
     np.testing.assert_allclose(given.span, 2.0, rtol=1e-6)
@@ -208,7 +209,7 @@ def test_it_is_compared_with_attacks_on_the_same_elements():
         ({"high": np.ones(9)}, ValueError, r"high of shape \[9\] broadcasts neither"),
         ({"start": np.ones((3, *problems.SHAPE))}, ValueError, "start of shape"),
         ({"high": 0.5}, ValueError, "outside the box"),
-        ({"lower": 0.5}, TypeError, "a runner takes low, high, mask, start by name, got lower"),
+        ({"lower": 0.5}, TypeError, "a runner takes low, high, mask, start, context by name, got lower"),
     ],
 )
 def test_a_mistake_is_one_line(bounds, error, said):

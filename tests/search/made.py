@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Array
 
 import cwjax as cw
-from cwjax.base import Attack, Candidate, Goal, Problem, Progress, closer, problem, untouched
+from cwjax.base import Attack, Candidate, LabelGoal, Problem, Progress, closer, untouched
+from cwjax.problems import problem
 
 ROUNDS = 9
 
 
 def a_problem() -> Problem:
-    goal = Goal(label=jnp.asarray(1, jnp.int32), sign=jnp.asarray(1.0, jnp.float32))
+    goal = LabelGoal(label=jnp.asarray(1, jnp.int32), sign=jnp.asarray(1.0, jnp.float32))
     return problem(jnp.array([0.25, 0.5, 0.75]), goal)
 
 

@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import Array
 
 import cwjax as cw
-from cwjax.base import Attack, Candidate, Problem, Progress, closer, problem, untouched
+from cwjax.base import Attack, Candidate, Problem, Progress, closer, untouched
+from cwjax.problems import problem
 
 
 def a_problem(shape: tuple[int, ...] = (3,)) -> Problem:
     """Its start is not its x, so that they cannot be mistaken for each other."""
-    goal = cw.Goal(label=jnp.asarray(1, jnp.int32), sign=jnp.asarray(1.0, jnp.float32))
+    goal = cw.LabelGoal(label=jnp.asarray(1, jnp.int32), sign=jnp.asarray(1.0, jnp.float32))
     return problem(jnp.zeros(shape), goal)._replace(start=jnp.full(shape, 0.5))
 
 

@@ -4,13 +4,14 @@ import jax.numpy as jnp
 import pytest
 
 import cwjax as cw
-from cwjax.base import problem, untouched
+from cwjax.base import untouched
+from cwjax.problems import problem
 from cwjax.search.bisection import Bracket, bisection
 
 
 def tried(needed: float, *, first: float, steps: int, factor: float) -> tuple[list[float], Bracket]:
     """The values of tau that are tried where every one from `needed` up succeeds, and the bracket in the end."""
-    given = problem(jnp.zeros(2), cw.Goal(jnp.asarray(0, jnp.int32), jnp.asarray(1.0)))
+    given = problem(jnp.zeros(2), cw.LabelGoal(jnp.asarray(0, jnp.int32), jnp.asarray(1.0)))
     search = bisection(
         lambda problem: jnp.asarray(first),
         lambda problem, value: problem._replace(tau=value),

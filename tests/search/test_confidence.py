@@ -63,7 +63,7 @@ def test_it_is_the_confidence_of_the_margin(kind):
 
 def test_handicapped_by_hand():
     logits = jnp.array([[1.0, 2.0, 4.0], [1.0, 2.0, 4.0]])
-    goal = cw.Goal(jnp.array([2, 2]), jnp.array([1.0, -1.0]))
+    goal = cw.LabelGoal(jnp.array([2, 2]), jnp.array([1.0, -1.0]))
     np.testing.assert_array_equal(handicapped(logits, goal, 3.0), [[1, 2, 1], [1, 2, 7]])
 
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import cwjax as cw
-from cwjax.base import Problem, problem, untouched
+from cwjax.base import Problem, untouched
+from cwjax.problems import problem
 from cwjax.search.mask import many_pixels, one_pixel, shrink_mask
 from cwjax.search.radius import shrink_tau
 from cwjax.search.rounds import searched
@@ -214,7 +215,7 @@ def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape, axis):
     search, counts = shrink_mask(removal=one_pixel(), channel_axis=axis), cw.distances.l0(channel_axis=axis)
     attack = cw.l0(steps=50, largest_c=20.0, search=search, distance=counts)
     x = jnp.full((2, *shape), 0.3)
-    goal = cw.Goal(label=jnp.array([0, 0], jnp.int32), sign=jnp.array([1.0, -1.0]))
+    goal = cw.LabelGoal(label=jnp.array([0, 0], jnp.int32), sign=jnp.array([1.0, -1.0]))
     model = cw.bind(constant, jnp.array([1.0, 0.0, 0.0]))
     result = jax.jit(cw.batched(attack))(model, jax.random.split(jax.random.key(0), 2), x, goal)
     # The first needs no pixel, which its first look tells. The second needs more than all.
@@ -232,7 +233,7 @@ def test_with_no_pixel_left_the_clean_input_is_evaluated_once(shape, axis):
         steps=50,
         abort=cw.aborts.never(),
     )
-    given = problem(x[0], cw.Goal(label=goal.label[1], sign=goal.sign[1]))._replace(mask=jnp.zeros(shape, bool))
+    given = problem(x[0], cw.LabelGoal(label=goal.label[1], sign=goal.sign[1]))._replace(mask=jnp.zeros(shape, bool))
     state = alone.step(model, given, alone.init(jax.random.key(0), given))
     assert state.progress.done
     assert np.isinf(state.progress.best.distance)

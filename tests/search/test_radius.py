@@ -10,7 +10,8 @@ import pytest
 import cwjax as cw
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
-from cwjax.base import problem, untouched
+from cwjax.base import untouched
+from cwjax.problems import problem
 from cwjax.search.radius import minimised, search_scale, shrink_tau
 from cwjax.search.rounds import searched
 from tests.search.outcomes import a_problem, fake, outcome, told
@@ -45,7 +46,7 @@ def test_it_is_the_closed_form_on_an_affine_model(norm, attack):
 
 def scales(threshold, steps, **settings):
     """What is tried where every scale from the threshold up succeeds."""
-    given = problem(jnp.zeros(2), cw.Goal(jnp.asarray(0, jnp.int32), jnp.asarray(1.0)))
+    given = problem(jnp.zeros(2), cw.LabelGoal(jnp.asarray(0, jnp.int32), jnp.asarray(1.0)))
     search = search_scale(steps, **settings)
     knob, tried = search.init(given), []
     while not search.done(knob):

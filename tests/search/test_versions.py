@@ -17,7 +17,8 @@ from jaxtyping import Array
 from scipy import stats
 
 import cwjax as cw
-from cwjax.base import Attack, Candidate, Problem, Progress, Spread, closer, problem, untouched
+from cwjax.base import Attack, Candidate, Problem, Progress, Spread, closer, untouched
+from cwjax.problems import problem
 from cwjax.search.versions import average_target, best_of, best_target, restarted, worst_of, worst_target
 from tests import problems
 
@@ -29,7 +30,7 @@ VERSIONS, CLASSES = 4, 5
 
 def a_problem(label: int = 1, sign: float = -1.0) -> Problem:
     """Its start is not its x, so that they cannot be mistaken for each other."""
-    goal = cw.Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.asarray(sign, jnp.float32))
+    goal = cw.LabelGoal(label=jnp.asarray(label, jnp.int32), sign=jnp.asarray(sign, jnp.float32))
     return problem(jnp.zeros(3), goal)._replace(start=jnp.array([0.25, 0.5, 0.75]))
 
 
@@ -315,7 +316,7 @@ def runner(around: Around) -> Callable[..., cw.Result]:
     return jax.jit(cw.batched(around(problems.small_l2())))
 
 
-def run(around: Around, goal: cw.Goal = UNTARGETED, keys: Array = KEYS) -> cw.Result:
+def run(around: Around, goal: cw.LabelGoal = UNTARGETED, keys: Array = KEYS) -> cw.Result:
     return runner(around)(MODEL, keys, X, goal)
 
 
@@ -392,7 +393,7 @@ def test_the_average_target_is_one_of_the_targets_drawn_with_the_key():
     assert (np.asarray(turned.distance) != np.asarray(result.distance)).any()
 
 
-def first_target(around: Around, label, key) -> cw.Goal:
+def first_target(around: Around, label, key) -> cw.LabelGoal:
     return around(fake()).init(key, a_problem(label)).inner.problem.goal
 
 
@@ -418,7 +419,7 @@ def test_every_other_class_is_a_target_once(around, label):
 @pytest.mark.parametrize("around", [best, worst, average])
 @pytest.mark.parametrize(("label", "sign"), [(1, 1.0), (-1, -1.0), (CLASSES, -1.0), (1000, -1.0), (-1, 1.0)])
 def test_a_targeted_goal_or_no_such_label_is_reported_and_disturbs_no_neighbour(around, label, sign):
-    wrong = cw.Goal(label=UNTARGETED.label.at[2].set(label), sign=UNTARGETED.sign.at[2].set(sign))
+    wrong = cw.LabelGoal(label=UNTARGETED.label.at[2].set(label), sign=UNTARGETED.sign.at[2].set(sign))
     result, expected = run(around, wrong), run(around)
     assert not result.finite[2]
     assert not result.success[2]

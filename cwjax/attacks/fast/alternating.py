@@ -56,21 +56,21 @@ def alternating_l2(
     rounds = rounds_of(steps)
 
     def of_length(steps):
-        within = steered(slid("l2", steps), radius(norm="l2", steps=steps))
-        return _either(within, deep(optimizer, steps), scout("l2", steps, always=True))
+        within = steered(slid("l2", steps, objective), radius(norm="l2", steps=steps, objective=objective))
+        return _either(within, deep(optimizer, steps), scout("l2", steps, always=True, objective=objective), objective)
 
-    rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps))
+    rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps, objective))
     attack = iterated(rule, objective=objective, distance=distances.l2(), steps=steps)
-    return searched(jittered(_afresh(attack)), _alternately(rounds))
+    return searched(jittered(_afresh(attack)), _alternately(rounds, objective))
 
 
-def _length(problem: Problem, rounds: Count, steps: Count) -> Int[Array, ""]:
+def _length(problem: Problem, rounds: Count, steps: Count, objective: Objective) -> Int[Array, ""]:
     """How many steps a round of the problem has, where `rounds` share them."""
     each, deep = jnp.asarray(steps) // rounds, rounds // 2
     short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
     long = (steps - (rounds - deep) * short) // jnp.maximum(deep, 1)
     towards_label = jnp.where(problem.tau == _DEEP, long, short)
-    return jnp.where(problem.goal.sign > 0, towards_label, each)
+    return jnp.where(objective.reaches(problem.goal), towards_label, each)
 
 
 def _lasting(of_length: Callable[[Count], Rule], length: Callable[[Problem], Count]) -> Rule:
@@ -157,7 +157,7 @@ class RoundsMemory(NamedTuple):
     deep: Any
 
 
-def _either(within: Rule, deep: Rule, scouts: Scout) -> Rule:
+def _either(within: Rule, deep: Rule, scouts: Scout, objective: Objective) -> Rule:
     """The rule that the problem's tau names. Within a radius, away from a label, it goes for the class that the scout
     has chosen; and where the scout does not believe slopes it is the deep one.
     """
@@ -167,7 +167,7 @@ def _either(within: Rule, deep: Rule, scouts: Scout) -> Rule:
         return start, RoundsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
 
     def move(problem, memory, seen):
-        scouted = (problem.tau == _RADIUS) & (problem.goal.sign < 0)
+        scouted = (problem.tau == _RADIUS) & ~objective.reaches(problem.goal)
         known, told, x = scouts.look(problem, memory.known, seen, scouted)
         inside, after = within.move(problem, memory.within, told)
         shrunk, later = deep.move(problem, memory.deep, told)
@@ -191,7 +191,7 @@ def _afresh(attack: Attack) -> Attack:
     )
 
 
-def _alternately(rounds: Count) -> Search:
+def _alternately(rounds: Count, objective: Objective) -> Search:
     """`mirrored` with rounds of two kinds: within a radius, and deep ones. Towards a label the first deep round starts
     where the problem says, too.
     """
@@ -199,7 +199,7 @@ def _alternately(rounds: Count) -> Search:
 
     def ask(problem, knob):
         plain = problem._replace(scale=jnp.zeros_like(problem.scale))
-        asked = select((problem.goal.sign > 0) & (knob.rounds < 2), plain, search.ask(problem, knob))
+        asked = select(objective.reaches(problem.goal) & (knob.rounds < 2), plain, search.ask(problem, knob))
         return asked._replace(tau=jnp.where(knob.rounds % 2 == 0, _RADIUS, _DEEP).astype(asked.tau.dtype))
 
     return search._replace(ask=ask)

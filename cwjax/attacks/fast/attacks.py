@@ -71,7 +71,8 @@ def fast_linf(*, steps: Count = 300, objective: Objective = negative_margin()) -
     """
 
     def one_round(steps):
-        rule = aimed(steered(slid("linf", steps), radius(norm="linf", steps=steps)), "linf", steps)
+        turned = radius(norm="linf", steps=steps, objective=objective)
+        rule = aimed(steered(slid("linf", steps, objective), turned), "linf", steps, objective)
         attack = iterated(rule, objective=objective, distance=distances.linf(), steps=steps)
         return jittered(attack)
 

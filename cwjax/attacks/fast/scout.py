@@ -15,8 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_part
 from cwjax.attacks.fast.slide import METRICS
-from cwjax.base import Count, Goal, Problem, select, wide
+from cwjax.base import Count, Goal, LabelGoal, Objective, Problem, select, wide
 from cwjax.loop import Rule
+from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 
@@ -61,7 +62,7 @@ class Scout(NamedTuple):
     aim: Callable[[Problem, Scouting], Goal]
 
 
-def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
+def scout(norm: str, steps: Count, *, always: bool = False, objective: Objective = negative_margin()) -> Scout:
     """Looks at the five likeliest classes from the start, and at two of them from farther on, for a round away from a
     label that begins at the clean input.
 
@@ -76,6 +77,7 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
       norm: to be small: "l2" or "linf".
       steps: of the round; with less than 50 there is no look at other classes.
       always: whether a round that has no class to choose asks about the first probe, too.
+      objective: of the attack. Where it knows no logits of classes there is none to choose.
 
     Raises:
       ValueError: an unknown norm.
@@ -91,10 +93,19 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
         along = metric.towards(view.slope, jnp.array(False), jnp.zeros_like(view.loss))
         return start - _PROBE * promised(view) * along
 
+    def likely(seen, goal):
+        if objective.logits is None:
+            return jnp.full(_CLASSES, -1, jnp.int32)
+        return likeliest(objective.logits(seen.outputs), goal)
+
+    def aim(problem, known):
+        return problem.goal if objective.logits is None else towards(known.aim, problem.goal)
+
     def look(problem, known, seen, wanted):
         choosing = (problem.start == problem.x).all() & (jnp.asarray(steps) >= _LEAST)
+        choosing = choosing & (objective.logits is not None)
         view, place = View(seen.loss, seen.slope), seen.taken
-        known = select(place == 0, _begun_with(known, seen, problem.goal), known)
+        known = select(place == 0, _begun_with(known, seen, likely(seen, problem.goal)), known)
         classes = jnp.sum(known.likely >= 0)
 
         waits = known.begun < 0
@@ -130,7 +141,7 @@ def scout(norm: str, steps: Count, *, always: bool = False) -> Scout:
         x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
         return after, told, jnp.where(place == classes, probe(known.start, near), x)
 
-    return Scout(init=_nothing_known, look=look, aim=lambda problem, known: towards(known.aim, problem.goal))
+    return Scout(init=_nothing_known, look=look, aim=aim)
 
 
 class AimMemory(NamedTuple):
@@ -138,7 +149,7 @@ class AimMemory(NamedTuple):
     rule: Any
 
 
-def aimed(rule: Rule, norm: str, steps: Count) -> Rule:
+def aimed(rule: Rule, norm: str, steps: Count, objective: Objective = negative_margin()) -> Rule:
     """The rule; and away from a label, for the class that a `scout` chooses before the round begins: the one whose
     boundary is nearest, where that is clearly not the likeliest. An example of any class counts.
 
@@ -149,19 +160,20 @@ def aimed(rule: Rule, norm: str, steps: Count) -> Rule:
         at the start it is told NaN.
       norm: to be small: "l2" or "linf".
       steps: of the round; with less than 50 there is no look at classes.
+      objective: of the attack. Where it knows no logits of classes there is none to choose.
 
     Raises:
       ValueError: an unknown norm.
     """
     check_part("rule", rule, Rule)
-    scouts = scout(norm, steps)
+    scouts = scout(norm, steps, objective=objective)
 
     def init(key, problem):
         start, first = rule.init(key, problem)
         return start, AimMemory(scouts.init(problem), first)
 
     def move(problem, memory, seen):
-        known, told, x = scouts.look(problem, memory.known, seen, problem.goal.sign < 0)
+        known, told, x = scouts.look(problem, memory.known, seen, ~objective.reaches(problem.goal))
         moved = rule.move(problem, memory.rule, told)
         x, after = select(known.begun >= 0, moved, (x.astype(moved[0].dtype), memory.rule))
         return x, AimMemory(known, after)
@@ -200,20 +212,20 @@ def _at_start(problem: Problem, known: Scouting, seen: Seen, view: View) -> Seen
         slope=view.slope,
         total=view.loss,
         gradient=view.slope,
-        logits=jnp.full_like(seen.logits, jnp.nan),
+        outputs=jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), seen.outputs),
         met=known.met,
         distance=known.distance,
     )
 
 
-def _begun_with(known: Scouting, seen: Seen, goal: Goal) -> Scouting:
+def _begun_with(known: Scouting, seen: Seen, likely: Int[Array, "C"]) -> Scouting:
     """What is known of the start once it was asked about."""
     view = View(seen.loss, seen.slope)
     return known._replace(
         start=seen.x,
         met=seen.met,
         distance=seen.distance,
-        likely=likeliest(seen.logits, goal),
+        likely=likely,
         likeliest=view,
         near=view,
     )
@@ -221,7 +233,7 @@ def _begun_with(known: Scouting, seen: Seen, goal: Goal) -> Scouting:
 
 def towards(label: Int[Array, ""], goal: Goal) -> Goal:
     """The goal to reach that class; the goal that is given where it is -1."""
-    return select(label < 0, goal, Goal(label=label, sign=jnp.ones_like(goal.sign)))
+    return select(label < 0, goal, LabelGoal(label=label, sign=jnp.ones_like(goal.sign)))
 
 
 def likeliest(logits: Float[Array, "K"], goal: Goal) -> Int[Array, "C"]:

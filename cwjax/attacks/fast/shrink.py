@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from cwjax.base import Number, Problem, carried, clip, wide
+from cwjax.base import Number, Problem, carried, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm, length, unit, units
 from cwjax.parts.schedules import annealed
+from cwjax.problems import clip
 
 _ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: the most in a step, and the relative change that ends them
 _SQUARES, _EPS = 0.999, 1e-8  # Adam's own

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Count, Goal, Number, Problem, Search, found, select, wide
+from cwjax.base import Count, Number, Objective, Problem, Search, found, select, wide
 from cwjax.loop import Rule
+from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, TINY, check_norm, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened
 
@@ -70,9 +71,9 @@ takes a mean of slopes to go along that.
 """
 
 
-def _pace(metric: Metric, goal: Goal, known: Bool[Array, ""]) -> Pace:
+def _pace(metric: Metric, reaching: Bool[Array, ""], known: Bool[Array, ""]) -> Pace:
     """What the steps are like, once an example is known or not."""
-    following = select(goal.sign > 0, metric.towards_label, metric.from_label)
+    following = select(reaching, metric.towards_label, metric.from_label)
     return select(known, following, metric.seeking)
 
 
@@ -100,7 +101,7 @@ class SlidingMemory(NamedTuple):
     doubted: Bool[Array, ""]
 
 
-def slid(norm: str, steps: Count) -> Rule:
+def slid(norm: str, steps: Count, objective: Objective = negative_margin()) -> Rule:
     """The rule that takes steps of `problem.scale` radii down the momentum of normalised slopes, each projected onto
     the ball of radius `problem.tau` around the clean input.
 
@@ -117,7 +118,7 @@ def slid(norm: str, steps: Count) -> Rule:
         return start, SlidingMemory(jnp.zeros_like(start), promise=Promise(zero, zero), doubted=jnp.array(True))
 
     def move(problem, memory, seen):
-        decay = _pace(metric, problem.goal, found(seen.best)).decay
+        decay = _pace(metric, objective.reaches(problem.goal), found(seen.best)).decay
         momentum = decay * memory.momentum + (1 - decay) * unit(seen.slope)
         promise = select(seen.taken == 0, _promise(problem, seen.loss, NORMS[norm].dual(seen.slope)), memory.promise)
         told = (seen.taken == 1) & (problem.start == problem.x).all()
@@ -136,7 +137,7 @@ class Radius(NamedTuple):
     taken: Int[Array, ""]  # int32: steps
 
 
-def radius(*, norm: str, steps: Count) -> Search:
+def radius(*, norm: str, steps: Count, objective: Objective = negative_margin()) -> Search:
     """For `steered`, around `slid`: the radius tau, and the length of a step in radii.
 
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
@@ -150,6 +151,7 @@ def radius(*, norm: str, steps: Count) -> Search:
     Args:
       norm: "linf" or "l2".
       steps: of the attack.
+      objective: of the attack; it says which goals are to reach one place.
 
     Raises:
       ValueError: an unknown norm.
@@ -164,7 +166,7 @@ def radius(*, norm: str, steps: Count) -> Search:
         return Radius(tau=problem.scale, promise=unknown, best=best, taken=jnp.zeros((), jnp.int32))
 
     def ask(problem, knob):
-        rate = _pace(metric, problem.goal, jnp.isfinite(knob.best)).rate
+        rate = _pace(metric, objective.reaches(problem.goal), jnp.isfinite(knob.best)).rate
         return problem._replace(tau=knob.tau, scale=rate * annealed(1.0, 0.01, knob.taken, steps))
 
     def tell(problem, knob, outcome):

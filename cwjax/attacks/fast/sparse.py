@@ -11,10 +11,11 @@ from cwjax.arguments import check_count, check_number
 from cwjax.attacks.fast.attacks import in_rounds, mirrored
 from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, Search, clip, found, select
+from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, Search, found, select
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
+from cwjax.problems import clip
 
 _UNIT = 50  # n² times as many steps make n rounds
 _LONG = 400  # steps: from there on a thresholded round comes to something
@@ -37,7 +38,7 @@ def fast_l1(*, steps: Count = 300, objective: Objective = negative_margin()) -> 
         rule = proximal_descent("l1", steps)
         return iterated(rule, objective=objective, distance=distances.l1(), steps=steps)
 
-    return in_rounds(one_round, steps, lambda rounds: _by_turns(rounds, _bold_in_l1), _UNIT)
+    return in_rounds(one_round, steps, lambda rounds: _by_turns(rounds, _bold_in_l1(objective)), _UNIT)
 
 
 def fast_l0(
@@ -74,7 +75,10 @@ def fast_l0(
         longest = jnp.maximum(steps, thresholded)
         return iterated(rule, objective=objective, distance=distance, steps=longest)
 
-    return in_rounds(one_round, steps - thresholded, lambda n: _thresholded_last(n, thresholded > 0), _UNIT)
+    def rounds_of_both(rounds):
+        return _thresholded_last(rounds, thresholded > 0, objective)
+
+    return in_rounds(one_round, steps - thresholded, rounds_of_both, _UNIT)
 
 
 def _by_turns(rounds: Count, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:
@@ -88,18 +92,21 @@ def _by_turns(rounds: Count, bold: Callable[[Problem, Int[Array, ""]], Bool[Arra
     return search._replace(ask=ask)
 
 
-def _bold_in_l1(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
-    every = jnp.where(problem.goal.sign < 0, 2, 3)
-    return number % every == every - 1
+def _bold_in_l1(objective: Objective) -> Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]:
+    def bold(problem, number):
+        every = jnp.where(objective.reaches(problem.goal), 3, 2)
+        return number % every == every - 1
+
+    return bold
 
 
-def _bold_in_l0(problem: Problem, number: Int[Array, ""]) -> Bool[Array, ""]:
-    return (number % 2 == 0) == (problem.goal.sign < 0)
+def _bold_in_l0(objective: Objective) -> Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]:
+    return lambda problem, number: (number % 2 == 0) == ~objective.reaches(problem.goal)
 
 
-def _thresholded_last(rounds: Count, thresholded: Bool[Array, ""]) -> Search:
+def _thresholded_last(rounds: Count, thresholded: Bool[Array, ""], objective: Objective) -> Search:
     """So many rounds by turns, and then, if so, a thresholded one from where the problem says."""
-    search = _by_turns(rounds + thresholded, _bold_in_l0)
+    search = _by_turns(rounds + thresholded, _bold_in_l0(objective))
 
     def ask(problem, knob):
         last = problem._replace(tau=jnp.full_like(problem.tau, _THRESHOLDED))

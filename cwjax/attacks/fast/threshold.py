@@ -6,9 +6,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from cwjax.base import Number, clip, wide
+from cwjax.base import Number, wide
 from cwjax.loop import Rule
 from cwjax.parts.schedules import annealed
+from cwjax.problems import clip
 
 
 class ThresholdedMemory(NamedTuple):

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.base import Allowed, Attack, Goal, Result, Terms, wide
+from cwjax.base import Attack, Goal, Result, Terms, wide
 from cwjax.evaluation.diagnosis import programs
 from cwjax.evaluation.diagnosis.programs import Followed, Slopes
 from cwjax.models import Model
+from cwjax.problems import Allowed
 from cwjax.runners.rounding import Rounding
 
 FEW = 8  # examples for what costs little

@@ -18,13 +18,14 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
-from cwjax.base import AnyArray, Attack, Goal, Result, State, answered, clip, problem, wide
+from cwjax.base import AnyArray, Attack, Goal, LabelGoal, Result, State, answered, wide
 from cwjax.descent import Descent
 from cwjax.loop import IteratedState
 from cwjax.models import Model
 from cwjax.parts.losses import label_cross_entropy, negative_margin
 from cwjax.parts.norms import NORMS
 from cwjax.parts.objectives import margin
+from cwjax.problems import clip, problem
 from cwjax.runners.batch import by_rows, lanes, looped, result_of
 from cwjax.runners.fast_convolutions import canonical
 from cwjax.runners.rounding import Rounding, discretised
@@ -86,7 +87,7 @@ def slopes(model: Model, x: Array, goal: Goal) -> Slopes:
     def one(x, goal):
         logits, pull = jax.vjp(model, x)
         lead, away = jax.value_and_grad(margin)(logits, goal)
-        answer = Goal(label=jnp.argmax(logits).astype(jnp.int32), sign=-jnp.ones_like(goal.sign))
+        answer = LabelGoal(label=jnp.argmax(logits).astype(jnp.int32), sign=-jnp.ones_like(goal.sign))
         blind = jax.grad(label_cross_entropy().loss)(logits, answer)
         slope, entropy = (pull(each.astype(logits.dtype))[0].astype(wide(x)) for each in (away, blind))
         return Slopes(margin=lead, slope=slope, entropy=jnp.max(jnp.abs(entropy)))

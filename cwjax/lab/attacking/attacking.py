@@ -165,7 +165,7 @@ def diagnosed(
     model: Model,
     request: Request,
     x: np.ndarray,
-    goal: cw.Goal,
+    goal: cw.LabelGoal,
     result: Result,
     *,
     index: np.ndarray | None = None,
@@ -223,7 +223,7 @@ def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: t
     return cw.streamed(_maker(name, fixed), width=width, mesh=mesh, repeatable=True)
 
 
-def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.Goal) -> tuple[jax.Array, jax.Array, cw.Goal]:
+def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.LabelGoal) -> tuple[jax.Array, jax.Array, cw.LabelGoal]:
     """The queue with so many rows more, of NaN: an attack gives such a row up at its first step."""
     places = np.concatenate([np.arange(len(x)), np.zeros(extra, int)])
     keys, x, goal = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal))

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax as cw
-from cwjax.base import Goal, wide
+from cwjax.base import LabelGoal, wide
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
@@ -27,7 +27,7 @@ class Rows(NamedTuple):
     label: np.ndarray  # int32 [R]
     target: np.ndarray  # int32 [R]; -1 where untargeted
 
-    def goal(self) -> Goal:
+    def goal(self) -> LabelGoal:
         """The goals of all rows."""
         if (self.target < 0).all():
             return cw.untargeted(self.label)

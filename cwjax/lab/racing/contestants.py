@@ -16,7 +16,7 @@ import numpy as np
 
 import cwjax as cw
 from cwjax.arguments import check_number
-from cwjax.base import Attack, Distance, Goal, Result
+from cwjax.base import Attack, Distance, LabelGoal, Result
 from cwjax.evaluation.metrics import successes
 from cwjax.lab.files import compiling
 from cwjax.models import Model
@@ -49,7 +49,7 @@ class Task(NamedTuple):
         """Whether there are targets."""
         return bool((self.target >= 0).all())
 
-    def goal(self) -> Goal:
+    def goal(self) -> LabelGoal:
         """The goals of all examples."""
         return cw.targeted(self.target, labels=self.label) if self.targeted else cw.untargeted(self.label)
 

@@ -31,11 +31,11 @@ X = jnp.asarray(np.random.default_rng(4).uniform(0.4, 0.6, size=(8, SIZE)), jnp.
 KEYS = problems.keys(len(X))
 
 
-def towards(model: cw.Model) -> cw.Goal:
+def towards(model: cw.Model) -> cw.LabelGoal:
     return cw.targeted((model.apply(model.params, X).argmax(-1) + 1) % CLASSES)
 
 
-def attacked(make, model: cw.Model, goal: cw.Goal | None = None, **numbers) -> cw.Result:
+def attacked(make, model: cw.Model, goal: cw.LabelGoal | None = None, **numbers) -> cw.Result:
     """The result of the attack that `make` gives for these numbers, within `low` and `high` if they are among them.
     They are traced: all of them share a program.
     """

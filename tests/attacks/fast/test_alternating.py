@@ -10,16 +10,16 @@ import cwjax as cw
 from cwjax.attacks.fast import alternating, slide, sparse
 from cwjax.attacks.fast.attacks import rounds_of
 from cwjax.attacks.fast.scout import scout
-from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.loop import iterated, steered
+from cwjax.problems import problem as problem_of
 from tests import golden_net, problems
 from tests.attacks.fast.made import CLASSES, KEYS, SIZE, X, affine, affine_model, attacked, bent, two_classes
 
 pytestmark = pytest.mark.xdist_group("the fast family")  # they share programs
 
 
-def asked_for(search: cw.Search, goal: cw.Goal, rounds: int) -> list[float]:
+def asked_for(search: cw.Search, goal: cw.LabelGoal, rounds: int) -> list[float]:
     """The taus of that many rounds, none of which finds anything."""
     problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
     knob, taus = search.init(problem), []
@@ -31,8 +31,8 @@ def asked_for(search: cw.Search, goal: cw.Goal, rounds: int) -> list[float]:
 
 def test_kinds_of_rounds_take_turns():
     away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
-    assert asked_for(alternating._alternately(4), away, 4) == [0, 1, 0, 1]
-    assert asked_for(alternating._alternately(4), reach, 4) == [0, 1, 0, 1]
+    assert asked_for(alternating._alternately(4, cw.losses.negative_margin()), away, 4) == [0, 1, 0, 1]
+    assert asked_for(alternating._alternately(4, cw.losses.negative_margin()), reach, 4) == [0, 1, 0, 1]
     assert asked_for(sparse._thresholded_last(3, jnp.array(True)), away, 4) == [np.inf, 0, np.inf, -1]
     assert asked_for(sparse._thresholded_last(2, jnp.array(False)), reach, 2) == [0, np.inf]
     assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), away, 4) == [0, np.inf, 0, np.inf]
@@ -54,9 +54,12 @@ def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(step
     rounds = rounds_of(steps)
 
     def lengths(sign):
-        problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(sign)))
+        problem = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(sign)))
         taus = [(alternating._RADIUS, alternating._DEEP)[k % 2] for k in range(int(rounds))]
-        return [int(alternating._length(problem._replace(tau=jnp.float32(tau)), rounds, steps)) for tau in taus]
+        return [
+            int(alternating._length(problem._replace(tau=jnp.float32(tau)), rounds, steps, cw.losses.negative_margin()))
+            for tau in taus
+        ]
 
     assert lengths(1) == towards
     assert lengths(-1) == away
@@ -105,7 +108,7 @@ def test_towards_a_label_the_first_round_is_within_a_radius():
 def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted):
     model, adam = cw.bind(bent, jnp.float32(1 - bend)), optax.adam(1.0)
     within, deep = slide.slid("l2", 40), alternating.deep(adam, 40)
-    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
     problem = problem._replace(scale=jnp.float32(0.3), low=jnp.full(SIZE, -9.0), high=jnp.full(SIZE, 9.0))
 
     def walked(rule, count):
@@ -118,7 +121,7 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
             points.append(state.w)
         return points
 
-    points = walked(alternating._either(within, deep, scout("l2", 40, always=True)), 5)
+    points = walked(alternating._either(within, deep, scout("l2", 40, always=True), cw.losses.negative_margin()), 5)
     np.testing.assert_allclose((points[1] - X[0]).sum(), 1.5, rtol=1e-5)  # the slope promises the boundary at 1
     # What follows is what a round of its kind does.
     ways = {True: walked(deep, 4), False: walked(within, 4)}

@@ -7,8 +7,8 @@ import pytest
 
 import cwjax as cw
 from cwjax.attacks.fast.attacks import rounds_of
-from cwjax.base import problem as problem_of
 from cwjax.base import untouched
+from cwjax.problems import problem as problem_of
 from tests import golden_net, problems
 from tests.attacks.fast.made import CLASSES, FAST, X, affine_model, attacked, program, two_classes
 
@@ -82,7 +82,7 @@ def test_a_model_without_slope_is_a_failure_and_no_nan():
 
 def test_a_round_starts_across_the_clean_input_at_the_distance_known():
     search = cw.attacks.fast.mirrored(3)
-    problem = problem_of(X[0], cw.Goal(jnp.int32(0), jnp.float32(-1)))
+    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
     knob = search.init(problem)
     first = search.ask(problem, knob)
     assert first.scale == 0

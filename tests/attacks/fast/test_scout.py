@@ -10,14 +10,14 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import scout
-from cwjax.base import problem as problem_of
 from cwjax.loop import Rule, iterated
+from cwjax.problems import problem as problem_of
 from tests.attacks.fast.made import program
 
 pytestmark = pytest.mark.xdist_group("the nearest class")  # they share programs
 
 SIZE = 8
-AWAY = cw.Goal(jnp.int32(0), jnp.float32(-1))
+AWAY = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
 ATTACKS = {"l2": cw.alternating_l2, "linf": cw.fast_linf}
 
 
@@ -40,7 +40,7 @@ def fan(distances: list[float], likely: list[float]) -> cw.Model:
     return cw.bind(affine, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)))
 
 
-def found(make, model: cw.Model, goal: cw.Goal = AWAY, steps: int = 100) -> cw.Result:
+def found(make, model: cw.Model, goal: cw.LabelGoal = AWAY, steps: int = 100) -> cw.Result:
     goal = jax.tree.map(lambda field: field[None], goal)
     numbers = {"steps": steps, "low": -9.0, "high": 9.0}
     return program(make)(numbers, model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
@@ -71,7 +71,7 @@ class Walk(NamedTuple):
     told: list[Seen]  # what the rule is told of each
 
 
-def walked(model: cw.Model, goal: cw.Goal, count: int, steps: int = 60, start: float = 0.0) -> Walk:
+def walked(model: cw.Model, goal: cw.LabelGoal, count: int, steps: int = 60, start: float = 0.0) -> Walk:
     """The first so many points of a rule that goes a little farther at every step."""
     told = []
 
@@ -147,7 +147,7 @@ def test_a_network_whose_slopes_do_not_keep_their_promise_is_given_no_further_lo
 
 
 @pytest.mark.parametrize(
-    "spared", [{"goal": cw.Goal(jnp.int32(2), jnp.float32(1))}, {"steps": 49}, {"start": 0.1}], ids=str
+    "spared", [{"goal": cw.LabelGoal(jnp.int32(2), jnp.float32(1))}, {"steps": 49}, {"start": 0.1}], ids=str
 )
 def test_no_step_goes_to_a_choice_where_there_is_none_to_make(spared):
     model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])

@@ -8,10 +8,10 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import slide
-from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.loop import Rule, iterated, steered
 from cwjax.parts.norms import NORMS
+from cwjax.problems import problem as problem_of
 from tests.attacks.fast.made import FAST, KEYS, SIZE, X, affine_model, bent
 
 WIDE = {"low": jnp.full(SIZE, -99.0), "high": jnp.full(SIZE, 99.0)}  # bounds that nothing meets
@@ -40,7 +40,7 @@ def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     parts = {"objective": cw.losses.negative_margin(), "distance": NORMS[norm].distance}
     rule = steered(slide.slid(norm, 1000), cw.attacks.fast.radius(norm=norm, steps=1000))
     attack = iterated(rule, **parts, steps=1000)
-    problem = problem_of(X[0], cw.Goal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0), **WIDE)
+    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0), **WIDE)
     state = attack.step(model, problem, attack.init(KEYS[0], problem))
     promised = 0.7 / (jnp.sum(jnp.abs(slope)) if norm == "linf" else jnp.linalg.norm(slope))
     assert float(state.memory.knob.tau) == pytest.approx(float(promised), rel=1e-5)
@@ -61,7 +61,7 @@ def test_a_knob_is_turned_after_each_step_and_before_the_first():
     parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
 
     def gone(attack, point):
-        problem = problem_of(jnp.zeros(SIZE), cw.Goal(jnp.int32(0), jnp.float32(-1)))._replace(**WIDE)
+        problem = problem_of(jnp.zeros(SIZE), cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))._replace(**WIDE)
         state = attack.init(KEYS[0], problem)
         points = [point(state)]
         for _ in range(steps):
@@ -81,7 +81,7 @@ def seen_with(*, x, loss, slope, **told) -> Seen:
 @pytest.mark.parametrize(("sign", "turned"), [(-1, True), (1, False)])
 def test_once_there_is_an_example_the_last_slope_leads_away_from_a_label_and_their_mean_towards_one(sign, turned):
     rule = slide.slid("linf", 10_000)
-    problem = problem_of(X[0], cw.Goal(jnp.int32(1), jnp.float32(sign)))
+    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(1), jnp.float32(sign)))
     problem = problem._replace(tau=jnp.float32(1), scale=jnp.float32(0.1))
     zero, example = jnp.zeros_like(X[0]), untouched(problem).best._replace(distance=jnp.float32(1))
     x, memory = rule.init(KEYS[0], problem)
@@ -96,7 +96,7 @@ def test_once_there_is_an_example_the_last_slope_leads_away_from_a_label_and_the
 @pytest.mark.parametrize(("left", "power"), [(0.4, 0.85), (0.6, 0.5)])  # of the loss after a step that was to take all
 def test_in_l2_steps_go_along_the_roots_of_a_slope_that_does_not_keep_its_promise(left, power):
     rule = slide.slid("l2", 10_000)
-    goal = cw.Goal(jnp.int32(1), jnp.float32(1))
+    goal = cw.LabelGoal(jnp.int32(1), jnp.float32(1))
     problem = problem_of(X[0], goal)._replace(tau=jnp.float32(1), scale=jnp.float32(1))
     slope = jnp.linspace(-1, 2, SIZE)
 

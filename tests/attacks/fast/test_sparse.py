@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.base import problem as problem_of
+from cwjax.problems import problem as problem_of
 from tests.attacks.fast.made import KEYS, X, affine_model, attacked, towards, two_classes
 
 

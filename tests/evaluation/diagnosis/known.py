@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
-from cwjax.base import Allowed, Terms
+from cwjax.base import Terms
 from cwjax.evaluation.diagnosis.case import Case
 from cwjax.evaluation.diagnosis.programs import Followed
 from cwjax.parts.distances import DISTANCES
+from cwjax.problems import Allowed
 from tests import problems
 
 FIELDS = {field.name for field in dataclasses.fields(Case)}

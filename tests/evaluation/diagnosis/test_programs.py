@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import cwjax as cw
-from cwjax.base import Allowed, problem
 from cwjax.evaluation.diagnosis import programs
 from cwjax.evaluation.diagnosis.programs import Followed
+from cwjax.problems import Allowed, problem
 from tests import problems
 from tests.evaluation.diagnosis.known import between, seen
 

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax import base
 from cwjax.lab.racing import contestants, entries, tuning
 from tests.lab.racing.made import a_task, stepping
 from tests.problems import SHAPE
@@ -24,8 +23,8 @@ def test_every_entry_can_be_made_at_every_budget(name):
                 attack = entry.make(norm, steps, 10)
             except contestants.Broken as missing:
                 pytest.skip(str(missing))
-            goal = cw.Goal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
-            jax.eval_shape(attack.init, jax.random.key(0), base.problem(image, goal))
+            goal = cw.LabelGoal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
+            jax.eval_shape(attack.init, jax.random.key(0), problems.problem(image, goal))
 
 
 def test_a_number_that_is_set_is_the_attacks():
@@ -46,8 +45,8 @@ def test_every_number_of_an_entry_can_be_set_to_its_own(name):
         numbers = {key: value for key, value in entry.numbers(norm).items() if value is not None}
         assert not set(numbers) & set(contestants.DECIDED)
         attack = entry.make(norm, 50, 10, **numbers)
-        goal = cw.Goal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
-        jax.eval_shape(attack.init, jax.random.key(0), base.problem(jnp.zeros(SHAPE), goal))
+        goal = cw.LabelGoal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
+        jax.eval_shape(attack.init, jax.random.key(0), problems.problem(jnp.zeros(SHAPE), goal))
 
 
 def test_the_numbers_of_entries_are_those_that_they_run_at():

@@ -13,7 +13,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import cwjax as cw
-from cwjax.base import Goal
+from cwjax.base import LabelGoal
 from cwjax.parts.objectives import _half_softplus, in_play, logit_margin, margin, rounding_margin
 
 PROPERTY = settings(deadline=None, max_examples=60, derandomize=True, database=None)
@@ -31,8 +31,8 @@ def questions(draw):
     return logits, draw(st.integers(0, classes - 1)), draw(SIGNS), draw(CONFIDENCES)
 
 
-def goal(label: int, sign: float) -> Goal:
-    return Goal(label=jnp.asarray(label, jnp.int32), sign=jnp.asarray(sign, jnp.float32))
+def goal(label: int, sign: float) -> LabelGoal:
+    return LabelGoal(label=jnp.asarray(label, jnp.int32), sign=jnp.asarray(sign, jnp.float32))
 
 
 def definition(logits: np.ndarray, label: int, sign: float) -> float:
@@ -461,7 +461,7 @@ def test_a_confidence_out_of_range_is_named(name, confidence):
 def test_many_at_once_give_what_each_gives_alone():
     rng = np.random.default_rng(0)
     logits = jnp.asarray(rng.normal(size=(40, 3)) * rng.choice([0.1, 3.0, 100.0], size=(40, 1)), jnp.float32)
-    goals = Goal(
+    goals = LabelGoal(
         label=jnp.asarray(rng.integers(0, 3, 40), jnp.int32), sign=jnp.asarray(rng.choice([1, -1], 40), jnp.float32)
     )
     together = jax.vmap(judged, in_axes=(0, 0, None))(logits, goals, 0.5)

@@ -1,0 +1,60 @@
+"""Outputs that are numbers: to bring them to a value, or away from one."""
+
+import jax.numpy as jnp
+
+from cwjax.arguments import check_number
+from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
+from cwjax.goals import ValueGoal
+from cwjax.parts.objectives.count import lacking, raised
+
+
+def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
+    """Outputs y, a number or an array of them, are to come within a tolerance t of the value v, or to leave it.
+
+        to reach:  f = mean over i of max(|y_i - v_i| - t_i + kappa, 0)
+        to leave:  f = min over i of max(t_i + kappa - |y_i - v_i|, 0)
+
+    0 exactly where the goal is met. At `y = v` the slope of |y - v| is that of y - v, so that an attack that starts at
+    the value itself knows where to go. Goals come from `goals.value_reached` and `goals.value_left`.
+
+    Args:
+      confidence: kappa >= 0, in the unit of the outputs, raised against rounding; may be traced.
+      hinged: whether the loss stays at 0 where the goal is met. Attacks that go by a loss alone (the fast family in L1,
+        L0 and L-infinity, FMN, PGD) want one that goes on falling: then False.
+
+    Raises:
+      ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
+    """
+    check_number("confidence", confidence, least=0)
+
+    def lags(outputs, goal):
+        y = outputs.astype(wide(outputs))
+        off = y - goal.value.astype(y.dtype)
+        distance = jnp.where(off >= 0, off, -off)
+        sign = goal.sign.astype(y.dtype)
+        return raised(confidence, outputs) + sign * (distance - goal.tolerance.astype(y.dtype))
+
+    def lack(outputs, goal):
+        lag = lags(outputs, goal)
+        least = jnp.where(goal.sign > 0, lag.size, 1)
+        return lacking(lag, jnp.ones(lag.shape, bool), least, hinged=hinged)
+
+    def check(outputs: Outputs, goal: Goal) -> None:
+        if not isinstance(goal, ValueGoal):
+            raise TypeError(
+                f"tolerance reads a goal of goals.value_reached or goals.value_left, got {type(goal).__name__}"
+            )
+        if not hasattr(outputs, "shape") or outputs.shape != goal.value.shape:
+            raise ValueError(
+                f"tolerance reads outputs of the shape of the goal's values, {list(goal.value.shape)}, from one input, "
+                f"got {shapes(outputs)}"
+            )
+
+    return Objective(
+        loss=lambda outputs, goal: lack(outputs, goal)[0],
+        met=lambda outputs, goal: lack(outputs, goal)[1],
+        confidence=confidence,
+        check=check,
+        reaches=lambda goal: goal.sign > 0,
+        logits=None,
+    )

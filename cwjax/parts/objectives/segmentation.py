@@ -1,0 +1,67 @@
+"""Outputs that are logits of every pixel."""
+
+import jax
+import jax.numpy as jnp
+
+from cwjax.arguments import check_number
+from cwjax.base import Goal, LabelGoal, Number, Objective, Outputs, shapes
+from cwjax.goals import PixelsGoal
+from cwjax.parts.objectives.classification import comparable, margin, rounding_margin
+from cwjax.parts.objectives.count import lacking
+
+
+def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
+    """A share of the pixels is to be labelled as the goal says, or otherwise than it says.
+
+    With m_p the margin of pixel p, as in `objectives.margin`, and n the number of pixels that have to,
+
+        f = 1/n · Σ max(kappa - m_p, 0)          over the n counted pixels with the largest m_p
+
+    0 exactly where n of them are met by kappa. Outputs are logits [..., K]. Goals come from `goals.pixels_reached` and
+    `goals.pixels_left`, which say which pixels count and what share of them is asked for.
+
+    Args:
+      confidence: kappa >= 0, in logits, raised against rounding; may be traced.
+      hinged: whether the loss stays at 0 where the goal is met. Attacks that go by a loss alone (the fast family in L1,
+        L0 and L-infinity, FMN, PGD) want one that goes on falling: then False.
+
+    Raises:
+      ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
+    """
+    check_number("confidence", confidence, least=0)
+
+    def lack(outputs, goal):
+        logits = comparable(outputs.reshape(-1, outputs.shape[-1]))
+
+        def lag(logits, label):
+            one = LabelGoal(label=label, sign=goal.sign)
+            return confidence + rounding_margin(logits) - margin(logits, one)
+
+        behind = jax.vmap(lag)(logits, goal.label.ravel())
+        counted = goal.counted.ravel()
+        return lacking(behind, counted, least_of(goal.share, counted.sum()), hinged=hinged)
+
+    def check(outputs: Outputs, goal: Goal) -> None:
+        if not isinstance(goal, PixelsGoal):
+            raise TypeError(
+                f"pixels reads a goal of goals.pixels_reached or goals.pixels_left, got {type(goal).__name__}"
+            )
+        fits = hasattr(outputs, "shape") and outputs.shape[:-1] == goal.label.shape and outputs.shape[-1:] >= (2,)
+        if not fits:
+            wanted = [*goal.label.shape, "K"]
+            raise ValueError(f"pixels reads logits {wanted} with K >= 2 from one input, got {shapes(outputs)}")
+
+    return Objective(
+        loss=lambda outputs, goal: lack(outputs, goal)[0],
+        met=lambda outputs, goal: lack(outputs, goal)[1],
+        confidence=confidence,
+        check=check,
+        reaches=lambda goal: goal.sign > 0,
+        logits=None,
+    )
+
+
+def least_of(share, count):
+    """How many of `count` make that share of them: rounded up, and at least one."""
+    exact = share * count
+    return jnp.maximum(jnp.ceil(exact - 1e-6 * jnp.maximum(exact, 1)), 1).astype(jnp.int32)

@@ -1,0 +1,171 @@
+"""Outputs that are logits of every frame, which are decoded to a transcript (connectionist temporal classification)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from cwjax.arguments import check_count, check_number
+from cwjax.base import Goal, Number, Objective, Outputs, shapes
+from cwjax.goals import AlignedGoal, TranscriptGoal
+from cwjax.parts.objectives.classification import comparable, rounding_margin
+
+
+def ctc(*, blank: int = 0) -> Objective:
+    """The CTC loss of a transcript, in nats (Graves et al. 2006; Carlini & Wagner 2018, "Audio Adversarial Examples",
+    section III): -log of the probability that frames decode to it, over all alignments.
+
+    Outputs are logits [T, V] of T frames and V symbols. The goal comes from `goals.transcript`. It is met where greedy
+    decoding gives the transcript and the best symbol of each frame leads by more than rounding; the loss is then small
+    and never 0.
+
+    Args:
+      blank: the symbol that stands for none.
+
+    Raises:
+      ValueError: at the runner, outputs or a goal of another shape, or a transcript that is longer than the frames.
+    """
+    check_count("blank", blank, least=0)
+
+    def loss(outputs, goal):
+        logits = comparable(outputs)
+        beyond = (jnp.arange(logits.shape[0]) >= goal.frames).astype(logits.dtype)
+        unused = (jnp.arange(goal.labels.shape[0]) >= goal.length).astype(logits.dtype)
+        rows = (logits, beyond, goal.labels, unused)
+        return optax.ctc_loss(*(row[None] for row in rows), blank_id=blank)[0]
+
+    return Objective(
+        loss=loss,
+        met=lambda outputs, goal: _decodes(outputs, goal, 0.0, blank),
+        check=lambda outputs, goal: _check("ctc", TranscriptGoal, outputs, goal, blank),
+        reaches=lambda goal: jnp.array(True),
+        logits=None,
+    )
+
+
+def aligned_margin(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
+    """The improved loss of Carlini & Wagner (2018, section IV-B), once an alignment pi of the transcript is known:
+
+        f = Σ_i c_i · max(max_{k≠pi_i} z_i,k - z_i,pi_i + kappa, 0)
+
+    over the frames i, with a weight c_i for each. (The paper prints the difference with the other sign, which would be
+    minimised where every frame is wrong; its authors released no code for it.) It is 0 only where every frame of weight
+    says what the alignment says, and has no slope in frames that do: CTC goes on lowering them.
+
+    The goal comes from `goals.aligned`; its path may be that of an example that an attack by `ctc` found (`path_of`).
+
+    Args:
+      confidence: kappa >= 0, in logits, by which each frame has to lead; raised against rounding; may be traced.
+      blank: the symbol that stands for none.
+
+    Raises:
+      ValueError: a confidence out of range; at the runner, as for `ctc`, or an alignment of other frames.
+    """
+    check_number("confidence", confidence, least=0)
+    check_count("blank", blank, least=0)
+
+    def loss(outputs, goal):
+        logits = comparable(outputs)
+        own = jnp.arange(logits.shape[1]) == goal.path[:, None]
+        mine = jnp.sum(jnp.where(own, logits, 0), 1)
+        lag = jnp.max(jnp.where(own, -jnp.inf, logits), 1) - mine + confidence + jax.vmap(rounding_margin)(logits)
+        inside = jnp.arange(logits.shape[0]) < goal.frames
+        hinged = jnp.where(inside & (lag > 0), goal.weights.astype(lag.dtype) * lag, 0)
+        known = jnp.where(inside, own.any(1), True).all()
+        return jnp.where(known, jnp.sum(hinged), jnp.nan)
+
+    return Objective(
+        loss=loss,
+        met=lambda outputs, goal: _decodes(outputs, goal.transcript, confidence, blank),
+        confidence=confidence,
+        check=lambda outputs, goal: _check("aligned_margin", AlignedGoal, outputs, goal, blank),
+        reaches=lambda goal: jnp.array(True),
+        logits=None,
+    )
+
+
+def path_of(outputs: Float[Array, "T V"]) -> Int[Array, "T"]:
+    """The likeliest symbol of each frame, int32: an alignment of whatever they decode to."""
+    return jnp.argmax(outputs, -1).astype(jnp.int32)
+
+
+def greedily(
+    outputs: Float[Array, "T V"], frames: Int[Array, ""] | int, *, blank: int = 0
+) -> tuple[Int[Array, "T"], Int[Array, ""]]:
+    """The likeliest symbol of each frame, repeats as one and blanks left out: the transcript, int32 [T] with -1 behind
+    its end, and its length.
+    """
+    path = path_of(outputs)
+    before = jnp.concatenate([jnp.full(1, blank, jnp.int32), path[:-1]])
+    kept = (path != blank) & (path != before) & (jnp.arange(path.size) < frames)
+    place = jnp.where(kept, jnp.cumsum(kept) - 1, path.size)
+    return jnp.full(path.size, -1, jnp.int32).at[place].set(path, mode="drop"), kept.sum().astype(jnp.int32)
+
+
+def beam_search(logits: Float[np.ndarray, "T V"], *, width: int = 16, blank: int = 0) -> list[int]:
+    """The likeliest transcript over all alignments, by a prefix beam search (Graves & Jaitly 2014; Hannun et al. 2014,
+    algorithm 1, without a language model). In NumPy, for a second look at what greedy decoding says.
+
+    Args:
+      logits: of the frames that count.
+      width: transcripts that are kept after each frame, >= 1.
+      blank: the symbol that stands for none.
+    """
+    check_count("width", width)
+    values = np.asarray(logits, np.float64)
+    rows = values - np.logaddexp.reduce(values, axis=1, keepdims=True)
+    beams = {(): (0.0, -np.inf)}  # transcript -> log-probability that it ends in a blank, and that it does not
+    for row in rows:
+        after: dict[tuple[int, ...], tuple[float, float]] = {}
+
+        def add(prefix, ends_blank, ends_symbol, after=after):
+            old = after.get(prefix, (-np.inf, -np.inf))
+            after[prefix] = (np.logaddexp(old[0], ends_blank), np.logaddexp(old[1], ends_symbol))
+
+        for prefix, (quiet, spoken) in beams.items():
+            both = np.logaddexp(quiet, spoken)
+            add(prefix, both + row[blank], -np.inf)
+            for symbol in range(len(row)):
+                if symbol == blank:
+                    continue
+                if prefix and prefix[-1] == symbol:
+                    add(prefix, -np.inf, spoken + row[symbol])  # the same one, held
+                    add((*prefix, symbol), -np.inf, quiet + row[symbol])
+                else:
+                    add((*prefix, symbol), -np.inf, both + row[symbol])
+        best = sorted(after.items(), key=lambda item: -np.logaddexp(*item[1]))
+        beams = dict(best[:width])
+    return list(max(beams.items(), key=lambda item: np.logaddexp(*item[1]))[0])
+
+
+def _decodes(outputs, goal, confidence, blank):
+    """Whether greedy decoding gives the goal's transcript, every frame leading by that and more than rounding."""
+    said, length = greedily(outputs, goal.frames, blank=blank)
+    size = min(said.size, goal.labels.size)
+    wanted = jnp.arange(size) < goal.length
+    same = (
+        (length == goal.length)
+        & (goal.length <= size)
+        & jnp.where(wanted, said[:size] == goal.labels[:size], True).all()
+    )
+    logits = comparable(outputs)
+    first, second = jnp.moveaxis(jax.lax.top_k(logits, 2)[0], -1, 0)
+    sure = first - second >= confidence + jax.vmap(rounding_margin)(logits)
+    return same & jnp.where(jnp.arange(logits.shape[0]) < goal.frames, sure, True).all()
+
+
+def _check(name: str, kind: type, outputs: Outputs, goal: Goal, blank: int) -> None:
+    maker = "goals.transcript" if kind is TranscriptGoal else "goals.aligned"
+    if not isinstance(goal, kind):
+        raise TypeError(f"{name} reads a goal of {maker}, got {type(goal).__name__}")
+    if not hasattr(outputs, "shape") or len(outputs.shape) != 2 or outputs.shape[1] < 2:
+        raise ValueError(f"{name} reads logits [T, V] of T frames with V >= 2 from one input, got {shapes(outputs)}")
+    frames, symbols = outputs.shape
+    labels = goal.labels.shape[0] if isinstance(goal, TranscriptGoal) else goal.transcript.labels.shape[0]
+    if blank >= symbols:
+        raise ValueError(f"{name} has blank={blank}, and the outputs have symbols 0…{symbols - 1}")
+    if labels > frames:
+        raise ValueError(f"a transcript of up to {labels} symbols is longer than the {frames} frames of the outputs")
+    if isinstance(goal, AlignedGoal) and goal.path.shape[0] != frames:
+        raise ValueError(f"an alignment of {goal.path.shape[0]} frames does not fit the {frames} frames of the outputs")
