@@ -18,8 +18,8 @@ def all_of(objectives: Sequence[Objective], weights: Sequence[Number] | None = N
         f = Σ w_i · max(f_i, 0)
 
     So one input fools several models (`cwjax.joined`), or a model and its detector (`below`). The outputs are a tuple,
-    one for each objective. The goal is a tuple likewise, or one that all of them read. Where all are met the loss is the
-    largest f_i, which is 0 if they are hinged.
+    one for each objective. The goal is a tuple likewise, or one that all of them read. Where all are met, the loss is
+    the largest f_i, which is 0 if they are hinged.
 
     Args:
       objectives: at least one; of each the loss is one number, at most 0 where it is met.
