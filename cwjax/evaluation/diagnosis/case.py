@@ -4,16 +4,17 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.base import Attack, Goal, Result, Terms, wide
+from cwjax.base import Attack, Goal, LabelGoal, Objective, Outputs, Result, Terms, answered, wide
 from cwjax.evaluation.diagnosis import programs
 from cwjax.evaluation.diagnosis.programs import Followed, Slopes
+from cwjax.goals import targeted
 from cwjax.models import Model
 from cwjax.problems import Allowed
 from cwjax.runners.rounding import Rounding
@@ -22,6 +23,14 @@ FEW = 8  # examples for what costs little
 RERUN = (2, 256, 0.05)  # examples that a longer attack is run on: at least, at most, and which share of all
 RADII = (0.9, 1.5, 3.0, 6.0)  # that PGD is run within, of the distance found; the first is where it should fail
 _RUNS = 5
+
+
+class View(NamedTuple):
+    """The task as a classifier's, for checks that go by a margin of logits."""
+
+    model: Model
+    goal: LabelGoal
+    allowed: Allowed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -48,6 +57,26 @@ class Case:
         """Of the attack: its objective, distance and box."""
         return programs.made(self.attack, self.numbers).terms
 
+    @functools.cached_property
+    def classifier(self) -> bool:
+        """Whether the model returns logits of classes, and nothing else."""
+        return self.terms.objective.logits is Objective._field_defaults["logits"]
+
+    @functools.cached_property
+    def view(self) -> View:
+        """The task as that of a classifier: itself, if it is one. Else the two logits (0, s), of which the second is to
+        be reached: s is what the attack's loss is below 0, and at least the confidence exactly where the goal is met.
+        """
+        objective, model = self.terms.objective, self.model
+        if self.classifier:
+            return View(model, self.goal, self.allowed)
+        if objective.logits is not None:
+            return View(Model(_Logits(model.apply, objective.logits), model.params), self.goal, self.allowed)
+        allowed = self.allowed._replace(context=(self.goal, self.allowed.context))
+        return View(
+            Model(_TwoLogits(model.apply, objective), model.params), targeted(np.ones(len(self.x), int)), allowed
+        )
+
     @property
     def norm(self) -> str:
         """That the attack minimises: "l0", "l1", "l2" or "linf"."""
@@ -55,7 +84,7 @@ class Case:
 
     @property
     def confidence(self) -> float:
-        """The margin that the attack asks for, in logits."""
+        """The margin that the attack asks for, in logits or in the unit of the objective."""
         return float(self.terms.objective.confidence)
 
     def spend(self, forwards: Any, backwards: Any = 0) -> None:
@@ -67,9 +96,25 @@ class Case:
         """Keys, inputs, goals and bounds of some examples. If a size is given, examples are repeated up to that number,
         so that the shapes of the programs depend on the number of all examples alone.
         """
+        return self._rows(places, size, self.goal, self.allowed)
+
+    def viewed(self, places: np.ndarray, size: int | None = None) -> tuple[Array, Array, LabelGoal, Allowed]:
+        """The same, of the view."""
+        return self._rows(places, size, self.view.goal, self.view.allowed)
+
+    def _rows(self, places: np.ndarray, size: int | None, goal: Any, allowed: Allowed) -> tuple[Any, ...]:
         places = np.resize(places, size or len(places))
         keys = jax.random.split(self.key, len(self.x))
-        return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, self.goal, self.allowed))
+        return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, goal, allowed))
+
+    def outputs(self, x: Array, places: np.ndarray) -> Array:
+        """What the model says of some inputs [R, *S], not compiled, all arrays of it in one row: [R, N]. They are told
+        the context of the examples at these places [R].
+        """
+        context = jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], self.allowed.context)
+        told = () if context is None else (context,)
+        leaves = jax.tree.leaves(self.model.apply(self.model.params, x, *told))
+        return jnp.concatenate([leaf.reshape(len(x), -1) for leaf in leaves], -1)
 
     def meets(self, lead: np.ndarray) -> np.ndarray:
         """Whether margins, in logits, meet their goals with the attack's confidence."""
@@ -79,8 +124,10 @@ class Case:
     def names(self) -> list[str]:
         """What a message calls every example: its place in its source, and the target of a targeted one."""
         index, goal = self.everyone if self.index is None else self.index, jax.tree.map(np.asarray, self.goal)
-        targeted = zip(index.tolist(), goal.label.tolist(), (goal.sign > 0).tolist(), strict=True)
-        return [f"{place} (target {label})" if reach else str(place) for place, label, reach in targeted]
+        if not isinstance(goal, LabelGoal):
+            return [str(place) for place in index.tolist()]
+        targets = zip(index.tolist(), goal.label.tolist(), (goal.sign > 0).tolist(), strict=True)
+        return [f"{place} (target {label})" if reach else str(place) for place, label, reach in targets]
 
     @functools.cached_property
     def bounds(self) -> tuple[Array, Array]:
@@ -103,7 +150,8 @@ class Case:
     def slopes(self) -> Slopes:
         """Of all examples: one forward and two backward passes each."""
         self.spend(len(self.x), 2 * len(self.x))
-        return jax.tree.map(np.asarray, programs.slopes(self.model, self.x, self.goal))
+        model, goal, allowed = self.view
+        return jax.tree.map(np.asarray, programs.slopes(model, self.x, goal, allowed.context))
 
     @functools.cached_property
     def steepest(self) -> np.ndarray:
@@ -113,9 +161,9 @@ class Case:
     @functools.cached_property
     def answers(self) -> np.ndarray:
         """What the model says of a few, five times, not compiled: [5, R, K]."""
-        x = self.rows(self.few, self.size_of_few)[1]
+        x, places = self.rows(self.few, self.size_of_few)[1], np.resize(self.few, self.size_of_few)
         self.spend(_RUNS * len(x))
-        answers = [np.asarray(self.model.apply(self.model.params, x)) for _ in range(_RUNS)]
+        answers = [np.asarray(self.outputs(x, places)) for _ in range(_RUNS)]
         return np.stack(answers)[:, : len(self.few)]
 
     @functools.cached_property
@@ -194,16 +242,16 @@ class Case:
           norm: of the radius.
           size: see `rows`.
         """
-        given = (*self.rows(places, size), jnp.asarray(np.resize(radius.astype(np.float32), size)), self.confidence)
-        result = programs.within(self.model, *given, name=name, norm=norm)
+        given = (*self.viewed(places, size), jnp.asarray(np.resize(radius.astype(np.float32), size)), self.confidence)
+        result = programs.within(self.view.model, *given, name=name, norm=norm)
         self.spend(result.forwards.sum(), result.backwards.sum())
         return np.asarray(result.distance)[: len(places)]
 
     def drawn(self, places: np.ndarray, radius: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise within a radius around some examples, `count` draws each: margins and distances, both [R, count]."""
         self.spend(count * size)
-        given = (self.attack, dict(self.numbers), *self.rows(places, size), jnp.asarray(np.resize(radius, size)))
-        drawn = programs.drawn(self.model, *given, count=count)
+        given = (self.attack, dict(self.numbers), *self.viewed(places, size), jnp.asarray(np.resize(radius, size)))
+        drawn = programs.drawn(self.view.model, *given, count=count)
         lead, distance = (np.asarray(each)[: len(places)] for each in drawn)
         return lead, distance
 
@@ -229,3 +277,29 @@ class Case:
         places = np.tile(self.few, len(RADII))
         found = self.within("pgd", places, radius, self.norm, len(RADII) * self.size_of_few)
         return found.reshape(len(RADII), -1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Logits:
+    apply: Callable[..., Outputs]
+    logits: Callable[[Outputs], Array]
+
+    def __call__(self, params: Any, x: Array, *context: Any) -> Array:
+        return jax.vmap(self.logits)(self.apply(params, x, *context))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _TwoLogits:
+    apply: Callable[..., Outputs]
+    objective: Objective
+
+    def __call__(self, params: Any, x: Array, context: Any) -> Array:
+        goal, inner = context
+        outputs = self.apply(params, x, *(() if inner is None else (inner,)))
+        lead = jax.vmap(self._lead)(outputs, goal)
+        return jnp.stack([jnp.zeros_like(lead), lead], -1)
+
+    def _lead(self, outputs: Outputs, goal: Goal) -> Array:
+        lead, met = -jnp.sum(self.objective.loss(outputs, goal)), self.objective.met(outputs, goal)
+        least = jnp.asarray(self.objective.confidence, lead.dtype) + 1e-6
+        return jnp.where(answered(outputs), jnp.where(met, jnp.maximum(lead, 0) + least, lead), jnp.nan)

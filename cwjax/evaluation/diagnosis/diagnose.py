@@ -11,13 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from cwjax.arguments import allowed_of, check_batch, check_maker, check_part
+from cwjax.arguments import allowed_of, check_batch, check_examples, check_maker, check_part
 from cwjax.base import Attack, Goal, Result
-from cwjax.evaluation.diagnosis import advice, of_attack, of_model, of_result
+from cwjax.evaluation.diagnosis import advice, of_attack, of_model, of_result, programs
 from cwjax.evaluation.diagnosis.case import Case
 from cwjax.evaluation.diagnosis.checks import Cost, Definition, Diagnosis, run
 from cwjax.models import Model
 from cwjax.parts.distances import DISTANCES
+from cwjax.problems import Allowed
 
 _INDICATORS = "Pintor et al. 2022, Indicators of Attack Failure"
 _AUTOATTACK = "AutoAttack (Croce & Hein 2020), its flags"
@@ -205,7 +206,8 @@ def diagnose(
       model: from `bind`.
       attack: an attack; or a function that makes one from numbers, as for `streamed`.
       x: clean inputs, floating-point [B, *S].
-      goal: from `targeted` or `untargeted`, fields [B].
+      goal: from `targeted` or `untargeted`, fields [B], or what else the attack's objective reads. Of a model that is
+        no classifier two checks are skipped; the others go by the attack's loss and by whether the goal is met.
       result: what the attack came to, from any runner.
       key: of the subset, the noise and the attack's own randomness.
       numbers: keyword arguments of `attack` where it is a function; traced.
@@ -215,7 +217,7 @@ def diagnose(
       name: of the attack, which advice does not recommend; by default the function's.
       index: int [B]: the place of every example in its source, by which messages call it; by default that in x.
       watch: is told the name of each check before it is run, its place from 0, and how many there are.
-      **bounds: `low`, `high`, `mask` and `start`, as the runner was given them.
+      **bounds: `low`, `high`, `mask`, `start` and `context`, as the runner was given them.
 
     Raises:
       TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms, or
@@ -239,6 +241,7 @@ def diagnose(
     else:
         for which, some in (("numbers", numbers), ("longer", longer or numbers)):
             _check_makes(attack, which, some or {})
+    check_examples(model, x, goal, allowed.context, programs.made(attack, numbers or {}).terms.objective)
     if index is not None and np.shape(index) != (len(x),):
         raise ValueError(f"index must have one entry an example, {len(x)} of them, got shape {list(np.shape(index))}")
     began = time.monotonic()
@@ -249,7 +252,7 @@ def diagnose(
         longer=longer or {},
         x=x,
         goal=goal,
-        allowed=jax.tree.map(lambda leaf: jnp.broadcast_to(jnp.asarray(leaf), x.shape), allowed),
+        allowed=_spread(allowed, x),
         result=jax.tree.map(np.asarray, result),
         key=key,
         largest_c=largest_c,
@@ -265,6 +268,14 @@ def diagnose(
     case.terms.distance.measure(x[0])  # raises where it is not clear which elements make a pixel
     checks = run(CHECKS, case, index=case.index, names=case.names, watch=watch)
     return Diagnosis(checks, Cost(**case.spent, seconds=time.monotonic() - began), len(x))
+
+
+def _spread(allowed: Allowed, x: Array) -> Allowed:
+    """What is allowed, with the axis of the batch in front everywhere."""
+    fields = allowed._asdict()
+    bounds = {name: value for name, value in fields.items() if name != "context" and value is not None}
+    spread = {name: jnp.broadcast_to(jnp.asarray(value), x.shape) for name, value in bounds.items()}
+    return Allowed(**spread, context=jax.tree.map(jnp.asarray, allowed.context))
 
 
 def _check_makes(attack: Callable[..., Attack], name: str, numbers: Mapping[str, Any]) -> None:

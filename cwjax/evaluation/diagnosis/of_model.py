@@ -4,32 +4,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cwjax.base import answered
 from cwjax.evaluation.diagnosis.case import Case
-from cwjax.evaluation.diagnosis.checks import Measured, of_examples
+from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
 from cwjax.parts.objectives import in_play, margin
 
 _DRAWS, _WIDTH = 100, 8 / 255
+_NO_CLASSES = Skipped("not a classifier: the model returns something else than logits of classes")
 
 
 def randomised(case: Case) -> Measured:
     """Whether the model answers the same several times, not compiled, so that nothing it draws is frozen in a
     program.
     """
-    return _worst(case, np.ptp(_normalised(case.answers), axis=0))
+    return _worst(case, np.ptp(_normalised(case, case.answers), axis=0))
 
 
 def batch_dependent(case: Case) -> Measured:
     """Whether an input is answered alike alone and in a batch of the others and of the negatives of them all."""
     low, high = case.bounds
-    x = case.rows(case.few, case.size_of_few)[1]
-    together = case.model.apply(case.model.params, jnp.concatenate([x, (low + high)[None] - x]))
-    alone = jnp.stack([case.model(each) for each in x[: len(case.few)]])
+    x, places = case.rows(case.few, case.size_of_few)[1], np.resize(case.few, case.size_of_few)
+    together = case.outputs(jnp.concatenate([x, (low + high)[None] - x]), np.tile(places, 2))
+    alone = jnp.concatenate([case.outputs(x[i : i + 1], places[i : i + 1]) for i in range(len(case.few))])
     case.spend(2 * len(x) + len(alone))
-    return _worst(case, np.abs(_normalised(together)[: len(alone)] - _normalised(alone)))
+    return _worst(case, np.abs(_normalised(case, together)[: len(alone)] - _normalised(case, alone)))
 
 
-def probabilities(case: Case) -> Measured:
+def probabilities(case: Case) -> Measured | Skipped:
     """Whether all outputs are distributions already. Logits that happen to be one at a single input do not count."""
+    if not case.classifier:
+        return _NO_CLASSES
     outputs = case.answers[0].astype(np.float64)
     like = (outputs >= -1e-4).all(1) & (np.abs(outputs.sum(1) - 1) < 1e-3)
     return of_examples(like, case.few, of=lambda some: float(like[some].all()))
@@ -40,16 +44,18 @@ def zero_gradient(case: Case) -> Measured:
     return _share(case, ~(np.isfinite(case.steepest) & (case.steepest > 0)), case.steepest)
 
 
-def saturated_softmax(case: Case) -> Measured:
+def saturated_softmax(case: Case) -> Measured | Skipped:
     """Where the cross-entropy has no slope though the margin of the logits has one."""
+    if not case.classifier:
+        return _NO_CLASSES
     return _share(case, (case.steepest > 0) & (case.slopes.entropy == 0), np.asarray(case.slopes.entropy))
 
 
 def unstable_loss(case: Case) -> Measured:
     """By how much the margin changes in a small box other than its slope says, over the size of the margin."""
-    _, x, goal, _ = case.rows(case.few, case.size_of_few)
+    _, x, goal, allowed = case.viewed(case.few, case.size_of_few)
     noise = _WIDTH * jax.random.uniform(case.key, (_DRAWS, *x.shape), x.dtype, -0.5, 0.5)
-    moved, lead = (np.asarray(each) for each in _around(case.model, x, goal, noise, case.bounds))
+    moved, lead = (np.asarray(each) for each in _around(case.view.model, x, goal, allowed.context, noise, case.bounds))
     case.spend(_DRAWS * len(x))
     few = case.few
     change = (moved - np.asarray(x)[None])[:, : len(few)].reshape(_DRAWS, len(few), -1)
@@ -67,7 +73,9 @@ def not_finite(case: Case) -> Measured:
     noise = jax.random.uniform(case.key, (_DRAWS, *low.shape), low.dtype)
     greys = jnp.linspace(0, 1, 11, dtype=low.dtype).reshape(-1, *[1] * low.ndim)
     shares = jnp.concatenate([noise, jnp.broadcast_to(greys, (11, *low.shape))])
-    finite = np.asarray(_finite(case.model, jax.vmap(lambda share: low + share * (high - low))(shares)))
+    images, places = jax.vmap(lambda share: low + share * (high - low))(shares), np.resize(case.everyone, len(shares))
+    context = jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], case.allowed.context)
+    finite = np.asarray(_finite(case.model, images, context))
     case.spend(len(finite))
     lost = ~case.result.finite
     note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} images of noise and of grey"
@@ -76,24 +84,30 @@ def not_finite(case: Case) -> Measured:
 
 
 @jax.jit
-def _around(model, x, goal, noise, bounds):
+def _around(model, x, goal, context, noise, bounds):
     """Images with noise in units of the box, [draws, R, *S], and their margins [draws, R]."""
     low, high = bounds
 
-    def one(x, goal, noise):
+    def one(x, goal, context, noise):
         moved = jnp.clip(x + (high - low) * noise, low, high)
-        return moved, margin(model(moved), goal)
+        return moved, margin(model(moved, context), goal)
 
-    return jax.lax.map(lambda noise: jax.vmap(one)(x, goal, noise), noise)
+    return jax.lax.map(lambda noise: jax.vmap(one)(x, goal, context, noise), noise)
 
 
 @jax.jit
-def _finite(model, x):
-    return (model.apply(model.params, x) < jnp.inf).all(1)
+def _finite(model, x, context):
+    told = () if context is None else (context,)
+    return jax.vmap(answered)(model.apply(model.params, x, *told))
 
 
-def _normalised(logits) -> np.ndarray:
-    """Logits [..., K] at length one, so that their scale does not matter; 0 for classes that are switched off."""
+def _normalised(case: Case, logits) -> np.ndarray:
+    """Logits [..., K] at length one, so that their scale does not matter; 0 for classes that are switched off. Outputs
+    of another task likewise.
+    """
+    if not case.classifier:
+        values = np.asarray(logits, np.float64)
+        return values / (np.linalg.norm(values, axis=-1, keepdims=True) + 1e-10)
     played = jax.vmap(in_play)(jnp.asarray(logits).reshape(-1, np.shape(logits)[-1])).reshape(np.shape(logits))
     unclear = np.isnan(logits).any(-1, keepdims=True)  # stays so: another check tells
     logits = np.where(played | unclear, np.asarray(logits, np.float64), 0)

@@ -85,10 +85,13 @@ def second_look(case: Case) -> Measured | Skipped:
     rows = np.flatnonzero(case.result.success)
     if not rows.size:
         return Skipped("there is no adversarial example to look at")
-    images = jnp.asarray(case.result.x[np.resize(rows, len(case.x))])
+    places, model = np.resize(rows, len(case.x)), case.view.model
+    images, (_, _, goal, allowed) = jnp.asarray(case.result.x[places]), case.viewed(places)
+    told = () if allowed.context is None else (allowed.context,)
     with jax.default_matmul_precision("highest"):
-        parts = [case.model.apply(case.model.params, images[i : i + 256]) for i in range(0, len(images), 256)]
+        some = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 256], (images, *told)) for i in range(0, len(images), 256)]
+        parts = [model.apply(model.params, *part) for part in some]
     case.spend(len(images))
-    lead = np.asarray(jax.vmap(margin)(jnp.concatenate(parts)[: len(rows)], case.rows(rows)[2]))
+    lead = np.asarray(jax.vmap(margin)(jnp.concatenate(parts), goal))[: len(rows)]
     lost = ~case.meets(lead)
     return of_examples(lost, rows, lead, f"{lost.sum()} of {len(rows)}")

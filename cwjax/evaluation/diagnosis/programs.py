@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
@@ -80,19 +80,19 @@ def _parts(state: State, kind: type) -> list[Any]:
 
 
 @jax.jit
-def slopes(model: Model, x: Array, goal: Goal) -> Slopes:
+def slopes(model: Model, x: Array, goal: Goal, context: PyTree = None) -> Slopes:
     """What the model does at x [B, *S]: one forward and two backward passes each."""
 
     @canonical
-    def one(x, goal):
-        logits, pull = jax.vjp(model, x)
+    def one(x, goal, context):
+        logits, pull = jax.vjp(lambda x: model(x, context), x)
         lead, away = jax.value_and_grad(margin)(logits, goal)
         answer = LabelGoal(label=jnp.argmax(logits).astype(jnp.int32), sign=-jnp.ones_like(goal.sign))
         blind = jax.grad(label_cross_entropy().loss)(logits, answer)
         slope, entropy = (pull(each.astype(logits.dtype))[0].astype(wide(x)) for each in (away, blind))
         return Slopes(margin=lead, slope=slope, entropy=jnp.max(jnp.abs(entropy)))
 
-    return by_rows(one, x, goal)
+    return by_rows(one, x, goal, context)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -168,8 +168,8 @@ def first_slopes(model, attack, numbers, keys, x, goal, allowed):
 class _Still:  # a class and not a closure: equal when the inner function is, so that it compiles once
     apply: Callable[..., Array]
 
-    def __call__(self, params: Any, x: Array) -> Array:
-        return lax.stop_gradient(self.apply(params, x))
+    def __call__(self, params: Any, x: Array, *context: Any) -> Any:
+        return lax.stop_gradient(self.apply(params, x, *context))
 
 
 @functools.partial(jax.jit, static_argnames=("name", "norm"))
@@ -200,7 +200,7 @@ def drawn(model, attack, numbers, keys, x, goal, allowed, radius, *, count):
         else:
             change = radius * NORMS[distance.norm].draw(key, clean)
         image = jnp.where(given.mask, clip(given, clean + change), clean).astype(given.x.dtype)
-        logits = model(image)
+        logits = model(image, given.context)
         lead = jnp.where(answered(logits), margin(logits, given.goal), jnp.nan)
         return lead, distance.measure(image.astype(clean.dtype) - clean)
 
