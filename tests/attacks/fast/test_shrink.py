@@ -24,7 +24,7 @@ def test_adam_is_that_of_optax():
         gradient = jnp.asarray(np.random.default_rng(taken).normal(size=5), jnp.float32)
         expected, state = theirs.update(gradient, state)
         ours = ours.update(gradient, jnp.int32(taken), 0.9)
-        np.testing.assert_allclose(ours.step(jnp.int32(taken), 0.9), expected, rtol=1e-4)
+        np.testing.assert_allclose(ours.step(jnp.int32(taken), 0.9), jnp.asarray(expected), rtol=1e-4)
 
 
 def test_in_l1_each_element_has_a_unit_and_a_weight_of_its_own():
