@@ -35,14 +35,16 @@ def test_flags_are_read_and_what_is_left_out_is_none():
         (["stray"], ["stray"]),
     ],
 )
-def test_a_mistake_is_one_line_without_a_frame_or_advice(arguments, words, monkeypatch):
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))  # which decides the frame
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_a_mistake_is_one_line_without_a_frame_or_advice(arguments, words, encoding, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))  # which decides the frame
     monkeypatch.setattr(sys, "stderr", said := io.StringIO())
     with pytest.raises(ValueError, match=words[0]) as raised:
         parsing.read_type(Flags, arguments)
     line = str(raised.value)
     assert all(word in line for word in words)
     assert not set("\n│╭╰─") & set(line)
+    assert "----" not in line
     assert "--help" not in line
     assert said.getvalue() == ""
 
