@@ -57,6 +57,6 @@ def _one_line(box: str) -> str:
     """What stands below the title and above the next rule. On a terminal without UTF-8 the frame is of ASCII."""
     rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
     rules = [place for place, row in enumerate(rows) if row and not row.strip("─-")]
-    title = 2 if rules[:1] == [1] else 0
+    title = 2 if rules[:1] == [1] and "╭" not in box else 0
     until = next((place for place in rules if place > title), len(rows))
     return re.sub(r"\s+", " ", " ".join(rows[title:until])).strip() or box.strip()
