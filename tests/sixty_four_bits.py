@@ -19,7 +19,7 @@ from cwjax.lab import cli, data
 from cwjax.problems import problem
 from cwjax.runners.batch import looped
 from tests import problems, test_laws
-from tests.lab import test_cli
+from tests.lab import called
 from tests.lab.conftest import Blobs
 from tests.test_laws import KEYS, MODEL, Row, X, assert_same
 
@@ -214,7 +214,7 @@ def bright():
 
 
 def _bright_in_float64(params, x):
-    return test_cli.brightness().apply(params, x.astype(DOUBLE))
+    return called.brightness().apply(params, x.astype(DOUBLE))
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def call(monkeypatch):
     return lambda *arguments: cli.main([str(argument) for argument in arguments])
 
 
-OWN, DOUBLED = "tests.lab.test_cli:brightness", "tests.sixty_four_bits:bright"
+OWN, DOUBLED = "tests.lab.called:brightness", "tests.sixty_four_bits:bright"
 
 
 def test_attack_verify_and_report(call, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 import cwjax as cw
 from cwjax.evaluation.diagnosis.checks import Cost, Definition, Measured, Skipped, judged
 from cwjax.lab import data
+from cwjax.lab.files import compiling
 from cwjax.lab.training import training
 
 
@@ -43,6 +44,14 @@ def canned() -> cw.evaluation.Diagnosis:
     }
     checks = {name: judged(name, rule, each) for name, each in found.items()}
     return cw.evaluation.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6), examples=64)
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """The folders that compiled programs would have been kept in from then on."""
+    folders = []
+    monkeypatch.setattr(compiling, "keep", folders.append)
+    return folders
 
 
 @pytest.fixture(scope="session")

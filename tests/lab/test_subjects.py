@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import cli, data, functions, subjects
+from cwjax.lab import cli, data, subjects
 from cwjax.lab.sweeps import grid, units
 
 HERE = "tests.lab.test_subjects"
@@ -143,13 +143,3 @@ def test_an_attack_without_data_runs_and_can_be_verified(tmp_path, capsys, monke
     assert pq.read_table(tmp_path / "results.parquet").num_rows == 3
     cli.main(["verify", str(tmp_path)])
     assert "3 of 3 rows agree" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [(KeyError("weights\nare gone"), "KeyError: "), (SystemExit("no"), r"it calls sys\.exit\('no'\)")],
-)
-def test_what_the_users_code_raises_is_one_line(error, words):
-    with pytest.raises(ValueError, match=f"^--flag a:b: {words}") as raised, functions.blamed("--flag", "a:b"):
-        raise error
-    assert "\n" not in str(raised.value)

@@ -103,20 +103,6 @@ def test_a_missing_file_is_damage_too(copy):
         zoo.load("mnist_cnn")
 
 
-def test_packing_measures_what_rounding_leaves(trained, tmp_path):
-    test = data.load("blobs", "test")
-    packed = packing.pack(trained, "blobs", test, to=tmp_path, command="by hand")
-    answers = logits_of(packed, test).argmax(1)
-    assert packed.card["test_accuracy"] == pytest.approx((answers == test.labels).mean())
-    assert packed.card["command"] == "by hand"
-    assert packed.card["history"] == trained.card["history"]
-    jax.tree.map(
-        lambda half, whole: np.testing.assert_array_equal(half, whole.astype(jnp.float16)),
-        packed.model.params,
-        trained.model.params,
-    )
-
-
 def test_the_command_line_knows_them(digits):
     model, card = model_of("zoo:mnist_cnn")
     assert card["name"] == "mnist_cnn"

@@ -337,24 +337,6 @@ def test_a_queue_that_loses_examples_is_an_error_and_no_endless_loop(broken, mon
         cw.streamed(ATTACK, width=8)(*ARGUMENTS)
 
 
-def test_memory_is_known_to_some_extent():
-    program = jax.jit(lambda x: jnp.sort(x).sum()).lower(jax.ShapeDtypeStruct((10**6,), jnp.float32)).compile()
-    assert 4e6 <= memory.needed(program) < 4e7
-    one = memory.available(jax.devices()[:1])
-    assert 2**20 < one <= 2**50
-    assert memory.available(jax.devices()[:1] * 4) <= one / 3  # they share the machine
-
-
-def test_a_containers_limit_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
-    free = memory.available(jax.devices()[:1])
-    (tmp_path / "memory.max").write_text("5000000\n")
-    (tmp_path / "memory.current").write_text("1000000\n")
-    assert memory.available(jax.devices()[:1]) == 4_000_000
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available(jax.devices()[:1]) >= free / 2
-
-
 def test_one_device_of_a_mesh_is_as_good_as_none(expected):
     mesh = Mesh(jax.devices()[:1], ("any",))
     assert_same(cw.streamed(ATTACK, width=8, mesh=mesh)(*ARGUMENTS), expected)

@@ -27,8 +27,8 @@ class Adam(NamedTuple):
     mean: Float[Array, "*S"]  # of gradients
     square: Float[Array, "*S"]  # of their squares
 
-    def update(self, gradient: Float[Array, "*S"], taken: Int[Array, ""], decay: float) -> "Adam":
-        """Both means with one more gradient, after `taken` others; `decay`: how much of the first stays."""
+    def update(self, gradient: Float[Array, "*S"], decay: float) -> "Adam":
+        """Both means with one more gradient; `decay`: how much of the first stays."""
         return Adam(
             mean=decay * self.mean + (1 - decay) * gradient,
             square=_SQUARES * self.square + (1 - _SQUARES) * gradient**2,
@@ -153,7 +153,7 @@ def proximal_descent(norm: str, steps: Number) -> Rule:
         clean, (width, weight) = seen.x - seen.delta, weighted_units(norm, problem)
         margin = jnp.where(seen.taken == 0, jnp.abs(seen.loss), memory.margin)
         slope = jax.nn.sigmoid(_SOFTNESS * seen.loss / jnp.maximum(margin, TINY)) * unit(width * seen.slope)
-        state = memory.adam.update(slope, seen.taken, _DECAY)
+        state = memory.adam.update(slope, _DECAY)
 
         def clipped(share):
             return (clip(problem, clean + width * share) - clean) / width

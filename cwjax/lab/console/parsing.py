@@ -54,6 +54,9 @@ def read_type(kind: type, arguments: Sequence[str]) -> Any:
 
 
 def _one_line(box: str) -> str:
+    """What stands below the title and above the next rule. On a terminal without UTF-8 the frame is of ASCII."""
     rows = [row.strip("│ ") for row in box.splitlines() if not row.startswith(("╭", "╰"))]
-    until = next((i for i, row in enumerate(rows) if row.startswith("─")), len(rows))
-    return re.sub(r"\s+", " ", " ".join(rows[:until])).strip() or box.strip()
+    rules = [place for place, row in enumerate(rows) if row and not row.strip("─-")]
+    title = 2 if rules[:1] == [1] and "╭" not in box else 0
+    until = next((place for place in rules if place > title), len(rows))
+    return re.sub(r"\s+", " ", " ".join(rows[title:until])).strip() or box.strip()

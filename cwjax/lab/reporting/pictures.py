@@ -269,7 +269,7 @@ def race(name: str, norm: str, called: str, racers: dict[str, Racer], *, farthes
     figure = Figure(figsize=(15, 4.6), dpi=DPI, layout="constrained")
     within, budgets, way = figure.subplots(1, 3)
     farthest = farthest or 1.0
-    thresholds, length_of = np.linspace(0, 1.05 * farthest, 601), called
+    thresholds = np.linspace(0, 1.05 * farthest, 601)
     for place, (attack, racer) in enumerate(list(racers.items())[:MOST_LINES]):
         style: dict[str, Any] = {"color": COLORS[place % len(COLORS)], "linewidth": 1.8}
         style["linestyle"] = STROKES[place // len(COLORS) % len(STROKES)]
@@ -281,7 +281,7 @@ def race(name: str, norm: str, called: str, racers: dict[str, Racer], *, farthes
             way.plot(racer.propagations * np.arange(1, len(mean) + 1), mean, **style)
     within.set(xlim=(0, thresholds[-1]), ylim=(0, 1.01))
     within.yaxis.set_major_formatter(PercentFormatter(1))
-    plain(within, f"{length_of} norm of the perturbation", "fooled within that norm")
+    plain(within, f"{called} norm of the perturbation", "fooled within that norm")
     budgets.set_xscale("log")
     run = sorted({budget for racer in racers.values() for budget in racer.optimality})
     budgets.set_xticks(run, [number(budget) for budget in run])
@@ -289,15 +289,15 @@ def race(name: str, norm: str, called: str, racers: dict[str, Racer], *, farthes
     plain(budgets, "propagations an image: budget", "local optimality")
     way.set_xscale("log")
     way.set_ylim(bottom=0)
-    plain(way, "propagations an image: so far", f"mean {length_of} norm, failures as {number(farthest, 3)}")
+    plain(way, "propagations an image: so far", f"mean {called} norm, failures as {number(farthest, 3)}")
     figure.legend(loc="outside right upper", frameon=False)
     caption = (
-        f"Left: the share that a perturbation of at most the given {length_of} norm fools, at the largest budget. "
+        f"Left: the share that a perturbation of at most the given {called} norm fools, at the largest budget. "
         "Middle: local optimality at each budget. Right: the mean distance as the run at the largest budget went on, "
         "for the attacks that tell it."
     )
     if len(racers) > MOST_LINES:
         caption += f" Drawn are the {MOST_LINES} attacks nearest to the envelope, of {len(racers)}."
-    alt = f"{length_of} attacks on {name}: success against distance, optimality, distance against propagations"
+    alt = f"{called} attacks on {name}: success against distance, optimality, distance against propagations"
     file = re.sub(r"[^\w.-]+", "_", f"race-{name}-{norm}")
     return Picture(f"figures/{file}.png", png(figure), alt, caption)

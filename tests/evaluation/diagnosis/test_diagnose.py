@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.evaluation.diagnosis import advice, checks
+from cwjax.evaluation.diagnosis import checks
 from cwjax.evaluation.diagnosis.checks import VERDICTS, Definition, Measured, Skipped, judged, of_examples
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from tests import problems
 from tests.evaluation.diagnosis import tricks
-from tests.evaluation.diagnosis.test_case import MODEL, case
 
 X = jnp.asarray(tricks.X)
 
@@ -206,58 +205,6 @@ def test_a_verdict_on_few_examples_says_so_and_names_check_image_winner_and_marg
 
 def two_distances(given):
     return np.asarray(given["result"].distance)
-
-
-def advised(check: str, **changes) -> str:
-    """The advice of a check to an attack that came to nothing known; black images, unless said otherwise."""
-    return getattr(advice, check)(case(MODEL, **{"x": jnp.zeros((2, 4, 4, 1))} | changes))
-
-
-STEPS = {"steps": 100, "confidence": 0.0}
-OR = "; or run {} as well, and keep the nearer example of the two."
-PAPER = STEPS | {"box": "change_of_variables", "learning_rate": 0.01, "starts": 1}
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (
-            {"settings": STEPS, "name": "fast_l2"},
-            "Give the attack more steps" + OR.format("alternating_l2"),
-        ),
-        (
-            {"settings": STEPS, "name": "alternating_l2"},
-            "Give the attack more steps" + OR.format("fast_l2"),
-        ),
-        ({"settings": STEPS, "name": "fast_linf", "attack": cw.fast_linf()}, "Give the attack more steps."),
-        (
-            {"settings": PAPER, "name": "l2", "attack": cw.l2()},
-            "Try the box projected first (cwjax.boxes.projected, --box projected): 100% of the values lie on a bound, "
-            "as black and white pixels do, and this box hardly moves them. Give the attack more steps, a smaller "
-            "learning rate or more starts" + OR.format("alternating_l2"),
-        ),
-        (
-            {"settings": PAPER, "name": "l2", "attack": cw.l2(box=cw.boxes.projected())},
-            "Give the attack more steps, a smaller learning rate or more starts" + OR.format("alternating_l2"),
-        ),
-        (
-            {"settings": PAPER, "name": "l2", "attack": cw.l2(), "x": jnp.full((2, 4, 4, 1), 0.5)},
-            "Give the attack more steps, a smaller learning rate or more starts" + OR.format("alternating_l2"),
-        ),
-    ],
-)
-def test_the_advice_fits_the_attack_in_hand(changes, said):
-    assert advised("weaker_wins", **changes) == said
-
-
-def test_advice_names_no_setting_that_the_attack_lacks():
-    for check in ("unstable_loss", "saturated_tanh", "weaker_wins"):
-        said = advised(check, settings=STEPS, name="fast_l2")
-        assert "learning rate" not in said
-        assert "search steps" not in said
-    assert advised("saturated_c", settings=PAPER | {"search_steps": 9}) == "Give the search over c more search steps."
-    assert "objective" not in advised("blind_attack", settings=STEPS)
-    assert advised("blind_attack", settings={"objective": "f2"}).startswith("Choose an objective")
 
 
 def test_progress_tells_of_every_check_before_it_is_run():

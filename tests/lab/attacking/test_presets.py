@@ -105,3 +105,14 @@ def test_of_several_attacks_each_takes_what_it_has_and_the_rest_is_said(capsys):
 def test_settings_out_of_range_are_named(attacks, change, words):
     with pytest.raises(ValueError, match=words):
         presets.resolved(attacks.split(), presets.Settings(**change))
+
+
+def test_every_settings_own_values_are_those_of_the_attacks():
+    names = {field.name for field in dataclasses.fields(presets.Settings)}
+    assert set(presets.MEANINGS) == names
+    assert presets.own_values("starts") == "1"
+    assert presets.own_values("largest_c") == "2e+06 (l0), 20 (linf)"
+    for name in names - {"starts", "radius"}:
+        said = presets.own_values(name)
+        for attack, kind in presets.PRESETS.items():
+            assert (re.search(rf"\b{attack}\b", said) is None) == (getattr(kind.own, name) is None)

@@ -8,7 +8,7 @@ import pytest
 from cwjax.lab.attacking import rows, runs
 from cwjax.lab.files import store
 from cwjax.lab.reporting import run_report
-from tests.lab.reporting.test_run_report import ABOUT, several
+from tests.lab.reporting.made import ABOUT, several
 
 
 def record(folder):

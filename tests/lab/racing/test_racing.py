@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.lab import cli
 from cwjax.lab.racing import contestants, entries, racing
 from tests.lab.racing.made import HERE, MINE, a_large_subject, a_subject, a_task, returning
 from tests.problems import CLASSES, SHAPE
@@ -210,21 +209,3 @@ def test_a_warning_is_in_every_file_and_on_the_console(tmp_path, capsys):
     [told] = json.loads((tmp_path / "race.json").read_text())["warnings"]
     assert words in told["warning"]
     assert (told["model"], told["norm"], told["budget"]) == ("tiny", "l2", 80)
-
-
-def test_the_command_races(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.compiling, "keep", lambda folder: None)
-    model = "tests.lab.test_cli:brightness"
-    told = ["--norm", "l2", "--attacks", "ddn", "fmn", "--budgets", "20", "--examples", "4", "--targets", "next"]
-    cli.main(["race", "--model", model, "--data", "blobs", *told, "--out", str(tmp_path)])
-    said = capsys.readouterr().out
-    assert f"Standings: {tmp_path / 'race.md'}" in said
-    assert f"{model}, l2, next, 20 propagations: ddn: " in said
-    assert pq.read_table(tmp_path / "race.parquet").num_rows == 8
-
-
-def test_a_model_whose_card_names_no_data_has_to_be_told(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.compiling, "keep", lambda folder: None)
-    with pytest.raises(SystemExit):
-        cli.main(["race", "--model", "tests.lab.test_cli:brightness", "--out", str(tmp_path)])
-    assert "say which with --data" in capsys.readouterr().err

@@ -2,7 +2,6 @@
 
 import base64
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -10,146 +9,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from cwjax.lab.files import store
-from cwjax.lab.reporting import findings, run_report, verdicts
-from tests.lab.conftest import canned
-
-INF = float("inf")
-HOSTILE = "<script>alert(1)</script> & `code` | *star* $\\bad$"
-
-
-ABOUT = run_report.About(
-    title="L2 attack on digits",
-    configuration={"data": {"name": "digits", "split": "test"}, "targets": [1, 2]},
-    environment={"jax": "1.2.3"},
-    history={"loss": [2.0, 1.0], "accuracy": [0.5, 0.9], "validation_loss": [2.5, 1.5]},
-    model={"recipe": "paper"},
-)
-
-
-def make_run(rows: list[tuple[int, int, int, float]], *, channels: int = 1, **changes) -> run_report.Run:
-    """A run with these rows: index, label, target (-1: untargeted), distance (inf: failed)."""
-    index, label, target, distance = (np.array(column) for column in zip(*rows, strict=True))
-    success, count = np.isfinite(distance), len(rows)
-    generator = np.random.default_rng(0)
-    clean = generator.random((count, 8, 6, channels), np.float32)
-    moved = np.clip(clean + generator.normal(0, 0.1, clean.shape), 0, 1).astype(np.float32)
-    length = np.where(success, distance, 0).astype(np.float32)
-    columns = {
-        "index": index.astype(np.int64),
-        "label": label.astype(np.int32),
-        "target": target.astype(np.int32),
-        "clean_prediction": label.astype(np.int32),
-        "prediction": np.where(success, np.maximum(target, 0), label).astype(np.int32),
-        "success": success,
-        "distance": distance.astype(np.float32),
-        "l0": 10 * length,
-        "l1": 5 * length,
-        "l2": length,
-        "linf": length / 10,
-        "margin": np.where(success, 0.25, -1).astype(np.float32),
-        "c": np.where(success, 2.0, INF).astype(np.float32),
-        "forwards": np.arange(count, dtype=np.int32) + 1,
-        "backwards": np.arange(count, dtype=np.int32) + 101,
-        "finite": np.ones(count, bool),
-    }
-    run = run_report.Run(
-        attack="l2",
-        norm="l2",
-        settings={"objective": "f6", "steps": 1000, "search_steps": 9, "largest_c": None},
-        table=pa.table(columns),
-        clean=clean,
-        adversarial=np.where(success[:, None, None, None], moved, clean),
-        classes=tuple("0123456789"),
-        seconds={"compile": 1.25, "attack": 61.5},
-    )
-    return run._replace(**changes)
-
-
-# Three examples, three targets each. Example 7 fails at one target, example 9 at all of them.
-TARGETED = [
-    (5, 0, 1, 3.0), (5, 0, 2, 1.0), (5, 0, 3, 2.0),
-    (9, 1, 0, INF), (9, 1, 2, INF), (9, 1, 3, INF),
-    (7, 2, 0, 6.0), (7, 2, 1, INF), (7, 2, 3, 5.0),
-]  # fmt: skip
-UNTARGETED = [(i, i % 4, -1, INF if i == 3 else 1.0 + i) for i in range(14)]
-
-
-class Tags(HTMLParser):
-    """Every start tag with its attributes, and whether all tags that need an end have theirs."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def written(
-    runs: run_report.Run | list[run_report.Run], folder: Path, checked: tuple[str, ...] = (), **changes
-) -> tuple[str, str]:
-    """The HTML and the Markdown; with a diagnosis of the attacks that were checked."""
-    if checked:
-        store.write_json(folder / verdicts.FILE, {attack: canned().to_json() for attack in checked})
-    told = [runs] if isinstance(runs, run_report.Run) else runs
-    page = run_report.write(told, ABOUT._replace(**changes), folder, believed=verdicts.read(folder))
-    assert page == folder / "report.html"
-    return page.read_text("utf-8"), (folder / "report.md").read_text("utf-8")
-
-
-def test_the_three_cases_are_those_counted_by_hand():
-    best, average, worst = run_report.summary_rows(make_run(TARGETED))
-
-    assert [row["case"] for row in (best, average, worst)] == ["best", "average", "worst"]
-    assert [row["attacks"] for row in (best, average, worst)] == [3, 9, 3]
-    assert [row["success %"] for row in (best, average, worst)] == pytest.approx([200 / 3, 500 / 9, 100 / 3])
-    assert [row["mean L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.4, 3.0])  # 1 5; 1 2 3 5 6; 3
-    assert [row["median distance"] for row in (best, average, worst)] == pytest.approx([3.0, 3.0, 3.0])
-    assert [row["mean L0"] for row in (best, average, worst)] == pytest.approx([30, 34, 30])
-    assert average["mean L∞"] == pytest.approx(0.34)
-    assert (average["forwards"], average["backwards"]) == (5, 105)
-    assert best["seconds"] == 61.5
-    assert average["seconds"] is None
-    # The passes of the rows that were picked: 2, one of 4 to 6, and 9; then 1, one of 4 to 6, and 8.
-    assert (2 + 4 + 9) / 3 <= best["forwards"] <= (2 + 6 + 9) / 3
-    assert (1 + 4 + 8) / 3 <= worst["forwards"] <= (1 + 6 + 8) / 3
-
-
-def test_the_order_of_the_rows_does_not_matter():
-    shuffled = [TARGETED[i] for i in np.random.default_rng(1).permutation(len(TARGETED))]
-    for row, expected in zip(
-        run_report.summary_rows(make_run(shuffled)), run_report.summary_rows(make_run(TARGETED)), strict=True
-    ):
-        for heading in ("case", "attacks", "success %", "mean L2", "median distance", "mean L1"):
-            assert row[heading] == pytest.approx(expected[heading])
-
-
-def test_one_target_for_each_example_is_one_row():
-    (row,) = run_report.summary_rows(make_run(UNTARGETED))
-    assert row["case"] == "all attacks"
-    assert row["attacks"] == 14
-    assert row["success %"] == pytest.approx(1300 / 14)
-    assert row["median distance"] == 8
-
-
-def test_untargeted_rows_are_no_case_of_the_targeted():
-    rows = run_report.summary_rows(make_run([*TARGETED, (5, 0, -1, 0.5)]))
-    assert [row["attacks"] for row in rows] == [10, 3, 9, 3]
-    assert rows[1]["mean L2"] == pytest.approx(3.0)
-
-
-def test_numbers_are_shown_as_one_reads_them():
-    row = {"case": "all", "attacks": 12345, "success %": 99.98, "mean L2": 1.5, "forwards": 1234.56, "seconds": None}
-    assert list(run_report.shown(row).values()) == ["all", "12,345", "99.9", "1.500", "1,235", "–"]
-    assert run_report.shown({"mean L2": float("nan")}) == {"mean L2": "–"}
+from cwjax.lab.reporting import run_report
+from tests.lab.reporting.made import ABOUT, HOSTILE, INF, TARGETED, UNTARGETED, Tags, make_run, several, written
 
 
 def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
@@ -241,25 +102,6 @@ def test_what_the_user_gives_is_text(tmp_path):
     assert r"\`code\` \| \*star\*" in markdown
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("rows", [TARGETED, UNTARGETED], ids=["targeted", "untargeted"])
-def test_the_examples_are_drawn_in_grey_and_in_colour(rows, channels, tmp_path):
-    written(make_run(rows, channels=channels), tmp_path)
-    with Image.open(tmp_path / "figures" / "l2-examples.png") as picture:
-        columns = 4 if rows is TARGETED else 10  # fourteen examples, of which ten are shown
-        assert columns * 72 < picture.width < (columns + 2) * 90
-
-
-def test_a_framed_picture_has_the_pixels_of_the_clean_image(tmp_path):
-    run = make_run(TARGETED)
-    written(run, tmp_path)
-    with Image.open(tmp_path / "figures" / "l2-examples.png") as picture:
-        pixels = np.asarray(picture.convert("L"))
-    wanted = np.kron(np.round(255 * run.clean[0, ..., 0]), np.ones((12, 12)))  # 8 x 6 pixels, each 12 wide
-    views = np.lib.stride_tricks.sliding_window_view(pixels[50:170, 50:150], wanted.shape)  # where it may lie
-    assert np.abs(views - wanted).max(axis=(2, 3)).min() <= 1
-
-
 def test_nothing_succeeded(tmp_path):
     page, markdown = written(make_run([(i, i, -1, INF) for i in range(3)]), tmp_path, history=None)
     for text in (page, markdown):
@@ -274,12 +116,6 @@ def test_everything_succeeded_without_a_change(tmp_path):
     assert "All of 1 attack succeeded; the median successful perturbation has L2 norm 0.00." in page
 
 
-def test_more_classes_than_fit_are_said_to_be_cut(tmp_path):
-    rows = [(label, label, target, 1.0) for label in range(12) for target in range(12) if label != target]
-    page, _ = written(make_run(rows, classes=tuple(f"class {i}" for i in range(12))), tmp_path)
-    assert "10 × 10 of 12 classes are shown" in page
-
-
 def test_examples_that_are_not_finite_are_named(tmp_path):
     run = make_run(TARGETED)
     finite = pa.array([i != 4 for i in range(9)])
@@ -288,17 +124,6 @@ def test_examples_that_are_not_finite_are_named(tmp_path):
     for text in (page, markdown):
         assert "a NaN or an infinity in 1 of 9 attacks, which were then given up" in text
         assert "source: 9)" in text
-
-
-def several() -> list[run_report.Run]:
-    """The L2, L0 and L-infinity attacks on the same rows; the last never succeeds."""
-    failed = [(*row[:3], INF) for row in TARGETED]
-    settings = {"objective": "f6", "steps": 1000, "search_steps": None, "largest_c": 2e6}
-    return [
-        make_run(TARGETED),
-        make_run([(*row[:3], 10 * row[3]) for row in TARGETED], attack="l0", norm="l0", settings=settings),
-        make_run(failed, attack="linf", norm="linf", settings=settings | {"largest_c": 20.0}),
-    ]
 
 
 def test_several_attacks_stand_after_each_other(tmp_path):
@@ -368,25 +193,8 @@ def test_a_report_needs_attacks_with_names_of_their_own(names, tmp_path):
     assert not (tmp_path / "report").exists()
 
 
-def test_a_second_report_takes_the_place_of_the_first(tmp_path):
-    written(make_run(TARGETED), tmp_path)
-    page, markdown = written(make_run(UNTARGETED, attack="l0", norm="l0"), tmp_path, title="Another", history=None)
-    assert "Another" in page
-    assert "Training" not in page
-    assert "training" not in markdown
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        *("figures", "l0-examples.png", "l0-success.png", "report.html", "report.md"),
-    ]
-
-
 def test_the_same_run_gives_the_same_files(tmp_path):
     assert written(make_run(TARGETED), tmp_path / "a") == written(make_run(TARGETED), tmp_path / "b")
-
-
-def test_a_folder_that_cannot_be_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=re.escape(str(tmp_path / "file"))):
-        run_report.write([make_run(TARGETED)], ABOUT, tmp_path / "file" / "report")
 
 
 @pytest.mark.parametrize(
@@ -424,51 +232,6 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
         "| attack | attacks | success % | mean L2 | median L2 | misclassified | mean without them | mean L0 |" in table
     )
     assert "| L2 | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
-
-
-def answered(rows, answers) -> run_report.Run:
-    """A run whose model says this of the clean images."""
-    run = make_run(rows)
-    place = run.table.column_names.index("clean_prediction")
-    return run._replace(table=run.table.set_column(place, "clean_prediction", pa.array(answers, pa.int32())))
-
-
-@pytest.mark.parametrize(
-    ("rows", "answers", "said"),
-    [
-        ([(0, 0, -1, 2.0), (1, 1, -1, 4.0)], [0, 1], []),
-        (
-            [(0, 0, -1, 0.0), (1, 1, -1, 4.0), (2, 2, -1, INF), (3, 3, -1, 0.0)],
-            [5, 1, 2, 5],
-            [
-                "2 of the 4 images were misclassified before any attack, and count all the same.",
-                "Two means: 1.33 over the 3 that succeeded (the 2 that the model already gets wrong count as 0), 4.00 "
-                "over the 1 that it gets right.",
-            ],
-        ),
-        (
-            [(0, 0, -1, 0.5), (1, 1, -1, 3.5)],  # with a confidence, what is misclassified has a way to go
-            [5, 1],
-            [
-                "1 of the 2 images was misclassified before any attack, and counts all the same.",
-                "Two means: 2.00 over all 2 (the 1 that the model already gets wrong is among them), 3.50 over the 1 "
-                "that it gets right.",
-            ],
-        ),
-        (
-            [(0, 0, -1, 0.0), (1, 1, -1, 0.0)],
-            [5, 5],
-            [
-                "All 2 images were misclassified before any attack, so there was nothing to attack: neither success "
-                "nor distance says anything about it.",
-                "The mean is 0.00 over all 2 (the 2 that the model already gets wrong count as 0). No image that the "
-                "model gets right was fooled, so there is no mean without them.",
-            ],
-        ),
-    ],
-)
-def test_the_mean_is_told_with_and_without_what_was_wrong_anyway(rows, answers, said):
-    assert findings.before_any_attack([answered(rows, answers)]) == said
 
 
 def test_numbers_that_mean_nothing_for_the_attack_are_left_out(tmp_path):

@@ -18,6 +18,7 @@ from cwjax.lab.sweeps import results, units, working
 from cwjax.lab.sweeps.grid import Configuration
 from cwjax.lab.sweeps.vault import Vault
 
+INF = float("inf")
 FACTS = {"environment": {"device": "an abacus"}}
 
 
@@ -97,3 +98,23 @@ def _files(unit: units.Unit, distance: np.ndarray) -> dict[str, bytes]:
     moved = np.clip(dataset.images + 0.1, 0, 1) * hit[:, None, None, None] + dataset.images * ~hit[:, None, None, None]
     np.savez_compressed(arrays, adversarial=moved, index=dataset.index, target=columns["target"])
     return {working.ROWS: rows.getvalue(), working.ARRAYS: arrays.getvalue()}
+
+
+def unit(configuration, start=0, stop=5, *, checks=False) -> units.Unit:
+    """One that nobody has done, of the configuration's first examples unless said otherwise."""
+    return units.Unit(f"{configuration.digest}{start}", configuration, start, stop, 5, "auto", checks, None)
+
+
+FIRST, SECOND = (configuration(confidence=confidence) for confidence in (0.0, 5.0))  # one program
+OTHER = configuration("fast_linf")
+
+
+def reach(place: int, index: int) -> float:
+    """Three configurations on ten examples: the second fails on the last example, the third on all but the first."""
+    return INF if (place == 1 and index == 9) or (place == 2 and index > 0) else 1.0 + index + 10 * (place == 1)
+
+
+def three(folder: Path) -> units.Plan:
+    """Three configurations, which `reach` says the distances of."""
+    asked = [configuration(steps=10 * (place + 1), model='a "model"') for place in range(3)]
+    return sweep(folder, asked, reach)

@@ -12,14 +12,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.evaluation.diagnosis import diagnose
 from cwjax.lab import cli, data
-from cwjax.lab.attacking import attacking, presets
-from cwjax.lab.attacking.request import Request
-from cwjax.lab.files import compiling
-from cwjax.lab.reporting import verdicts
 from cwjax.lab.sweeps import commands, grid, results, units, working
-from cwjax.lab.sweeps.vault import Vault
 from tests.lab.sweeps import made, small
 
 MODEL = f"{small.HERE}:affine"
@@ -89,40 +83,6 @@ def test_a_sweep_is_done_once_and_can_be_asked_about(tmp_path, capsys, monkeypat
     pd.testing.assert_frame_equal(results.table(out)[0].to_pandas(), table)
 
 
-def test_two_columns_of_one_name_keep_their_own_values(tmp_path, capsys):
-    """A join of the table with itself is what a sweep is made for."""
-    made.sweep(tmp_path, [made.configuration(confidence=kappa) for kappa in (0.0, 5.0)])
-    sql = """select a.index, a.distance, b.distance, a.success, '[red]' as "distance" from results a join results b
-    using (index) where a.confidence = 0 and b.confidence = 5 order by a.index limit 2"""
-    table, _ = results.query(tmp_path, sql)
-    assert table.column_names == ["index", "distance", "distance_1", "success", "distance_2"]
-    truth = [[1000, 1001], [1.0, 2.0], [2.0, 3.0], [True, True], ["[red]", "[red]"]]
-    assert [column.to_pylist() for column in table.columns] == truth
-    assert table.to_pandas()["distance_1"].tolist() == truth[2]
-    call("results", tmp_path, sql)
-    said = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capsys.readouterr().out.splitlines()]
-    assert said[3:5] == [["1000", "1", "2", "True", "[red]"], ["1001", "2", "3", "True", "[red]"]]
-
-
-def test_a_unit_finds_what_cwjax_attack_finds_whatever_the_chunk(tmp_path):
-    tables = []
-    for chunk in (5, 12):
-        sweep = grid.Sweep(chunk=chunk, examples=12, confidence=(1.0,))
-        plan, folder = small.planned(grid.over(sweep, small.SWEEP)), tmp_path / str(chunk)
-        working.work(folder, plan.all)
-        small.finished(folder, plan)
-        tables.append(results.table(folder)[0].to_pandas())
-    settings = presets.Settings(confidence=1.0, steps=10)
-    attacked = attacking.run(
-        small.affine(), units.examples_of(plan.all[0]), Request("fast_l2", settings, targets="random")
-    )
-    alone = attacked.table.to_pandas()
-    for table in tables:
-        for name in ("index", "label", "target", "success", "forwards", "prediction"):
-            np.testing.assert_array_equal(table[name], alone[name])
-        np.testing.assert_allclose(table.distance, alone.distance, rtol=1e-4)
-
-
 def test_images_that_the_model_gets_wrong_can_be_left_out(tmp_path, capsys):
     """Units cut the images that are left, and the next ones take the place of those left out."""
     dataset = data.load("cifar10_sample", "test")
@@ -141,49 +101,6 @@ def test_images_that_the_model_gets_wrong_can_be_left_out(tmp_path, capsys):
     more = ["--examples", count + 1, "--only-correct", "--out", tmp_path / "more"]
     line = fails(capsys, 2, "sweep", "--model", MODEL, "--data", "cifar10_sample", *more)
     assert f"asks for more than the {count} test images of cifar10_sample that the model gets right" in line
-
-
-@pytest.mark.long
-def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):
-    sweep = grid.Sweep(seed=(0, 1), confidence=(0.0, 1.0), precision=("highest", "bfloat16"), rounded=True, examples=12)
-    plan = small.planned(grid.over(sweep, small.SWEEP))
-    first = [configuration.precision for configuration in plan.configurations].index("bfloat16")
-    working.work(tmp_path, [*plan.units[0], *plan.units[first]])
-    with compiling.timed() as seconds:
-        working.work(tmp_path, plan.all)
-    assert seconds == []
-    small.finished(tmp_path, plan)
-    table = results.table(tmp_path)[0].to_pandas()
-    assert len(table) == 8 * 12
-    assert not results.beliefs(tmp_path)  # nobody asked
-    assert table.looks.isna().equals(table.precision == "highest")
-    assert table.rounded.all()
-
-
-def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
-    sweep = dataclasses.replace(small.SWEEP, confidence=(0.0, 1.0), examples=12, checks=True)
-    plan = small.planned(sweep)
-    working.work(tmp_path, plan.units[0])
-    with compiling.timed() as seconds:
-        working.work(tmp_path, plan.all)
-    assert seconds == []  # the checks of the second configuration, too, run the programs of the first
-    told = [[verdicts.FILE in (Vault(tmp_path).get(unit.digest) or {}) for unit in own] for own in plan.units]
-    assert told == [[True, False, False]] * 2
-    small.finished(tmp_path, plan)
-    found = results.beliefs(tmp_path)
-    assert set(found) == {1, 2}
-    assert all(len(each.rows) == len(diagnose.CHECKS) for each in found.values())
-
-
-@pytest.mark.long
-def test_programs_are_let_go_where_they_crowd_the_process(tmp_path, monkeypatch):
-    plan = small.planned(grid.over(grid.Sweep(confidence=(0.0,), examples=10), small.SWEEP))
-    monkeypatch.setattr(compiling, "crowded", lambda: True)
-    working.work(tmp_path / "one", plan.all[:1])
-    with compiling.timed() as seconds:
-        working.work(tmp_path / "two", plan.all)
-    assert seconds  # what was let go is compiled again
-    assert small.finished(tmp_path / "two", plan)
 
 
 def test_a_unit_is_named_by_what_decides_it(tmp_path, trained, monkeypatch):
@@ -221,12 +138,6 @@ def test_the_same_weights_elsewhere_are_the_same_model(tmp_path, trained):
     small.finished(tmp_path / "out", plan)
     table = results.table(tmp_path / "out")[0].to_pandas()
     assert table.model.tolist() == [names[0]] * 4 + [names[1]] * 4
-
-
-def test_another_machines_unit_is_not_done_with_other_weights(monkeypatch):
-    unit = small.planned().all[0]
-    with pytest.raises(ValueError, match=r"has another tests\.lab\.sweeps\.small:affine, cifar10_sample or cwjax"):
-        working.attacked(unit._replace(digest="0" * 64))
 
 
 def test_ctrl_c_ends_with_the_command_that_goes_on(tmp_path, capsys, monkeypatch):

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cwjax.lab import cli, data
+from cwjax.lab import data
 from cwjax.lab.reporting import run_report
 from cwjax.lab.sweeps import charts, outcomes, sweep_report, units
 from tests.lab.conftest import Blobs
-from tests.lab.reporting.test_run_report import ABOUT, HOSTILE, Tags, several
+from tests.lab.reporting.made import ABOUT, HOSTILE, Tags, several
 from tests.lab.sweeps import made
+from tests.lab.sweeps.made import INF
 
-INF = float("inf")
 LAST = ["gradients an attack", "finite %"]
 MEANS = ["mean distance", "median distance"]
 BROWSER = shutil.which("chromium")
@@ -32,17 +32,13 @@ def sources(monkeypatch):
     """A source whose classes are no nice names, and what was read of others forgotten."""
     monkeypatch.setitem(data.SOURCES, "hostile", Hostile())
     units.data_named.cache_clear()
-
-
-def reach(place: int, index: int) -> float:
-    """Three configurations on ten examples: the second fails on the last example, the third on all but the first."""
-    return INF if (place == 1 and index == 9) or (place == 2 and index > 0) else 1.0 + index + 10 * (place == 1)
+    yield
+    units.data_named.cache_clear()
 
 
 @pytest.fixture
 def three(tmp_path):
-    asked = [made.configuration(steps=10 * (place + 1), model='a "model"') for place in range(3)]
-    return tmp_path, made.sweep(tmp_path, asked, reach)
+    return tmp_path, made.three(tmp_path)
 
 
 def written(folder, **more) -> tuple[str, str]:
@@ -79,15 +75,6 @@ def test_every_configuration_has_its_line(three):
         assert "3 configurations in 6 units: 30 attacks, of which 20 succeeded, in 600 gradients." in text
         assert "an abacus" in text
         assert "not done yet" not in text
-
-
-@pytest.mark.parametrize(("targets", "means"), [("best", [5.0, 15.0]), ("random", [5.5, 15.0])])
-def test_examples_are_common_where_the_attack_chose_the_targets(targets, means, tmp_path):
-    """The seeds have other targets; the first configuration alone fools the last example."""
-    asked = [made.configuration(targets=targets, seed=seed) for seed in (0, 1)]
-    made.sweep(tmp_path, asked, reach)
-    found, _ = outcomes.read(tmp_path)
-    assert [row["mean over common"] for row in outcomes.rows(found)] == means
 
 
 def test_the_page_needs_no_other_file(three):
@@ -242,18 +229,6 @@ def test_images_that_the_model_gets_wrong_are_told_apart(tmp_path, monkeypatch):
             "Configuration 1: Two means: 5.20 over all 10 (the 2 that the model already gets wrong count as 0), 6.50 "
             "over the 8 that it gets right."
         ) in text
-
-
-def test_the_command_takes_a_sweep(three, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli.compiling, "keep", lambda folder: None)
-    folder, _ = three
-    cli.main(["report", str(folder), "--out", str(tmp_path / "elsewhere")])
-    assert f"Report: {tmp_path / 'elsewhere' / 'report.html'}" in capsys.readouterr().out
-    assert not (folder / "report.html").exists()
-    with pytest.raises(SystemExit):
-        cli.main(["report", str(tmp_path / "nothing")])
-    assert capsys.readouterr().err.startswith(f"cwjax: error: no run or sweep in {tmp_path / 'nothing'}: ")
-    assert not (tmp_path / "nothing").exists()
 
 
 def browse(page, *flags) -> tuple[str, list[str]]:

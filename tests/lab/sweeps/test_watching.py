@@ -1,60 +1,9 @@
-"""How long a sweep takes, and what is said of it while it runs."""
-
-import pytest
+"""What is said of a sweep while it runs."""
 
 import cwjax
 from cwjax.lab.sweeps import estimating, watching
-from cwjax.lab.sweeps.estimating import Spent
-from cwjax.lab.sweeps.units import Plan, Unit
-from tests.lab.sweeps import made
-
-
-def unit(configuration, start=0, stop=5, *, checks=False) -> Unit:
-    return Unit(f"{configuration.digest}{start}", configuration, start, stop, 5, "auto", checks, None)
-
-
-FIRST, SECOND = (made.configuration(confidence=confidence) for confidence in (0.0, 5.0))  # one program
-OTHER = made.configuration("fast_linf")
-
-
-def left(todo, done, **more) -> list[float]:
-    found = estimating.seconds_left(todo, done, **more)
-    assert found is not None
-    return list(found.values())
-
-
-def test_compiling_is_counted_once_and_checks_apart_from_the_rows():
-    checked = unit(FIRST, checks=True)
-    done = [(checked, Spent(work=5.0, compiling=30.0, checks=4.0, compiling_checks=20.0))]
-    todo = [unit(FIRST, 5, 10), unit(SECOND, checks=True), unit(SECOND, 5, 10)]
-    assert left(todo, done, here=[checked]) == [5.0, 5.0 + 4.0, 5.0]  # not 59 s each
-    assert left(todo, done) == [5.0 + 30.0, 5.0 + 4.0 + 20.0, 5.0]  # by a process that has compiled nothing yet
-    assert left([unit(OTHER, checks=True)], done, here=[checked]) == [59.0]
-
-
-def test_the_time_of_rows_goes_with_their_steps():
-    done = [(unit(FIRST), Spent(work=5.0, compiling=7.0, checks=0.0, compiling_checks=0.0))]
-    assert FIRST.settings.steps == 300
-    longer = made.configuration(steps=600)
-    assert left([unit(longer), unit(longer, 5, 8)], done) == [10.0 + 7.0, 6.0]
-    assert left([unit(longer, checks=True)], done, guess=lambda one: Spent(0.0, 0.0, 2.0, 3.0)) == [10.0 + 7.0 + 5.0]
-    assert estimating.seconds_left([unit(longer)], []) is None
-    assert left([unit(longer)], [], guess=lambda one: Spent(1.0, 2.0, 3.0, 4.0)) == [3.0]
-
-
-def test_rows_are_examples_times_their_targets():
-    assert estimating.rows(unit(FIRST)) == 5
-    assert estimating.rows(unit(made.configuration(targets="all"))) == 10  # blobs have three classes
-    assert estimating.gradients(unit(made.configuration(targets="all", steps=7))) == 70
-    assert estimating.gradients(unit(made.configuration("linf"))) is None
-
-
-def test_a_guess_counts_compiling_and_checks(monkeypatch):
-    monkeypatch.setattr(estimating, "measured", lambda *_: (0.01, 1.0))
-    guessed = estimating.guess(unit(FIRST, checks=True))
-    assert guessed.work == pytest.approx(5 * 300 * 0.01)
-    assert 1 <= guessed.compiling < guessed.compiling_checks
-    assert guessed.checks > 24 * 300 * 0.01  # the attack followed on eight, and one of twice the steps
+from cwjax.lab.sweeps.units import Plan
+from tests.lab.sweeps.made import FIRST, unit
 
 
 class Told(list):

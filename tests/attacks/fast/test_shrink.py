@@ -1,0 +1,127 @@
+"""Proximal descent: Adam, the operator in its metric, and one step of both by hand."""
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import cwjax as cw
+from cwjax.answers import Seen
+from cwjax.attacks.fast import shrink
+from cwjax.base import problem as problem_of
+from cwjax.base import untouched
+from cwjax.parts.norms import units
+from tests.attacks.fast.made import KEYS, SIZE
+
+GOAL = cw.Goal(jnp.int32(0), jnp.float32(-1))
+UNEQUAL = problem_of(jnp.array([0.5, 0.5, 0.5]), GOAL, cw.base.Allowed(high=np.array([1.0, 4.0, 2.0])))
+
+
+def test_adam_is_that_of_optax():
+    ours, theirs = shrink.adam(jnp.zeros(5)), optax.scale_by_adam()
+    state = theirs.init(jnp.zeros(5))
+    for taken in range(3):
+        gradient = jnp.asarray(np.random.default_rng(taken).normal(size=5), jnp.float32)
+        expected, state = theirs.update(gradient, state)
+        ours = ours.update(gradient, 0.9)
+        np.testing.assert_allclose(ours.step(jnp.int32(taken), 0.9), jnp.asarray(expected), rtol=1e-4)
+
+
+def test_in_l1_each_element_has_a_unit_and_a_weight_of_its_own():
+    width, weight = shrink.weighted_units("l1", UNEQUAL)
+    np.testing.assert_allclose(width, [1, 4, 2])
+    np.testing.assert_allclose(weight, [0.5, 2, 1], rtol=1e-6)  # the geometric mean of the widths is 2
+
+
+@pytest.mark.parametrize("norm", ["l2", "l0"])
+def test_in_other_norms_the_weight_is_one_for_all(norm):
+    width, weight = shrink.weighted_units(norm, UNEQUAL)
+    np.testing.assert_array_equal(width, units(norm, UNEQUAL))
+    assert weight == 1
+
+
+def shrunk(norm, target, divisor, weight, clipped=lambda change: change):
+    target, divisor = (jnp.asarray(each, jnp.float32) for each in (target, divisor))
+    weight = jnp.asarray(weight, jnp.float32)
+    return np.asarray(shrink.shrunk(norm, target, divisor=divisor, weight=weight, clipped=clipped))
+
+
+@pytest.mark.parametrize(
+    ("norm", "expected"),
+    [
+        ("l1", [2.5, 0.0, -3.5]),  # each loses weight/D
+        ("l2", np.array([3.0, 0.3, -4.0]) * (1 - 0.5 / np.sqrt(25.09))),  # the whole loses it
+    ],
+)
+def test_where_adam_divides_all_by_the_same_it_is_the_plain_operator(norm, expected):
+    np.testing.assert_allclose(shrunk(norm, [3.0, 0.3, -4.0], [2.0, 2.0, 2.0], 1.0), expected, rtol=1e-5)
+
+
+def test_it_comes_near_the_minimum_in_adams_metric():
+    """Of `Σ D·(z - target)²/2 + weight·|z|₁`, which is at the target less weight/D; half of the rest is left a time."""
+    target, divisor, weight = np.array([3.0, 3.0]), np.array([1.0, 0.5]), 0.4
+    np.testing.assert_allclose(shrunk("l1", target, divisor, weight), [2.6, 3 - 0.8 * (1 - 2.0**-5)], rtol=1e-5)
+
+
+def test_an_element_of_small_slopes_loses_five_weights_at_the_most():
+    np.testing.assert_allclose(shrunk("l1", [3.0, 3.0], [1.0, 1e-6], 0.1), [2.9, 2.5], rtol=1e-5)
+
+
+def test_it_ends_once_little_changes():
+    np.testing.assert_allclose(shrunk("l1", [30.0, 30.0], [1.0, 1e-6], 0.1), [29.9, 29.9], rtol=1e-6)
+
+
+def test_the_change_goes_no_farther_than_the_box():
+    found = shrunk("l1", [3.0, -0.3], [1.0, 1.0], 0.1, clipped=lambda change: jnp.clip(change, -0.1, 0.5))
+    np.testing.assert_allclose(found, [0.5, -0.1], rtol=1e-6)
+
+
+def test_a_norm_without_an_operator_is_refused():
+    with pytest.raises(ValueError, match="norm must be one of l2, l1, l0, got 'linf'"):
+        shrink.proximal_descent("linf", 10)
+
+
+PROBLEM = problem_of(jnp.full(SIZE, 0.5), GOAL)
+SIGNS = np.where(np.arange(SIZE) % 3, 1.0, -1.0)
+
+
+def moved(steps: int, *, met: bool = False, problem=PROBLEM, loss: float = 2.0):
+    """The first step in L1, down a slope whose elements all have the same size; with what is remembered before it and
+    after.
+    """
+    rule = shrink.proximal_descent("l1", steps)
+    x, memory = rule.init(KEYS[0], problem)
+    slope, loss = jnp.asarray(0.25 * SIGNS, jnp.float32), jnp.float32(loss)
+    told = {"w": x, "x": x, "delta": jnp.zeros_like(x), "distance": jnp.float32(0), "logits": jnp.zeros(4)}
+    told |= {"loss": loss, "slope": slope, "total": loss, "gradient": slope, "met": jnp.array(met)}
+    seen = Seen(**told, taken=jnp.int32(0), best=untouched(problem).best)
+    return memory, *rule.move(problem, memory, seen)
+
+
+@pytest.mark.parametrize(
+    ("steps", "tau", "far", "c"),
+    [
+        (100, 0.0, 0.2, 100.0),
+        (40, 0.0, 0.3, np.exp(40 / 13)),
+        (20, 0.0, 0.4, np.exp(20 / 13)),
+        (100, np.inf, 0.5, 10.0),  # a bold round goes a whole width, which is to the bound
+    ],
+)
+def test_the_first_step_is_adams_less_what_the_norm_takes(steps, tau, far, c):
+    """Every element goes as far, and loses step/c over what Adam divides by."""
+    before, x, after = moved(steps, problem=PROBLEM._replace(tau=jnp.float32(tau)))
+    assert float(before.c) == pytest.approx(c, rel=1e-5)
+    divisor = 1 / (1 + np.exp(-0.5)) / np.sqrt(SIZE)  # the softplus' slope at the first loss, along the unit of slopes
+    lost = (1.0 if tau else far) / (float(after.c) * divisor)
+    np.testing.assert_allclose(x, 0.5 - SIGNS * (far - lost), atol=1e-4)
+
+
+def test_the_scale_of_the_loss_does_not_matter():
+    np.testing.assert_allclose(moved(100, loss=2e-3)[1], moved(100, loss=2.0)[1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("met", "factor"), [(True, np.exp(-0.3)), (False, np.exp(0.3))])
+def test_c_falls_where_the_goal_is_met_and_rises_where_it_is_not(met, factor):
+    before, _, after = moved(30, met=met)
+    assert float(after.c / before.c) == pytest.approx(factor, rel=1e-5)
+    assert after.margin == 2
