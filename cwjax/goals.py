@@ -26,6 +26,7 @@ class ValueGoal(NamedTuple):
     value: Float[Array, "..."]  # [] or of the shape of the outputs
     tolerance: Float[Array, "..."]  # likewise, >= 0
     sign: Float[Array, "..."]  # float32 []: +1 come within the tolerance, -1 leave it
+    side: Float[Array, "..."]  # float32 []: where to leave it: +1 above, -1 below, 0 either
 
 
 class PixelsGoal(NamedTuple):
@@ -142,12 +143,24 @@ def value_reached(value: ArrayLike, tolerance: ArrayLike) -> ValueGoal:
     Raises:
       ValueError: not numbers, shapes that do not fit, or a tolerance that is negative or not finite.
     """
-    return _of_value(value, tolerance, 1.0)
+    return _of_value(value, tolerance, 1.0, "either")
 
 
-def value_left(value: ArrayLike, tolerance: ArrayLike) -> ValueGoal:
-    """Bring the outputs out of a tolerance around a value, any of them. Arguments and errors as for `value_reached`."""
-    return _of_value(value, tolerance, -1.0)
+def value_left(value: ArrayLike, tolerance: ArrayLike, *, side: str = "either") -> ValueGoal:
+    """Bring the outputs out of a tolerance around a value, any of them.
+
+    An attack that starts at the value itself goes the way it finds first. Where outputs can go no farther on one side,
+    attack both sides, and keep the nearer example.
+
+    Args:
+      value: as for `value_reached`.
+      tolerance: likewise.
+      side: "above" the value, "below" it, or "either".
+
+    Raises:
+      ValueError: as for `value_reached`, or an unknown side.
+    """
+    return _of_value(value, tolerance, -1.0, side)
 
 
 def pixels_reached(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLike | None = None) -> PixelsGoal:
@@ -245,7 +258,12 @@ def _refuse_rows(what: str, marked: Any) -> None:
         raise ValueError(f"{what} in {empty.size} of {len(marked)} examples, first in example {empty[0]}")
 
 
-def _of_value(value: ArrayLike, tolerance: ArrayLike, sign: float) -> ValueGoal:
+_SIDES = {"above": 1.0, "below": -1.0, "either": 0.0}
+
+
+def _of_value(value: ArrayLike, tolerance: ArrayLike, sign: float, side: str) -> ValueGoal:
+    if side not in _SIDES:
+        raise ValueError(f"side must be one of {', '.join(_SIDES)}, got {side!r}")
     values = jnp.asarray(value, jnp.float32)
     if values.ndim == 0:
         raise ValueError("value must have one entry an example along its first axis, got one number")
@@ -258,7 +276,12 @@ def _of_value(value: ArrayLike, tolerance: ArrayLike, sign: float) -> ValueGoal:
         np.isfinite(allowed).all() and (np.asarray(allowed) >= 0).all()
     ):
         raise ValueError("a tolerance must be finite and at least 0")
-    return ValueGoal(value=values, tolerance=allowed, sign=jnp.full(len(values), sign, jnp.float32))
+    return ValueGoal(
+        value=values,
+        tolerance=allowed,
+        sign=jnp.full(len(values), sign, jnp.float32),
+        side=jnp.full(len(values), _SIDES[side], jnp.float32),
+    )
 
 
 def _of_pixels(label: ArrayLike, share: ArrayLike, counted: ArrayLike | None, sign: float) -> PixelsGoal:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Distance, Number, Objective, Search, found
+from cwjax.base import (Attack, Distance, Number, Objective, Search, found)
 from cwjax.evaluation.diagnosis.case import Case
 from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
 from cwjax.loop import Rule, iterated

@@ -96,6 +96,67 @@ FAST = {
     "fast_l0": fast(cw.fast_l0, "l0"),
 }
 
+
+def task(inner, outputs, goal, *, attack=cw.l2, **told) -> Row:
+    """A task that is met exactly where the label goal is: an objective of outputs that are made of the logits, and of a
+    goal that is made of the label goal.
+    """
+
+    def objective(confidence):
+        own = inner(confidence)
+
+        def through(function):
+            return lambda logits, given: function(outputs(logits, given), goal(given))
+
+        return own._replace(
+            loss=through(own.loss),
+            met=through(own.met),
+            check=cw.objectives.logit_margin().check,
+            reaches=lambda given: own.reaches(goal(given)),
+            logits=None,
+        )
+
+    return paper("l2", objective=objective) if attack is cw.l2 else fast(attack, **told, objective=objective)
+
+
+def led(logits, given):
+    """By how much the label leads the other classes: [1]."""
+    return cw.objectives.margin(logits, given._replace(sign=jnp.ones_like(given.sign)))[None]
+
+
+def one_label(given):
+    return cw.goals.LabelsGoal(wanted=given.sign[None], least=jnp.int32(1))
+
+
+def one_pixel(given):
+    share = jnp.ones_like(given.sign)
+    return cw.goals.PixelsGoal(given.label[None], counted=jnp.ones(1, bool), share=share, sign=given.sign)
+
+
+def unhinged(objective):
+    return lambda confidence: objective(confidence, hinged=False)
+
+
+# Tasks of other kinds, one row for each: their objectives decide as those of the label goal do.
+TASKS = {
+    "several labels": task(cw.objectives.several_labels, led, one_label),
+    "pixels, linf": task(
+        unhinged(cw.objectives.pixels), lambda logits, _: logits[None], one_pixel, attack=cw.fast_linf, norm="linf"
+    ),
+    "two models": task(
+        lambda confidence: cw.objectives.all_of([cw.objectives.logit_margin(confidence)] * 2),
+        lambda logits, _: (logits, logits),
+        lambda given: given,
+    ),
+    "one output, alternating": task(
+        lambda confidence: cw.objectives.one_output(cw.losses.negative_margin(confidence)),
+        led,
+        lambda given: given._replace(label=jnp.ones_like(given.label)),
+        attack=cw.alternating_l2,
+        norm="l2",
+    ),
+}
+
 # Held to every law but that they run without jit, which takes half of their time: runners see to that, and no attack.
 # Of an attack in several norms one is here, and the others with the combinations below.
 _NORMS = ("pgd l2", "pgd l1", "deepfool, restarted", "ddn, 64 levels", "fmn, l0", "fmn, l1", "fmn, linf")
@@ -152,18 +213,18 @@ def rows(table: dict[str, Row], long: Iterable[str] = ()):
     )
 
 
-every_attack = rows(ATTACKS | RIVALS)
-# What a runner does with an attack's steps. Most rivals are rules for the one loop of `iterated`, which does not know
-# them apart: one of each kind will do.
+every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS)
+# What a runner does with an attack's steps. Most rivals are rules for the one loop, which does not know them apart: one
+# of each kind will do.
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
 _ALIKE = ("l2, clipped, Nesterov", "l1", "l2, worst target", "fast_linf", "fast_l0")  # those that run as others do
 _ALIKE += ("apgd, l2, minimised", "jsma-z", "ead", "pdgd")
 every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}, long=_ALIKE)
-every_kind = rows(ATTACKS | RIVALS, long=RIVALS.keys() - FAST.keys() - set(_KINDS))
+every_kind = rows(ATTACKS | RIVALS | TASKS, long=(RIVALS | TASKS).keys() - FAST.keys() - set(_KINDS))
 # Half of the triples still have every norm, every box and every optimiser.
 _OTHERS = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
 _LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.objectives.OBJECTIVES} | {*_NORMS}
-every_combination = rows(ATTACKS | RIVALS | COMBINATIONS, long=_LONG)
+every_combination = rows(ATTACKS | RIVALS | TASKS | COMBINATIONS, long=_LONG)
 
 
 SEEN = jnp.zeros(problems.SHAPE, bool)  # no element without a slope

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, PyTree
 
-from cwjax.base import AnyArray, Goal, wide
+from cwjax.base import AnyArray, Goal, Objective, answered, wide
 from cwjax.models import Model
 from cwjax.parts.distances import DISTANCES, named
 from cwjax.parts.objectives import margin
@@ -54,14 +54,37 @@ def margins(model: Model, x: Float[AnyArray, "B *S"], goal: Goal) -> Float[Array
     return jax.vmap(lambda x, goal: margin(model(x), goal))(jnp.asarray(x), goal)
 
 
-def successes(model: Model, x: Float[AnyArray, "B *S"], goal: Goal, *, confidence: float = 0.0) -> Bool[Array, "B"]:
-    """Which inputs meet their goal with a margin of at least `confidence` logits, and more than nothing.
+def successes(
+    model: Model,
+    x: Float[AnyArray, "B *S"],
+    goal: Goal,
+    *,
+    confidence: float = 0.0,
+    objective: Objective | None = None,
+    context: PyTree = None,
+) -> Bool[Array, "B"]:
+    """Which inputs meet their goal.
 
-    This is the test for a saved array: no slack for rounding is asked here, because attacks that report success left
-    it.
+    Of a classifier: with a margin of at least `confidence` logits, and more than nothing. This is the test for a saved
+    array: no slack for rounding is asked here, because attacks that report success left it.
+
+    Args:
+      model: from `bind`.
+      x: inputs, as they are.
+      goal: of each.
+      confidence: in logits; of a classifier alone.
+      objective: of another task; its own `met` decides, with its own confidence.
+      context: what the model is told besides, as the runner was.
     """
-    lead = margins(model, x, goal)
-    return (lead > 0) & (lead >= confidence)
+
+    def met(x, goal, context):
+        outputs = model(x, context)
+        if objective is not None:
+            return objective.met(outputs, goal) & answered(outputs)
+        lead = margin(outputs, goal)
+        return (lead > 0) & (lead >= confidence)
+
+    return jax.vmap(met)(jnp.asarray(x), goal, context)
 
 
 def summarise(

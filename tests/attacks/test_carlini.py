@@ -9,13 +9,13 @@ import optax
 import pytest
 
 import cwjax as cw
-from cwjax.base import problem
 from cwjax.descent import descend
+from cwjax.problems import problem
 from cwjax.search.rounds import searched, tracked
 from tests import problems
 
 MODEL = cw.bind(problems.mlp, problems.mlp_params())
-GOAL = cw.Goal(label=jnp.int32(0), sign=jnp.float32(-1))
+GOAL = cw.LabelGoal(label=jnp.int32(0), sign=jnp.float32(-1))
 PARTS = {
     "objective": cw.objectives.smooth_logit_margin(0.5),
     "box": cw.boxes.projected(),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.base import ANYWHERE, Goal
+from cwjax.base import LabelGoal
+from cwjax.problems import ANYWHERE
 from cwjax.runners import turn
 from tests.search.made import fake
 
@@ -57,7 +58,7 @@ MODEL = cw.bind(lambda params, x: x)
 QUEUE = turn.Queue(
     keys=jax.random.split(jax.random.key(0), ROWS),
     x=jnp.tile(jnp.linspace(0, 1, ROWS)[:, None], (1, 3)),
-    goal=Goal(label=jnp.ones(ROWS, jnp.int32), sign=jnp.ones(ROWS, jnp.float32)),
+    goal=LabelGoal(label=jnp.ones(ROWS, jnp.int32), sign=jnp.ones(ROWS, jnp.float32)),
     allowed=jax.tree.map(jnp.asarray, ANYWHERE),
 )
 

@@ -56,7 +56,7 @@ def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:
     return goal.sign.astype(logits.dtype) * (mine - other)
 
 
-def comparable(logits: Float[Array, "K"]) -> Float[Array, "K"]:
+def comparable(logits: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
     """The logits in at least float32, and a large negative number for -inf, so that differences are finite."""
     logits = logits.astype(wide(logits))
     return jnp.where(logits < _LOWEST, jnp.asarray(_LOWEST, logits.dtype), logits)  # and not jnp.maximum: NaN stays

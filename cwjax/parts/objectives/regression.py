@@ -14,6 +14,8 @@ def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
         to reach:  f = mean over i of max(|y_i - v_i| - t_i + kappa, 0)
         to leave:  f = min over i of max(t_i + kappa - |y_i - v_i|, 0)
 
+    With a side, `y_i - v_i` or `v_i - y_i` stands for |y_i - v_i|.
+
     0 exactly where the goal is met. At `y = v` the slope of |y - v| is that of y - v, so that an attack that starts at
     the value itself knows where to go. Goals come from `goals.value_reached` and `goals.value_left`.
 
@@ -30,7 +32,8 @@ def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
     def lags(outputs, goal):
         y = outputs.astype(wide(outputs))
         off = y - goal.value.astype(y.dtype)
-        distance = jnp.where(off >= 0, off, -off)
+        side = goal.side.astype(y.dtype)
+        distance = jnp.where(side == 0, jnp.where(off >= 0, off, -off), side * off)
         sign = goal.sign.astype(y.dtype)
         return raised(confidence, outputs) + sign * (distance - goal.tolerance.astype(y.dtype))
 

@@ -8,13 +8,13 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import shrink
-from cwjax.base import problem as problem_of
 from cwjax.base import untouched
 from cwjax.parts.norms import units
+from cwjax.problems import problem as problem_of
 from tests.attacks.fast.made import KEYS, SIZE
 
-GOAL = cw.Goal(jnp.int32(0), jnp.float32(-1))
-UNEQUAL = problem_of(jnp.array([0.5, 0.5, 0.5]), GOAL, cw.base.Allowed(high=np.array([1.0, 4.0, 2.0])))
+GOAL = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
+UNEQUAL = problem_of(jnp.array([0.5, 0.5, 0.5]), GOAL, cw.problems.Allowed(high=np.array([1.0, 4.0, 2.0])))
 
 
 def test_adam_is_that_of_optax():
