@@ -99,7 +99,7 @@ def check_labels_read(outputs: Outputs, goal: Goal) -> None:
     if not isinstance(goal, LabelGoal):
         raise TypeError(
             "this objective reads a goal of labels, from cwjax.targeted or cwjax.untargeted, got "
-            f"{type(goal).__name__}: choose an objective of the goal's own task"
+            f"{shapes(goal)}: choose an objective of the goal's own task"
         )
     if not hasattr(outputs, "shape") or len(outputs.shape) != 1 or outputs.shape[0] < 2:
         raise ValueError(

@@ -36,7 +36,7 @@ def test_one_loss_has_one_slope_and_several_have_one_each():
     np.testing.assert_allclose(several.loss, LOGITS[:2] - LOGITS[2], rtol=1e-6)
     np.testing.assert_allclose(several.slope, (WEIGHTS[:, :2] - WEIGHTS[:, 2:]).T, rtol=1e-6)
     for found in (one, several):
-        np.testing.assert_allclose(found.logits, LOGITS, rtol=1e-6)
+        np.testing.assert_allclose(found.outputs, LOGITS, rtol=1e-6)
 
 
 def test_the_loss_is_that_of_the_aim():

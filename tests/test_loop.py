@@ -39,7 +39,7 @@ def test_what_is_seen_of_a_point_by_hand():
         np.testing.assert_allclose(loss, LOGITS[0] - LOGITS[1], rtol=1e-6)
         np.testing.assert_allclose(slope, SLOPE, rtol=1e-6)
     np.testing.assert_allclose(seen.delta, POINT - X)
-    np.testing.assert_allclose(seen.logits, LOGITS, rtol=1e-6)
+    np.testing.assert_allclose(seen.outputs, LOGITS, rtol=1e-6)
     np.testing.assert_allclose([seen.distance, evaluation.distance, candidate.distance], length, rtol=1e-6)
     np.testing.assert_array_equal(candidate.x, POINT)
     assert candidate.c == 3.0
@@ -71,7 +71,7 @@ def test_a_number_that_is_not_finite_is_a_failure_though_the_goal_is_met(fault):
     model, objective = FAULTS[fault]
     found = asked(model, objective)
     seen = found.seen
-    assert [np.isfinite(each).all() for each in (seen.slope, seen.logits, seen.loss)].count(np.False_) == 1
+    assert [np.isfinite(each).all() for each in (seen.slope, seen.outputs, seen.loss)].count(np.False_) == 1
     assert seen.met
     assert not found.evaluated.finite
     assert np.isinf(found.evaluated.candidate.distance)

@@ -136,7 +136,7 @@ def _towards(num_classes: int) -> Callable:
         if not isinstance(goal, LabelGoal):
             raise TypeError(
                 "best_target, worst_target and average_target go from class to class: they need a goal of labels, from "
-                f"cwjax.untargeted, got {type(goal).__name__}"
+                f"cwjax.untargeted, got {shapes(goal)}"
             )
         label = jnp.where(goal.sign < 0, (goal.label + away) % num_classes, -1)  # -1 is no class: not finite
         known = (goal.label >= 0) & (goal.label < num_classes)

@@ -119,7 +119,7 @@ def test_it_starts_where_it_is_told_to_and_no_farther_than_the_bounds():
 def test_what_has_fewer_axes_than_an_input_broadcasts_to_it():
     goal = jax.tree.map(lambda leaf: leaf[0], GOAL)
     few = Allowed(low=-jnp.arange(4.0), high=jnp.ones(1), mask=jnp.array([True, False, True, True]), start=jnp.ones(4))
-    every = Allowed(*(jnp.broadcast_to(value, problems.SHAPE) for value in few))
+    every = jax.tree.map(lambda value: jnp.broadcast_to(value, problems.SHAPE), few)
     jax.tree.map(np.testing.assert_array_equal, problem(X[0], goal, few), problem(X[0], goal, every))
 
 

@@ -17,7 +17,7 @@ def randomised(case: Case) -> Measured:
     """Whether the model answers the same several times, not compiled, so that nothing it draws is frozen in a
     program.
     """
-    return _worst(case, np.ptp(_normalised(case, case.answers), axis=0))
+    return _worst(case, np.ptp(_of_length_one(case, case.answers), axis=0))
 
 
 def batch_dependent(case: Case) -> Measured:
@@ -27,7 +27,7 @@ def batch_dependent(case: Case) -> Measured:
     together = case.outputs(jnp.concatenate([x, (low + high)[None] - x]), np.tile(places, 2))
     alone = jnp.concatenate([case.outputs(x[i : i + 1], places[i : i + 1]) for i in range(len(case.few))])
     case.spend(2 * len(x) + len(alone))
-    return _worst(case, np.abs(_normalised(case, together)[: len(alone)] - _normalised(case, alone)))
+    return _worst(case, np.abs(_of_length_one(case, together)[: len(alone)] - _of_length_one(case, alone)))
 
 
 def probabilities(case: Case) -> Measured | Skipped:
@@ -101,13 +101,16 @@ def _finite(model, x, context):
     return jax.vmap(answered)(model.apply(model.params, x, *told))
 
 
-def _normalised(case: Case, logits) -> np.ndarray:
-    """Logits [..., K] at length one, so that their scale does not matter; 0 for classes that are switched off. Outputs
-    of another task likewise.
-    """
-    if not case.classifier:
-        values = np.asarray(logits, np.float64)
-        return values / (np.linalg.norm(values, axis=-1, keepdims=True) + 1e-10)
+def _of_length_one(case: Case, outputs) -> np.ndarray:
+    """Outputs [..., N] at length one, so that their scale does not matter."""
+    if case.classifier:
+        return _normalised(outputs)
+    values = np.asarray(outputs, np.float64)
+    return values / (np.linalg.norm(values, axis=-1, keepdims=True) + 1e-10)
+
+
+def _normalised(logits) -> np.ndarray:
+    """Logits [..., K] at length one, and 0 for classes that are switched off."""
     played = jax.vmap(in_play)(jnp.asarray(logits).reshape(-1, np.shape(logits)[-1])).reshape(np.shape(logits))
     unclear = np.isnan(logits).any(-1, keepdims=True)  # stays so: another check tells
     logits = np.where(played | unclear, np.asarray(logits, np.float64), 0)

@@ -32,7 +32,7 @@ def one_output(objective: Objective = logit_margin()) -> Objective:
 
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, LabelGoal):
-            raise TypeError(f"one_output reads a goal of cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}")
+            raise TypeError(f"one_output reads a goal of cwjax.targeted or cwjax.untargeted, got {shapes(goal)}")
         if not hasattr(outputs, "shape") or tuple(outputs.shape) not in ((), (1,)):
             raise ValueError(f"one_output reads one number from one input, [] or [1], got {shapes(outputs)}")
 
@@ -71,8 +71,7 @@ def several_labels(confidence: Number = 0.0, *, hinged: bool = True) -> Objectiv
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, LabelsGoal):
             raise TypeError(
-                "several_labels reads a goal of goals.labels_reached or goals.labels_flipped, got "
-                f"{type(goal).__name__}"
+                f"several_labels reads a goal of goals.labels_reached or goals.labels_flipped, got {shapes(goal)}"
             )
         if not hasattr(outputs, "shape") or len(outputs.shape) != 1 or outputs.shape != goal.wanted.shape:
             raise ValueError(

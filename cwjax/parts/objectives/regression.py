@@ -44,9 +44,7 @@ def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
 
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, ValueGoal):
-            raise TypeError(
-                f"tolerance reads a goal of goals.value_reached or goals.value_left, got {type(goal).__name__}"
-            )
+            raise TypeError(f"tolerance reads a goal of goals.value_reached or goals.value_left, got {shapes(goal)}")
         if not hasattr(outputs, "shape") or outputs.shape != goal.value.shape:
             raise ValueError(
                 f"tolerance reads outputs of the shape of the goal's values, {list(goal.value.shape)}, from one input, "

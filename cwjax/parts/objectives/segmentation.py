@@ -43,9 +43,7 @@ def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
 
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, PixelsGoal):
-            raise TypeError(
-                f"pixels reads a goal of goals.pixels_reached or goals.pixels_left, got {type(goal).__name__}"
-            )
+            raise TypeError(f"pixels reads a goal of goals.pixels_reached or goals.pixels_left, got {shapes(goal)}")
         fits = hasattr(outputs, "shape") and outputs.shape[:-1] == goal.label.shape and outputs.shape[-1:] >= (2,)
         if not fits:
             wanted = [*goal.label.shape, "K"]

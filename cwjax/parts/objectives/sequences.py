@@ -158,7 +158,7 @@ def _decodes(outputs, goal, confidence, blank):
 def _check(name: str, kind: type, outputs: Outputs, goal: Goal, blank: int) -> None:
     maker = "goals.transcript" if kind is TranscriptGoal else "goals.aligned"
     if not isinstance(goal, kind):
-        raise TypeError(f"{name} reads a goal of {maker}, got {type(goal).__name__}")
+        raise TypeError(f"{name} reads a goal of {maker}, got {shapes(goal)}")
     if not hasattr(outputs, "shape") or len(outputs.shape) != 2 or outputs.shape[1] < 2:
         raise ValueError(f"{name} reads logits [T, V] of T frames with V >= 2 from one input, got {shapes(outputs)}")
     frames, symbols = outputs.shape

@@ -33,8 +33,16 @@ def test_kinds_of_rounds_take_turns():
     away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
     assert asked_for(alternating._alternately(4, cw.losses.negative_margin()), away, 4) == [0, 1, 0, 1]
     assert asked_for(alternating._alternately(4, cw.losses.negative_margin()), reach, 4) == [0, 1, 0, 1]
-    assert asked_for(sparse._thresholded_last(3, jnp.array(True)), away, 4) == [np.inf, 0, np.inf, -1]
-    assert asked_for(sparse._thresholded_last(2, jnp.array(False)), reach, 2) == [0, np.inf]
+    assert asked_for(sparse._thresholded_last(3, jnp.array(True), cw.losses.negative_margin()), away, 4) == [
+        np.inf,
+        0,
+        np.inf,
+        -1,
+    ]
+    assert asked_for(sparse._thresholded_last(2, jnp.array(False), cw.losses.negative_margin()), reach, 2) == [
+        0,
+        np.inf,
+    ]
     assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), away, 4) == [0, np.inf, 0, np.inf]
     assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), reach, 4) == [0, 0, np.inf, 0]
 

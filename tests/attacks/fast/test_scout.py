@@ -111,7 +111,7 @@ def test_the_likeliest_classes_are_looked_at_in_their_order_and_two_of_them_from
     assert (int(first.taken), int(second.taken)) == (0, 1)
     np.testing.assert_array_equal(first.x, 0)
     np.testing.assert_allclose(float(first.loss) / np.linalg.norm(first.slope), 0.5, rtol=1e-5)
-    assert np.isnan(first.logits).all()
+    assert np.isnan(first.outputs).all()
 
 
 @pytest.mark.parametrize(("share", "aim"), [(0.85, 3), (0.95, -1)])

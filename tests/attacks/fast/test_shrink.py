@@ -92,7 +92,7 @@ def moved(steps: int, *, met: bool = False, problem=PROBLEM, loss: float = 2.0):
     rule = shrink.proximal_descent("l1", steps)
     x, memory = rule.init(KEYS[0], problem)
     slope, loss = jnp.asarray(0.25 * SIGNS, jnp.float32), jnp.float32(loss)
-    told = {"w": x, "x": x, "delta": jnp.zeros_like(x), "distance": jnp.float32(0), "logits": jnp.zeros(4)}
+    told = {"w": x, "x": x, "delta": jnp.zeros_like(x), "distance": jnp.float32(0), "outputs": jnp.zeros(4)}
     told |= {"loss": loss, "slope": slope, "total": loss, "gradient": slope, "met": jnp.array(met)}
     seen = Seen(**told, taken=jnp.int32(0), best=untouched(problem).best)
     return memory, *rule.move(problem, memory, seen)

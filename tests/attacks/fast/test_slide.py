@@ -75,7 +75,7 @@ def test_a_knob_is_turned_after_each_step_and_before_the_first():
 
 def seen_with(*, x, loss, slope, **told) -> Seen:
     """What a rule is told that goes down the loss itself."""
-    return Seen(**told, w=x, x=x, loss=loss, slope=slope, total=loss, gradient=slope, logits=jnp.zeros_like(x))
+    return Seen(**told, w=x, x=x, loss=loss, slope=slope, total=loss, gradient=slope, outputs=jnp.zeros_like(x))
 
 
 @pytest.mark.parametrize(("sign", "turned"), [(-1, True), (1, False)])
