@@ -193,7 +193,7 @@ class _Lagrangian:
         width: Float[Array, "..."],
     ) -> tuple[Moved, PrimalDualMemory]:
         """A step of Adam, down a gradient in such widths."""
-        adam = memory.adam.update(gradient, seen.taken, _DECAY)
+        adam = memory.adam.update(gradient, _DECAY)
         rate = self.primal_rate * self.primal_decay ** (seen.taken / self.steps)
         share = seen.delta / width - rate * adam.step(seen.taken, _DECAY)
         return Moved(self.clipped(problem, seen.x - seen.delta, share, width), rate), memory._replace(adam=adam)
