@@ -24,6 +24,7 @@ from cwjax.base import (
     closer,
     continued,
     select,
+    shapes,
     untouched,
 )
 

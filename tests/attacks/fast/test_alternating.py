@@ -31,20 +31,13 @@ def asked_for(search: cw.Search, goal: cw.LabelGoal, rounds: int) -> list[float]
 
 def test_kinds_of_rounds_take_turns():
     away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
-    assert asked_for(alternating._alternately(4, cw.losses.negative_margin()), away, 4) == [0, 1, 0, 1]
-    assert asked_for(alternating._alternately(4, cw.losses.negative_margin()), reach, 4) == [0, 1, 0, 1]
-    assert asked_for(sparse._thresholded_last(3, jnp.array(True), cw.losses.negative_margin()), away, 4) == [
-        np.inf,
-        0,
-        np.inf,
-        -1,
-    ]
-    assert asked_for(sparse._thresholded_last(2, jnp.array(False), cw.losses.negative_margin()), reach, 2) == [
-        0,
-        np.inf,
-    ]
-    assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), away, 4) == [0, np.inf, 0, np.inf]
-    assert asked_for(sparse._by_turns(4, sparse._bold_in_l1), reach, 4) == [0, 0, np.inf, 0]
+    by_turns, m = sparse._by_turns, cw.losses.negative_margin()
+    assert asked_for(alternating._alternately(4, m), away, 4) == [0, 1, 0, 1]
+    assert asked_for(alternating._alternately(4, m), reach, 4) == [0, 1, 0, 1]
+    assert asked_for(sparse._thresholded_last(3, jnp.array(True), m), away, 4) == [np.inf, 0, np.inf, -1]
+    assert asked_for(sparse._thresholded_last(2, jnp.array(False), m), reach, 2) == [0, np.inf]
+    assert asked_for(by_turns(4, sparse._bold_in_l1(m)), away, 4) == [0, np.inf, 0, np.inf]
+    assert asked_for(by_turns(4, sparse._bold_in_l1(m)), reach, 4) == [0, 0, np.inf, 0]
 
 
 @pytest.mark.parametrize(
