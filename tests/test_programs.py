@@ -29,9 +29,10 @@ def blocks(file: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
 
 
-def test_the_readmes_code_runs_as_it_stands(tmp_path, monkeypatch):
+@pytest.mark.parametrize("file", ["README.md", "docs/tasks.md"])
+def test_the_code_of_documents_runs_as_it_stands(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = blocks(ROOT / "README.md")
+    code = blocks(ROOT / file)
     assert code
     namespace: dict = {}
     for block in code:
