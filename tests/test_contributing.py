@@ -22,13 +22,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from cwjax.arguments import check_count, check_number
-from cwjax.base import (Attack, Distance, Number, Objective, Search, found)
+from cwjax.base import Attack, Distance, Number, Objective, Search, found
 from cwjax.evaluation.diagnosis.case import Case
 from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
-from cwjax.parts.objectives import _objective, _positive
+from cwjax.parts.objectives.classification import _objective, _positive
 """
 
 

@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 import cwjax as cw
 from cwjax import base
 from cwjax.parts import boxes, distances, optimizers
+from cwjax.problems import problem
 
 PROPERTY = settings(deadline=None, max_examples=50, derandomize=True, database=None)
 
@@ -195,7 +196,7 @@ def descent(name, optimizer, model, problem, steps):
 
 
 def towards(label, x):
-    return problems.problem(jnp.array(x), base.LabelGoal(label=jnp.int32(label), sign=jnp.float32(1)))
+    return problem(jnp.array(x), base.LabelGoal(label=jnp.int32(label), sign=jnp.float32(1)))
 
 
 def test_momentum_knows_nothing_of_the_projection():

@@ -24,7 +24,7 @@ def test_every_entry_can_be_made_at_every_budget(name):
             except contestants.Broken as missing:
                 pytest.skip(str(missing))
             goal = cw.LabelGoal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
-            jax.eval_shape(attack.init, jax.random.key(0), problems.problem(image, goal))
+            jax.eval_shape(attack.init, jax.random.key(0), problem(image, goal))
 
 
 def test_a_number_that_is_set_is_the_attacks():
@@ -46,7 +46,7 @@ def test_every_number_of_an_entry_can_be_set_to_its_own(name):
         assert not set(numbers) & set(contestants.DECIDED)
         attack = entry.make(norm, 50, 10, **numbers)
         goal = cw.LabelGoal(label=jnp.zeros((), jnp.int32), sign=-jnp.ones(()))
-        jax.eval_shape(attack.init, jax.random.key(0), problems.problem(jnp.zeros(SHAPE), goal))
+        jax.eval_shape(attack.init, jax.random.key(0), problem(jnp.zeros(SHAPE), goal))
 
 
 def test_the_numbers_of_entries_are_those_that_they_run_at():

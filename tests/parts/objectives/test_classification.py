@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 import cwjax as cw
 from cwjax.base import LabelGoal
-from cwjax.parts.objectives import _half_softplus, in_play, logit_margin, margin, rounding_margin
+from cwjax.parts.objectives import in_play, logit_margin, margin, rounding_margin
+from cwjax.parts.objectives.classification import _half_softplus
 
 pytestmark = pytest.mark.xdist_group("objectives")  # with test_losses.py: they share what all losses compile to
 
