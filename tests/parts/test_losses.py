@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.test_objectives import all_judged, goal
+from tests.parts.objectives.test_classification import all_judged, goal
 
 pytestmark = pytest.mark.xdist_group("objectives")  # which share what all losses compile to
 

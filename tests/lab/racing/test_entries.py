@@ -7,6 +7,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.lab.racing import contestants, entries, tuning
+from cwjax.problems import problem
 from tests.lab.racing.made import a_task, stepping
 from tests.problems import SHAPE
 
