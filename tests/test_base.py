@@ -11,11 +11,14 @@ from cwjax.base import (
     LabelGoal,
     Progress,
     Result,
+    answered,
+    check_labels_read,
     closer,
     continued,
     found,
     select,
     settled,
+    shapes,
     untouched,
     wide,
 )
@@ -126,3 +129,78 @@ def test_an_attack_is_itself_and_no_other():
     assert one != other
     assert one != one._replace(terms=other.terms)
     assert one != tuple(one)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "expected"),
+    [
+        ([1.0, -3e38, 3e38], True),
+        ([1.0, -np.inf], True),
+        ([1.0, np.inf], False),
+        ([1.0, np.nan], False),
+        (np.zeros((2, 0)), True),
+        (2.0, True),
+        (np.nan, False),
+    ],
+)
+def test_outputs_are_an_answer_without_nan_and_infinity_whatever_tree_they_are_in(outputs, expected):
+    leaf = jnp.asarray(outputs, jnp.float32)
+    other = jnp.ones((2, 3), jnp.bfloat16)
+    for tree in (leaf, (leaf, other), [other, leaf], {"one": other, "two": (other, {"three": leaf})}):
+        assert answered(tree).shape == ()
+        assert bool(answered(tree)) == expected
+        assert bool(jax.jit(answered)(tree)) == expected
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        (np.zeros(10, np.float32), "float32 [10]"),
+        (jax.ShapeDtypeStruct((2, 3), jnp.bfloat16), "bfloat16 [2, 3]"),
+        ((jnp.zeros(10), jnp.zeros((), jnp.int32)), "(float32 [10], int32 [])"),
+        ({"seen": jnp.zeros(1, bool)}, "{seen: bool [1]}"),
+        ([np.zeros(3), 2.0], "[float64 [3], float []]"),
+    ],
+)
+def test_outputs_are_shown_as_dtypes_and_shapes(tree, expected):
+    assert shapes(tree) == expected
+
+
+ONE = jax.ShapeDtypeStruct((), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    "objective", [cw.objectives.logit_margin(), cw.losses.logits_ratio(), cw.Objective(jnp.sum, jnp.any)]
+)
+def test_an_objective_of_classes_reads_two_logits_or_more(objective):
+    assert objective.check is check_labels_read
+    assert objective.check(jax.ShapeDtypeStruct((2,), jnp.float32), GOAL) is None
+    assert objective.logits(X) is X
+    assert not objective.reaches(GOAL)
+    assert objective.reaches(GOAL._replace(sign=jnp.float32(1)))
+
+
+@pytest.mark.parametrize(
+    ("outputs", "came"),
+    [
+        (ONE, r"float32 \[\]"),
+        (jax.ShapeDtypeStruct((1,), jnp.float32), r"float32 \[1\]"),
+        (jax.ShapeDtypeStruct((4, 3), jnp.bfloat16), r"bfloat16 \[4, 3\]"),
+        ((jax.ShapeDtypeStruct((3,), jnp.float32), ONE), r"\(float32 \[3\], float32 \[\]\)"),
+    ],
+)
+def test_outputs_that_are_not_logits_are_refused(outputs, came):
+    words = (
+        rf"^this objective reads logits \[K\] with K >= 2 from one input, got {came}: choose an objective of the model"
+    )
+    with pytest.raises(ValueError, match=words):
+        check_labels_read(outputs, GOAL)
+
+
+@pytest.mark.parametrize("goal", [(GOAL.label, GOAL.sign), {"label": ONE}, cw.goals.LabelsGoal(X, jnp.int32(1)), ONE])
+def test_a_goal_that_is_not_of_labels_is_refused(goal):
+    words = (
+        rf"^this objective reads a goal of labels, from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}:"
+    )
+    with pytest.raises(TypeError, match=words):
+        check_labels_read(jax.ShapeDtypeStruct((3,), jnp.float32), goal)
