@@ -225,6 +225,8 @@ def aligned(goal: TranscriptGoal, path: ArrayLike, *, weights: ArrayLike = 1.0) 
       ValueError: not integers, shapes that do not fit, weights out of range.
     """
     symbols = _integers("path", path, 2)
+    if len(symbols) != len(goal.length):
+        raise ValueError(f"path has {len(symbols)} rows, and there are {len(goal.length)} transcripts")
     values = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), symbols.shape)
     if not isinstance(values, jax.core.Tracer) and not (np.isfinite(values).all() and (np.asarray(values) > 0).all()):
         raise ValueError("the weights of frames must be finite and more than 0")

@@ -27,7 +27,11 @@ class Model:
 
     def given(self, context: PyTree) -> Network:
         """The function of one input alone, which is told that context."""
-        return self if context is None else jax.tree_util.Partial(self, context=context)
+        return self if context is None else jax.tree_util.Partial(_told, self, context)
+
+
+def _told(model: Model, context: PyTree, x: Array) -> Outputs:
+    return model(x, context)
 
 
 def bind(apply: Callable[..., Array], params: PyTree = ()) -> Model:

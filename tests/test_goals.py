@@ -276,7 +276,6 @@ def test_alignments_that_are_none_are_refused(path, weights, words):
         goals.aligned(goals.transcript([[1]], frames=2), path, weights=weights)
 
 
-@pytest.mark.xfail(strict=True, reason="aligned compares the path with no transcript; the runners do")
 def test_an_alignment_of_another_number_of_transcripts_is_refused():
     with pytest.raises(ValueError, match="path"):
         goals.aligned(goals.transcript([[1]], frames=2), np.ones((2, 2), int))

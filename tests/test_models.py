@@ -353,7 +353,6 @@ def test_a_model_that_is_told_nothing_is_itself():
     np.testing.assert_array_equal(model(some_image(), None), model(some_image()))
 
 
-@pytest.mark.xfail(strict=True, reason="jax.tree_util.Partial keeps the model, weights and all, as no part of the tree")
 def test_a_model_that_is_told_something_is_a_pytree_of_its_weights_and_of_that():
     told = plain(some_params(0)).given(some_context())
     sizes = sorted(leaf.size for leaf in jax.tree.leaves(told))

@@ -31,15 +31,16 @@ def lacking(
       hinged: whether the loss stays at 0 where the goal is met.
 
     Returns:
-      The loss, NaN where more have to be reached than are counted, and whether the goal is met.
+      The loss, NaN where a lag that counts is, or where more have to be reached than are counted; and whether the goal
+      is met.
     """
     sizes = jnp.where(counted, lags, jnp.inf).ravel()
     order = jnp.argsort(sizes)
     rank = jnp.zeros(sizes.size, jnp.int32).at[order].set(jnp.arange(sizes.size, dtype=jnp.int32))
     among = (rank < least) & counted.ravel()
     lack = jnp.where(among & (lags.ravel() > 0), lags.ravel(), 0)
-    broken = jnp.where(among, jnp.isnan(lags.ravel()), False).any() | (least > counted.sum()) | (least < 1)
-    met = (jnp.sum((lags <= 0) & counted) >= least) & (least >= 1)
+    broken = (jnp.isnan(lags) & counted).any() | (least > counted.sum()) | (least < 1)
+    met = (jnp.sum((lags <= 0) & counted) >= least) & ~broken
     loss = jnp.sum(lack) / jnp.maximum(least, 1)
     if not hinged:
         loss = jnp.where(met, jnp.max(jnp.where(among, lags.ravel(), -jnp.inf)), loss)

@@ -11,6 +11,8 @@ from cwjax.base import Goal, Number, Objective, Outputs, shapes
 from cwjax.goals import AlignedGoal, TranscriptGoal
 from cwjax.parts.objectives.classification import comparable, rounding_margin
 
+_IMPOSSIBLE = -1e12  # the logarithm of 0: far below that of anything a network says
+
 
 def ctc(*, blank: int = 0) -> Objective:
     """The CTC loss of a transcript, in nats (Graves et al. 2006; Carlini & Wagner 2018, "Audio Adversarial Examples",
@@ -33,7 +35,9 @@ def ctc(*, blank: int = 0) -> Objective:
         beyond = (jnp.arange(logits.shape[0]) >= goal.frames).astype(logits.dtype)
         unused = (jnp.arange(goal.labels.shape[0]) >= goal.length).astype(logits.dtype)
         rows = (logits, beyond, goal.labels, unused)
-        return optax.ctc_loss(*(row[None] for row in rows), blank_id=blank)[0]
+        value = optax.ctc_loss(*(row[None] for row in rows), blank_id=blank, log_epsilon=_IMPOSSIBLE)[0]
+        known = (goal.labels >= 0) & (goal.labels < logits.shape[1]) & (goal.labels != blank)
+        return jnp.where((known | (unused > 0)).all(), value, jnp.nan)
 
     return Objective(
         loss=loss,
@@ -67,7 +71,7 @@ def aligned_margin(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
 
     def loss(outputs, goal):
         logits = comparable(outputs)
-        own = jnp.arange(logits.shape[1]) == goal.path[:, None]
+        own = jnp.arange(logits.shape[1])[None] == goal.path[:, None]
         mine = jnp.sum(jnp.where(own, logits, 0), 1)
         lag = jnp.max(jnp.where(own, -jnp.inf, logits), 1) - mine + confidence + jax.vmap(rounding_margin)(logits)
         inside = jnp.arange(logits.shape[0]) < goal.frames
