@@ -122,6 +122,22 @@ def test_several_objectives_may_read_one_goal(combine):
     assert objective.met(outputs, own)
 
 
+@pytest.mark.parametrize(
+    ("leads", "loss"), [((2.0, 0.5), -0.5), ((0.25, 3.0), -0.25), ((2.0, -0.5), 1.5), ((-1.0, -0.5), 2.0 + 1.5)]
+)
+def test_without_hinges_the_loss_of_all_is_the_largest_where_all_are_met_and_goes_on_falling(leads, loss):
+    objective, goal = all_of([negative_margin(), negative_margin()], [2.0, 3.0]), of_one(cw.untargeted([0]))
+    outputs = tuple(jnp.array([0.0, lead]) for lead in leads)
+    found, slope = jax.value_and_grad(objective.loss)(outputs, goal)
+    assert float(found) == pytest.approx(loss, abs=1e-4)
+    assert bool(objective.met(outputs, goal)) == (loss < 0)
+    weights = [
+        float(lead == min(leads)) if loss < 0 else weight * (lead < 0)
+        for lead, weight in zip(leads, (2, 3), strict=True)
+    ]
+    np.testing.assert_allclose([each[0] for each in slope], weights, atol=1e-4)
+
+
 def test_a_list_of_outputs_is_read_too():
     objective, goal = all_of([logit_margin(), below(1.0)]), of_one(cw.untargeted([0]))
     assert float(objective.loss([jnp.array([1.0, 0.0]), jnp.array(3.0)], goal)) == pytest.approx(3, abs=1e-4)
