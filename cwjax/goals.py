@@ -54,7 +54,7 @@ class AlignedGoal(NamedTuple):
     weights: Float[Array, "..."]  # float32 [T]: of the frames
 
     @property
-    def frames(self) -> Int[Array, ""]:
+    def frames(self) -> Int[Array, "..."]:
         """Frames of the output that count."""
         return self.transcript.frames
 
@@ -185,7 +185,7 @@ def pixels_left(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLike 
 
 
 def transcript(
-    labels: Sequence[Sequence[int]] | ArrayLike, *, frames: int | ArrayLike, lengths: ArrayLike | None = None
+    labels: Sequence[Any] | ArrayLike, *, frames: int | ArrayLike, lengths: ArrayLike | None = None
 ) -> TranscriptGoal:
     """Make the model say these symbols one after the other.
 

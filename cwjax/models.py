@@ -34,7 +34,7 @@ def _told(model: Model, context: PyTree, x: Array) -> Outputs:
     return model(x, context)
 
 
-def bind(apply: Callable[..., Array], params: PyTree = ()) -> Model:
+def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
     """The model of a function and its weights.
 
     Args:
@@ -97,7 +97,8 @@ def averaged(apply: Callable[..., Outputs], params: PyTree, draws: PyTree) -> Mo
     does not grow with them. A pass of this model is counted once, and costs one for each draw.
 
     Args:
-      apply: `(params, x, draw) -> outputs`, from a batch [B, *S]; one draw serves the batch.
+      apply: `(params, x, draw) -> outputs`, from a batch [B, *S]; one draw serves the batch. With a context it is
+        called as `(params, x, draw, context)`.
       params: any pytree of arrays; traced.
       draws: a pytree of arrays with one entry a draw along their first axis, n of them.
 
@@ -115,19 +116,17 @@ def averaged(apply: Callable[..., Outputs], params: PyTree, draws: PyTree) -> Mo
 class _Averaged:
     apply: Callable[..., Outputs]
 
-    def __call__(self, params: PyTree, x: Array) -> Outputs:
+    def __call__(self, params: PyTree, x: Array, *context: PyTree) -> Outputs:
         inner, draws = params
         count = jax.tree.leaves(draws)[0].shape[0]
-        first = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(self._one, inner, x, draws))
+        outputs = jax.eval_shape(self.apply, inner, x, jax.tree.map(lambda leaf: leaf[0], draws), *context)
+        nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), outputs)
 
         def add(total, draw):
-            return jax.tree.map(jnp.add, total, self.apply(inner, x, draw)), None
+            return jax.tree.map(jnp.add, total, self.apply(inner, x, draw, *context)), None
 
-        total, _ = jax.lax.scan(add, first, draws)
+        total, _ = jax.lax.scan(add, nothing, draws)
         return jax.tree.map(lambda leaf: leaf / count, total)
-
-    def _one(self, inner: PyTree, x: Array, draws: PyTree) -> Outputs:
-        return self.apply(inner, x, jax.tree.map(lambda leaf: leaf[0], draws))
 
 
 def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:

@@ -197,10 +197,16 @@ def test_outputs_that_are_not_logits_are_refused(outputs, came):
         check_labels_read(outputs, GOAL)
 
 
-@pytest.mark.parametrize("goal", [(GOAL.label, GOAL.sign), {"label": ONE}, cw.goals.LabelsGoal(X, jnp.int32(1)), ONE])
-def test_a_goal_that_is_not_of_labels_is_refused(goal):
-    words = (
-        rf"^this objective reads a goal of labels, from cwjax.targeted or cwjax.untargeted, got {type(goal).__name__}:"
-    )
+@pytest.mark.parametrize(
+    ("goal", "came"),
+    [
+        ((GOAL.label, GOAL.sign), r"\(int32 \[\], float32 \[\]\)"),
+        ({"label": ONE}, r"\{label: float32 \[\]\}"),
+        (cw.goals.LabelsGoal(X, jnp.int32(1)), r"LabelsGoal\(wanted=float32 \[3\], least=int32 \[\]\)"),
+        (ONE, r"float32 \[\]"),
+    ],
+)
+def test_a_goal_that_is_not_of_labels_is_refused(goal, came):
+    words = rf"^this objective reads a goal of labels, from cwjax.targeted or cwjax.untargeted, got {came}: choose"
     with pytest.raises(TypeError, match=words):
         check_labels_read(jax.ShapeDtypeStruct((3,), jnp.float32), goal)

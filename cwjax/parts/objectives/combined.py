@@ -70,6 +70,7 @@ def below(
     *,
     score: Callable[[Outputs], Float[Array, ""]] = jnp.asarray,
     confidence: Number = 0.0,
+    hinged: bool = True,
 ) -> Objective:
     """A score of the outputs is to be below a threshold, whatever the goal: a detector is not to see the example.
 
@@ -79,6 +80,7 @@ def below(
       threshold: the detector's; may be traced.
       score: from the outputs of one example to one number, differentiable; by default the output itself.
       confidence: kappa >= 0, in the unit of the score, raised against rounding; may be traced.
+      hinged: whether the loss stays at 0 below the threshold; attacks that go by a loss alone want it to fall on.
 
     Raises:
       ValueError: a confidence out of range, a threshold that is not finite; at the runner, a score that is not one
@@ -94,7 +96,7 @@ def below(
 
     def loss(outputs, goal):
         behind = lag(outputs, goal)
-        return jnp.where(behind <= 0, 0, behind)
+        return jnp.where(behind <= 0, 0, behind) if hinged else behind
 
     def check(outputs: Outputs, goal: Goal) -> None:
         del goal

@@ -46,8 +46,8 @@ def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
             raise TypeError(f"pixels reads a goal of goals.pixels_reached or goals.pixels_left, got {shapes(goal)}")
         fits = hasattr(outputs, "shape") and outputs.shape[:-1] == goal.label.shape and outputs.shape[-1:] >= (2,)
         if not fits:
-            wanted = [*goal.label.shape, "K"]
-            raise ValueError(f"pixels reads logits {wanted} with K >= 2 from one input, got {shapes(outputs)}")
+            wanted = ", ".join(map(str, (*goal.label.shape, "K")))
+            raise ValueError(f"pixels reads logits [{wanted}] with K >= 2 from one input, got {shapes(outputs)}")
 
     return Objective(
         loss=lambda outputs, goal: lack(outputs, goal)[0],
