@@ -92,15 +92,15 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
     found = np.max([np.where(results[name].success, distance[name], np.inf) for name in models], 0)
     rows = []
     for name, result in results.items():
-        longer = np.clip(test.images + _as_long(distance[ALL], distance[name]) * (result.x - test.images), 0, 1)
-        stretched = [shown.misread(shown.outputs_of(m, longer), test.labels) for m in models.values()]
+        longer = shown.stretched(test.images, np.asarray(result.x), distance[ALL])
+        long = [shown.misread(shown.outputs_of(m, longer), test.labels) for m in models.values()]
         met = fooled[ALL].all(0) if name == ALL else fooled[name][list(models).index(name)]
         hit = np.asarray(result.success)
         ratio = distance[name][hit] / hardest[hit]
         row = {"attacked": name} | shown.checked(result, test.images, met)
         row |= {f"fools {other}": float(fooled[name][i].mean()) for i, other in enumerate(models)}
         row |= {"fools all": float(fooled[name].all(0).mean())}
-        row |= {"fools all when as long": float(np.all(stretched, 0).mean())}
+        row |= {"fools all when as long": float(np.all(long, 0).mean())}
         least, middle = (float(ratio.min()), float(np.median(ratio))) if hit.any() else (float("nan"),) * 2
         rows.append(row | {"least over hardest alone": least, "median over hardest alone": middle})
     nearer = int((distance[ALL] < 0.99 * found)[np.asarray(results[ALL].success)].sum())
@@ -116,12 +116,6 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
 
 def _plainly(name: str) -> str:
     return {"mnist_cnn": "plain"}.get(name, name.removeprefix("mnist_"))
-
-
-def _as_long(wanted: np.ndarray, length: np.ndarray) -> np.ndarray:
-    """What to multiply each change by; 1 where there is none."""
-    factors = np.divide(wanted, length, out=np.ones_like(length), where=length > 0)
-    return factors.astype(np.float32)[:, None, None, None]
 
 
 def write(rows, arguments, told, test, names, results, outputs, hardest, joint) -> None:

@@ -62,6 +62,14 @@ def lengths(clean: np.ndarray, adversarial: np.ndarray) -> np.ndarray:
     return np.linalg.norm((adversarial.astype(np.float64) - clean).reshape(len(clean), -1), axis=1)
 
 
+def stretched(clean: np.ndarray, adversarial: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The changes at another length, within [0, 1]; as they are where there is none."""
+    length = lengths(clean, adversarial)
+    factors = np.divide(wanted, length, out=np.ones_like(length), where=length > 0)
+    axes = (len(clean),) + (1,) * (clean.ndim - 1)
+    return np.clip(clean + factors.astype(clean.dtype).reshape(axes) * (adversarial - clean), 0, 1)
+
+
 def checked(result: Any, clean: np.ndarray, met: np.ndarray) -> dict[str, float]:
     """The numbers of one attack for a table, after a second look at what it reports.
 
@@ -137,9 +145,10 @@ def picture(
     """
     high, wide = rows[0].images[0].shape
     cell = 1.55 * wide / high if wide > high else 1.9
-    width, height = 1.5 + (cell + 0.35) * len(columns), 1.3 + 2.35 * len(rows) + 0.4 * classes
+    width, height = 1.5 + (cell + 0.6) * len(columns), 1.3 + 2.35 * len(rows) + 0.4 * classes
     beside = 5.2 if chart else 0
     figure = Figure(figsize=(width + beside, max(height, 4.6)), dpi=110, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.08)
     figure.suptitle(title, color=INK, fontsize=12)
     left, *right = figure.subfigures(
         1, 1 + bool(chart), width_ratios=[width, beside][: 1 + bool(chart)], squeeze=False

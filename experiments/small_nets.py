@@ -74,11 +74,13 @@ def convolutional(
 
 
 def answered(params: Params, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Its outputs [B, K]. With a mask [units], hidden units are multiplied by it: dropout, its draw given."""
+    """Its outputs [B, K]. With a mask [units] or [B, units], hidden units are multiplied by it: dropout, its draw
+    given.
+    """
     for layer in params["convolutions"]:
         x = _halved(jax.nn.relu(_convolved(layer, x)))
     x = jax.nn.relu(_dense(params["hidden"], x.reshape(len(x), -1)))
-    return _dense(params["last"], x if mask is None else x * mask[None])
+    return _dense(params["last"], x if mask is None else x * mask.reshape(-1, x.shape[-1]))
 
 
 def u_shaped(seed: int, shape: Sequence[int], classes: int, *, channels: int = 12, units: int = 48) -> Params:
