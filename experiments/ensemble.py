@@ -69,7 +69,7 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
         models = {name.removeprefix("zoo:"): model_of(name)[0] for name in arguments.models}
     test = data.load(arguments.data, "test")
     right = np.all([~shown.misread(shown.outputs_of(m, test.images), test.labels) for m in models.values()], 0)
-    test = test.take(np.flatnonzero(right)[: arguments.examples])
+    test = test.take(shown.first_of(right, arguments.examples))
     goal, keys = cw.untargeted(test.labels), jax.random.split(jax.random.key(0), len(test.labels))
 
     alone = jax.jit(cw.batched(cw.alternating_l2(steps=arguments.steps)))
@@ -94,7 +94,7 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
     for name, result in results.items():
         longer = shown.stretched(test.images, np.asarray(result.x), distance[ALL])
         long = [shown.misread(shown.outputs_of(m, longer), test.labels) for m in models.values()]
-        met = fooled[ALL].all(0) if name == ALL else fooled[name][list(models).index(name)]
+        met = np.asarray(fooled[ALL].all(0)) if name == ALL else fooled[name][list(models).index(name)]
         hit = np.asarray(result.success)
         ratio = distance[name][hit] / hardest[hit]
         row = {"attacked": name} | shown.checked(result, test.images, met)

@@ -75,7 +75,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     accuracy = float(np.mean([1 - _misread(params, mask, test).mean() for mask in fresh[:10]]))
     said = f"{accuracy:.1%} with a mask drawn anew, {right[1].mean():.1%} in the mean of {arguments.masks}"
     say(f"Accuracy on the test images: {said}.")
-    test = test.take(np.flatnonzero(np.all(right, 0))[: arguments.examples])
+    test = test.take(shown.first_of(np.all(right, 0), arguments.examples))
 
     goal, keys = cw.untargeted(test.labels), jax.random.split(jax.random.key(0), len(test.labels))
     attack = cw.batched(cw.alternating_l2(steps=arguments.steps))

@@ -120,9 +120,11 @@ def subject(arguments: Arguments) -> tuple[cw.Model, float, Scenes]:
     model = cw.bind(small_nets.labelled, params)
     counted = test.labels > 0
     right = shown.share_of(shown.outputs_of(model, test.images), lambda said: said == test.labels, counted)
-    kept = np.flatnonzero(right >= 1 - MISSED)
-    say(f"The network labels {right.mean():.1%} of digits' pixels rightly, nine tenths of {len(kept)} of {len(right)}.")
-    return model, float(right.mean()), test.take(kept[: arguments.examples])
+    kept = right >= 1 - MISSED
+    say(
+        f"The network labels {right.mean():.1%} of digits' pixels rightly, nine tenths of {kept.sum()} of {len(right)}."
+    )
+    return model, float(right.mean()), test.take(shown.first_of(kept, arguments.examples))
 
 
 def scenes(some: data.Dataset, seed: int) -> Scenes:

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
 from cwjax.lab.console.progress import say
@@ -33,6 +34,13 @@ def outputs_of(model: Model, images: np.ndarray, *, at_once: int = 100) -> Any:
     apply = jax.jit(model.apply)
     parts = [apply(model.params, images[i : i + at_once]) for i in range(0, len(images), at_once)]
     return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
+
+
+def first_of(right: np.ndarray, count: int) -> np.ndarray:
+    """The places of the first images that the network gets right. Raises RuntimeError where there is none."""
+    if not right.any():
+        raise RuntimeError(f"the network gets none of {len(right)} images right: train it for more updates")
+    return np.flatnonzero(right)[:count]
 
 
 def misread(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -147,8 +155,7 @@ def picture(
     cell = 1.55 * wide / high if wide > high else 1.9
     width, height = 1.5 + (cell + 0.6) * len(columns), 1.3 + 2.35 * len(rows) + 0.4 * classes
     beside = 5.2 if chart else 0
-    figure = Figure(figsize=(width + beside, max(height, 4.6)), dpi=110, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.08)
+    figure = Figure(figsize=(width + beside, max(height, 4.6)), dpi=110, layout=ConstrainedLayoutEngine(w_pad=0.08))
     figure.suptitle(title, color=INK, fontsize=12)
     left, *right = figure.subfigures(
         1, 1 + bool(chart), width_ratios=[width, beside][: 1 + bool(chart)], squeeze=False

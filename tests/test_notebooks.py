@@ -66,6 +66,15 @@ def a_sweep_and_its_table(told):
     assert told["page"].is_file()
 
 
+def attack_anything(told):
+    for name in ("flips", "leaves", "mislabels"):
+        assert told[name].success.all()
+        assert (told[name].distance > 0).all()
+    assert (told["flipped"] >= 2).all()
+    assert (abs(told["moved"] - told["lean"]) >= 10).all()
+    assert (told["wrong"] >= 0.5).all()
+
+
 # By name: its numbers as they stand, the small ones, and what has to hold of what it leaves behind.
 STORIES = {
     "01_ten_lines": (
@@ -84,6 +93,11 @@ STORIES = {
         'EXAMPLES, STEPS, OBJECTIVES = 8, 20, ("f6",)',
         a_sweep_and_its_table,
     ),
+    "05_attack_anything": (
+        "UPDATES, EXAMPLES, STEPS = 300, 6, 100",
+        "UPDATES, EXAMPLES, STEPS = 250, 3, 60",
+        attack_anything,
+    ),
 }
 
 
@@ -91,7 +105,7 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in NOTEBOOKS.glob("*.py")} == set(STORIES)
 
 
-LONG = ("01_ten_lines", "02_watch_the_search", "04_a_sweep_and_its_table")
+LONG = ("01_ten_lines", "02_watch_the_search", "04_a_sweep_and_its_table", "05_attack_anything")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in STORIES])

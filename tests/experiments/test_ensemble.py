@@ -45,3 +45,9 @@ def test_a_success_that_is_none_is_refused():
         shown.checked(result, clean, met & [True, False])
     with pytest.raises(RuntimeError, match="distance"):
         shown.checked(result._replace(distance=2 * result.distance), clean, met)
+
+
+def test_a_network_that_gets_nothing_right_is_refused():
+    assert shown.first_of(np.array([False, True, True]), 1).tolist() == [1]
+    with pytest.raises(RuntimeError, match="none of 3 images right"):
+        shown.first_of(np.zeros(3, bool), 1)
