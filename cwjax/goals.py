@@ -253,7 +253,7 @@ def _integers(name: str, values: Any, rank: int) -> Any:
 
 def _refuse_rows(what: str, marked: Any) -> None:
     """Raises ValueError where an example has nothing marked. Traced values pass."""
-    if isinstance(marked, jax.core.Tracer):
+    if isinstance(marked, jax.core.Tracer) or not len(marked):
         return
     empty = np.flatnonzero(~np.asarray(marked).reshape(len(marked), -1).any(1))
     if empty.size:

@@ -101,8 +101,15 @@ def length(attack: str, change: np.ndarray) -> np.ndarray:
     return np.abs(rows).max(1) if attack == "fast_linf" else np.sqrt((rows**2).sum(1))
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("task", TASKS)
+# Each task under one of the attacks; `make test-all` has the others.
+PAIRS = [
+    pytest.param(task, name, id=f"{task}, {name}", marks=[pytest.mark.long] * ((i + j) % len(ATTACKS) != 0))
+    for i, task in enumerate(TASKS)
+    for j, name in enumerate(ATTACKS)
+]
+
+
+@pytest.mark.parametrize(("task", "name"), PAIRS)
 def test_what_an_attack_reports_of_a_task_is_so(task, name):
     model, goal, make = TASKS[task]
     attack = ATTACKS[name](make)

@@ -22,6 +22,7 @@ def tiny(seed):
     return cw.bind(small_nets.answered, params)
 
 
+@pytest.mark.long
 def test_what_fools_both_is_as_far_as_the_harder_of_them(tmp_path):
     models = {"first": tiny(0), "second": tiny(1)}
     arguments = ensemble.Arguments(data="blobs", examples=6, steps=60, out=tmp_path)

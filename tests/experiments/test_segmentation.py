@@ -8,6 +8,7 @@ from experiments import segmentation, shown
 from tests.experiments.conftest import check_table
 
 
+@pytest.mark.long
 def test_the_share_that_was_asked_for_is_mislabelled(tmp_path, monkeypatch):
     monkeypatch.setattr(segmentation, "MISSED", 0.4)
     arguments = segmentation.Arguments(data="blobs", updates=80, shares=(0.5, 0.9), examples=3, steps=40, out=tmp_path)
