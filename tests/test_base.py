@@ -29,20 +29,6 @@ X = jnp.array([0.25, 0.5, 0.75], jnp.float32)
 GOAL = LabelGoal(label=jnp.int32(1), sign=jnp.float32(-1))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
-def test_the_plain_problem_of_an_input(dtype):
-    given = problem(X.astype(dtype), GOAL)
-    np.testing.assert_array_equal(given.x, given.start)
-    assert given.mask.all()
-    assert given.mask.shape == given.x.shape
-    assert (float(given.tau), float(given.c), float(given.scale)) == (0.0, 1.0, 1.0)
-    assert {each.dtype for each in (given.tau, given.c, given.scale)} == {jnp.dtype(jnp.float32)}
-    assert given.goal is GOAL
-    np.testing.assert_array_equal((given.low, given.high, given.widths), [[0] * 3, [1] * 3, [1] * 3])
-    assert {each.dtype for each in (given.low, given.high, given.widths, given.span)} == {jnp.dtype(jnp.float32)}
-    assert given.span == 1
-
-
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_an_attack_that_has_not_begun_has_seen_nothing(dtype):
     progress = untouched(problem(X.astype(dtype), GOAL))

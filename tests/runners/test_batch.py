@@ -7,7 +7,6 @@ import pytest
 from jax.sharding import Mesh
 
 import cwjax as cw
-from cwjax.base import LabelGoal
 from cwjax.problems import Allowed, problem
 from tests import problems
 
@@ -114,24 +113,6 @@ def test_it_starts_where_it_is_told_to_and_no_farther_than_the_bounds():
     np.testing.assert_array_equal(found.x[other], jnp.flip(X, 0)[other])
     given = problem(X[0], jax.tree.map(lambda leaf: leaf[0], GOAL), Allowed(low=X[0] - 0.1, high=1.0, start=X[0] - 9))
     np.testing.assert_allclose(given.start, X[0] - 0.1, rtol=1e-6)
-
-
-def test_what_has_fewer_axes_than_an_input_broadcasts_to_it():
-    goal = jax.tree.map(lambda leaf: leaf[0], GOAL)
-    few = Allowed(low=-jnp.arange(4.0), high=jnp.ones(1), mask=jnp.array([True, False, True, True]), start=jnp.ones(4))
-    every = jax.tree.map(lambda value: jnp.broadcast_to(value, problems.SHAPE), few)
-    jax.tree.map(np.testing.assert_array_equal, problem(X[0], goal, few), problem(X[0], goal, every))
-
-
-def test_lengths_are_measured_in_what_may_move():
-    x, goal = jnp.array([0.5, 0.25, 0.5]), LabelGoal(jnp.int32(0), jnp.float32(-1))
-    given = problem(x, goal, Allowed(low=jnp.array([0.0, 0.25, 0.0]), high=jnp.array([1.0, 0.25, 4.0])))
-    np.testing.assert_allclose(given.widths, [1.0, 2.0, 4.0], rtol=1e-6)  # divided by, so that it has some
-    np.testing.assert_allclose(given.span, 2.0, rtol=1e-6)
-    np.testing.assert_array_equal(given.mask, [True, False, True])
-    masked = problem(x, goal, Allowed(high=jnp.array([1.0, 9.0, 4.0]), mask=jnp.array([True, False, True])))
-    np.testing.assert_allclose(masked.span, 2.0, rtol=1e-6)
-    np.testing.assert_array_equal((masked.low, masked.high), [[0, 0.25, 0], [1, 0.25, 4]])
 
 
 def test_an_attack_runs_where_some_elements_have_no_room():
