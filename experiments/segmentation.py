@@ -28,7 +28,6 @@ import textwrap
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import optax
 import tyro
@@ -37,7 +36,7 @@ from matplotlib.axes import Axes
 import cwjax as cw
 from cwjax import goals
 from cwjax.lab import data
-from cwjax.lab.console.progress import progress, say
+from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
 from experiments import shown, small_nets
 
@@ -72,7 +71,6 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     store.make_folder(arguments.out)
     model, accuracy, test = subject(arguments)
     x, labels, counted = test.images, test.labels, test.labels > 0
-    keys = jax.random.split(jax.random.key(0), len(x))
     asked, met = {}, {}
     for share in arguments.shares:
         name = f"{share:.0%} of the digit mislabelled"
@@ -83,21 +81,15 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     met[vanish] = lambda z: shown.share_of(z, lambda said: said == 0, counted) >= arguments.hidden - 1e-9
 
     attack = cw.alternating_l2(objective=cw.objectives.pixels(hinged=False), steps=arguments.steps)
-    run = jax.jit(cw.batched(attack))  # one program for all goals: they are data
-    results, outputs, rows = {}, {}, []
-    with progress("goals", len(asked), first="compiling") as advance:
-        for name, goal in asked.items():
-            results[name] = run(model, keys, x, goal)
-            advance(1, f"{name}: {results[name].success.mean():.0%}", now=True)
-            z = outputs[name] = shown.outputs_of(model, np.asarray(results[name].x))
-            wrong, background = (
-                shown.share_of(z, is_so, counted).mean()
-                for is_so in (lambda said: said != labels, lambda said: said == 0)
-            )
-            row = {"goal": name} | shown.checked(results[name], x, met[name](z))
-            outside = shown.share_of(z, lambda said: said != 0, ~counted).mean()
-            row |= {"digit mislabelled": float(wrong), "digit as background": float(background)}
-            rows.append(row | {"background mislabelled": float(outside)})
+    found, rows = shown.attacked(model, attack, x, asked, met), []
+    for _, z, numbers in found.values():
+        wrong, background = (
+            shown.share_of(z, is_so, counted).mean() for is_so in (lambda said: said != labels, lambda said: said == 0)
+        )
+        outside = shown.share_of(z, lambda said: said != 0, ~counted).mean()
+        row = numbers | {"digit mislabelled": float(wrong), "digit as background": float(background)}
+        rows.append(row | {"background mislabelled": float(outside)})
+    results, outputs = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     told = [f"Network: labels {accuracy:.2%} of the digits' pixels rightly on the test images."]
     clean = shown.outputs_of(model, x)
     write(rows, arguments, told, test, clean, results, outputs)

@@ -5,7 +5,7 @@ judged by formulas in NumPy.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 
-from cwjax.lab.console.progress import say
+import cwjax as cw
+from cwjax.base import Attack, Goal
+from cwjax.lab.console.progress import progress, say
 from cwjax.lab.files import environment, store
 from cwjax.lab.reporting.pictures import BLUE, GREEN, INK, ORANGE, plain
 from cwjax.models import Model
@@ -105,6 +107,40 @@ def checked(result: Any, clean: np.ndarray, met: np.ndarray) -> dict[str, float]
         "mean L2": float(found.mean()) if found.size else float("nan"),
         "median L2": float(np.median(found)) if found.size else float("nan"),
     }
+
+
+class Attacked(NamedTuple):
+    """What an attack came to for one goal."""
+
+    result: Any
+    outputs: Any  # of the network on its images, in NumPy
+    numbers: dict[str, Any]  # a row of a table
+
+
+def attacked(
+    model: Model,
+    attack: Attack,
+    x: np.ndarray,
+    asked: Mapping[str, Goal],
+    met: Mapping[str, Callable[[Any], np.ndarray]],
+) -> dict[str, Attacked]:
+    """The attack on the images for each of several goals, by one program, since goals are data.
+
+    Args:
+      model: to fool.
+      attack: for all goals.
+      x: the clean images.
+      asked: the goals, by name.
+      met: by the same names, from the network's outputs to whether the goal is met, in NumPy.
+    """
+    run, keys, found = jax.jit(cw.batched(attack)), jax.random.split(jax.random.key(0), len(x)), {}
+    with progress("goals", len(asked), first="compiling") as advance:
+        for name, goal in asked.items():
+            result = run(model, keys, x, goal)
+            advance(1, f"{name}: {result.success.mean():.0%}", now=True)
+            outputs = outputs_of(model, np.asarray(result.x))
+            found[name] = Attacked(result, outputs, {"goal": name} | checked(result, x, met[name](outputs)))
+    return found
 
 
 def in_words(clean: np.ndarray, adversarial: np.ndarray) -> str:

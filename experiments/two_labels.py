@@ -30,7 +30,6 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 import tyro
@@ -39,7 +38,7 @@ from matplotlib.axes import Axes
 import cwjax as cw
 from cwjax import goals
 from cwjax.lab import data
-from cwjax.lab.console.progress import progress, say
+from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
 from experiments import shown, small_nets
 
@@ -62,7 +61,6 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     """Runs the experiment; one row for each goal."""
     store.make_folder(arguments.out)
     model, accuracy, x, labels, classes = subject(arguments)
-    keys = jax.random.split(jax.random.key(0), len(x))
     count = labels.shape[1] // 2
     next_ones = np.concatenate([np.roll(half, 1, axis=1) for half in (labels[:, :count], labels[:, count:])], 1)
     left_half = np.broadcast_to(np.arange(2 * count) < count, labels.shape)
@@ -79,16 +77,11 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
         BOTH: lambda z: shown.flipped(z, next_ones) == 0,
     }
     attack = cw.alternating_l2(objective=cw.objectives.several_labels(hinged=False), steps=arguments.steps)
-    run = jax.jit(cw.batched(attack))  # one program for all goals: they are data
-    results, outputs, rows = {}, {}, []
-    with progress("goals", len(asked), first="compiling") as advance:
-        for name, goal in asked.items():
-            results[name] = run(model, keys, x, goal)
-            advance(1, f"{name}: {results[name].success.mean():.0%}", now=True)
-            outputs[name] = shown.outputs_of(model, np.asarray(results[name].x))
-            row = {"goal": name} | shown.checked(results[name], x, met[name](outputs[name]))
-            row |= {"labels flipped": float(shown.flipped(outputs[name], labels).mean())}
-            rows.append(row | {"digits no longer seen": float(((outputs[name] <= 0) & labels).sum(1).mean())})
+    found, rows = shown.attacked(model, attack, x, asked, met), []
+    for each in found.values():
+        row = each.numbers | {"labels flipped": float(shown.flipped(each.outputs, labels).mean())}
+        rows.append(row | {"digits no longer seen": float(((each.outputs <= 0) & labels).sum(1).mean())})
+    results, outputs = ({name: each[i] for name, each in found.items()} for i in (0, 1))
     told = [f"Network: {accuracy:.2%} of the test pairs have all {2 * count} labels right."]
     write(rows, arguments, told, x, labels, classes, results, outputs)
     return rows
