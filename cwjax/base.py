@@ -76,10 +76,10 @@ class Candidate(NamedTuple):
 class Evaluation(NamedTuple):
     """What an attack saw of the last point that it asked the model about. Searches decide by it."""
 
-    loss: Float[Array, ""]  # D + c·f
+    loss: Float[Array, ""]  # what the attack goes down: D + c·f, or f alone
     distance: Float[Array, ""]  # measured, whether or not the goal is met
     met: Bool[Array, ""]
-    gradient: Float[Array, "*S"]  # of the loss: by the optimiser's variable in widths (`descend`), by x (`iterated`)
+    gradient: Float[Array, "*S"]  # of the loss: of D + c·f in the box's variable, in widths; of f alone in x
 
 
 class Progress(NamedTuple):

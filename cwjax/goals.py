@@ -109,7 +109,8 @@ def labels_reached(wanted: ArrayLike, *, among: ArrayLike | None = None) -> Labe
 
 
 def labels_flipped(labels: ArrayLike, count: int | ArrayLike = 1, *, among: ArrayLike | None = None) -> LabelsGoal:
-    """Make the model say the opposite of at least so many of these labels: with one, anything but the set it says now.
+    """Make the model say the opposite of at least `count` of these labels. With 1, any set other than
+    the one it says now will do.
 
     Args:
       labels: boolean [B, K]: what it says, or should.

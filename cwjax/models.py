@@ -22,8 +22,12 @@ class Model:
     params: PyTree
 
     def __call__(self, x: Float[Array, "*S"], context: PyTree = None) -> Outputs:
-        others = () if context is None else (jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], context),)
-        return jax.tree.map(lambda leaf: leaf[0], self.apply(self.params, x[None], *others))
+        context = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], context)
+        return jax.tree.map(lambda leaf: leaf[0], self.of_batch(x[None], context))
+
+    def of_batch(self, x: Float[Array, "B *S"], context: PyTree = None) -> Outputs:
+        """The outputs of a batch, with the axis B in front of each."""
+        return self.apply(self.params, x, *(() if context is None else (context,)))
 
     def given(self, context: PyTree) -> Network:
         """The function of one input alone, which is told that context."""

@@ -141,7 +141,7 @@ def _of_task(
 
 
 def _by_parts(ask: Callable[..., Any], model: Model, x: jax.Array, goal: Goal, context: PyTree) -> Any:
-    """What is asked of all examples, so many at once that memory stays bounded.
+    """What is asked of all examples, some hundreds at a time, so that memory stays bounded.
 
     Raises ValueError for a model that has no gradient.
     """

@@ -112,8 +112,7 @@ class Case:
         the context of the examples at these places [R].
         """
         context = jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], self.allowed.context)
-        told = () if context is None else (context,)
-        leaves = jax.tree.leaves(self.model.apply(self.model.params, x, *told))
+        leaves = jax.tree.leaves(self.model.of_batch(x, context))
         return jnp.concatenate([leaf.reshape(len(x), -1) for leaf in leaves], -1)
 
     def meets(self, lead: np.ndarray) -> np.ndarray:
@@ -295,7 +294,7 @@ class _TwoLogits:
 
     def __call__(self, params: Any, x: Array, context: Any) -> Array:
         goal, inner = context
-        outputs = self.apply(params, x, *(() if inner is None else (inner,)))
+        outputs = Model(self.apply, params).of_batch(x, inner)
         lead = jax.vmap(self._lead)(outputs, goal)
         return jnp.stack([jnp.zeros_like(lead), lead], -1)
 

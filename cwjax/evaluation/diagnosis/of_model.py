@@ -97,8 +97,7 @@ def _around(model, x, goal, context, noise, bounds):
 
 @jax.jit
 def _finite(model, x, context):
-    told = () if context is None else (context,)
-    return jax.vmap(answered)(model.apply(model.params, x, *told))
+    return jax.vmap(answered)(model.of_batch(x, context))
 
 
 def _of_length_one(case: Case, outputs) -> np.ndarray:

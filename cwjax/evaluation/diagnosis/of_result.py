@@ -8,7 +8,7 @@ from cwjax.evaluation.diagnosis.case import RADII, Case
 from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
 from cwjax.parts.objectives import margin
 
-_DRAWS, _NOISED = 1000, 4  # so much noise around so many examples
+_DRAWS, _NOISED = 1000, 4  # draws of noise, and the examples they are drawn around
 
 
 def weaker_wins(case: Case) -> Measured | Skipped:
@@ -87,10 +87,10 @@ def second_look(case: Case) -> Measured | Skipped:
         return Skipped("there is no adversarial example to look at")
     places, model = np.resize(rows, len(case.x)), case.view.model
     images, (_, _, goal, allowed) = jnp.asarray(case.result.x[places]), case.viewed(places)
-    told = () if allowed.context is None else (allowed.context,)
+    given = images, allowed.context
     with jax.default_matmul_precision("highest"):
-        some = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 256], (images, *told)) for i in range(0, len(images), 256)]
-        parts = [model.apply(model.params, *part) for part in some]
+        some = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 256], given) for i in range(0, len(images), 256)]
+        parts = [model.of_batch(*part) for part in some]
     case.spend(len(images))
     lead = np.asarray(jax.vmap(margin)(jnp.concatenate(parts), goal))[: len(rows)]
     lost = ~case.meets(lead)

@@ -1,6 +1,6 @@
 """What the checks compile.
 
-Checks are driven from the host, like `streamed`, and nobody stands around them who could compile: so these programs
+Checks are driven from the host, like `streamed`, and no caller around them could compile. So these programs
 call `jax.jit` themselves. They are made once for a shape and an attack, whatever its numbers.
 """
 

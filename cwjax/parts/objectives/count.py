@@ -1,9 +1,13 @@
 """What several objectives share: so many of several margins have to be reached."""
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Number, wide
+from cwjax.arguments import check_number
+from cwjax.base import Goal, Number, Objective, Outputs, wide
 
 
 def outputs_margin(outputs: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -14,6 +18,34 @@ def outputs_margin(outputs: Float[Array, "..."]) -> Float[Array, "..."]:
     """
     info = jnp.finfo(outputs.dtype)
     return 64 * info.eps * jnp.abs(outputs.astype(wide(outputs))) + info.tiny / info.eps
+
+
+class Standing(NamedTuple):
+    """How far an example is from several things, some of which it is to reach."""
+
+    lags: Float[Array, "..."]  # by how much each is behind, with the confidence in it; at most 0 where it is reached
+    counted: Bool[Array, "..."]  # which of them count
+    least: Int[Array, ""]  # int32: how many of those have to be reached
+
+
+def counting(
+    standing: Callable[[Outputs, Any], Standing],
+    *,
+    confidence: Number,
+    hinged: bool,
+    check: Callable[[Outputs, Goal], None],
+    reaches: Callable[[Any], Bool[Array, ""]],
+) -> Objective:
+    """The objective of so many lags that have to be at most 0; see `lacking`."""
+    check_number("confidence", confidence, least=0)
+    return Objective(
+        loss=lambda outputs, goal: lacking(*standing(outputs, goal), hinged=hinged)[0],
+        met=lambda outputs, goal: lacking(*standing(outputs, goal), hinged=hinged)[1],
+        confidence=confidence,
+        check=check,
+        reaches=reaches,
+        logits=None,
+    )
 
 
 def lacking(

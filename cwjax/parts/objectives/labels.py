@@ -5,11 +5,11 @@ An output z says yes where it is above 0, which is where its sigmoid is above 1/
 
 import jax.numpy as jnp
 
-from cwjax.arguments import check_number, check_part
+from cwjax.arguments import check_part
 from cwjax.base import Goal, LabelGoal, Number, Objective, Outputs, shapes, wide
 from cwjax.goals import LabelsGoal
 from cwjax.parts.objectives.classification import logit_margin
-from cwjax.parts.objectives.count import lacking, raised
+from cwjax.parts.objectives.count import Standing, counting, raised
 
 
 def one_output(objective: Objective = logit_margin()) -> Objective:
@@ -62,11 +62,11 @@ def several_labels(confidence: Number = 0.0, *, hinged: bool = True) -> Objectiv
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
     """
-    check_number("confidence", confidence, least=0)
 
-    def lags(outputs, goal):
+    def standing(outputs, goal):
         z = outputs.astype(wide(outputs))
-        return raised(confidence, outputs) - goal.wanted.astype(z.dtype) * z
+        lags = raised(confidence, outputs) - goal.wanted.astype(z.dtype) * z
+        return Standing(lags, goal.wanted != 0, goal.least)
 
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, LabelsGoal):
@@ -79,14 +79,10 @@ def several_labels(confidence: Number = 0.0, *, hinged: bool = True) -> Objectiv
                 f"got {shapes(outputs)}"
             )
 
-    def lack(outputs, goal):
-        return lacking(lags(outputs, goal), goal.wanted != 0, goal.least, hinged=hinged)
-
-    return Objective(
-        loss=lambda outputs, goal: lack(outputs, goal)[0],
-        met=lambda outputs, goal: lack(outputs, goal)[1],
+    return counting(
+        standing,
         confidence=confidence,
+        hinged=hinged,
         check=check,
         reaches=lambda goal: goal.least == jnp.sum(goal.wanted != 0),
-        logits=None,
     )

@@ -2,10 +2,9 @@
 
 import jax.numpy as jnp
 
-from cwjax.arguments import check_number
 from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
 from cwjax.goals import ValueGoal
-from cwjax.parts.objectives.count import lacking, raised
+from cwjax.parts.objectives.count import Standing, counting, raised
 
 
 def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
@@ -27,20 +26,15 @@ def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
     """
-    check_number("confidence", confidence, least=0)
 
-    def lags(outputs, goal):
+    def standing(outputs, goal):
         y = outputs.astype(wide(outputs))
         off = y - goal.value.astype(y.dtype)
         side = goal.side.astype(y.dtype)
         distance = jnp.where(side == 0, jnp.where(off >= 0, off, -off), side * off)
-        sign = goal.sign.astype(y.dtype)
-        return raised(confidence, outputs) + sign * (distance - goal.tolerance.astype(y.dtype))
-
-    def lack(outputs, goal):
-        lag = lags(outputs, goal)
-        least = jnp.where(goal.sign > 0, lag.size, 1)
-        return lacking(lag, jnp.ones(lag.shape, bool), least, hinged=hinged)
+        beyond = goal.sign.astype(y.dtype) * (distance - goal.tolerance.astype(y.dtype))
+        least = jnp.where(goal.sign > 0, y.size, 1)
+        return Standing(raised(confidence, outputs) + beyond, jnp.ones(y.shape, bool), least)
 
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, ValueGoal):
@@ -51,11 +45,4 @@ def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
                 f"got {shapes(outputs)}"
             )
 
-    return Objective(
-        loss=lambda outputs, goal: lack(outputs, goal)[0],
-        met=lambda outputs, goal: lack(outputs, goal)[1],
-        confidence=confidence,
-        check=check,
-        reaches=lambda goal: goal.sign > 0,
-        logits=None,
-    )
+    return counting(standing, confidence=confidence, hinged=hinged, check=check, reaches=lambda goal: goal.sign > 0)

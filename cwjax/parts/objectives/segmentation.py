@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from cwjax.arguments import check_number
 from cwjax.base import Goal, LabelGoal, Number, Objective, Outputs, shapes
 from cwjax.goals import PixelsGoal
 from cwjax.parts.objectives.classification import comparable, margin, rounding_margin
-from cwjax.parts.objectives.count import lacking
+from cwjax.parts.objectives.count import Standing, counting
 
 
 def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
@@ -28,18 +27,16 @@ def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
     """
-    check_number("confidence", confidence, least=0)
 
-    def lack(outputs, goal):
+    def standing(outputs, goal):
         logits = comparable(outputs.reshape(-1, outputs.shape[-1]))
 
         def lag(logits, label):
             one = LabelGoal(label=label, sign=goal.sign)
             return confidence + rounding_margin(logits) - margin(logits, one)
 
-        behind = jax.vmap(lag)(logits, goal.label.ravel())
-        counted = goal.counted.ravel()
-        return lacking(behind, counted, least_of(goal.share, counted.sum()), hinged=hinged)
+        behind, counted = jax.vmap(lag)(logits, goal.label.ravel()), goal.counted.ravel()
+        return Standing(behind, counted, least_of(goal.share, counted.sum()))
 
     def check(outputs: Outputs, goal: Goal) -> None:
         if not isinstance(goal, PixelsGoal):
@@ -49,14 +46,7 @@ def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
             wanted = ", ".join(map(str, (*goal.label.shape, "K")))
             raise ValueError(f"pixels reads logits [{wanted}] with K >= 2 from one input, got {shapes(outputs)}")
 
-    return Objective(
-        loss=lambda outputs, goal: lack(outputs, goal)[0],
-        met=lambda outputs, goal: lack(outputs, goal)[1],
-        confidence=confidence,
-        check=check,
-        reaches=lambda goal: goal.sign > 0,
-        logits=None,
-    )
+    return counting(standing, confidence=confidence, hinged=hinged, check=check, reaches=lambda goal: goal.sign > 0)
 
 
 def least_of(share, count):
