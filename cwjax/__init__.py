@@ -21,6 +21,7 @@ from cwjax.models import Model
 
 # models and goals
 from cwjax.models import averaged, bind, joined, normalised
+from cwjax.tasks import Task
 from cwjax.runners.precision import in_precision
 from cwjax.goals import targeted, untargeted
 
@@ -64,6 +65,7 @@ __all__ = [
     "Result",
     "Search",
     "Spread",
+    "Task",
     "aborts",
     "alternating_l2",
     "attacks",

@@ -25,6 +25,8 @@ below by themselves (`side`) and keeps the nearer of the two for each image. "If
 the length of the network's slope at the clean image: what the change would be, were the network linear and pixels
 unbounded.
 
+The same network under any attack: `cwjax attack --model experiments.regression:task --examples 10 --out runs/regression`.
+
 Every success is looked at again with NumPy. Writes OUT/regression.md, regression.csv and regression.png.
 """
 
@@ -113,6 +115,20 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     told = [f"Network: off the true lean by {error:.3g} degrees in the mean over the test images."]
     write(rows, arguments, told, model, test, answer, results)
     return rows
+
+
+def task(arguments: Arguments | None = None) -> cw.Task:
+    """For `cwjax attack --model experiments.regression:task`: the answer is to be off by 10 degrees."""
+    model, _, test = subject(arguments or Arguments())
+    return cw.Task(
+        name="how far a digit leans",
+        model=model,
+        x=test.images,
+        goal=goals.value_left(shown.outputs_of(model, test.images), 10.0),
+        objective=cw.objectives.tolerance,
+        read=_leaning,
+        wanted=lambda goal: f"off by {goal.tolerance:g}°",
+    )
 
 
 def again(model, result, x, answer, tolerance, side) -> dict[str, float]:

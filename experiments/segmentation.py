@@ -20,6 +20,8 @@ An image is noise between 0 and 0.5 with a digit over it, wherever that is brigh
 brighter than 0.5 are its own: they are to be labelled as that digit, all others as background. The network is a small
 U. Of the test images it gets at least nine tenths of each digit right; the goals count the digit's pixels alone.
 
+The same network under any attack: `cwjax attack --model experiments.segmentation:task --examples 10 --out runs/segmentation`.
+
 Every success is looked at again with NumPy. Writes OUT/segmentation.md, segmentation.csv and segmentation.png.
 """
 
@@ -94,6 +96,30 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     clean = shown.outputs_of(model, x)
     write(rows, arguments, told, test, clean, results, outputs)
     return rows
+
+
+def task(arguments: Arguments | None = None) -> cw.Task:
+    """For `cwjax attack --model experiments.segmentation:task`: half of each digit is to be labelled otherwise. A
+    picture has the image at the left, and what the network sees in it at the right.
+    """
+    model, _, test = subject(arguments or Arguments())
+    labels = test.labels
+
+    def read(outputs: np.ndarray) -> str:
+        answers, counts = np.unique(outputs.argmax(-1), return_counts=True)
+        seen = [f"{count} px {answer - 1}" for answer, count in zip(answers, counts, strict=True) if answer]
+        return ", ".join(sorted(seen, key=lambda words: -int(words.split()[0]))[:3]) or "background"
+
+    return cw.Task(
+        name="the digit of every pixel",
+        model=model,
+        x=test.images,
+        goal=goals.pixels_left(labels, share=0.5, counted=labels > 0),
+        objective=cw.objectives.pixels,
+        read=read,
+        wanted=lambda goal: f"{goal.share:.0%} of the digit otherwise",
+        draw=lambda x, outputs: np.concatenate([np.repeat(x, 3, -1), shown.coloured(outputs.argmax(-1))], 1),
+    )
 
 
 def subject(arguments: Arguments) -> tuple[cw.Model, float, Scenes]:

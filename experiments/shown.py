@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import ListedColormap, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
@@ -150,6 +150,11 @@ def in_words(clean: np.ndarray, adversarial: np.ndarray) -> str:
     return (
         f"length {length:.2f}, {length / whole:.0%} of the image's own\nno pixel by more than {change.max():.2f} of 1"
     )
+
+
+def coloured(classes: np.ndarray) -> np.ndarray:
+    """The class of each pixel [H, W] as its colour, [H, W, 3]."""
+    return np.array([to_rgb(colour) for colour in COLOURS], np.float32)[classes]
 
 
 class Row(NamedTuple):

@@ -22,6 +22,8 @@ twice as many labels as digits: the first half says which is at the left, the se
 - the left digit becomes the next one (3 becomes 4) and nothing is said of the right half (`among`);
 - both become the next ones, and nothing else: all labels have to be as the goal says, four of them anew.
 
+The same network under any attack: `cwjax attack --model experiments.two_labels:task --examples 10 --out runs/two_labels`.
+
 Every success is looked at again with NumPy. Writes OUT/two_labels.md, two_labels.csv and two_labels.png.
 """
 
@@ -85,6 +87,20 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     told = [f"Network: {accuracy:.2%} of the test pairs have all {2 * count} labels right."]
     write(rows, arguments, told, x, labels, classes, results, outputs)
     return rows
+
+
+def task(arguments: Arguments | None = None) -> cw.Task:
+    """For `cwjax attack --model experiments.two_labels:task`: any two of the labels are to be said otherwise."""
+    model, _, x, labels, classes = subject(arguments or Arguments())
+    return cw.Task(
+        name="two digits side by side",
+        model=model,
+        x=x,
+        goal=goals.labels_flipped(labels, 2),
+        objective=cw.objectives.several_labels,
+        read=lambda outputs: said(outputs > 0, classes),
+        wanted=lambda goal: f"{int(goal.least)} labels otherwise",
+    )
 
 
 def subject(arguments: Arguments) -> tuple[cw.Model, float, np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -225,3 +225,65 @@ def test_a_context_of_other_examples_or_none_at_all_is_refused(runner):
         runner(ATTACK)(TOLD, KEYS, X, FLIPPED, context=short)
     with pytest.raises(ValueError, match=r"^the model refused an input of shape \[6, 6, 1\] .* 'context'"):
         runner(ATTACK)(TOLD, KEYS, X, FLIPPED)
+
+
+def task(**change):
+    given = {
+        "name": "a mean",
+        "model": cw.bind(lambda params, x: x.mean((1, 2, 3))),
+        "x": X,
+        "goal": goals.value_left(X.mean((1, 2, 3)), 0.1),
+        "objective": OBJECTIVES.tolerance,
+    }
+    return cw.Task(**given | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "what"),
+    [
+        ({"model": brightness}, TypeError, "a task's model must be what cwjax.bind returns, got a function"),
+        ({"objective": 3}, TypeError, "a task's objective must be a cwjax.Objective or make one, got 3"),
+        ({"x": X[0, :, :, 0, None, None, None] * 1.0}, ValueError, r"pictures \[N, H, W, C\] or vectors \[N, F\]"),
+        ({"x": (X > 0.5).astype(int)}, ValueError, "a task's x must be floats"),
+        ({"x": X[:0]}, ValueError, "a task's x must be floats"),
+        ({"x": X * 255}, ValueError, r"a task's x must lie in \[0, 1\], got values from"),
+        ({"x": np.where(X > 0.7, np.nan, X)}, ValueError, r"a task's x must lie in \[0, 1\]"),
+        ({"goal": goals.value_left(np.zeros(2), 0.1)}, ValueError, "a task of 3 inputs needs a goal for each, got"),
+        ({"context": np.zeros(4)}, ValueError, "a task of 3 inputs needs a context for each, got float64"),
+    ],
+)
+def test_what_is_no_task_is_refused(change, error, what):
+    with pytest.raises(error, match=what):
+        task(**change)
+
+
+def test_a_task_makes_its_objective_with_a_confidence_and_with_or_without_a_hinge():
+    outputs, goal = jnp.float32(0.9), jax.tree.map(lambda leaf: leaf[0], task().goal)
+    assert task().objective_of().loss(outputs, goal) == 0
+    assert task().objective_of(hinged=False).loss(outputs, goal) < 0
+    assert task().objective_of(5.0).confidence == 5.0
+    assert not task().objective_of(5.0).met(outputs, goal)
+
+
+def test_a_fixed_objective_is_taken_as_it_is_and_has_no_other_confidence():
+    fixed = OBJECTIVES.tolerance(0.2)
+    assert task(objective=fixed).objective_of(hinged=False) is fixed
+    assert task(objective=fixed).objective_of(0.2) is fixed
+    with pytest.raises(ValueError, match="the objective of the task 'a mean' is fixed: for a confidence of 1 give"):
+        task(objective=fixed).objective_of(1.0)
+
+
+def test_arrays_are_told_in_short():
+    from cwjax.tasks import in_short
+
+    assert in_short(np.float32(0.12345)) == "0.123"
+    assert in_short((np.array([True, False]), np.arange(9))) == "true, false; 0, 1, 2, 3, 4, 5, …"
+
+
+def test_a_vector_is_drawn_as_bars_and_a_picture_as_it_is():
+    first = X[0]
+    assert task().picture(first, 0.0) is first
+    bars = task().picture(X[0].ravel(), 0.0)
+    assert bars.shape == (6, 36, 1)
+    np.testing.assert_array_equal(bars[3, :, 0], X[0].ravel())
+    assert task(draw=lambda x, outputs: 0 * x).picture(X[0], 0.0).max() == 0

@@ -3,9 +3,15 @@
 import csv
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
+import cwjax as cw
 from cwjax.lab import data
+from cwjax.lab.attacking import attacking, presets, runs
+from cwjax.lab.attacking.request import Request
+from cwjax.lab.reporting import run_report
 from tests.lab.conftest import Blobs
 
 
@@ -26,3 +32,23 @@ def check_table(name: str, rows: list[dict], out: Path) -> None:
         assert row["verified"] == row["success"] > 0
         assert row["mean L2"] > 0
         assert row["median L2"] > 0
+
+
+def one_of(tree):
+    """The first entry of a batch."""
+    return jax.tree.map(lambda leaf: leaf[0], tree)
+
+
+def check_task(task: cw.Task, out: Path) -> None:
+    """The command line's functions attack it, and a report tells what it says."""
+    dataset = data.Dataset(
+        task.name, "test", task.x, np.zeros(len(task.x), np.int32), ("no", "yes"), np.arange(len(task.x)), task
+    )
+    attacked = attacking.run(task.model, dataset, Request("alternating_l2", presets.Settings(steps=60)))
+    rows = attacked.table.to_pydict()
+    assert any(rows["success"])
+    for before, after, hit in zip(rows["clean_says"], rows["says"], rows["success"], strict=True):
+        assert (before != after) == hit
+    [run] = runs.runs_of([attacked], dataset)
+    page = run_report.write([run], run_report.About("", {}, {}, None, {}), out).read_text()
+    assert rows["says"][rows["success"].index(True)].split()[0] in page

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import regression
-from tests.experiments.conftest import check_table
+from tests.experiments.conftest import check_table, check_task, one_of
 
 
 def test_the_farther_off_the_larger_the_change(tmp_path):
@@ -27,3 +27,10 @@ def test_the_lean_of_a_line_is_its_angle():
     image[1, rows, 20 - rows, 0] = 1  # as / does
     assert regression.lean_of(image) == pytest.approx([0, 45], abs=1e-4)
     assert regression.lean_of(image[:, :, ::-1]) == pytest.approx([0, -45], abs=1e-4)
+
+
+def test_its_task_is_attacked_as_any_other(tmp_path):
+    task = regression.task(regression.Arguments(data="blobs", updates=80, examples=3))
+    check_task(task, tmp_path)
+    assert task.wanted(one_of(task.goal)) == "off by 10°"
+    assert task.read(np.float32(-2.26)) == "“leans 2.3° to the left”"

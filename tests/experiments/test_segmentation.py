@@ -5,7 +5,7 @@ import pytest
 
 from cwjax.lab import data
 from experiments import segmentation, shown
-from tests.experiments.conftest import check_table
+from tests.experiments.conftest import check_table, check_task, one_of
 
 
 @pytest.mark.long
@@ -43,3 +43,18 @@ def test_what_the_network_says_in_words():
     answer, labels = np.array([[0, 4], [4, 4]]), np.array([[0, 4], [4, 4]])
     answer[1, 1] = 0
     assert segmentation.said(answer, labels) == "the digit's pixels:\n67% a 3, 33% background"
+
+
+def test_its_task_is_attacked_as_any_other_and_drawn_with_what_the_network_sees(tmp_path):
+    task = segmentation.task(segmentation.Arguments(data="blobs", updates=80, examples=3))
+    check_task(task, tmp_path)
+    assert task.wanted(one_of(task.goal)) == "50% of the digit otherwise"
+    height, width = task.x.shape[1:3]
+    outputs = np.zeros((height, width, 4), np.float32)
+    outputs[0, 0, 2] = 1
+    assert task.read(outputs) == "1 px 1"
+    drawn = task.picture(task.x[0], outputs)
+    assert drawn.shape == (height, 2 * width, 3)
+    np.testing.assert_array_equal(drawn[:, :width], np.repeat(task.x[0], 3, -1))
+    assert drawn[0, width].tolist() != [0, 0, 0]
+    assert drawn[1, width].tolist() == [0, 0, 0]

@@ -4,7 +4,7 @@ import numpy as np
 
 from cwjax.lab import data
 from experiments import two_labels
-from tests.experiments.conftest import check_table
+from tests.experiments.conftest import check_table, check_task, one_of
 
 
 def test_the_more_is_asked_for_the_farther_it_is(tmp_path):
@@ -34,3 +34,9 @@ def test_a_pair_has_a_label_of_each_side():
 def test_what_the_network_says_in_words():
     yes = np.array([True, True, False, False, False, False])
     assert two_labels.said(yes, ("a", "b", "c")) == "left: a and b; right: nothing"
+
+
+def test_its_task_is_attacked_as_any_other(tmp_path):
+    task = two_labels.task(two_labels.Arguments(data="blobs", pairs=200, updates=80, examples=3))
+    check_task(task, tmp_path)
+    assert task.wanted(one_of(task.goal)) == "2 labels otherwise"

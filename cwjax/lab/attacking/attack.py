@@ -13,10 +13,10 @@ from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
-from cwjax.lab.data import Dataset, load
+from cwjax.lab.data import Dataset
 from cwjax.lab.files import environment, store
 from cwjax.lab.reporting import findings, run_report, verdicts
-from cwjax.lab.subjects import AUTO, data_for, model_of
+from cwjax.lab.subjects import AUTO, data_for, dataset_of, model_of
 
 
 def attack(
@@ -50,7 +50,8 @@ def attack(
         spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
         are for Python and `cwjax race`.
       model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
-        function without arguments that returns what cwjax.bind returns.
+        function without arguments that returns what cwjax.bind returns, or a cwjax.Task: a model that need not be a
+        classifier, with its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
       data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo). auto: what
         the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
@@ -70,12 +71,13 @@ def attack(
         lengthened by up to an eighth.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
-    chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
+    presets.resolved(attack, settings)
     store.check_folder(out)
     network, card = model_of(model)
     data = data_for(data, model, network, card)
-    dataset = load(data, "test", data_folder)
+    dataset = dataset_of(data, data_folder)
+    chosen = presets.resolved(attack, settings, dataset.task)
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
     allowed = selection.mask_of(mask, dataset) if mask else None
@@ -104,7 +106,7 @@ def finish(
 ) -> None:
     """Writes everything, prints the table and says where the report lies."""
     rows.write(attacked, out)
-    found = runs.runs_of(attacked, dataset.classes)
+    found = runs.runs_of(attacked, dataset)
     names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
     about = run_report.About(
@@ -130,7 +132,7 @@ def finish(
 
 def _summary(found: list[findings.Run], title: str) -> Table:
     """The table of a run on the terminal."""
-    rows = findings.headed([row for run in found for row in findings.summary_rows(run)])
+    rows = findings.headed([row for run in found for row in findings.summary_rows(run)], task=bool(found[0].task))
     left_out = {"forwards", "backwards", *(f"mean {norm}" for norm, _ in findings.NORMS.values())}
     left_out -= {f"mean {findings.norm_name(found[0].norm)}"} if "norm" not in rows[0] else set()
     left_out |= {"case"} if len(rows) == len(found) else set()

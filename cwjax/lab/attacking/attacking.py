@@ -15,7 +15,8 @@ from jax.sharding import Mesh
 
 import cwjax as cw
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Result, Runner
+from cwjax.base import Attack, Goal, Result, Runner
+from cwjax.lab.attacking import judging
 from cwjax.lab.attacking.presets import Settings, attack_of, given, resolved, split
 from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Attacked, extreme, keys_of, rows_of, table_of
@@ -23,6 +24,7 @@ from cwjax.lab.console.progress import progress, say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import compiling
 from cwjax.models import Model
+from cwjax.tasks import Task
 
 
 def run(
@@ -49,11 +51,11 @@ def run(
       ValueError: settings, images, labels or model that `resolved` or `cwjax.validate` refuse.
     """
     attack = request.attack
-    settings = resolved((attack,), request.settings)[attack]
+    settings = resolved((attack,), request.settings, dataset.task)[attack]
     if width != "auto":
         check_number("--width", width, least=1)
     check_count("--seed", request.seed, least=0, most=2**32 - 1)
-    cw.validate(cw.in_precision(model, "highest"), dataset.images, cw.untargeted(dataset.labels))
+    judging.validate(cw.in_precision(model, "highest"), dataset)
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in given(settings).items())}")
     # How long an attack takes is not known beforehand, so its progress is in rows that ended.
     total = len(rows_of(dataset, request.targets, seed=request.seed).place)
@@ -116,17 +118,20 @@ def compute(
     A run repeats itself bit by bit on one machine.
     """
     rows = rows_of(dataset, request.targets, seed=request.seed)
-    keys, goal, clean = keys_of(dataset, rows, seed=request.seed), rows.goal(), dataset.images[rows.place]
+    keys, goal, clean = keys_of(dataset, rows, seed=request.seed), rows.goal(dataset), dataset.images[rows.place]
+    task, context = dataset.task, judging.context_of(dataset, rows.place)
+    mask = task.mask if task and mask is None else mask
     highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
-        runner = _runner(request.attack, fixed, width, tuple(local_devices()))
-        result = runner(model, *_with(extra, keys, clean, goal), watch=watch, mask=mask, **numbers)
+        runner = _runner(request.attack, fixed, task, width, tuple(local_devices()))
+        *queue, told = _with(extra, keys, clean, goal, context)
+        result = runner(model, *queue, watch=watch, mask=mask, context=told, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
-    made = {"name": request.attack, "fixed": fixed, "numbers": numbers}
+    made = {"name": request.attack, "fixed": fixed, "task": task, "numbers": numbers, "context": context}
     columns: dict[str, Any] = {}
     began = time.monotonic()
     with compiling.timed() as compiled:
@@ -142,7 +147,8 @@ def compute(
     if checks:
         index = dataset.index[rows.place]
         with compiling.timed() as compiled:
-            diagnosis = diagnosed(highest, request, clean, goal, result, index=index, watch=checking, mask=mask)
+            allowed = {"mask": mask, "context": context}
+            diagnosis = diagnosed(highest, request, clean, goal, result, task, index=index, watch=checking, **allowed)
         seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": float(sum(compiled))}
     if request.rounded:
         began = time.monotonic()
@@ -158,19 +164,21 @@ def compute(
         table, kept = extreme(table, worst=request.targets == "worst")
         clean, adversarial = clean[kept], adversarial[kept]
     settings = dataclasses.asdict(request.settings)
-    return Attacked(request.attack, settings, table, clean, adversarial, seconds, diagnosis)
+    drawn = judging.drawn(highest, dataset, rows.place, clean, adversarial) if task else None
+    return Attacked(request.attack, settings, table, clean, adversarial, seconds, diagnosis, drawn)
 
 
 def diagnosed(
     model: Model,
     request: Request,
     x: np.ndarray,
-    goal: cw.LabelGoal,
+    goal: Goal,
     result: Result,
+    task: Task | None = None,
     *,
     index: np.ndarray | None = None,
     watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
-    mask: np.ndarray | None = None,
+    **allowed: Any,
 ) -> cw.evaluation.Diagnosis:
     """What `cwjax.diagnose` says of an attack by name, with twice its steps for the longer one.
 
@@ -181,14 +189,15 @@ def diagnosed(
       x: the clean images [B, *S].
       goal: fields [B].
       result: of the attack on them.
+      task: whose goals they are; None: the goals are of labels.
       index: int64 [B]: the place of every image in its source; by default that in x.
       watch: is told before every check, see `cwjax.diagnose`.
-      mask: see `run`.
+      **allowed: `mask` and `context`, as the runner took them.
     """
     fixed, numbers = split(request.settings)
     return cw.diagnose(
         model,
-        _maker(request.attack, fixed),
+        _maker(request.attack, fixed, task),
         x,
         goal,
         result,
@@ -200,7 +209,7 @@ def diagnosed(
         name=request.attack,
         index=index,
         watch=watch,
-        mask=mask,
+        **allowed,
     )
 
 
@@ -211,33 +220,38 @@ def forget() -> None:
 
 
 @functools.cache
-def _maker(name: str, fixed: Settings) -> Callable[..., Attack]:
+def _maker(name: str, fixed: Settings, task: Task | None) -> Callable[..., Attack]:
     """The attack as a function of its numbers: the same one every time, so that it compiles once."""
-    return functools.partial(attack_of, name, fixed)
+    return functools.partial(attack_of, name, fixed, task)
 
 
 @functools.cache
-def _runner(name: str, fixed: Settings, width: int | Literal["auto"], devices: tuple[Any, ...]) -> Runner:
+def _runner(
+    name: str, fixed: Settings, task: Task | None, width: int | Literal["auto"], devices: tuple[Any, ...]
+) -> Runner:
     """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
     mesh = Mesh(np.asarray(devices), ("devices",))
-    return cw.streamed(_maker(name, fixed), width=width, mesh=mesh, repeatable=True)
+    return cw.streamed(_maker(name, fixed, task), width=width, mesh=mesh, repeatable=True)
 
 
-def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: cw.LabelGoal) -> tuple[jax.Array, jax.Array, cw.LabelGoal]:
+def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: Goal, context: Any) -> tuple[jax.Array, Any, Goal, Any]:
     """The queue with so many rows more, of NaN: an attack gives such a row up at its first step."""
     places = np.concatenate([np.arange(len(x)), np.zeros(extra, int)])
-    keys, x, goal = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal))
+    keys, x, goal, context = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal, context))
     x[len(x) - extra :] = np.nan
-    return keys, jnp.asarray(x), goal
+    return keys, jnp.asarray(x), goal, context
 
 
-@functools.partial(jax.jit, static_argnames=("name", "fixed"))
-def _verified(model, x, goal, result, *, name, fixed, numbers):
-    look = cw.verified(lambda *_: result, terms=attack_of(name, fixed, **numbers).terms)
-    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
+_LOOK = ("name", "fixed", "task")  # static
 
 
-@functools.partial(jax.jit, static_argnames=("name", "fixed"))
-def _discretised(model, x, goal, result, *, name, fixed, numbers):
-    look = cw.discretised(lambda *_: result, terms=attack_of(name, fixed, **numbers).terms)
-    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
+@functools.partial(jax.jit, static_argnames=_LOOK)
+def _verified(model, x, goal, result, *, name, fixed, task, numbers, context):
+    look = cw.verified(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)
+
+
+@functools.partial(jax.jit, static_argnames=_LOOK)
+def _discretised(model, x, goal, result, *, name, fixed, task, numbers, context):
+    look = cw.discretised(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)

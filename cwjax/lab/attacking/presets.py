@@ -11,6 +11,7 @@ from cwjax.attacks import registry
 from cwjax.base import Attack, Search
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
+from cwjax.tasks import Task
 
 MEANINGS = {
     "objective": ("STR", "f1, f2, f3, f4, f5, f6 or f7"),
@@ -83,16 +84,8 @@ def _shrinking(preset: Callable[..., Attack], search: Callable[..., Search]) -> 
     return make
 
 
-def _fast(preset: Callable[..., Attack], **fixed: Any) -> Callable[..., Attack]:
-    """A fast attack whose objective goes on falling once the goal is met."""
-
-    def make(*, confidence: Any, **common: Any) -> Attack:
-        return preset(objective=cw.losses.negative_margin(confidence), **fixed, **common)
-
-    return make
-
-
-_PAPER = Settings(objective="f6", box="change_of_variables", optimizer="adam", confidence=0.0, starts=1, radius=0.0)
+_HINGED = "f6"  # is 0 where the goal is met
+_PAPER = Settings(objective=_HINGED, box="change_of_variables", optimizer="adam", confidence=0.0, starts=1, radius=0.0)
 _L2 = dataclasses.replace(_PAPER, steps=10_000, search_steps=9, initial_c=1e-3, learning_rate=1e-2)
 _L0 = dataclasses.replace(_PAPER, confidence=0.01, steps=1000, initial_c=1e-3, largest_c=2e6, learning_rate=1e-2)
 _LBFGS = Settings(objective="f1", box="projected", confidence=0.0, steps=1000, search_steps=9, initial_c=1e-2)
@@ -109,11 +102,11 @@ PRESETS = {
     "l0": Preset(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), own=_L0),
     "linf": Preset(make=_shrinking(cw.linf, cw.search.shrink_tau), own=_LINF),
     "lbfgs": Preset(make=_searching(cw.lbfgs), own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
-    "fast_l2": Preset(make=cw.fast_l2, own=dataclasses.replace(_FAST, objective="f6", box="projected")),
-    "alternating_l2": Preset(make=_fast(cw.alternating_l2), own=_FAST),
-    "fast_l1": Preset(make=_fast(cw.fast_l1), own=_FAST),
-    "fast_linf": Preset(make=_fast(cw.fast_linf), own=_FAST),
-    "fast_l0": Preset(make=_fast(cw.fast_l0, distance=_PIXELS), own=_FAST),
+    "fast_l2": Preset(make=cw.fast_l2, own=dataclasses.replace(_FAST, objective=_HINGED, box="projected")),
+    "alternating_l2": Preset(make=cw.alternating_l2, own=_FAST),
+    "fast_l1": Preset(make=cw.fast_l1, own=_FAST),
+    "fast_linf": Preset(make=cw.fast_linf, own=_FAST),
+    "fast_l0": Preset(make=functools.partial(cw.fast_l0, distance=_PIXELS), own=_FAST),
 }
 """By name, with the numbers of the released code where it has them."""
 
@@ -152,15 +145,20 @@ def own_values(name: str) -> str:
     return ", ".join(f"{value} ({', '.join(attacks)})" for value, attacks in values.items())
 
 
-def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
+def resolved(attacks: Sequence[str], settings: Settings, task: Task | None = None) -> dict[str, Settings]:
     """For every attack named, the value of each setting that it has: the one given, or else its own.
 
-    Of several attacks, each takes those of the settings given that it has; a line says which have to do without.
+    Of several attacks, each takes those of the settings given that it has; a line says which have to do without. An
+    attack on a task has no setting `objective`: the task has its own.
 
     Raises:
       ValueError: an attack, objective, box or optimiser that is unknown; an attack named twice; a setting that none of
-        the attacks has; a number out of range.
+        the attacks has, or that the task does not leave open; a number out of range.
     """
+    if task and settings.objective is not None:
+        raise ValueError(
+            f"--objective {settings.objective} is for classes: the task {task.name!r} has an objective of its own"
+        )
     for name in attacks:
         _check_choice("attack", name, PRESETS)
     if len(set(attacks)) != len(attacks) or not attacks:
@@ -181,15 +179,26 @@ def resolved(attacks: Sequence[str], settings: Settings) -> dict[str, Settings]:
         own = given(PRESETS[name].own)
         complete[name] = Settings(**own | {setting: value for setting, value in told.items() if setting in own})
         _check(complete[name])
+        if task:
+            complete[name] = dataclasses.replace(complete[name], objective=None)
+            task.objective_of(complete[name].confidence or 0.0)  # raises where that is fixed
     return complete
 
 
-def attack_of(name: str, settings: Settings, **numbers: Any) -> Attack:
-    """The attack with settings that `resolved` has completed; numbers given beside them may be traced."""
+def attack_of(name: str, settings: Settings, task: Task | None = None, **numbers: Any) -> Attack:
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced.
+
+    The objective is that of the settings, or the task's. Of an attack without the setting it is one that goes on
+    falling once the goal is met.
+    """
     parts = given(settings) | numbers
-    starts, radius = parts.pop("starts"), parts.pop("radius")
-    if "objective" in parts:
-        parts["objective"] = cw.objectives.OBJECTIVES[parts["objective"]](parts.pop("confidence"))
+    starts, radius, confidence = parts.pop("starts"), parts.pop("radius"), parts.pop("confidence")
+    if task:
+        parts["objective"] = task.objective_of(confidence, hinged=PRESETS[name].own.objective == _HINGED)
+    elif "objective" in parts:
+        parts["objective"] = cw.objectives.OBJECTIVES[parts["objective"]](confidence)
+    else:
+        parts["objective"] = cw.losses.negative_margin(confidence)
     if "box" in parts:
         parts["box"] = cw.boxes.BOXES[parts["box"]]()
     if "optimizer" in parts:

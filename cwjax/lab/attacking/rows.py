@@ -5,17 +5,18 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax as cw
-from cwjax.base import LabelGoal, wide
+from cwjax.base import Goal
+from cwjax.lab.attacking import judging
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
-from cwjax.models import Model
+
+DRAWN = ("drawn_clean", "drawn_adversarial")  # how the names of a task's pictures begin; an attack's name follows
 
 Targets = Literal["untargeted", "random", "average", "best", "worst", "all"]
 
@@ -25,10 +26,12 @@ class Rows(NamedTuple):
 
     place: np.ndarray  # int64 [R]: of the example in the data set given
     label: np.ndarray  # int32 [R]
-    target: np.ndarray  # int32 [R]; -1 where untargeted
+    target: np.ndarray  # int32 [R]; -1 where untargeted, and of a task
 
-    def goal(self) -> LabelGoal:
-        """The goals of all rows."""
+    def goal(self, dataset: Dataset) -> Goal:
+        """The goals of all rows, which are of that data set."""
+        if dataset.task:
+            return judging.goals_of(dataset, self.place)
         if (self.target < 0).all():
             return cw.untargeted(self.label)
         return cw.targeted(self.target, labels=self.label)
@@ -46,17 +49,24 @@ class Attacked(NamedTuple):
     diagnosis: cw.evaluation.Diagnosis | None = (
         None  # of all rows, also where only extremes are kept; None: nobody checked
     )
+    drawn: tuple[np.ndarray, np.ndarray] | None = None  # of a task: pictures of its first rows, clean and adversarial
 
 
 def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
-    """One row an example (untargeted, or a wrong class drawn for it), or one for each of its wrong classes.
+    """One row an example (untargeted, a goal of its own, or a wrong class drawn for it), or one for each of its wrong
+    classes.
 
     Args:
       dataset: the examples.
       targets: "untargeted"; "random" and "average", one wrong class drawn uniformly for each example, which is the
         paper's average case; "best", "worst" and "all", every wrong class.
       seed: of the draw, which depends on it and the example's `index` and on no other example.
+
+    Raises:
+      ValueError: targets that are drawn, of a task.
     """
+    if dataset.task and targets != "untargeted":
+        raise ValueError(f"--targets {targets} is for classes: the task {dataset.task.name!r} brings its own goals")
     count, classes, labels = len(dataset.labels), len(dataset.classes), dataset.labels
     places = np.arange(count)
     if targets == "untargeted":
@@ -83,7 +93,7 @@ def _keys(seed, index, target):
 
 def write(attacked: Sequence[Attacked], folder: Path) -> None:
     """Writes `results.parquet`, one row an attack, example and target, and `adversarial.npz`, the images in the same
-    order.
+    order, and of a task the pictures of its first rows.
     """
     table = pa.concat_tables([each.table for each in attacked])
     with store.atomically(folder / "results.parquet") as temporary:
@@ -93,31 +103,41 @@ def write(attacked: Sequence[Attacked], folder: Path) -> None:
     )
     columns = {name: table[name].to_numpy() for name in ("index", "label", "target", "success")}
     columns["attack"] = np.array(table["attack"].to_pylist())  # as text, where Arrow would give objects
+    columns |= {
+        f"{when}_{each.attack}": pictures
+        for each in attacked
+        if each.drawn is not None
+        for when, pictures in zip(DRAWN, each.drawn, strict=True)
+    }
     with store.atomically(folder / "adversarial.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, adversarial=adversarial, clean=clean, **columns)
 
 
 def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, more) -> pa.Table:
     """One row for each entry; margin and prediction are those of the saved image, through the model alone."""
-    logits = jnp.asarray(logits_of(model, adversarial))
+    before = judging.said(model, dataset, np.arange(len(dataset.labels)), dataset.images)
+    before = judging.judged(dataset, jax.tree.map(lambda leaf: leaf[rows.place], before), goal)
+    after = judging.judged(dataset, judging.said(model, dataset, rows.place, adversarial), goal)
     columns: dict[str, Any] = {
         "attack": [attack] * len(clean),
         "index": dataset.index[rows.place],
         "label": rows.label,
         "target": rows.target,
-        "clean_prediction": logits_of(model, dataset.images).argmax(-1).astype(np.int32)[rows.place],
-        "prediction": np.asarray(logits.argmax(-1), np.int32),
+        "clean_prediction": before.answer,
+        "prediction": after.answer,
         "success": result.success,
         "distance": result.distance,
         **{name: np.asarray(value) for name, value in cw.metrics.norms(clean, adversarial, channel_axis=-1).items()},
-        "margin": np.asarray(jax.vmap(cw.objectives.margin)(logits, goal), np.float32),
+        "margin": after.margin,
         "c": result.c,
         "forwards": result.forwards,
         "backwards": result.backwards,
         "finite": result.finite,
         **more,
     }
-    if lost := int((result.success & ~(columns["margin"] > 0)).sum()):
+    if dataset.task:
+        columns |= judging.words_of(dataset.task, goal, before, after)
+    if lost := int((result.success & ~after.met).sum()):
         say(f"Warning: {lost} successes do not survive a second look at their saved images. Does the model compute in")
         say("less than float32, or at random? Ask for a --confidence above its own rounding.")
     return pa.table(columns)
@@ -131,18 +151,6 @@ def places_of(table: pa.Table, dataset: Dataset) -> np.ndarray:
     if not same or not np.array_equal(dataset.labels[places], table["label"].to_numpy()):
         raise ValueError("the data has other images than those that were attacked")
     return places
-
-
-@jax.jit
-def _answers(model: Model, x: jax.Array) -> jax.Array:
-    return model.apply(model.params, x)
-
-
-def logits_of(model: Model, x: np.ndarray) -> np.ndarray:
-    """Logits of many images, float32 or wider [R, K], at the highest precision that the device has."""
-    with jax.default_matmul_precision("highest"):
-        parts = [_answers(model, jnp.asarray(x[i : i + 500])) for i in range(0, len(x), 500)]
-    return np.concatenate([np.asarray(part, wide(part)) for part in parts])
 
 
 def extreme(table: pa.Table, *, worst: bool) -> tuple[pa.Table, np.ndarray]:

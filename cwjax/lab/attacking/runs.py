@@ -16,15 +16,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cwjax.lab.attacking.presets import norm_of
-from cwjax.lab.attacking.rows import Attacked
+from cwjax.lab.attacking.rows import DRAWN, Attacked
+from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.lab.reporting.findings import About, Run
 
 FILE = "run.json"
 
 
-def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]:
-    """What was attacked, for a report; `classes` are those of the data."""
+def runs_of(attacked: Sequence[Attacked], dataset: Dataset) -> list[Run]:
+    """What was attacked, for a report, and of which data."""
     return [
         Run(
             attack=each.attack,
@@ -33,8 +34,10 @@ def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]
             table=each.table,
             clean=each.clean,
             adversarial=each.adversarial,
-            classes=classes,
+            classes=dataset.classes,
             seconds=each.seconds,
+            task=dataset.task.name if dataset.task else "",
+            drawn=each.drawn,
         )
         for each in attacked
     ]
@@ -43,7 +46,8 @@ def runs_of(attacked: Sequence[Attacked], classes: tuple[str, ...]) -> list[Run]
 def record(runs: Sequence[Run], about: About, folder: Path) -> None:
     """Writes down what the runs' rows and images do not say."""
     told = [{"attack": run.attack, "norm": run.norm, "settings": run.settings, "seconds": run.seconds} for run in runs]
-    store.write_json(folder / FILE, {"about": about._asdict(), "classes": list(runs[0].classes), "attacks": told})
+    common = {"about": about._asdict(), "classes": list(runs[0].classes), "task": runs[0].task}
+    store.write_json(folder / FILE, common | {"attacks": told})
 
 
 def read(folder: Path) -> tuple[list[Run], About]:
@@ -59,20 +63,22 @@ def read(folder: Path) -> tuple[list[Run], About]:
     try:
         table = pq.read_table(folder / "results.parquet")
         with np.load(io.BytesIO((folder / "adversarial.npz").read_bytes())) as arrays:
-            images = {name: arrays[name] for name in ("clean", "adversarial")}
+            images = {name: arrays[name] for name in arrays.files if name.startswith(("clean", "adversarial", *DRAWN))}
             for name in ("attack", "index", "target"):
                 if arrays[name].tolist() != table[name].to_pylist():
                     raise ValueError(f"adversarial.npz has another {name} than results.parquet")
         about, classes = About(**told["about"]), tuple(told["classes"])
         if sorted(each["attack"] for each in told["attacks"]) != sorted(set(table["attack"].to_pylist())):
             raise ValueError("results.parquet has rows of other attacks than run.json names")
-        runs = [_run(each, table, images, classes) for each in told["attacks"]]
+        runs = [_run(each, table, images, classes, str(told.get("task", ""))) for each in told["attacks"]]
     except Exception as error:  # whatever a damaged table or archive may raise
         raise store.CorruptFile(f"the run in {folder} is damaged ({error}): run it again") from error
     return runs, about
 
 
-def _run(told: dict[str, Any], table: pa.Table, images: dict[str, np.ndarray], classes: tuple[str, ...]) -> Run:
+def _run(
+    told: dict[str, Any], table: pa.Table, images: dict[str, np.ndarray], classes: tuple[str, ...], task: str
+) -> Run:
     """One attack, with its own of all rows."""
     mine = np.array(table["attack"].to_pylist()) == told["attack"]
     return Run(
@@ -81,4 +87,11 @@ def _run(told: dict[str, Any], table: pa.Table, images: dict[str, np.ndarray], c
         clean=images["clean"][mine],
         adversarial=images["adversarial"][mine],
         classes=classes,
+        task=task,
+        drawn=_drawn(images, told["attack"]) if task else None,
     )
+
+
+def _drawn(images: dict[str, np.ndarray], attack: str) -> tuple[np.ndarray, np.ndarray]:
+    clean, adversarial = (images[f"{when}_{attack}"] for when in DRAWN)
+    return clean, adversarial

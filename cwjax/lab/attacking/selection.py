@@ -10,6 +10,7 @@ import numpy as np
 import cwjax as cw
 from cwjax.arguments import broadcasts, check_logits
 from cwjax.evaluation.metrics import margins
+from cwjax.lab.attacking import judging
 from cwjax.lab.data import Dataset
 from cwjax.models import Model
 
@@ -17,15 +18,21 @@ BLOCK = 500  # images that a model is asked about at once
 
 
 def right_in_block(model: Model, dataset: Dataset, start: int) -> np.ndarray:
-    """The places of the images that the model gets right, int64, among the BLOCK images from place `start`.
+    """The places of the images that the model gets right, int64, among the BLOCK images from place `start`: of a task,
+    of those that do not meet their goal yet.
 
     The model computes at the highest precision that the device has.
 
     Raises:
       ValueError: it does not take the images.
     """
-    check_logits(model, dataset.images[:1])
     some = slice(start, start + BLOCK)
+    if dataset.task:
+        places = np.arange(len(dataset.labels))[some]
+        outputs = judging.said(model, dataset, places, dataset.images[some])
+        goal = judging.goals_of(dataset, places)
+        return places[~judging.judged(dataset, outputs, goal).met]
+    check_logits(model, dataset.images[:1])
     leads = _leads(cw.in_precision(model, "highest"), dataset.images[some], cw.untargeted(dataset.labels[some]))
     return start + np.flatnonzero(np.asarray(leads) <= 0)
 

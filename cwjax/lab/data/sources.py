@@ -27,6 +27,8 @@ from typing import ClassVar, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Float32, Int32, Int64, UInt8
 
+from cwjax.tasks import Task
+
 SPLITS = ("train", "validation", "test")
 DIGITS = tuple("0123456789")
 
@@ -43,6 +45,8 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...]  # what each label means
     # The place of each image in the source's own order, so that a result can name its image.
     index: Int64[np.ndarray, " N"]  # pyright: ignore[reportIncompatibleMethodOverride]
+    # What is asked of them where it is not the class. `index` then counts the task's inputs, and labels are 0.
+    task: Task | None = None
 
     def take(self, places: slice | np.ndarray) -> "Dataset":
         """The images at these places, with their labels."""

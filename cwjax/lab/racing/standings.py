@@ -13,10 +13,9 @@ import pyarrow.parquet as pq
 from cwjax.evaluation import comparison
 from cwjax.lab.console import tables
 from cwjax.lab.files import environment, store
-from cwjax.lab.racing import tuning
+from cwjax.lab.racing import drawing, tuning
 from cwjax.lab.racing.contestants import Outcome
 from cwjax.lab.racing.tuning import Settings, Tuned
-from cwjax.lab.reporting import pictures
 from cwjax.lab.reporting.findings import NORMS, number, shown
 
 Standing = dict[str, Any]
@@ -142,7 +141,7 @@ def write(heats: Sequence[Heat], about: Mapping[str, str], folder: Path) -> list
         reached = best[model, norm]
         last = max((heat for heat in heats if (heat.model, heat.norm) == (model, norm)), key=lambda heat: heat.budget)
         farthest = float(reached[np.isfinite(reached)].max(initial=0.0))
-        shots[model, norm] = pictures.race(model, norm, raced(norm), _racers(last, mine), farthest=farthest)
+        shots[model, norm] = drawing.race(model, norm, raced(norm), _racers(last, mine), farthest=farthest)
     for picture in shots.values():
         with store.atomically(folder / picture.file) as temporary:
             temporary.write_bytes(picture.png)
@@ -166,13 +165,13 @@ def _course(heat: Heat) -> dict[str, Any]:
     return {"model": heat.model, "norm": heat.norm, "budget": heat.budget}
 
 
-def _racers(heat: Heat, rows: Sequence[Standing]) -> dict[str, pictures.Racer]:
+def _racers(heat: Heat, rows: Sequence[Standing]) -> dict[str, drawing.Racer]:
     """The contestants of the heat, which has the largest budget, as they are ranked there."""
     racers = {}
     for name in [row["attack"] for row in rows if row["budget"] == heat.budget]:
         distance, outcome, *_ = heat.entries[name]
         steps = outcome.curve.shape[1]
-        racers[name] = pictures.Racer(
+        racers[name] = drawing.Racer(
             distance=distance,
             optimality={row["budget"]: row["optimality"] for row in rows if row["attack"] == name},
             curve=outcome.curve if steps else None,

@@ -19,6 +19,9 @@ NORMS = {
     "linf": ("L∞", "the largest change of any one value"),
 }
 MISCLASSIFIED, WITHOUT = "misclassified", "mean without them"  # headings
+MOST_WORDS = 10  # examples of a task that are told in words
+MET_BEFORE = "met before"  # the heading that tasks have in the place of MISCLASSIFIED
+SAID = ("wanted", "clean_says", "says")  # columns of text that rows of a task have besides
 COLUMNS = {"index", "label", "target", "clean_prediction", "prediction", "success", "distance", *NORMS}
 COLUMNS |= {"margin", "c", "forwards", "backwards", "finite"}
 ROUNDING = {
@@ -40,6 +43,8 @@ class Run(NamedTuple):
     adversarial: Float32[np.ndarray, "R H W C"]  # in [0, 1]; the clean image where the attack failed
     classes: tuple[str, ...]  # what each label means
     seconds: dict[str, float]  # stage -> seconds; "attack" is shown in the main table
+    task: str = ""  # what was asked for where it is not a class; the table then has the columns SAID too
+    drawn: tuple[np.ndarray, np.ndarray] | None = None  # pictures of a task's first rows, clean and adversarial
 
     @property
     def name(self) -> str:
@@ -95,15 +100,17 @@ def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]
     return row | {name: float(columns[name][picked].mean()) for name in ("forwards", "backwards")}
 
 
-def headed(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def headed(rows: Sequence[dict[str, Any]], *, task: bool = False) -> list[dict[str, Any]]:
     """The rows of one table, from `sums`, as they are shown.
 
     Where all have the same norm, the headings of mean and median name it ("mean L2"); else a column does. The columns
-    about misclassified images are left out where there are none.
+    about misclassified images are left out where there are none. Of tasks they are about inputs that meet their goal
+    before any attack.
     """
     norms, wrong = {row["norm"] for row in rows}, any(row[MISCLASSIFIED] for row in rows)
     [norm, *others] = norms
     names = {} if others else {"mean distance": f"mean {norm}", "median distance": f"median {norm}"}
+    names |= {MISCLASSIFIED: MET_BEFORE} if task else {}
     dropped = {*(() if others else ("norm",)), *(() if wrong else (MISCLASSIFIED, WITHOUT))}
     return [{names.get(key, key): value for key, value in row.items() if key not in dropped} for row in rows]
 
@@ -128,6 +135,19 @@ def rounding_row(run: Run) -> dict[str, Any] | None:
         "mean distance before": float(columns["unrounded_distance"][hit].mean()) if hit.any() else nan,
         "mean distance after": float(columns["distance"][hit].mean()) if hit.any() else nan,
     }
+
+
+def word_rows(run: Run, columns: dict[str, np.ndarray]) -> list[dict[str, str]]:
+    """What was wanted of the first examples of a task, and what the model says before and after: heading -> text."""
+    rows = []
+    for i in range(min(MOST_WORDS, len(columns["index"]))):
+        wanted, clean, says = (str(columns[name][i]) for name in SAID)
+        hit = bool(columns["success"][i])
+        after = {"after": says if hit else "failed", norm_name(run.norm): length(run.norm, columns["distance"][i])}
+        if not hit:
+            after[norm_name(run.norm)] = "–"
+        rows.append({"example": str(columns["index"][i]), "goal": wanted, "before": clean} | after)
+    return rows
 
 
 def setting_rows(runs: Sequence[Run]) -> list[dict[str, str]]:
@@ -191,8 +211,14 @@ def columns_of(run: Run) -> dict[str, np.ndarray]:
 
 
 def arrays_of(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns COLUMNS of a table."""
-    return {name: table[name].to_numpy() for name in COLUMNS}
+    """The columns COLUMNS of a table, and those of SAID that it has."""
+    words = {name: np.array(table[name].to_pylist(), object) for name in SAID if name in table.column_names}
+    return {name: table[name].to_numpy() for name in COLUMNS} | words
+
+
+def of_task(columns: dict[str, np.ndarray]) -> bool:
+    """Whether rows are of a task, and not of classes."""
+    return SAID[-1] in columns
 
 
 def cases_of(columns: dict[str, np.ndarray]) -> dict[str, Int[np.ndarray, "_"]]:
@@ -228,25 +254,31 @@ def two_means(norm: str, columns: dict[str, np.ndarray]) -> str:
     wrong, rest = hit & ~right, hit & right
     if not wrong.any():
         return ""
-    count, few = int(wrong.sum()), int(rest.sum())
+    count, few, task = int(wrong.sum()), int(rest.sum()), of_task(columns)
     whole = f"all {hit.sum():,}" if hit.all() else f"the {hit.sum():,} that succeeded"
     counted = (
         f"count{'s' * (count == 1)} as 0" if not distance[wrong].any() else f"{'are' if count > 1 else 'is'} among them"
     )
-    first = (
-        f"{length(norm, _mean(distance, hit))} over {whole} (the {count:,} that the model already gets wrong {counted})"
-    )
+    already = "that met their goal before" if task else "that the model already gets wrong"
+    first = f"{length(norm, _mean(distance, hit))} over {whole} (the {count:,} {already} {counted})"
     if not few:
-        return f"The mean is {first}. No image that the model gets right was fooled, so there is no mean without them."
-    return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} that it gets right."
+        others = "No other input reached its goal" if task else "No image that the model gets right was fooled"
+        return f"The mean is {first}. {others}, so there is no mean without them."
+    others = "others" if task else "that it gets right"
+    return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} {others}."
 
 
 def misclassified(columns: dict[str, np.ndarray]) -> str:
-    """How many images were misclassified before any attack, in a sentence; empty if none was."""
+    """How many images were misclassified before any attack, in a sentence; empty if none was. Of a task: how many
+    inputs met their goal.
+    """
     index, first = np.unique(columns["index"], return_index=True)
     wrong = int((columns["clean_prediction"] != columns["label"])[first].sum())
     if not wrong:
         return ""
+    if of_task(columns):
+        some = f"All {wrong}" if wrong == len(index) else f"{wrong} of the {len(index)}"
+        return f"{some} inputs met their goal before any attack, and count all the same."
     if wrong == len(index):
         return (
             f"All {wrong} images were misclassified before any attack, so there was nothing to attack: neither success "

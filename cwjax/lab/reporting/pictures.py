@@ -2,7 +2,7 @@
 
 import base64
 import io
-import re
+import textwrap
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,14 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from cwjax.evaluation.comparison import anytime
 from cwjax.evaluation.metrics import success_curve
-from cwjax.lab.reporting.findings import NORMS, Run, cases_of, length, median_of, norm_name, number
+from cwjax.lab.reporting.findings import NORMS, SAID, Run, cases_of, length, median_of, norm_name, number
 
 DPI = 128  # a power of two, so that whole pixels stay whole
 SIDE = 96  # pixels of the longer side of a picture in a grid, at most
 MOST = 10  # rows and columns of a grid
+LINE, LINES = 14, 3  # letters and lines above a picture for what a model says, at most
 INK, PALE, BLUE, GREEN, ORANGE = "#222222", "#b8b8b8", "#0072b2", "#009e73", "#d55e00"  # the last three: Okabe and Ito
+# Their palette without yellow, which is too pale for a line; then the same again in other strokes.
+COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", INK)
+STROKES = ("-", "--", ":")
 
 
 # What the grids of source and target digits stand beside.
@@ -144,31 +147,59 @@ def _matrix(run: Run, columns: dict[str, np.ndarray]) -> Picture:
 
 def strip(run: Run, columns: dict[str, np.ndarray], most: int = MOST) -> Picture:
     """Some examples side by side, of as many classes as may be: clean, adversarial, and the difference."""
+    if run.task:
+        return _told(run, columns, most)
     first = np.unique(columns["label"], return_index=True)[1]
     rest = np.setdiff1d(np.arange(len(columns["label"])), first)
     picked = np.concatenate([first, rest])[:most]
-    delta = run.adversarial - run.clean
-    reach = float(np.abs(delta[picked]).max()) or 1.0
     headings = []
     for i in picked:
         source, answer = (_class(run, int(columns[name][i])) for name in ("label", "prediction"))
         arrow = "\n→ " if len(source + answer) > 6 else " → "
         headings.append(source + arrow + answer if columns["success"][i] else source)
-    sheet = _Sheet(run.clean, (108, 54), ["clean", "adversarial", "difference"], headings)
+    said = "The right class of some examples and what the model answers for the adversarial image"
+    return _strip(run, columns, picked, (run.clean[picked], run.adversarial[picked]), headings, said)
+
+
+def _told(run: Run, columns: dict[str, np.ndarray], most: int) -> Picture:
+    """The first examples of a task, each with what the model says before and after."""
+    drawn = run.drawn if run.drawn is not None else (run.clean[:0], run.adversarial[:0])
+    picked = np.arange(min(most, len(drawn[0]), len(columns["index"])))
+    headings = []
+    for i in picked:
+        before, after = ("\n".join(textwrap.wrap(str(columns[name][i]), LINE)[:LINES]) for name in SAID[1:])
+        headings.append(f"{before}\n→ {after}" if columns["success"][i] else before)
+    said = f"What the model says of some examples, and after the arrow of the adversarial one (task: {run.task})"
+    return _strip(run, columns, picked, (drawn[0][picked], drawn[1][picked]), headings, said)
+
+
+def _strip(
+    run: Run,
+    columns: dict[str, np.ndarray],
+    picked: np.ndarray,
+    pair: tuple[np.ndarray, np.ndarray],
+    headings: list[str],
+    said: str,
+) -> Picture:
+    """The picked examples side by side, with a pair of pictures [P, H, W, C] of each."""
+    clean, adversarial = pair
+    delta = adversarial - clean
+    reach = float(np.abs(delta).max()) or 1.0
+    lines = max(heading.count("\n") for heading in headings)
+    sheet = _Sheet(clean, (108, 54 + 18 * max(lines - 1, 0)), ["clean", "adversarial", "difference"], headings)
     for j, i in enumerate(picked):
-        sheet.image(0, j, run.clean[i])
+        sheet.image(0, j, clean[j])
         if columns["success"][i]:
-            sheet.image(1, j, run.adversarial[i], length(run.norm, float(columns["distance"][i])))
-            sheet.image(2, j, 0.5 + delta[i] / (2 * reach), cmap="RdBu_r")
+            sheet.image(1, j, adversarial[j], length(run.norm, float(columns["distance"][i])))
+            sheet.image(2, j, 0.5 + delta[j] / (2 * reach), cmap="RdBu_r")
             sheet.box(*sheet.place(2, j), 0, edgecolor=PALE, linewidth=0.8)
         else:
             sheet.failed(1, j)
             sheet.failed(2, j)
-    middle, ends = ("grey", "darker and brighter") if run.clean.shape[-1] == 3 else ("white", "blue and red")
+    middle, ends = ("grey", "darker and brighter") if clean.shape[-1] == 3 else ("white", "blue and red")
     caption = (
-        "The right class of some examples and what the model answers for the adversarial image, with the "
-        f"{norm_name(run.norm)} norm of the perturbation below. In the differences {middle} is no change; {ends} reach "
-        f"−{number(reach, 2)} and +{number(reach, 2)}."
+        f"{said}, with the {norm_name(run.norm)} norm of the perturbation below. In the differences {middle} is no "
+        f"change; {ends} reach −{number(reach, 2)} and +{number(reach, 2)}."
     )
     alt = f"{run.name} attack: clean images, adversarial images, differences"
     return Picture(f"figures/{run.attack}-examples.png", png(sheet.figure), alt, caption)
@@ -239,65 +270,3 @@ def training(history: dict[str, list[float]] | None) -> Picture | None:
         plain(axes, "epoch", panel)
         axes.legend(frameon=False)
     return Picture("figures/training.png", png(figure), "Accuracy and loss by epoch", "How the model was trained.")
-
-
-# Okabe and Ito, but for yellow, which is too pale for a line; then the same again in other strokes.
-COLORS = (BLUE, ORANGE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", INK)
-STROKES = ("-", "--", ":")
-MOST_LINES = 12
-
-
-class Racer(NamedTuple):
-    """One attack in the picture of a race."""
-
-    distance: np.ndarray  # float64 [B], at the largest budget; inf where it failed
-    optimality: dict[int, float]  # by budget
-    curve: np.ndarray | None  # float [B, T]: its best distance after each step, at the largest budget; None: not known
-    propagations: float  # of a step
-
-
-def race(name: str, norm: str, called: str, racers: dict[str, Racer], *, farthest: float) -> Picture:
-    """Success against distance, optimality against budget, and how each attack came there.
-
-    Args:
-      name: of the model.
-      norm: that was to be small.
-      called: the norm, to read.
-      racers: the attacks by name, the first `MOST_LINES` of which are drawn.
-      farthest: where the axis of distances ends.
-    """
-    figure = Figure(figsize=(15, 4.6), dpi=DPI, layout="constrained")
-    within, budgets, way = figure.subplots(1, 3)
-    farthest = farthest or 1.0
-    thresholds = np.linspace(0, 1.05 * farthest, 601)
-    for place, (attack, racer) in enumerate(list(racers.items())[:MOST_LINES]):
-        style: dict[str, Any] = {"color": COLORS[place % len(COLORS)], "linewidth": 1.8}
-        style["linestyle"] = STROKES[place // len(COLORS) % len(STROKES)]
-        share = success_curve(jnp.asarray(racer.distance, jnp.float32), jnp.asarray(thresholds, jnp.float32))
-        within.plot(thresholds, np.asarray(share), label=attack, drawstyle="steps-post", **style)
-        budgets.plot(list(racer.optimality), list(racer.optimality.values()), marker="o", markersize=4, **style)
-        if racer.curve is not None:
-            mean = anytime(racer.curve, most=farthest).mean
-            way.plot(racer.propagations * np.arange(1, len(mean) + 1), mean, **style)
-    within.set(xlim=(0, thresholds[-1]), ylim=(0, 1.01))
-    within.yaxis.set_major_formatter(PercentFormatter(1))
-    plain(within, f"{called} norm of the perturbation", "fooled within that norm")
-    budgets.set_xscale("log")
-    run = sorted({budget for racer in racers.values() for budget in racer.optimality})
-    budgets.set_xticks(run, [number(budget) for budget in run])
-    budgets.minorticks_off()
-    plain(budgets, "propagations an image: budget", "local optimality")
-    way.set_xscale("log")
-    way.set_ylim(bottom=0)
-    plain(way, "propagations an image: so far", f"mean {called} norm, failures as {number(farthest, 3)}")
-    figure.legend(loc="outside right upper", frameon=False)
-    caption = (
-        f"Left: the share that a perturbation of at most the given {called} norm fools, at the largest budget. "
-        "Middle: local optimality at each budget. Right: the mean distance as the run at the largest budget went on, "
-        "for the attacks that tell it."
-    )
-    if len(racers) > MOST_LINES:
-        caption += f" Drawn are the {MOST_LINES} attacks nearest to the envelope, of {len(racers)}."
-    alt = f"{called} attacks on {name}: success against distance, optimality, distance against propagations"
-    file = re.sub(r"[^\w.-]+", "_", f"race-{name}-{norm}")
-    return Picture(f"figures/{file}.png", png(figure), alt, caption)

@@ -29,6 +29,7 @@ from cwjax.lab.reporting.findings import (
     shown,
     summary_rows,
     verdict,
+    word_rows,
 )
 from cwjax.lab.reporting.verdicts import Verdict
 
@@ -66,7 +67,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
     finite = np.concatenate([found["finite"] for found in columns])
     stages = {f"{run.name}: {stage} (seconds)": number(spent) for run in runs for stage, spent in run.seconds.items()}
     tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": about.environment | stages}
-    lines = headed([row for run in runs for row in summary_rows(run)])
+    lines = headed([row for run in runs for row in summary_rows(run)], task=bool(runs[0].task))
     cases = len(lines) > len(runs)
     verdict_of_first = next((believed[run.attack] for run in runs if believed and run.attack in believed), None)
     content = {
@@ -79,8 +80,10 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "broken": np.concatenate([found["index"] for found in columns])[~finite].tolist(),
         "rows": [shown({name: value for name, value in row.items() if cases or name != "case"}) for row in lines],
         "cases": cases,
+        "task": runs[0].task,
         "asked": verdict_of_first.asked if verdict_of_first else {},
         "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
+        "words": {run.name: word_rows(run, found) for run, found in each if run.task},
         "sections": {"Examples": grids, "Success within a distance": curves},
         "training": training,
         "settings": setting_rows(runs),

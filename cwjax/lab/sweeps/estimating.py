@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import cwjax as cw
+from cwjax.lab.attacking import judging
 from cwjax.lab.attacking.presets import Settings, split
 from cwjax.lab.files import compiling
 from cwjax.lab.sweeps import units
@@ -149,19 +150,24 @@ def measured(model: str, data: str, folder: Path | None) -> tuple[float, float]:
     """The seconds of one gradient of one image, in a batch, and those of compiling it."""
     dataset, network = units.data_named(data, folder), cw.in_precision(units.model_named(model).value, "highest")
     places = np.arange(_BATCH) % len(dataset.labels)
-    x, goal = jnp.asarray(dataset.images[places]), cw.untargeted(dataset.labels[places])
+    x, loss = jnp.asarray(dataset.images[places]), cw.objectives.margin
+    asked = (cw.untargeted(dataset.labels[places]), None)
+    if task := dataset.task:
+        asked = judging.rows_of((task.goal, task.context), dataset, places)
+        loss = task.objective_of(hinged=False).loss
 
     @cw.runners.canonical
-    def slope(model, x, goal):
-        return jax.grad(lambda x: cw.objectives.margin(model(x), goal))(x)
+    def slope(model, x, asked):
+        goal, context = asked
+        return jax.grad(lambda x: loss(model(x, context), goal))(x)
 
     run = jax.jit(jax.vmap(slope, in_axes=(None, 0, 0)))
     with compiling.not_kept():
         began = time.monotonic()
-        run = run.lower(network, x, goal).compile()
+        run = run.lower(network, x, asked).compile()
         compilation = time.monotonic() - began
-    jax.block_until_ready(run(network, x, goal))
+    jax.block_until_ready(run(network, x, asked))
     began = time.monotonic()
     for _ in range(_TIMES):
-        jax.block_until_ready(run(network, x, goal))
+        jax.block_until_ready(run(network, x, asked))
     return (time.monotonic() - began) / (_TIMES * _BATCH), compilation

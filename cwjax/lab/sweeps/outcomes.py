@@ -9,7 +9,17 @@ import pyarrow as pa
 
 from cwjax.evaluation import comparison
 from cwjax.lab.attacking.presets import norm_of
-from cwjax.lab.reporting.findings import MISCLASSIFIED, NORMS, WITHOUT, arrays_of, headed, setting, sums, two_means
+from cwjax.lab.reporting.findings import (
+    MISCLASSIFIED,
+    NORMS,
+    WITHOUT,
+    arrays_of,
+    headed,
+    of_task,
+    setting,
+    sums,
+    two_means,
+)
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import results
 from cwjax.lab.sweeps.grid import differing
@@ -90,7 +100,7 @@ def rows(outcomes: Sequence[GridPoint]) -> list[dict[str, Any]]:
         line |= {name: told[name] for name in names}
         line |= {"mean over common": common.get(each.place, np.nan), "gradients an attack": _whole(told["backwards"])}
         lines.append(line | {"finite %": 100 * float(each.columns["finite"].mean())})
-    return headed(lines)
+    return headed(lines, task=any(of_task(each.columns) for each in outcomes))
 
 
 def misclassified(outcomes: Sequence[GridPoint]) -> list[str]:

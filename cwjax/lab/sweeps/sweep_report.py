@@ -11,11 +11,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cwjax.lab.attacking import judging
 from cwjax.lab.attacking.rows import places_of
 from cwjax.lab.data import CorruptData, Dataset, MissingData
 from cwjax.lab.files import store
 from cwjax.lab.reporting import pictures, rendering, verdicts
-from cwjax.lab.reporting.findings import NORMS, Run, arrays_of, cases_of, headed, norm_name, setting, shown, sums
+from cwjax.lab.reporting.findings import (
+    NORMS,
+    Run,
+    arrays_of,
+    cases_of,
+    headed,
+    norm_name,
+    of_task,
+    setting,
+    shown,
+    sums,
+)
 from cwjax.lab.reporting.pictures import Picture
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import charts, outcomes, units, working
@@ -95,7 +107,7 @@ def _section(each: GridPoint, drawn: list[Picture]) -> Section:
     lines = []
     for case, picked in cases_of(each.columns).items():
         lines.append({"case": case.removesuffix(" case"), **sums(each.norm, each.columns, picked)})
-    lines = [shown(row) for row in headed(lines)]
+    lines = [shown(row) for row in headed(lines, task=of_task(each.columns))]
     told = {name: setting(value) for name, value in each.axes.items() if value is not None}
     told["units"] = f"{len(each.units) - each.missing} of {len(each.units)}"
     return Section(each.place, each.label(), each.digest, lines, told, drawn, each.verdict)
@@ -140,8 +152,12 @@ def _with_images(run: Run, each: GridPoint, vault: Vault, dataset: Dataset) -> R
             parts.append(working.arrays(files)["adversarial"])
     adversarial = np.concatenate(parts)
     table = each.table.slice(0, len(adversarial))
-    clean = dataset.images[places_of(table, dataset)]
-    return run._replace(table=table, clean=clean, adversarial=adversarial, classes=dataset.classes)
+    places = places_of(table, dataset)
+    run = run._replace(table=table, clean=dataset.images[places], adversarial=adversarial, classes=dataset.classes)
+    if not dataset.task:
+        return run
+    drawn = judging.drawn(units.model_named(each.axes["model"]).value, dataset, places, run.clean, adversarial)
+    return run._replace(task=dataset.task.name, drawn=drawn)
 
 
 def _tally(found: Sequence[GridPoint], missing: Missing) -> str:

@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 import cwjax
-from cwjax.lab import data
-from cwjax.lab.attacking import selection
-from cwjax.lab.attacking.rows import logits_of
+from cwjax.lab.attacking import judging, selection
+from cwjax.lab.attacking.presets import resolved
+from cwjax.lab.attacking.rows import rows_of
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
-from cwjax.lab.subjects import data_for, model_of
+from cwjax.lab.subjects import data_for, dataset_of, model_of
 from cwjax.lab.sweeps import grid
 from cwjax.lab.sweeps.grid import Configuration, Sweep
 from cwjax.models import Model
@@ -27,6 +27,7 @@ from cwjax.models import Model
 _SURROUNDING = "lab"  # the folder below cwjax/ whose sources decide nothing, except these
 _DECIDING = (
     "lab/attacking/attacking.py",
+    "lab/attacking/judging.py",
     "lab/attacking/presets.py",
     "lab/attacking/rows.py",
     "lab/attacking/selection.py",
@@ -78,7 +79,7 @@ def plan(sweeps: Sequence[Sweep], data_folder: Path | None = None) -> Plan:
     units: dict[Configuration, list[Unit]] = {}
     for sweep in sweeps:
         for asked in grid.configurations(sweep):
-            configuration = dataclasses.replace(asked, data=_data_for(asked.data, asked.model))
+            configuration = _of_data(asked, sweep, data_folder)
             if configuration in units:
                 continue
             _check(configuration, sweep, data_folder)
@@ -98,6 +99,21 @@ def plan(sweeps: Sequence[Sweep], data_folder: Path | None = None) -> Plan:
                 for start, stop in bounds
             ]
     return Plan(list(units), list(units.values()))
+
+
+def _of_data(asked: Configuration, sweep: Sweep, folder: Path | None) -> Configuration:
+    """With its data named; on a task without an objective of classes.
+
+    Raises:
+      ValueError: the sweep asks for an objective or targets of classes, on a task.
+    """
+    configuration = dataclasses.replace(asked, data=_data_for(asked.data, asked.model))
+    dataset = data_named(configuration.data, folder)
+    if dataset.task is None:
+        return configuration
+    rows_of(dataset.take(slice(0, 1)), configuration.targets, seed=0)  # raises
+    wanted = dataclasses.replace(configuration.settings, objective=(*sweep.objective, None)[0])
+    return dataclasses.replace(configuration, settings=resolved((asked.attack,), wanted, dataset.task)[asked.attack])
 
 
 def digest_of(configuration: Configuration, start: int, stop: int, data_folder: Path | None) -> str:
@@ -138,7 +154,7 @@ def _data_for(data: str, name: str) -> str:
 @functools.cache
 def data_named(name: str, folder: Path | None) -> Dataset:
     """The test images, read once in a process."""
-    return data.load(name, "test", folder)
+    return dataset_of(name, folder)
 
 
 class _Source(NamedTuple):
@@ -192,9 +208,11 @@ def code() -> str:
 @functools.cache
 def _examples_digest(source: _Source, start: int, stop: int) -> str:
     some = source.examples(start, stop)
-    return store.fingerprint(
-        [*map(store.fingerprint, (some.images, some.labels, some.index)), len(some.classes)],
-    )
+    arrays = [some.images, some.labels, some.index]
+    if some.task:
+        mine = judging.rows_of((some.task.goal, some.task.context), some, np.arange(stop - start))
+        arrays += [*jax.tree.leaves(mine), np.asarray(True if some.task.mask is None else some.task.mask)]
+    return store.fingerprint([*map(store.fingerprint, arrays), len(some.classes)])
 
 
 def _check(configuration: Configuration, sweep: Sweep, folder: Path | None) -> None:
@@ -212,12 +230,13 @@ def _validate(model: str, name: str, count: int, folder: Path | None) -> None:
     network: Model = cwjax.in_precision(model_named(model).value, "highest")
     finite = np.isfinite(some.images.reshape(count, -1)).all(1)
     try:
-        logits = logits_of(network, some.images)
-        finite &= ~(np.isnan(logits) | np.isposinf(logits)).any(1)
+        outputs = judging.said(network, some, np.arange(count), some.images)
+        for leaf in jax.tree.leaves(outputs):
+            finite = finite & (leaf < np.inf).reshape(count, -1).all(1)  # a class at -inf is switched off
     except (Exception, SystemExit):  # whatever a model may raise: validate says it in words of its own
-        finite &= True
+        pass
     if not finite.any():
         raise ValueError(
             f"--model {model} gives NaN or infinite logits for all of the first {count} examples of {name}"
         )
-    cwjax.validate(network, some.images[finite], cwjax.untargeted(some.labels[finite]))
+    judging.validate(network, some.take(finite))

@@ -14,8 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import PyTree
 
 from cwjax.lab import functions
+from cwjax.lab.attacking import judging
 from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.attacking.rows import places_of
 from cwjax.lab.console import tables
@@ -27,6 +29,7 @@ from cwjax.lab.sweeps import units
 from cwjax.lab.verifying import claims
 from cwjax.lab.verifying.claims import Claims
 from cwjax.models import Model
+from cwjax.tasks import Task
 
 FILE = "verification.parquet"
 
@@ -34,10 +37,11 @@ _AT_ONCE = 100  # images
 _TOLERANCE = 1e-5  # of a distance, relative
 _FOUND = ("found_", "agrees")  # how the columns begin that are added
 
-Logits = Callable[[np.ndarray], np.ndarray]  # float32 [B, *S] -> [B, K]
+Way = Callable[..., Any]  # float32 [B, *S], context -> outputs [B, ...], such as logits [B, K]
 
 NORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "l0": lambda delta: (delta != 0).any(-1).reshape(len(delta), -1).sum(1),  # pixels: images are [B, H, W, C]
+    # pixels of images [B, H, W, C], elements of vectors [B, F]
+    "l0": lambda delta: (delta != 0 if delta.ndim == 2 else (delta != 0).any(-1)).reshape(len(delta), -1).sum(1),
     "l1": lambda delta: np.abs(delta).reshape(len(delta), -1).sum(1),
     "l2": lambda delta: np.sqrt((delta.reshape(len(delta), -1) ** 2).sum(1)),
     "linf": lambda delta: np.abs(delta).reshape(len(delta), -1).max(1),
@@ -76,7 +80,7 @@ def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_fol
             model, card = models[claim.model]
             named = data_for(claim.data if data == AUTO else data, claim.model, model, card)
             dataset = units.data_named(named, data_folder)
-            looked.append(_looked_at(claim, {"": plain(model, claim.model)} | more, dataset, advance))
+            looked.append(looked_at(claim, {"": plain(model, claim.model)} | more, dataset, advance))
     try:
         table = pa.concat_tables(looked, promote_options="permissive")
     except pa.ArrowException as error:
@@ -92,17 +96,17 @@ def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_fol
     return len(wrong)
 
 
-def plain(model: Model, name: str) -> Logits:
+def plain(model: Model, name: str) -> Way:
     """The model without jit, at the highest precision. `name` is for the error where it does not take the images."""
 
-    def logits(x: np.ndarray) -> np.ndarray:
+    def outputs(x: np.ndarray, context: PyTree = None) -> Any:
         with functions.blamed("--model", name), jax.disable_jit(), jax.default_matmul_precision("highest"):
-            return np.asarray(model.apply(model.params, jnp.asarray(x)), np.float64)
+            return jax.tree.map(np.asarray, model.of_batch(jnp.asarray(x), context))
 
-    return logits
+    return outputs
 
 
-def twin(name: str) -> Logits:
+def twin(name: str) -> Way:
     """A model of PyTorch: see `verify`."""
     function = functions.named("--torch", name)
     with functions.blamed("--torch", name):
@@ -110,46 +114,81 @@ def twin(name: str) -> Logits:
 
         network = function().eval()
 
-    def logits(x: np.ndarray) -> np.ndarray:
+    def logits(x: np.ndarray, context: PyTree = None) -> np.ndarray:
         with functions.blamed("--torch", name), torch.no_grad():
-            return network(torch.from_numpy(np.moveaxis(x, -1, 1).copy())).double().numpy()
+            if context is not None:
+                raise ValueError("the task has a context, which a model of PyTorch is not told")
+            return network(torch.from_numpy(np.moveaxis(x, -1, 1).copy())).numpy()
 
     return logits
 
 
-def _looked_at(claim: Claims, ways: dict[str, Logits], dataset: Dataset, advance: Any) -> pa.Table:
-    """The rows, with what was found of each."""
+def looked_at(claim: Claims, ways: dict[str, Way], dataset: Dataset, advance: Any) -> pa.Table:
+    """The rows, with what was found of each, by each way to ask the model."""
     table = claim.table.drop_columns([name for name in claim.table.column_names if name.startswith(_FOUND)])
-    label, target, success = (table[name].to_numpy() for name in ("label", "target", "success"))
+    success = table["success"].to_numpy()
     if claim.adversarial.shape[1:] != dataset.images.shape[1:]:
         shapes = [list(images.shape[1:]) for images in (dataset.images, claim.adversarial)]
         raise ValueError(f"{dataset.name} has images of shape {shapes[0]}, and those of {claim.name} are {shapes[1]}")
     clean = dataset.images[places_of(table, dataset)]
     distance = NORMS[norm_of(claim.attack)](claim.adversarial.astype(np.float64) - clean)
     unchanged = (claim.adversarial == clean).reshape(len(clean), -1).all(1)
-    columns, met, most = {}, np.ones(len(clean), bool), max(label.max(), target.max())
-    for prefix, logits in ways.items():
+    columns, met = {}, np.ones(len(clean), bool)
+    judge = judge_of(dataset, table, claim.confidence * (1 - _TOLERANCE))
+    for prefix, way in ways.items():
+        which = "the model of --torch" if prefix else f"--model {claim.model}"
         margin = np.empty(len(clean))
         for first in range(0, len(clean), _AT_ONCE):
-            some = slice(first, first + _AT_ONCE)
-            answers = logits(claim.adversarial[some])
-            if answers.ndim != 2 or len(answers) != len(margin[some]) or answers.shape[1] <= most:
-                which = "the model of --torch" if prefix else f"--model {claim.model}"
-                raise ValueError(
-                    f"{which} answers {len(margin[some])} images with shape {list(answers.shape)}, where the rows have "
-                    f"classes up to {most}: it is another model, or its folder was changed"
-                )
-            margin[some] = margins(answers, label[some], target[some])
+            rows = np.arange(first, min(first + _AT_ONCE, len(clean)))
+            margin[rows], so = judge(way, claim.adversarial[rows], rows, which)
+            met[rows] &= so
             if not prefix:
-                advance(len(margin[some]))
+                advance(len(rows))
         columns[f"found_{prefix}margin"] = margin
-        met &= (margin > 0) & (margin >= claim.confidence * (1 - _TOLERANCE))
     near = np.abs(distance - table["distance"].to_numpy()) <= _TOLERANCE * np.maximum(distance, 1e-30)
     columns |= {"found_success": met, "found_distance": np.where(met, distance, np.inf)}
     columns["agrees"] = np.where(success, met & near, unchanged)
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
     return table
+
+
+def judge_of(dataset: Dataset, table: pa.Table, confidence: float) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """How rows of the table are judged: (way, x, rows, which) -> their margins float64 [B], and whether they meet their
+    goals with that confidence.
+    """
+    task, places = dataset.task, places_of(table, dataset)
+    if task:
+        return lambda way, x, rows, which: _of_task(task, dataset, confidence, way, x, places[rows])
+    label, target = (table[name].to_numpy() for name in ("label", "target"))
+    most = max(label.max(), target.max())
+
+    def of_classes(way: Way, x: np.ndarray, rows: np.ndarray, which: str) -> tuple[np.ndarray, np.ndarray]:
+        answers = np.asarray(way(x), np.float64)
+        if answers.ndim != 2 or len(answers) != len(x) or answers.shape[1] <= most:
+            raise ValueError(
+                f"{which} answers {len(x)} images with shape {list(answers.shape)}, where the rows have classes up to "
+                f"{most}: it is another model, or its folder was changed"
+            )
+        margin = margins(answers, label[rows], target[rows])
+        return margin, (margin > 0) & (margin >= confidence)
+
+    return of_classes
+
+
+def _of_task(
+    task: Task, dataset: Dataset, confidence: float, way: Way, x: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `judge_of` says, of inputs of a task: one by one, without jit, by its objective and its second opinion."""
+    outputs = way(x, judging.context_of(dataset, places))
+    goal = judging.goals_of(dataset, places)
+    asked, falling = task.objective_of(confidence), task.objective_of(hinged=False)
+    margin, met = [], []
+    for each in zip(judging.one_by_one(outputs), judging.one_by_one(goal), strict=True):
+        arrays = jax.tree.map(jnp.asarray, each)
+        margin.append(-float(falling.loss(*arrays)))
+        met.append(bool(asked.met(*arrays)) and (task.second is None or bool(task.second(*each))))
+    return np.array(margin), np.array(met)
 
 
 def margins(logits: np.ndarray, label: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -18,13 +18,14 @@ from cwjax.parts.objectives.combined import all_of, any_of, below
 from cwjax.parts.objectives.labels import one_output, several_labels
 from cwjax.parts.objectives.regression import tolerance
 from cwjax.parts.objectives.segmentation import pixels
-from cwjax.parts.objectives.sequences import aligned_margin, ctc, greedily
+from cwjax.parts.objectives.sequences import aligned_margin, beam_search, ctc, greedily, path_of
 
 __all__ = [
     "OBJECTIVES",
     "aligned_margin",
     "all_of",
     "any_of",
+    "beam_search",
     "below",
     "comparable",
     "cross_entropy",
@@ -36,6 +37,7 @@ __all__ = [
     "logit_margin",
     "margin",
     "one_output",
+    "path_of",
     "pixels",
     "probability_margin",
     "rounding_margin",

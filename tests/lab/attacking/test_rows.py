@@ -1,12 +1,10 @@
 """The rows of a run: which examples towards which targets, and what became of them."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pytest
 
-import cwjax as cw
 from cwjax.lab.attacking import rows
 
 
@@ -89,18 +87,3 @@ def test_other_images_are_refused(some, change):
     table = pa.table({"index": some.index[:1], "label": some.labels[:1]} | change)
     with pytest.raises(ValueError, match="the data has other images than those that were attacked"):
         rows.places_of(table, some)
-
-
-def test_logits_of_many_images_are_asked_for_in_parts_and_are_float32_at_the_least():
-    weights = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3)), jnp.bfloat16)
-    asked = []
-
-    def apply(weights, x):
-        asked.append(len(x))
-        return x.astype(jnp.bfloat16) @ weights
-
-    x = np.random.default_rng(1).random((1003, 2), np.float32)
-    logits = rows.logits_of(cw.bind(apply, weights), x)
-    assert (logits.shape, logits.dtype) == ((1003, 3), np.float32)
-    assert asked == [500, 3]  # each once, as the program for 500 serves twice
-    np.testing.assert_allclose(logits, x @ np.asarray(weights, np.float32), atol=0.05)

@@ -58,15 +58,3 @@ def test_small_images_are_enlarged_by_whole_pixels_and_large_ones_made_to_fit(sh
     sheet = pictures._Sheet(np.zeros((1, *shape, 1)), (0, 0), ["row"], ["column"])
     assert (sheet.high, sheet.wide) == side
     assert sheet.interpolation == ("nearest" if max(shape) <= 96 else "hanning")
-
-
-def test_a_race_draws_no_more_lines_than_can_be_told_apart_under_a_name_that_a_file_can_have():
-    racer = pictures.Racer(np.array([1.0, INF]), {10: 0.5, 100: 1.0}, np.array([[2.0, 1.0], [INF, INF]]), 2.0)
-    few, many = (
-        pictures.race("zoo:a/b", "l2", "L2", {f"attack {k}": racer for k in range(count)}, farthest=2.0)
-        for count in (1, pictures.MOST_LINES + 1)
-    )
-    assert few.file == "figures/race-zoo_a_b-l2.png"
-    assert "Drawn are" not in few.caption
-    assert many.caption.endswith("Drawn are the 12 attacks nearest to the envelope, of 13.")
-    assert many.png != few.png

@@ -72,7 +72,8 @@ def folder(tmp_path, attacked):
 
 def written(attacked, folder):
     rows.write(attacked, folder)
-    told = runs.runs_of(attacked, ("left", "right", "below"))
+    none = np.zeros(0, np.int32)
+    told = runs.runs_of(attacked, data.Dataset("blobs", "test", none, none, ("left", "right", "below"), none))
     configuration = {"data": "blobs", "model": "tests.lab.verifying.test_verifying:affine"}
     about = run_report.About(title="", configuration=configuration, environment={}, history=None, model={})
     runs.record(told, about, folder)
