@@ -25,7 +25,9 @@ below by themselves (`side`) and keeps the nearer of the two for each image. "If
 the length of the network's slope at the clean image: what the change would be, were the network linear and pixels
 unbounded.
 
-The same network under any attack: `cwjax attack --model experiments.regression:task --examples 10 --out runs/regression`.
+The same network under any attack of the command line:
+
+    cwjax attack --model experiments.regression:task --examples 10 --out runs/regression
 
 Every success is looked at again with NumPy. Writes OUT/regression.md, regression.csv and regression.png.
 """

@@ -20,7 +20,9 @@ An image is noise between 0 and 0.5 with a digit over it, wherever that is brigh
 brighter than 0.5 are its own: they are to be labelled as that digit, all others as background. The network is a small
 U. Of the test images it gets at least nine tenths of each digit right; the goals count the digit's pixels alone.
 
-The same network under any attack: `cwjax attack --model experiments.segmentation:task --examples 10 --out runs/segmentation`.
+The same network under any attack of the command line:
+
+    cwjax attack --model experiments.segmentation:task --examples 10 --out runs/segmentation
 
 Every success is looked at again with NumPy. Writes OUT/segmentation.md, segmentation.csv and segmentation.png.
 """
@@ -106,9 +108,9 @@ def task(arguments: Arguments | None = None) -> cw.Task:
     labels = test.labels
 
     def read(outputs: np.ndarray) -> str:
-        answers, counts = np.unique(outputs.argmax(-1), return_counts=True)
-        seen = [f"{count} px {answer - 1}" for answer, count in zip(answers, counts, strict=True) if answer]
-        return ", ".join(sorted(seen, key=lambda words: -int(words.split()[0]))[:3]) or "background"
+        counts = np.bincount(outputs.argmax(-1).ravel(), minlength=outputs.shape[-1])[1:]
+        seen = [f"{digit}: {counts[digit]} px" for digit in counts.argsort()[::-1][:2] if counts[digit]]
+        return ", ".join(seen) or "background"
 
     return cw.Task(
         name="the digit of every pixel",

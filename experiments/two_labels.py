@@ -22,7 +22,9 @@ twice as many labels as digits: the first half says which is at the left, the se
 - the left digit becomes the next one (3 becomes 4) and nothing is said of the right half (`among`);
 - both become the next ones, and nothing else: all labels have to be as the goal says, four of them anew.
 
-The same network under any attack: `cwjax attack --model experiments.two_labels:task --examples 10 --out runs/two_labels`.
+The same network under any attack of the command line:
+
+    cwjax attack --model experiments.two_labels:task --examples 10 --out runs/two_labels
 
 Every success is looked at again with NumPy. Writes OUT/two_labels.md, two_labels.csv and two_labels.png.
 """

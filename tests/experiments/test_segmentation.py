@@ -52,7 +52,7 @@ def test_its_task_is_attacked_as_any_other_and_drawn_with_what_the_network_sees(
     height, width = task.x.shape[1:3]
     outputs = np.zeros((height, width, 4), np.float32)
     outputs[0, 0, 2] = 1
-    assert task.read(outputs) == "1 px 1"
+    assert task.read(outputs) == "1: 1 px"
     drawn = task.picture(task.x[0], outputs)
     assert drawn.shape == (height, 2 * width, 3)
     np.testing.assert_array_equal(drawn[:, :width], np.repeat(task.x[0], 3, -1))

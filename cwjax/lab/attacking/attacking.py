@@ -118,8 +118,9 @@ def compute(
     A run repeats itself bit by bit on one machine.
     """
     rows = rows_of(dataset, request.targets, seed=request.seed)
-    keys, goal, clean = keys_of(dataset, rows, seed=request.seed), rows.goal(dataset), dataset.images[rows.place]
-    task, context = dataset.task, judging.context_of(dataset, rows.place)
+    keys, clean, task = keys_of(dataset, rows, seed=request.seed), dataset.images[rows.place], dataset.task
+    goal = judging.goals_of(dataset, rows.place) if task else rows.goal()
+    context = judging.context_of(dataset, rows.place)
     mask = task.mask if task and mask is None else mask
     highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings)
     count = len(clean)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import cwjax as cw
-from cwjax.base import Goal
+from cwjax.base import LabelGoal
 from cwjax.lab.attacking import judging
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
@@ -28,10 +28,8 @@ class Rows(NamedTuple):
     label: np.ndarray  # int32 [R]
     target: np.ndarray  # int32 [R]; -1 where untargeted, and of a task
 
-    def goal(self, dataset: Dataset) -> Goal:
-        """The goals of all rows, which are of that data set."""
-        if dataset.task:
-            return judging.goals_of(dataset, self.place)
+    def goal(self) -> LabelGoal:
+        """The goals of all rows, in classes."""
         if (self.target < 0).all():
             return cw.untargeted(self.label)
         return cw.targeted(self.target, labels=self.label)

@@ -16,7 +16,7 @@ from cwjax.evaluation.metrics import success_curve
 from cwjax.lab.reporting.findings import NORMS, SAID, Run, cases_of, length, median_of, norm_name, number
 
 DPI = 128  # a power of two, so that whole pixels stay whole
-SIDE = 96  # pixels of the longer side of a picture in a grid, at most
+SIDE = 96  # pixels of the shorter side of a picture in a grid, at most; of the longer one twice as many
 MOST = 10  # rows and columns of a grid
 LINE, LINES = 14, 3  # letters and lines above a picture for what a model says, at most
 INK, PALE, BLUE, GREEN, ORANGE = "#222222", "#b8b8b8", "#0072b2", "#009e73", "#d55e00"  # the last three: Okabe and Ito
@@ -48,7 +48,8 @@ class _Sheet:
     """A figure measured in pixels from its upper left corner, on which small pictures stay sharp."""
 
     def __init__(self, images: np.ndarray, corner: tuple[int, int], rows: list[str], columns: list[str]):
-        zoom = SIDE / max(images.shape[1:3])
+        short, long = sorted(images.shape[1:3])
+        zoom = SIDE / max(short, long / 2)
         zoom = int(zoom) if zoom >= 1 else zoom
         self.interpolation = "nearest" if zoom >= 1 else "hanning"
         self.high, self.wide = (round(zoom * side) for side in images.shape[1:3])

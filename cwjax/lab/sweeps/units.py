@@ -239,4 +239,4 @@ def _validate(model: str, name: str, count: int, folder: Path | None) -> None:
         raise ValueError(
             f"--model {model} gives NaN or infinite logits for all of the first {count} examples of {name}"
         )
-    judging.validate(network, some.take(finite))
+    judging.validate(network, some.take(np.flatnonzero(finite)))
