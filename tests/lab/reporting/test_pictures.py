@@ -17,7 +17,7 @@ def test_the_examples_are_drawn_in_grey_and_in_colour(rows, channels, tmp_path):
     written(make_run(rows, channels=channels), tmp_path)
     with Image.open(tmp_path / "figures" / "l2-examples.png") as picture:
         columns = 4 if rows is TARGETED else 10  # fourteen examples, of which ten are shown
-        assert columns * 72 < picture.width < (columns + 2) * 90
+        assert columns * 96 < picture.width < (columns + 2) * 114
 
 
 def test_a_framed_picture_has_the_pixels_of_the_clean_image(tmp_path):
@@ -25,8 +25,8 @@ def test_a_framed_picture_has_the_pixels_of_the_clean_image(tmp_path):
     written(run, tmp_path)
     with Image.open(tmp_path / "figures" / "l2-examples.png") as picture:
         pixels = np.asarray(picture.convert("L"))
-    wanted = np.kron(np.round(255 * run.clean[0, ..., 0]), np.ones((12, 12)))  # 8 x 6 pixels, each 12 wide
-    views = np.lib.stride_tricks.sliding_window_view(pixels[50:170, 50:150], wanted.shape)  # where it may lie
+    wanted = np.kron(np.round(255 * run.clean[0, ..., 0]), np.ones((16, 16)))  # 8 x 6 pixels, each 16 wide
+    views = np.lib.stride_tricks.sliding_window_view(pixels[50:210, 50:190], wanted.shape)  # where it may lie
     assert np.abs(views - wanted).max(axis=(2, 3)).min() <= 1
 
 
@@ -53,7 +53,9 @@ def test_a_picture_is_an_address_too():
         assert drawn.width == 960  # 7.5 inches
 
 
-@pytest.mark.parametrize(("shape", "side"), [((8, 6), (128, 96)), ((28, 28), (84, 84)), ((28, 56), (84, 168)), ((400, 100), (192, 48))])
+@pytest.mark.parametrize(
+    ("shape", "side"), [((8, 6), (128, 96)), ((28, 28), (84, 84)), ((28, 56), (84, 168)), ((400, 100), (192, 48))]
+)
 def test_small_images_are_enlarged_by_whole_pixels_and_large_ones_made_to_fit(shape, side):
     sheet = pictures._Sheet(np.zeros((1, *shape, 1)), (0, 0), ["row"], ["column"])
     assert (sheet.high, sheet.wide) == side
