@@ -1,4 +1,4 @@
-"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD and ALMA."""
+"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool and Trust Region."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,9 +10,12 @@ import cwjax as cw
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
 from cwjax.attacks.ddn import ddn
+from cwjax.attacks.deepfool import class_differences
 from cwjax.attacks.fmn import fmn
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.superdeepfool import superdeepfool
+from cwjax.attacks.trust_region import trust_region
 from cwjax.parts.losses import label_cross_entropy, logits_ratio, negative_margin
 from cwjax.search.radius import minimised
 from tests import problems
@@ -74,6 +77,10 @@ RIVALS: dict[str, dict[str, Any]] = {
         fooled=0.4,
     ),
     "apgd, l2, minimised": _row(_least_radius, label_cross_entropy, "l2", {"steps": 20, "rounds": 6, "epsilon": 0.15}),
+    "superdeepfool": _row(
+        superdeepfool, class_differences, "l2", {"steps": 40, "overshoot": 0.02}, others={"steps": 3}
+    ),
+    **_several(trust_region, negative_margin, {"steps": 80, "radius": 0.01}, ("l2", "linf")),
     "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),
     **_several(pdpgd, negative_margin, _PRIMAL_DUAL, ("l0", "l1", "l2", "linf")),
     **_several(alma, logits_ratio, _ALMA | {"first_rate": 0.02}, ("l1", "l2")),

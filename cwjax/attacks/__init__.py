@@ -19,6 +19,8 @@ from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
 from cwjax.attacks.registry import ATTACKS
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.superdeepfool import superdeepfool
+from cwjax.attacks.trust_region import trust_region
 
 __all__ = [
     "ATTACKS",
@@ -50,4 +52,6 @@ __all__ = [
     "pgd",
     "quasi_newton",
     "sigma_zero",
+    "superdeepfool",
+    "trust_region",
 ]

@@ -20,6 +20,8 @@ from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.superdeepfool import superdeepfool
+from cwjax.attacks.trust_region import trust_region
 from cwjax.base import Attack
 
 _ALL = ("l0", "l1", "l2", "linf")
@@ -54,6 +56,8 @@ ATTACKS = {
     "sigma_zero": Entry(sigma_zero, ("l0",)),
     "ead": Entry(ead, ("l1",)),  # with decision="l1"
     "deepfool": Entry(deepfool, ("l2", "linf"), passes=lambda classes: min(classes, 10)),
+    "superdeepfool": Entry(superdeepfool, ("l2",), passes=lambda classes: min(classes, 10)),
+    "trust_region": Entry(trust_region, ("l2", "linf")),
     "jsma_z": Entry(jsma_z, ("l0",), passes=lambda classes: 3),
     "jsma_f": Entry(jsma_f, ("l0",)),
     "fgsm": Entry(fgsm, ("l1", "l2", "linf"), within=True),

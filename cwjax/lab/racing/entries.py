@@ -164,6 +164,8 @@ OURS: dict[str, Contestant] = {
     "sigma_zero": _plain("sigma_zero", distance=RACED.__getitem__),
     "ead": _entered("ead", _elastic),
     "deepfool": _plain("deepfool", norm=_norm),
+    "superdeepfool": _plain("superdeepfool"),
+    "trust_region": _plain("trust_region", norm=_norm),
     "jsma_z": _plain("jsma_z", distance=RACED.__getitem__),
     "jsma_f": _plain("jsma_f", distance=RACED.__getitem__),
     "fgsm": _minimal("fgsm", points=2),
