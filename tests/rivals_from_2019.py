@@ -1,4 +1,4 @@
-"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool and Trust Region."""
+"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region and VFGA."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +12,12 @@ from cwjax.attacks.apgd import apgd, apgd_targeted
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import class_differences
 from cwjax.attacks.fmn import fmn
+from cwjax.attacks.jsma import label_probability
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
+from cwjax.attacks.vfga import fga, vfga
 from cwjax.parts.losses import label_cross_entropy, logits_ratio, negative_margin
 from cwjax.search.radius import minimised
 from tests import problems
@@ -81,6 +83,8 @@ RIVALS: dict[str, dict[str, Any]] = {
         superdeepfool, class_differences, "l2", {"steps": 40, "overshoot": 0.02}, others={"steps": 3}
     ),
     **_several(trust_region, negative_margin, {"steps": 80, "radius": 0.01}, ("l2", "linf")),
+    "vfga": _row(vfga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=21),
+    "fga": _row(fga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=11, fooled=0.1),
     "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),
     **_several(pdpgd, negative_margin, _PRIMAL_DUAL, ("l0", "l1", "l2", "linf")),
     **_several(alma, logits_ratio, _ALMA | {"first_rate": 0.02}, ("l1", "l2")),

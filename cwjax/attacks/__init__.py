@@ -21,6 +21,7 @@ from cwjax.attacks.registry import ATTACKS
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
+from cwjax.attacks.vfga import fga, vfga
 
 __all__ = [
     "ATTACKS",
@@ -37,6 +38,7 @@ __all__ = [
     "fast_l1",
     "fast_l2",
     "fast_linf",
+    "fga",
     "fgsm",
     "fmn",
     "jsma_f",
@@ -54,4 +56,5 @@ __all__ = [
     "sigma_zero",
     "superdeepfool",
     "trust_region",
+    "vfga",
 ]

@@ -22,6 +22,7 @@ from cwjax.attacks.pgd import bim, pgd
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
+from cwjax.attacks.vfga import fga, vfga
 from cwjax.base import Attack
 
 _ALL = ("l0", "l1", "l2", "linf")
@@ -60,6 +61,8 @@ ATTACKS = {
     "trust_region": Entry(trust_region, ("l2", "linf")),
     "jsma_z": Entry(jsma_z, ("l0",), passes=lambda classes: 3),
     "jsma_f": Entry(jsma_f, ("l0",)),
+    "vfga": Entry(vfga, ("l0",), passes=lambda classes: 22),
+    "fga": Entry(fga, ("l0",), passes=lambda classes: 12),
     "fgsm": Entry(fgsm, ("l1", "l2", "linf"), within=True),
     "bim": Entry(bim, ("l1", "l2", "linf"), within=True),
     "pgd": Entry(pgd, ("l1", "l2", "linf"), within=True),

@@ -168,6 +168,8 @@ OURS: dict[str, Contestant] = {
     "trust_region": _plain("trust_region", norm=_norm),
     "jsma_z": _plain("jsma_z", distance=RACED.__getitem__),
     "jsma_f": _plain("jsma_f", distance=RACED.__getitem__),
+    "vfga": _plain("vfga", distance=RACED.__getitem__),
+    "fga": _plain("fga", distance=RACED.__getitem__),
     "fgsm": _minimal("fgsm", points=2),
     "bim": _minimal("bim"),
     "pgd": _minimal("pgd", looks=1),
