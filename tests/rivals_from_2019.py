@@ -1,4 +1,6 @@
-"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region and VFGA."""
+"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region, VFGA and
+Boundary Projection.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 import cwjax as cw
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.boundary_projection import boundary_projection
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import class_differences
 from cwjax.attacks.fmn import fmn
@@ -57,6 +60,7 @@ _PRIMAL_DUAL = {
 _DDN = {"steps": 40, "initial_norm": 1.0, "gamma": 0.05, "first_step": 1.0, "last_step": 0.01}
 _FMN = {"steps": 40, "first_step": 1.0, "last_step": 0.01, "first_gamma": 0.05, "last_gamma": 0.001}
 _ALMA = {"steps": 40, "mu": 1.0, "rho": 1.0, "every": 10, "tau": 0.95, "gamma": 1.2, "alpha": 0.9, "last_rate": 0.01}
+_PROJECTION = {"steps": 40, "first_step": 0.5, "least_step": 0.01, "first_gamma": 0.7, "last_gamma": 1.0}
 _SHORT = {"first_step": 0.15}  # so that a region of NaN, in one of the laws, is not jumped over
 
 RIVALS: dict[str, dict[str, Any]] = {
@@ -83,6 +87,7 @@ RIVALS: dict[str, dict[str, Any]] = {
         superdeepfool, class_differences, "l2", {"steps": 40, "overshoot": 0.02}, others={"steps": 3}
     ),
     **_several(trust_region, negative_margin, {"steps": 80, "radius": 0.01}, ("l2", "linf")),
+    "boundary_projection": _row(boundary_projection, label_cross_entropy, "l2", _PROJECTION),
     "vfga": _row(vfga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=21),
     "fga": _row(fga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=11, fooled=0.1),
     "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),

@@ -3,6 +3,7 @@
 from cwjax.attacks import fast
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.boundary_projection import boundary_projection
 from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
@@ -30,6 +31,7 @@ __all__ = [
     "apgd",
     "apgd_targeted",
     "bim",
+    "boundary_projection",
     "ddn",
     "deepfool",
     "ead",

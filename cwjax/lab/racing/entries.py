@@ -164,6 +164,7 @@ OURS: dict[str, Contestant] = {
     "sigma_zero": _plain("sigma_zero", distance=RACED.__getitem__),
     "ead": _entered("ead", _elastic),
     "deepfool": _plain("deepfool", norm=_norm),
+    "boundary_projection": _plain("boundary_projection"),
     "superdeepfool": _plain("superdeepfool"),
     "trust_region": _plain("trust_region", norm=_norm),
     "jsma_z": _plain("jsma_z", distance=RACED.__getitem__),
