@@ -1,5 +1,5 @@
 """Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region, VFGA and
-Boundary Projection.
+Boundary Projection and PMA.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from cwjax.attacks.deepfool import class_differences
 from cwjax.attacks.fmn import fmn
 from cwjax.attacks.jsma import label_probability
 from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.attacks.pma import pma
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
@@ -41,6 +42,11 @@ def _several(attack, objective, numbers, norms, **more) -> dict[str, Any]:
     """A row for each norm that the attack takes."""
     rows = {norm: _row(partial(attack, norm=norm), objective, norm, numbers, **more) for norm in norms}
     return {f"{attack.__name__}, {norm}": row for norm, row in rows.items()}
+
+
+def _confident(attack) -> Callable[..., cw.Attack]:
+    """An attack that is told a confidence, and no objective."""
+    return lambda objective, **numbers: attack(confidence=objective, **numbers)
 
 
 def _least_radius(rounds, **settings) -> cw.Attack:
@@ -90,6 +96,7 @@ RIVALS: dict[str, dict[str, Any]] = {
     "boundary_projection": _row(boundary_projection, label_cross_entropy, "l2", _PROJECTION),
     "vfga": _row(vfga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=21),
     "fga": _row(fga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=11, fooled=0.1),
+    "pma": _row(_confident(pma), lambda confidence: confidence, "linf", {"steps": 40, "epsilon": 0.3}, fooled=0.4),
     "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),
     **_several(pdpgd, negative_margin, _PRIMAL_DUAL, ("l0", "l1", "l2", "linf")),
     **_several(alma, logits_ratio, _ALMA | {"first_rate": 0.02}, ("l1", "l2")),

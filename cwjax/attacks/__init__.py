@@ -18,6 +18,7 @@ from cwjax.attacks.lbfgs import lbfgs, quasi_newton
 from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.pma import pma
 from cwjax.attacks.registry import ATTACKS
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.attacks.superdeepfool import superdeepfool
@@ -54,6 +55,7 @@ __all__ = [
     "pdgd",
     "pdpgd",
     "pgd",
+    "pma",
     "quasi_newton",
     "sigma_zero",
     "superdeepfool",

@@ -20,6 +20,7 @@ from cwjax.attacks.lbfgs import lbfgs
 from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.pma import pma
 from cwjax.attacks.sigma_zero import sigma_zero
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
@@ -71,6 +72,7 @@ ATTACKS = {
     "mifgsm": Entry(mifgsm, ("l1", "l2", "linf"), within=True),
     "apgd": Entry(apgd, ("l2", "linf"), within=True),
     "apgd_targeted": Entry(apgd_targeted, ("l2", "linf"), within=True),
+    "pma": Entry(pma, ("linf",), within=True),
 }
 """By name; of the fast family, the strongest of a norm first."""
 

@@ -66,8 +66,9 @@ def _minimal(name: str, *, points: int | None = None, looks: int = 0) -> Contest
 
     def make(norm: str, steps: int, classes: int, **told: Any) -> Attack:
         rounds = max(min(_RADII, steps // (points or 2)), 1)
-        own = {} if points else {"steps": max(steps // rounds - looks, 1)}
-        return cw.minimised(function(norm=norm, **own, **_first_radius(norm) | told), steps=rounds)
+        own: dict[str, Any] = {} if points else {"steps": max(steps // rounds - looks, 1)}
+        own |= {"norm": norm} if len(ATTACKS[name].norms) > 1 else {}
+        return cw.minimised(function(**own, **_first_radius(norm) | told), steps=rounds)
 
     return _entered(name, make, _numbers(function, _first_radius))
 
@@ -176,6 +177,7 @@ OURS: dict[str, Contestant] = {
     "pgd": _minimal("pgd", looks=1),
     "mifgsm": _minimal("mifgsm"),
     "apgd": _minimal("apgd", looks=1),
+    "pma": _minimal("pma", looks=1),
     "apgd_targeted": _entered("apgd_targeted", _apgd_targeted, _numbers(ATTACKS["apgd_targeted"].make, _first_radius)),
 }
 """By name."""
