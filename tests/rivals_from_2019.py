@@ -1,5 +1,5 @@
 """Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region, VFGA and
-Boundary Projection and PMA.
+Boundary Projection, PMA and Sparse-PGD.
 """
 
 from collections.abc import Callable
@@ -19,6 +19,7 @@ from cwjax.attacks.jsma import label_probability
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pma import pma
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.sparse_pgd import sparse_pgd
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
 from cwjax.attacks.vfga import fga, vfga
@@ -97,6 +98,9 @@ RIVALS: dict[str, dict[str, Any]] = {
     "vfga": _row(vfga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=21),
     "fga": _row(fga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=11, fooled=0.1),
     "pma": _row(_confident(pma), lambda confidence: confidence, "linf", {"steps": 40, "epsilon": 0.3}, fooled=0.4),
+    "sparse_pgd": _row(
+        sparse_pgd, label_cross_entropy, "l0", {"steps": 40, "epsilon": 3, "relative_step": 0.25}, lengths=()
+    ),
     "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),
     **_several(pdpgd, negative_margin, _PRIMAL_DUAL, ("l0", "l1", "l2", "linf")),
     **_several(alma, logits_ratio, _ALMA | {"first_rate": 0.02}, ("l1", "l2")),

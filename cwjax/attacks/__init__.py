@@ -21,6 +21,7 @@ from cwjax.attacks.pgd import bim, pgd
 from cwjax.attacks.pma import pma
 from cwjax.attacks.registry import ATTACKS
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.sparse_pgd import sparse_pgd
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
 from cwjax.attacks.vfga import fga, vfga
@@ -58,6 +59,7 @@ __all__ = [
     "pma",
     "quasi_newton",
     "sigma_zero",
+    "sparse_pgd",
     "superdeepfool",
     "trust_region",
     "vfga",

@@ -22,6 +22,7 @@ from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
 from cwjax.attacks.pma import pma
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.sparse_pgd import sparse_pgd
 from cwjax.attacks.superdeepfool import superdeepfool
 from cwjax.attacks.trust_region import trust_region
 from cwjax.attacks.vfga import fga, vfga
@@ -72,6 +73,7 @@ ATTACKS = {
     "mifgsm": Entry(mifgsm, ("l1", "l2", "linf"), within=True),
     "apgd": Entry(apgd, ("l2", "linf"), within=True),
     "apgd_targeted": Entry(apgd_targeted, ("l2", "linf"), within=True),
+    "sparse_pgd": Entry(sparse_pgd, ("l0",), within=True),
     "pma": Entry(pma, ("linf",), within=True),
 }
 """By name; of the fast family, the strongest of a norm first."""

@@ -18,7 +18,8 @@ from cwjax.lab.racing.contestants import RACED, Contestant, Numbers, numbers_of,
 
 _ROUNDS = 9  # of the paper's search over c, that the steps are shared among
 _RADII = 10  # of the search for the smallest radius, likewise
-_RADIUS = {"l1": 10.0, "l2": 1.0, "linf": 0.1}  # the first of these; the next is the double or the half
+# The first of these; the next is the double or the half.
+_RADIUS = {"l1": 10.0, "l2": 1.0, "linf": 0.1, "l0": 20.0, "l0_elements": 20.0}
 
 
 def _plain(name: str, **settings: Any) -> Contestant:
@@ -84,6 +85,14 @@ def _apgd_targeted(norm: str, steps: int, classes: int, **told: Any) -> Attack:
     numbers: dict[str, Any] = _first_radius(norm) | told
     attack = cw.attacks.apgd_targeted(num_classes=classes, norm=norm, steps=each, **numbers)
     return cw.minimised(attack, steps=rounds)
+
+
+def _sparse_pgd(norm: str, steps: int, classes: int, **told: Any) -> Attack:
+    """As `_minimal` would, with pixels or elements counted."""
+    rounds = max(min(_RADII, steps // 2), 1)
+    numbers: dict[str, Any] = _first_radius(norm) | told
+    each = max(steps // rounds - 1, 1)  # and one look at the clean input
+    return cw.minimised(cw.attacks.sparse_pgd(steps=each, distance=RACED[norm], **numbers), steps=rounds)
 
 
 def _weighed(name: str) -> Contestant:
@@ -177,6 +186,7 @@ OURS: dict[str, Contestant] = {
     "pgd": _minimal("pgd", looks=1),
     "mifgsm": _minimal("mifgsm"),
     "apgd": _minimal("apgd", looks=1),
+    "sparse_pgd": _entered("sparse_pgd", _sparse_pgd, _numbers(ATTACKS["sparse_pgd"].make, _first_radius)),
     "pma": _minimal("pma", looks=1),
     "apgd_targeted": _entered("apgd_targeted", _apgd_targeted, _numbers(ATTACKS["apgd_targeted"].make, _first_radius)),
 }
