@@ -4,7 +4,7 @@ Claim: none. Their Table III compares f1 to f7 in a search for the least distanc
 how many images stay right within a radius. f2 without its hinge is the loss of PMA (2025), which stands below with its
 own schedule.
 
-    python -m benchmarks.objectives_at_fixed_radius                # 200 digits, ten minutes on 2 cores
+    python -m benchmarks.objectives_at_fixed_radius                # 200 digits, an hour on 2 busy cores
     python -m benchmarks.objectives_at_fixed_radius --examples 20 --steps 5
 
 Network: `zoo:mnist_robust`, which was trained on images changed by up to 0.3; test digits that it gets right, away from

@@ -132,7 +132,8 @@ def trust_region(
         allowed = jnp.where(follows, jnp.clip(turned, least, largest), memory.radius)
 
         step = jnp.minimum(reach(way), allowed)
-        x = seen.x - _BEYOND * (step + _NUDGE * problem.span) * space.unit(way.slope)
+        # From the point before it was rounded to the input's dtype, in which a step may be less than the last bit.
+        x = seen.w - _BEYOND * (step + _NUDGE * problem.span) * space.unit(way.slope)
         after = TrustRegionMemory(
             likely=likely,
             aim=jnp.where(more, likely[jnp.minimum(seen.taken + 1, candidates - 1)], chosen),
@@ -143,7 +144,7 @@ def trust_region(
             step=step,
             standing=now,
         )
-        return jnp.where(more, seen.x, x), after
+        return jnp.where(more, seen.w, x), after
 
     return iterated(
         Rule(
