@@ -1,4 +1,4 @@
-"""SuperDeepFool (Abdollahpour et al. 2023): DeepFool, then onto the line along which the boundary is nearest."""
+"""SuperDeepFool (Abdolahpourrostam et al. 2023): DeepFool, then onto the line along which the boundary is nearest."""
 
 from typing import NamedTuple
 
@@ -30,9 +30,9 @@ def superdeepfool(
     search_steps: Count = 10,
     objective: Objective = class_differences(),
 ) -> Attack:
-    """SuperDeepFool, L2 (Abdollahpour et al. 2023, "SuperDeepFool: a new fast and accurate minimal adversarial attack",
-    algorithm 2). DeepFool ends where the line from the clean input x_0 is not orthogonal to the boundary, so that a
-    nearer point exists. With w the normal of the boundary at that end, of length 1,
+    """SuperDeepFool, L2 (Abdolahpourrostam et al. 2023, "SuperDeepFool: a new fast and accurate minimal adversarial
+    attack", algorithm 2). DeepFool ends where the line from the clean input x_0 is not orthogonal to the boundary, so
+    that a nearer point exists. With w the normal of the boundary at that end, of length 1,
 
         x~ = DeepFool(x_i)          x_{i+1} = x_i + ((x~ - x_0)·w) w
 
