@@ -79,7 +79,8 @@ class Neurons:
         """A hash of the weights: a profile is of one network, and refused for another."""
         digest = hashlib.sha256()
         for path, leaf in jax.tree_util.tree_leaves_with_path(self.read):
-            array = np.asarray(leaf)
+            typed = jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
+            array = np.asarray(jax.random.key_data(leaf) if typed else leaf)
             digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode() + array.tobytes())
         return digest.hexdigest()
 

@@ -184,9 +184,7 @@ def curve(
     check_count("batch", batch)
     if list(counts) != sorted(set(counts)) or not 0 < min(counts, default=0) <= max(counts) <= len(x):
         raise ValueError(f"counts must rise from at least 1 to at most {len(x)}, got {list(counts)}")
-    network = neurons.network() if any(each.network for each in several.values()) else None
-    for each in several.values():
-        _check_belongs(each, neurons.convention, network)
+    _check_belong(several, neurons)
     states, done = {name: each.init() for name, each in several.items()}, 0
     for count in counts:
         for first in range(done, count, batch):
@@ -198,12 +196,18 @@ def curve(
         yield values if isinstance(criteria, Mapping) else values[""]
 
 
-def _check_belongs(criterion: Criterion, convention: Convention, network: str | None) -> None:
-    check_part("a criterion", criterion, Criterion)
-    if criterion.convention != convention:
-        raise ValueError(f"{criterion.name} is of {criterion.convention}; the network's are {convention}")
-    if criterion.network not in (None, network):
-        raise ValueError(f"the profile of {criterion.name} is of other weights: make it anew with cw.coverage.profiled")
+def _check_belong(criteria: Mapping[str, Criterion], neurons: Neurons) -> None:
+    for criterion in criteria.values():
+        check_part("a criterion", criterion, Criterion)
+        if criterion.convention != neurons.convention:
+            raise ValueError(f"{criterion.name} is of {criterion.convention}; the network's are {neurons.convention}")
+    profiles = [criterion for criterion in criteria.values() if criterion.network]
+    network = neurons.network() if profiles else None
+    for criterion in profiles:
+        if criterion.network != network:
+            raise ValueError(
+                f"the profile of {criterion.name} is of other weights: make it anew with cw.coverage.profiled"
+            )
 
 
 def _advanced(neurons, criteria, states, x, context, first):

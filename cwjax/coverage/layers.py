@@ -98,11 +98,11 @@ class _Graph:
         readers = self.read_by.get(gate, [])
         if len(readers) != 1 or readers[0].primitive.name != "mul":
             return None
-        other = next((name for name in readers[0].invars if name is not gate and self._is_given(name)), None)
-        x = None if other is None else self._scaled_from(other)
-        if x is None or x not in self._behind(given):
-            return None
-        return x, self._followed(readers[0].outvars[0], ("mul", "div"))
+        x = next((name for name in readers[0].invars if name is not gate and self._is_given(name)), None)
+        behind = self._behind(given)
+        while x is not None and x not in behind:  # the product may be `(0.5·x)·g(x)`
+            x = self._scaled(x)
+        return None if x is None else (x, readers[0].outvars[0])
 
     def _chosen(self, step: Any) -> Any:
         """The x of `where(x > 0, x, …)`."""
@@ -113,13 +113,11 @@ class _Graph:
         zero = any(isinstance(name, core.Literal) and np.all(name.val == 0) for name in asked.invars)
         return x if zero and x in step.invars[1:] else None
 
-    def _scaled_from(self, name: Any) -> Any:
-        while (step := self.made.get(name)) and step.primitive.name in ("mul", "div"):
-            given = [each for each in step.invars if self._is_given(each)]
-            if len(given) != 1:
-                break
-            name = given[0]
-        return name
+    def _scaled(self, name: Any) -> Any:
+        """The variable that this one is a multiple of."""
+        step = self.made.get(name)
+        given = [each for each in step.invars if self._is_given(each)] if step else []
+        return given[0] if step and step.primitive.name in ("mul", "div") and len(given) == 1 else None
 
     def _behind(self, name: Any) -> set[Any]:
         """Variables of the same shape that it is made of, a few steps back."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from cwjax.arguments import check_model
 from cwjax.base import Outputs
 from cwjax.coverage.convention import Convention, Layer, Neurons, Unit, Value
+from cwjax.coverage.layers import KINDS
 from cwjax.coverage.layers import found as found_in
 from cwjax.coverage.programs import evaluated, flattened
 from cwjax.models import Model
@@ -58,11 +59,10 @@ def neurons(
     chosen = (layers,) if isinstance(layers, str) else tuple(layers)
     names, found = _layers_of(model, x, context, value)
     indices = [i for i, layer in enumerate(found) if layer is not None and {layer.kind, layer.name} & set(chosen)]
-    missing = [name for name in chosen if not any(layer and name in (layer.kind, layer.name) for layer in found)]
+    missing = [name for name in chosen if name not in {*KINDS, *names}]
     if missing or not indices:
-        raise ValueError(
-            f"the model has no layer {' or '.join(map(repr, missing or chosen))}: it has {', '.join(names)}"
-        )
+        asked = " or ".join(map(repr, missing or chosen))
+        raise ValueError(f"the model has no layer {asked}: it has {', '.join(names)}")
     kept = [layer for i, layer in enumerate(found) if i in indices and layer is not None]
     if value == "before" and (others := [layer.name for layer in kept if layer.kind != "activation"]):
         raise ValueError(f"only activation functions have a value before them, and {', '.join(others)} is none")
@@ -131,9 +131,9 @@ def from_nnx(
 
     def function(params, x):
         merged = nnx.merge(graph, params)
-        outputs = merged(x)
-        kept = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.pop(merged, nnx.Intermediate)))
-        return outputs, {".".join(str(key.key if hasattr(key, "key") else key.idx) for key in p): a for p, a in kept}
+        outputs, kept = nnx.capture(merged, nnx.Intermediate)(x)
+        named = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(kept))
+        return outputs, {jax.tree_util.keystr(path, simple=True, separator="."): array for path, array in named}
 
     units = from_function(function, weights, x, unit=unit, value=value, channel_axis=channel_axis)
     if not units.convention.layers:

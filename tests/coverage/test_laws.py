@@ -180,6 +180,6 @@ def test_new_profiles_and_thresholds_do_not_compile_again():
         it = criterion(name)
         seen = made.activations(VALUES, OF)
         update(it.update, it.init(), seen)
-        before = update._cache_size()
+        before = update._cache_size()  # pyright: ignore[reportAttributeAccessIssue]
         update(jax.tree.map(lambda leaf: leaf + 0.125, it.update), it.init(), seen)
-        assert update._cache_size() == before
+        assert update._cache_size() == before  # pyright: ignore[reportAttributeAccessIssue]
