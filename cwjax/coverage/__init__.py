@@ -8,6 +8,7 @@
 Coverage describes inputs. Whether more of it finds more faults is not known: never read it as quality.
 """
 
+from cwjax.coverage import priority, surprise, suspicion, uncertainty
 from cwjax.coverage.boundaries import boundary_coverage, strong_activation_coverage
 from cwjax.coverage.combinations import combination_coverage
 from cwjax.coverage.convention import Activations, Convention, Layer, Neurons
@@ -38,11 +39,15 @@ __all__ = [
     "measure",
     "neuron_coverage",
     "neurons",
+    "priority",
     "profiled",
     "profiling",
     "section_coverage",
     "sign_sign_coverage",
     "strong_activation_coverage",
+    "surprise",
+    "suspicion",
     "top_neuron_coverage",
     "top_pattern_count",
+    "uncertainty",
 ]
