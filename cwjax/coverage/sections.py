@@ -58,7 +58,8 @@ def _cover(state: Sections, activations: Activations, low: Array, high: Array, *
         place = jnp.where(inside, jnp.clip(place, 0, sections - 1), 0).astype(jnp.int32)
         bit = jnp.where(inside, jnp.left_shift(jnp.uint32(1), (place % 32).astype(jnp.uint32)), jnp.uint32(0))
         at = words.at[neurons, place // 32]
-        return at.set(at.get(unique_indices=True) | bit, unique_indices=True), None
+        joined = at.get(mode="promise_in_bounds") | bit
+        return at.set(joined, unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds"), None
 
     return Sections(jax.lax.scan(one, state.bits, activations.values)[0])
 
