@@ -66,7 +66,8 @@ def made(
     unless there is another `merge`.
     """
     check_part("convention", convention, Convention)
-    checked = jax.tree_util.Partial(partial(_checked, update, convention), *data)
+    compiled = update if on_host else jax.jit(update)  # or a loop inside would compile again at every call
+    checked = jax.tree_util.Partial(partial(_checked, compiled, convention), *data)
     return Criterion(init, checked, merge or united, value, name, convention, network, on_host)
 
 

@@ -45,15 +45,15 @@ def neuron_coverage(convention: Convention, *, threshold: Number = 0.25, scaled:
 def _cover(
     state: Covered, activations: Activations, threshold: Array, *, convention: Convention, scaled: bool
 ) -> Covered:
-    values = activations.values
-    if scaled:
-        parts = []
-        for layer, part in enumerate(convention.slices):
-            low, high = (side[:, layer][:, None] for side in (activations.low, activations.high))
-            width = jnp.where(high > low, high - low, 1)
-            parts.append(jnp.where(high > low, (values[:, part] - low) / width, 0))
-        values = jnp.concatenate(parts, axis=1)
-    return Covered(state.bits | packed((values > threshold.astype(values.dtype)).any(0)))
+    values, threshold = activations.values, threshold.astype(activations.values.dtype)
+    if not scaled:
+        return Covered(state.bits | packed((values > threshold).any(0)))
+    width = activations.high - activations.low  # multiplied, and not divided by: the same bits in every program
+    hits = [
+        values[:, part] - activations.low[:, layer][:, None] > threshold * width[:, layer][:, None]
+        for layer, part in enumerate(convention.slices)
+    ]
+    return Covered(state.bits | packed(jnp.concatenate([hit.any(0) for hit in hits])))
 
 
 def _value(state: Covered, *, convention: Convention, name: str) -> Coverage:

@@ -43,19 +43,30 @@ def section_coverage(profile: Profile, *, sections: int = 1000) -> Criterion:
         init=lambda: Sections(no_bits(profile.convention.neurons, sections)),
         update=partial(_cover, sections=sections),
         value=partial(_value, convention=profile.convention, name=name, sections=sections),
-        data=(low, high),
+        data=(low, high, _scale(low, high, sections)),
         network=profile.network,
     )
 
 
-def _cover(state: Sections, activations: Activations, low: Array, high: Array, *, sections: int) -> Sections:
+def _scale(low: Array, high: Array, sections: int) -> Array:
+    """Sections to a unit of each neuron, 0 for one that is constant. Divided once and here: compilers may make of a
+    division a product with the inverse, in one program and not in another, and then the last bits would differ.
+    """
+    width = np.asarray(high) - np.asarray(low)
+    with np.errstate(divide="ignore", over="ignore"):
+        scale = (sections / width).astype(width.dtype)
+    return jnp.asarray(np.where(np.isfinite(scale), scale, 0))  # a width that is hardly above 0 counts as none
+
+
+def _cover(
+    state: Sections, activations: Activations, low: Array, high: Array, scale: Array, *, sections: int
+) -> Sections:
     neurons = jnp.arange(low.shape[0])
 
     def one(words, values):
-        width = high - low
-        inside = (values >= low) & (values <= high) & (width > 0)
-        place = jnp.floor((values - low) / jnp.where(width > 0, width, 1) * sections)
-        place = jnp.where(inside, jnp.clip(place, 0, sections - 1), 0).astype(jnp.int32)
+        inside = (values >= low) & (values <= high) & (scale > 0)
+        place = jnp.clip(jnp.floor((values - low) * scale), 0, sections - 1)
+        place = jnp.where(inside, place, 0).astype(jnp.int32)
         bit = jnp.where(inside, jnp.left_shift(jnp.uint32(1), (place % 32).astype(jnp.uint32)), jnp.uint32(0))
         at = words.at[neurons, place // 32]
         joined = at.get(mode="promise_in_bounds") | bit
