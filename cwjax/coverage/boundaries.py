@@ -59,7 +59,7 @@ def _criterion(name: str, profile: Profile, offset: Number, update, state) -> Cr
     check_number("offset", offset, least=0)
     low, high = bounds(profile)
     margin = jnp.asarray(offset, low.dtype) * jnp.asarray(profile.deviation)
-    sides, title = len(state._fields), f"{name} (offset {offset} σ)"
+    sides, title = len(state._fields), f"{name} (offset {float(offset):g} σ)"
     return made(
         title,
         profile.convention,
@@ -73,12 +73,12 @@ def _criterion(name: str, profile: Profile, offset: Number, update, state) -> Cr
 
 def _cover_corners(state: Corners, activations: Activations, low: Array, high: Array) -> Corners:
     upper = _cover_upper(Upper(state.upper), activations, low, high).upper
-    below = activations.values.min(0) < low
+    below = (activations.values < low[None]).any(0)
     return Corners(state.lower | packed(below), upper)
 
 
 def _cover_upper(state: Upper, activations: Activations, low: Array, high: Array) -> Upper:
-    return Upper(state.upper | packed(activations.values.max(0) > high))
+    return Upper(state.upper | packed((activations.values > high[None]).any(0)))
 
 
 def _value(state: Corners | Upper, *, convention: Convention, name: str) -> Coverage:
