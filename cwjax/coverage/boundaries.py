@@ -4,6 +4,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, UInt32
 
 from cwjax.arguments import check_number
@@ -83,4 +84,4 @@ def _cover_upper(state: Upper, activations: Activations, low: Array, high: Array
 
 def _value(state: Corners | Upper, *, convention: Convention, name: str) -> Coverage:
     bits = [unpacked(words, convention.neurons).astype(int) for words in state]
-    return counted(name, convention, sum(bits), each=len(bits))
+    return counted(name, convention, np.sum(bits, axis=0), each=len(bits))

@@ -24,7 +24,7 @@ def combination_coverage(
     convention: Convention,
     *,
     strength: int = 2,
-    share: float | None = None,
+    share: float | int | None = None,
     threshold: Number = 0.0,
     most: int = 10_000_000,
 ) -> Criterion:

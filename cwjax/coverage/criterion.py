@@ -119,7 +119,7 @@ def no_bits(*shape: int) -> UInt32[Array, "*S W"]:
     return jnp.zeros((*shape[:-1], -(-shape[-1] // 32)), jnp.uint32)
 
 
-def counted(name: str, convention: Convention, covered: Float[np.ndarray, "N"] | Any, each: float = 1) -> Coverage:
+def counted(name: str, convention: Convention, covered: np.ndarray, each: int = 1) -> Coverage:
     """The coverage of neurons that have so much covered out of `each`."""
     names = [layer.name for layer in convention.layers]
     sums = {layer: int(np.sum(covered[part])) for layer, part in zip(names, convention.slices, strict=True)}

@@ -19,7 +19,7 @@ class Signs(NamedTuple):
     rows: UInt32[np.ndarray, "P W"]  # in NumPy: the distinct sign patterns of all neurons, packed and sorted
 
 
-def sign_sign_coverage(convention: Convention, *, threshold: float = 0.0) -> Criterion:
+def sign_sign_coverage(convention: Convention, *, threshold: float | int = 0.0) -> Criterion:
     """Sign-sign coverage, SSC (Sun et al. 2018, "Concolic testing for deep neural networks"; the SS of MC/DC).
 
     A pair of neurons, i of a layer and j of the next, is covered if two inputs differ in the sign of i, in the sign of

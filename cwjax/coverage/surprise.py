@@ -79,7 +79,9 @@ class Density(NamedTuple):
     log_scale: float  # of the kernel's normalisation and the count
 
 
-def density(reference: Float[AnyArray, "M N"], *, columns: int | None = None, least_variance: float = 1e-5) -> Density:
+def density(
+    reference: Float[AnyArray, "M N"], *, columns: int | None = None, least_variance: float | int = 1e-5
+) -> Density:
     """A Gaussian kernel density with Scott's factor, `M^(-1/(D+4))`, times the covariance of the reference.
 
     Args:
@@ -152,7 +154,7 @@ def mahalanobis_surprise(reference: Float[AnyArray, "M N"], values: Float[AnyArr
     return np.maximum(np.einsum("bi,ij,bj->b", apart, inverse, apart, optimize=True), 0)
 
 
-def surprise_coverage(scores: Float[AnyArray, "B"], *, upper: float, buckets: int = 1000) -> float:
+def surprise_coverage(scores: Float[AnyArray, "B"], *, upper: float | int, buckets: int = 1000) -> float:
     """Surprise coverage (Kim et al. 2019, equation 6): the share of the buckets of (0, upper] that some score is in.
 
     Bucket i of n is `(upper·(i - 1)/n, upper·i/n]`. A score of 0, or above `upper`, is in none.

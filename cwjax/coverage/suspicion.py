@@ -87,7 +87,7 @@ def ochiai(counts: Spectrum) -> Float[Array, "K N"]:
     return _share(counts.active_failed, jnp.sqrt(failed) * jnp.sqrt(counts.active_failed + counts.active_passed))
 
 
-def d_star(counts: Spectrum, *, power: float = 3.0) -> Float[Array, "K N"]:
+def d_star(counts: Spectrum, *, power: float | int = 3.0) -> Float[Array, "K N"]:
     """D*: `af^s / (as + nf)` (Wong et al. 2014).
 
     It is inf for a neuron that was active on all inputs that failed and on no other, and 0 for one that was active on

@@ -22,6 +22,7 @@ def test_the_corners_of_one_neuron_are_strict(offset, value, corners, strong):
         assert it.value(it.update(it.init(), seen)).value == expected
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="offset must be at least 0"):
         cw.coverage.boundary_coverage(PROFILE, offset=-1)

@@ -23,6 +23,7 @@ def test_against_a_count_of_every_combination(strength):
         assert (reached.covered[layer.name], reached.total[layer.name]) == (sum(seen), 2**strength * len(seen))
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="1,770 combinations of 2 neurons; from 1 to 100 can be kept"):
         cw.coverage.combination_coverage(made.convention(60), most=100)

@@ -49,6 +49,7 @@ def test_an_input_that_is_not_finite_is_named():
         cw.coverage.measure(UNITS, it, spoilt, batch=5)
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     it = cw.coverage.neuron_coverage(UNITS.convention)
     with pytest.raises(ValueError, match="counts must rise"):

@@ -33,6 +33,7 @@ def test_a_channels_mean_is_taken_after_the_whole_layer_is_scaled():
     assert covered(None, of=made.convention(2), seen=seen, threshold=0.15) == {"relu_0": 1}
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="threshold must be at least 0"):
         cw.coverage.neuron_coverage(OF, threshold=-0.1)

@@ -157,6 +157,7 @@ def test_a_model_that_is_told_a_context():
         ({"layers": "dense", "value": "before"}, "only activation functions have a value before them, and dense_0"),
     ],
 )
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes(options, message):
     with pytest.raises(ValueError, match=message):
         cw.coverage.neurons(MODEL, X, **options)

@@ -61,6 +61,7 @@ def test_a_criterion_of_another_networks_profile_is_refused():
         cw.coverage.measure(UNITS, elsewhere, X)
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(TypeError, match="Profile"):
         cw.coverage.section_coverage(UNITS.convention)  # pyright: ignore[reportArgumentType]

@@ -34,6 +34,7 @@ def test_a_state_takes_a_bit_for_each_section():
     assert cw.coverage.section_coverage(PROFILE, sections=10_000).init().bits.nbytes == 2 * 313 * 4
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="sections must be at least 1"):
         cw.coverage.section_coverage(PROFILE, sections=0)

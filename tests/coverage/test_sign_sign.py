@@ -27,6 +27,7 @@ def test_against_the_definition(count):
     assert reached.total == {"relu_0 → relu_1": 12}
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="pairs of layers, and there is only one"):
         cw.coverage.sign_sign_coverage(made.convention(4))

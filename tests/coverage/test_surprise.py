@@ -94,6 +94,7 @@ def test_buckets_are_open_below_and_closed_above():
     assert surprise.surprise_coverage(np.asarray([0.5, 0.51, 2.0]), upper=2, buckets=4) == 0.75
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="predicted as class 3"):
         surprise.distance_surprise(REFERENCE, CLASSES, VALUES, PREDICTED + 1)

@@ -11,7 +11,7 @@ MEASURES = {"tarantula": suspicion.tarantula, "ochiai": suspicion.ochiai, "dstar
 
 def golden_spectrum() -> Spectrum:
     arrays = made.golden()[0]
-    return suspicion.spectrum(arrays["channel_means"][50:, 392:] > 0, arrays["pretend_fault"])
+    return suspicion.spectrum(arrays["channel_means"][50:, 392:] > 0, arrays["pretend_fault"].astype(bool))
 
 
 def test_golden_spectrum():
@@ -64,6 +64,7 @@ def test_the_most_suspicious_first_and_none_without_suspicion():
     np.testing.assert_array_equal(second, [3])
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     active, failed = np.ones((4, 2), bool), np.ones(4, bool)
     with pytest.raises(ValueError, match=r"got \[4, 2\] and \[3\]"):

@@ -36,6 +36,7 @@ def test_patterns_are_sets_and_not_lists():
     assert said(cw.coverage.top_pattern_count(OF, k=1), *rows).value == 3
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     for make in (cw.coverage.top_neuron_coverage, cw.coverage.top_pattern_count):
         with pytest.raises(ValueError, match="k must be at least 1"):

@@ -7,7 +7,6 @@ import pytest
 from cwjax.lab.covering import page
 from tests.lab.called import call, fails
 
-
 pytestmark = pytest.mark.usefixtures("kept")
 
 
