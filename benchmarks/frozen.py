@@ -134,7 +134,8 @@ def main(
         row = described(name, trained)
         right = f"{row['test_accuracy']:.2%} right"
         if write:
-            told["networks"][name] = row
+            rows = told["networks"] | {name: row}
+            told["networks"] = {each: rows[each] for each in wanted() if each in rows}
             store.write_json(LIST, told)
             say(f"{name}: {right}, written to {LIST}")
         elif row["sha256"] == told["networks"].get(name, {}).get("sha256"):

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from cwjax.lab.data import Dataset
 from cwjax.lab.training.layered import LayeredNet, max_pool
+from cwjax.lab.training.losses import Labels
 
 BATCH = 500  # images that are certified at once
 
@@ -22,11 +24,11 @@ BATCH = 500  # images that are certified at once
 class Interval(NamedTuple):
     """Every value between two arrays, element by element."""
 
-    low: Float[Array, "B *S"]
-    high: Float[Array, "B *S"]
+    low: Float[Array, "*S"]
+    high: Float[Array, "*S"]
 
 
-def ball(images: Float[Array, "B H W C"], epsilon: Any) -> Interval:
+def ball(images: Float[Array | np.ndarray, "*S"], epsilon: Any) -> Interval:
     """All images within epsilon in L-infinity, and within [0, 1]."""
     return Interval(jnp.maximum(images - epsilon, 0), jnp.minimum(images + epsilon, 1))
 
@@ -36,8 +38,8 @@ def bounds(net: LayeredNet, inputs: Interval) -> Interval:
     return _dense(net.layers[-1], _hidden(net, inputs))
 
 
-def worst_logits(net: LayeredNet, inputs: Interval, labels: Int[Array, " B"]) -> Float[Array, "B K"]:
-    """The most by which each logit may be above the label's; 0 for the label itself.
+def worst_logits(net: LayeredNet, inputs: Interval, labels: Labels) -> Float[Array, "B K"]:
+    """The most by which each logit may be above the label's, a class each; 0 for the label itself.
 
     Differences of two logits are bounded, not the logits one by one, by taking the last layer's rows apart from each
     other: that is tighter (section 3, "elision of the last layer").
@@ -107,10 +109,10 @@ def _dense(layer: nnx.Linear, inputs: Interval) -> Interval:
     return _affine(layer, jnp.matmul, inputs)
 
 
-def _convolved(layer: nnx.Conv, inputs: Interval) -> Interval:
-    strides = (layer.strides, layer.strides) if isinstance(layer.strides, int) else layer.strides
+def _convolved(layer: Any, inputs: Interval) -> Interval:
+    plan = {"window_strides": (layer.strides,) * 2, "padding": layer.padding}
 
     def product(x, kernel):
-        return lax.conv_general_dilated(x, kernel, strides, layer.padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return lax.conv_general_dilated(x, kernel, **plan, dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     return _affine(layer, product, inputs)

@@ -5,7 +5,7 @@ return logits.
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -174,7 +174,8 @@ def as_model(net: nnx.Module) -> Model:
 
 def as_net(model: Model) -> Net:
     """The network of a model that `as_model` made."""
-    return nnx.merge(model.apply.graph, nnx.State(model.params))
+    forward: Any = model.apply
+    return nnx.merge(forward.graph, nnx.State(model.params))
 
 
 @dataclasses.dataclass(frozen=True)

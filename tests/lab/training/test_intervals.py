@@ -1,5 +1,7 @@
 """Interval bounds hold, are exact where they can be, and certify."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,8 +19,8 @@ PLANS = {
 }
 
 
-def made(plan, seed=0):
-    net = LayeredNet(plan, shape=(8, 8, 1), classes=4, seed=seed)
+def made(plan) -> Any:
+    net: Any = LayeredNet(plan, shape=(8, 8, 1), classes=4, seed=0)
     for k, layer in enumerate((*net.convolutions, *net.layers)):  # biases of zero would hide a mistake
         layer.bias.set_value(0.1 * jax.random.normal(jax.random.key(k), layer.bias.get_value().shape))
     return net
@@ -73,7 +75,7 @@ def test_the_ball_keeps_to_the_box():
 
 def test_certified_accuracy_is_the_share_whose_label_wins_everywhere():
     """Of two logits, 0.5 - x and x - 0.5, the second wins where the pixel is bright."""
-    net = LayeredNet(Layers((), dense=()), shape=(1, 1, 1), classes=2, seed=0)
+    net: Any = LayeredNet(Layers((), dense=()), shape=(1, 1, 1), classes=2, seed=0)
     net.layers[0].kernel.set_value(jnp.array([[-1.0, 1.0]]))
     net.layers[0].bias.set_value(jnp.array([0.5, -0.5]))
     values, labels = np.array([0.9, 0.65, 0.58, 0.1, 0.45, 0.8]), np.array([1, 1, 1, 0, 0, 0])

@@ -118,8 +118,9 @@ KINDS = {  # recipe -> the network that it is for
 
 @pytest.mark.parametrize("recipe", KINDS)
 def test_each_kind_of_network_is_learnt(recipe, tmp_path, monkeypatch):
-    adversary = RECIPES[recipe].adversary and RECIPES[recipe].adversary._replace(epsilon=0.3)
-    monkeypatch.setitem(RECIPES, recipe, RECIPES[recipe]._replace(batch=16, adversary=adversary))
+    adversary = RECIPES[recipe].adversary
+    smaller = adversary._replace(epsilon=0.3) if adversary else None
+    monkeypatch.setitem(RECIPES, recipe, RECIPES[recipe]._replace(batch=16, adversary=smaller))
     settings = training.Training(data="blobs", net=KINDS[recipe], recipe=recipe, epochs=8)
     card = training.train(settings, tmp_path).card
     assert card["history"]["loss"][-1] < card["history"]["loss"][0]
