@@ -8,6 +8,7 @@ import cwjax as cw
 from tests.test_programs import ROOT, blocks
 
 
+@pytest.mark.long
 @pytest.mark.optimized
 def test_the_code_of_the_document_runs_as_it_stands(capsys):
     namespace: dict = {}

@@ -43,7 +43,7 @@ def held_to(expected: dict, reached: dict[str, cw.coverage.Coverage], rounding: 
 
 
 @pytest.mark.optimized
-@pytest.mark.parametrize("unit", ["channel mean", "element"])
+@pytest.mark.parametrize("unit", ["channel mean", pytest.param("element", marks=pytest.mark.long)])
 def test_of_the_network_in_float32(unit):
     units = cw.coverage.neurons(made.network(), made.digits(), unit=unit)
     profile = cw.coverage.profiled(units, made.digits()[:50])
