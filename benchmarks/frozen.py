@@ -7,10 +7,10 @@ Claim: nothing of an attack was chosen by looking at these. The networks have ot
     python -m benchmarks.frozen --only winners-101
     cwjax attack --model runs/frozen/winners-101 --data mnist --attack fast_l2
 
-Seven kinds of network, two seeds each, by short schedules: the least accurate is right on 93.8 % of the test images of
+Seven kinds of network, two seeds each, by short schedules: the least accurate is right on 93.7 % of the test images of
 its data. A run that was stopped goes on at the epoch it was in. Another machine, or other versions of JAX, give weights
 that differ by rounding: the program says so, and then these are other networks of the same kinds. `--write` writes the
-rows of the list anew. The rates of the zoo's recipes are too high for an epoch or two on 4,000 digits: the networks
+rows of the list anew. The rates of the zoo's recipes are too high for a few epochs of 4,000 digits: the networks
 "standard" and "robust" have calmer ones, and "robust" stands in L2.
 
 `subjects` gives the networks with the 64 digits of the list, and two networks of the zoo with its 64 photographs, to
