@@ -38,12 +38,14 @@ def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformati
         return recipe.loss(logits / recipe.temperature, labels).mean(), logits
 
     def update(params, state, key, images, labels):
-        share = state.count / updates  # of all updates, those that are over
+        given: Any = state
 
         def objective(params):
             loss, logits = loss_of(params, images, labels, nnx.Rngs(dropout=key) if recipe.dropout else None)
             if recipe.certified:
-                loss = certified_loss(loss, nnx.merge(graph, params), images, labels, recipe.certified, share)
+                loss = certified_loss(
+                    loss, nnx.merge(graph, params), images, labels, recipe.certified, given.count / updates
+                )
             answers = labels if labels.ndim == 1 else labels.argmax(-1)
             return loss, (logits.argmax(-1) == answers).mean()
 
