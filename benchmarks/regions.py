@@ -56,7 +56,7 @@ def nearest_by_regions(
                 ahead = Layer(here.kernel[:, target] - here.kernel[:, label], here.bias[target] - here.bias[label])
                 point = nearest_input(x, _also(held, ahead), norm)
                 if point is not None:
-                    found = of_example(layers, x, label, point, norm)
+                    found = of_example(layers, x, label, np.clip(point, 0, 1), norm)
                     best = min(best, found, key=lambda each: each.distance)
             return
         if len(works) == len(here.bias):
