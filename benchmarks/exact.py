@@ -90,8 +90,8 @@ def trained(name: str, arguments: Arguments) -> cw.Model:
 
 def layers_of(model: cw.Model) -> list[Layer]:
     """The weights of a dense network."""
-    parts = nets.as_net(model).layers
-    return [Layer(*(np.asarray(part.get_value(), float) for part in (each.kernel, each.bias))) for each in parts]
+    net: Any = nets.as_net(model)
+    return [Layer(*(np.asarray(part.get_value(), float) for part in (each.kernel, each.bias))) for each in net.layers]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,18 +114,22 @@ def heat(network: str, norm: Norm, arguments: Arguments) -> Heat:
     chosen = dataset.take(first_right(model, dataset, arguments.examples))
     count = len(chosen.labels)
     untargeted = np.full(count, -1, np.int32)
-    distances, examples = {}, np.zeros((0, *chosen.images.shape), np.float32)
-    found = np.zeros((0, count))
+    distances, tried = {}, []
     for budget in arguments.budgets:
         for attack in ATTACKS[norm]:
             given = (chosen.images, chosen.labels, untargeted, norm, budget, len(chosen.classes), arguments.seed)
             task, path = Task(model, *given), arguments.out / "kept" / f"{network}-{norm}-{budget}-{attack}.npz"
             outcome, _ = keeping.outcome(path, task, entries.OURS[attack], again=False)
             distances[attack, budget] = task.distance(outcome.x)
-            examples, found = np.append(examples, outcome.x[None], 0), np.append(found, [distances[attack, budget]], 0)
+            tried.append(outcome.x)
+    examples, reached = np.stack(tried), np.stack(list(distances.values()))
+    answers = np.asarray(model.apply(model.params, dataset.images)).argmax(1)
     minima = []
-    for place in range(count):
-        nearest = examples[found[:, place].argmin(), place]
+    for place, label in enumerate(chosen.labels):
+        nearest = examples[reached[:, place].argmin(), place]
+        if np.isinf(reached[:, place]).all():  # then an image that the network takes for something else
+            others = dataset.images[answers != label]
+            nearest = others[np.abs(others - chosen.images[place]).sum((1, 2, 3)).argmin()]
         minima.append(minimum(model, chosen, place, nearest, norm, arguments, network))
     return Heat(network, norm, distances, minima)
 

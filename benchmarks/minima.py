@@ -50,7 +50,7 @@ def nearest_example(
       gap: what a program may leave between the two, as a share of the distance.
 
     Raises:
-      ValueError: the example is not adversarial.
+      ValueError: the example is not adversarial, or the norm is another.
     """
     check_example(layers, label, example)
     began, best = time.monotonic(), of_example(layers, x, label, example, norm)
@@ -111,6 +111,8 @@ class _Network:
     """
 
     def __init__(self, layers: Sequence[Layer], x: Array, norm: Norm, radius: float):
+        if norm not in ("linf", "l1"):
+            raise ValueError(f'norm must be "linf" or "l1", got {norm!r}: for "l2" see benchmarks/regions.py')
         self.low, self.high, self.whole = np.zeros(0), np.zeros(0), np.zeros(0, bool)
         self.rows: list[_Rows] = []
         self.x, each = x, np.eye(len(x))
@@ -222,10 +224,12 @@ class _Network:
             for variables, coefficients in each.terms:
                 matrix[first : first + len(each.low), variables] += coefficients
             first += len(each.low)
-        held = optimize.LinearConstraint(
-            sparse.csr_array(matrix), np.concatenate([r.low for r in rows]), np.concatenate([r.high for r in rows])
-        )
-        bounds = optimize.Bounds(self.low if low is None else low, self.high if high is None else high)
+        ends: Any = [np.concatenate([getattr(each, end) for each in rows]) for end in ("low", "high")]
+        box: Any = (self.low if low is None else low, self.high if high is None else high)
         return optimize.milp(
-            cost, constraints=held, bounds=bounds, integrality=self.whole.astype(int) * whole, options=options
+            cost,
+            constraints=optimize.LinearConstraint(sparse.csr_array(matrix), *ends),
+            bounds=optimize.Bounds(*box),
+            integrality=self.whole.astype(int) * whole,
+            options=options,
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from benchmarks.dense import ORDERS, Layer, Minimum, lead, logits
+from benchmarks.dense import ORDERS, Layer, Minimum, Norm, lead, logits
 from benchmarks.minima import excluded, nearest_example
 from benchmarks.regions import nearest_by_regions
 from tests import problems
@@ -27,11 +27,12 @@ class Asked(NamedTuple):
 
 @functools.cache
 def asked(seed: int, sizes: tuple[int, ...]) -> list[Asked]:
-    """A network with random weights, and inputs for which examples were drawn."""
+    """A network with random weights, whose boundaries pass near the middle of the box, and inputs with examples."""
     rng = np.random.default_rng(seed)
     layers = []
     for ins, outs in itertools.pairwise(sizes):
-        kernel, bias = rng.normal(size=(ins, outs)) / np.sqrt(ins), 0.3 * rng.normal(size=outs)
+        kernel, bias = 1.5 * rng.normal(size=(ins, outs)) / np.sqrt(ins), 0.3 * rng.normal(size=outs)
+        bias -= 0 if layers else 0.5 * kernel.sum(0)
         layers.append(Layer(kernel.astype(np.float32).astype(float), bias.astype(np.float32).astype(float)))
     found = []
     while len(found) < COUNT:
@@ -45,11 +46,11 @@ def asked(seed: int, sizes: tuple[int, ...]) -> list[Asked]:
     return found
 
 
-def distances(question: Asked, norm: str) -> np.ndarray:
+def distances(question: Asked, norm: Norm) -> np.ndarray:
     return np.linalg.norm(question.drawn - question.x, ORDERS[norm], axis=1)
 
 
-def solved(question: Asked, norm: str, example: np.ndarray | None = None) -> Minimum:
+def solved(question: Asked, norm: Norm, example: np.ndarray | None = None) -> Minimum:
     """The minimum, by the program that has the norm."""
     layers, x, label, drawn = question
     known = drawn[distances(question, norm).argmin()] if example is None else example
@@ -130,6 +131,12 @@ def test_without_time_the_known_example_is_returned_and_less_is_proved():
     assert found.bound <= solved(question, "l1").distance <= found.distance
 
 
+def test_a_norm_without_a_linear_program_is_refused():
+    question = asked(*TINY["one hidden layer"])[0]
+    with pytest.raises(ValueError, match="got 'l2'"):
+        nearest_example(*question[:3], question.drawn[0], norm="l2")
+
+
 @pytest.mark.parametrize("solver", [nearest_example, nearest_by_regions])
 def test_an_example_that_is_none_is_refused(solver):
     question = asked(*TINY["one hidden layer"])[0]
@@ -143,17 +150,19 @@ def dense(params, x):
     return x @ params[-1][0] + params[-1][1][None]
 
 
-FAST = {  # with how far off the mean is at most, by what was measured
-    "fast_linf": ("linf", cw.fast_linf, 1.02),
-    "fast_l1": ("l1", cw.fast_l1, 1.05),
-    "fast_l2": ("l2", cw.fast_l2, 1.02),
-    "alternating_l2": ("l2", cw.alternating_l2, 1.02),
+# How far the median and the worst may be, as ratios to the minimum. Measured: 1.001, 1.002; 1.01, 3.66; 1.01, 1.31;
+# 1.001, 1.003. Of this size, one of eight inputs has another minimum near by, where `fast_l1` and `fast_l2` end.
+FAST = {
+    "fast_linf": ("linf", cw.fast_linf, 1.01, 1.05),
+    "fast_l1": ("l1", cw.fast_l1, 1.03, 5.0),
+    "fast_l2": ("l2", cw.fast_l2, 1.03, 2.0),
+    "alternating_l2": ("l2", cw.alternating_l2, 1.01, 1.05),
 }
 
 
 @pytest.mark.parametrize("name", FAST)
 def test_a_fast_attack_is_never_nearer_than_the_minimum_and_seldom_much_farther(name):
-    norm, make, most = FAST[name]
+    norm, make, median, worst = FAST[name]
     ratios, run = [], jax.jit(cw.batched(make(steps=100)))
     for seed in (4, 5):
         questions = asked(seed, (10, 20, 10, 4))
@@ -162,6 +171,6 @@ def test_a_fast_attack_is_never_nearer_than_the_minimum_and_seldom_much_farther(
         result = run(cw.bind(dense, params), problems.keys(COUNT), jnp.asarray(x), cw.untargeted(label))
         assert result.success.all()
         ratios += [d / solved(q, norm).distance for d, q in zip(np.asarray(result.distance), questions, strict=True)]
-    print(name, np.round(ratios, 4))
     assert min(ratios) >= 1 - 1e-4
-    assert np.mean(ratios) <= most
+    assert np.median(ratios) <= median
+    assert max(ratios) <= worst
