@@ -174,13 +174,14 @@ def table(raced: Heat, arguments: Arguments) -> list[str]:
         [attack, *(cell(raced.ratios(attack, budget)) for budget in arguments.budgets)]
         for attack in ATTACKS[raced.norm]
     ]
-    known = np.array([each["distance"] for each in raced.minima])
-    bounds = np.array([each["bound"] for each in raced.minima])
-    checked, seconds = ([each[key] for each in raced.minima] for key in ("checked", "seconds"))
+    known, bounds, checked, seconds = (
+        np.array([each[key] for each in raced.minima]) for key in ("distance", "bound", "checked", "seconds")
+    )
+    proved = np.maximum(bounds / known, checked * (1 - NEARER))
     about = (
-        f"`{raced.network}`, {raced.norm}: {len(known)} images, minima from {known.min():.3g} to {known.max():.3g}, "
-        f"{(bounds / known).min():.2%} of each proved, {sum(checked)} checked; {np.median(seconds):.1f} s an image, "
-        f"at most {max(seconds):.1f}."
+        f"`{raced.network}`, {raced.norm}: {len(known)} images, {sum(checked)} of them checked. Minima from "
+        f"{known.min():.3g} to {known.max():.3g}, at least {proved.min():.2%} of each proved; "
+        f"{np.median(seconds):.1f} s an image, at most {max(seconds):.1f}."
     )
     headings = ["attack", *(f"{budget} propagations" for budget in arguments.budgets)]
     return [about, "", *tables.markdown(headings, rows), ""]

@@ -26,14 +26,13 @@ def test_means_of_two_by_two_pixels():
 
 
 def test_a_table_says_the_median_the_worst_and_what_was_missed():
-    minima = [{"distance": 0.5, "bound": 0.5, "seconds": 2.0, "checked": True} for _ in range(3)]
+    minima = [{"distance": 0.5, "bound": bound, "seconds": 2.0, "checked": True} for bound in (0.5, 0.5, 0.1)]
     distances = {("fast_linf", 20): np.array([0.5, 0.6, 0.55]), ("fmn", 20): np.array([0.5, np.inf, 0.55])}
     raced = exact.Heat("own", "linf", distances, minima)
-    monkeyed = exact.Arguments(budgets=(20,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exact, "ATTACKS", {"linf": ("fast_linf", "fmn")})
-        lines = exact.table(raced, monkeyed)
-    assert "3 images, minima from 0.5 to 0.5, 100.00% of each proved, 3 checked" in lines[0]
+        lines = exact.table(raced, exact.Arguments(budgets=(20,)))
+    assert "3 images, 3 of them checked. Minima from 0.5 to 0.5, at least 99.00% of each proved; 2.0 s" in lines[0]
     assert lines[-3:-1] == ["| fast_linf | 1.1000 / 1.200 |", "| fmn | 1.1000 / 1 missed |"]
 
 
