@@ -119,6 +119,30 @@ def _fab(model, x, labels, *, norm, targeted, budget, classes):
     return attacks_of("adv_lib").fab(model, x, labels, norm, n_iter=max((budget - 1) // (classes + 1), 1))
 
 
+def _superdeepfool(model, x, labels, *, norm, targeted, budget, classes):
+    # A round is a run of DeepFool, whose steps are as many passes as there are classes, and two passes more. Of two
+    # steps a run, more rounds could be paid for than are ever taken; whatever is beyond the budget is refused.
+    search = min(10, budget // 10)
+    steps = max((budget - search) // (2 * classes + 2), 1)
+    return attacks_of("adv_lib").sdf(model, x, labels, steps=steps, search_iter=search)
+
+
+def _trust_region(model, x, labels, *, norm, targeted, budget, classes):
+    # To choose a class costs a pass for each; a step three forward passes and a backward one.
+    steps = max((budget - min(classes, 10) - 1) // 4, 1)
+    return attacks_of("adv_lib").tr(model, x, labels, iter=steps, adaptive=True, p=norm)
+
+
+def _folded_gaussian(name: str) -> Call:
+    """Draws one element's values, ten up and, in VFGA, ten down: a forward pass each, besides the gradient."""
+    cost = {"vfga": 22, "fga": 12}[name]
+
+    def call(model, x, labels, *, norm, targeted, budget, classes):
+        return getattr(attacks_of("adv_lib"), name)(model, x, labels, targeted, max_iter=max(budget // cost, 1))
+
+    return call
+
+
 def _foolbox(make: Callable[[Any, int, int], Any]) -> Call:
     """An attack of foolbox, made from `(foolbox.attacks, propagations, classes)`."""
 
@@ -193,6 +217,10 @@ PEERS: dict[str, Contestant] = {
     "adv-lib.cw_linf": foreign("adv_lib", _carlini_linf, "linf"),
     "adv-lib.apgd": foreign("adv_lib", _apgd, "l1", "l2", "linf", targeted=False),
     "adv-lib.fab": foreign("adv_lib", _fab, "l1", "l2", "linf", targeted=False),
+    "adv-lib.superdeepfool": foreign("adv_lib", _superdeepfool, "l2", targeted=False),
+    "adv-lib.tr": foreign("adv_lib", _trust_region, "l2", "linf", targeted=False),
+    "adv-lib.vfga": foreign("adv_lib", _folded_gaussian("vfga"), *_L0),
+    "adv-lib.fga": foreign("adv_lib", _folded_gaussian("fga"), *_L0),
     "adv-lib.sigma_zero": foreign("adv_lib", _steps("sigma_zero", "num_steps"), *_L0, targeted=False),
     "foolbox.cw_l2": foreign(
         "foolbox", _foolbox(lambda a, budget, classes: a.L2CarliniWagnerAttack(steps=_rounds(budget, 2))), "l2"

@@ -171,7 +171,8 @@ class Terms(NamedTuple):
 
 class Attack(NamedTuple):
     """An attack on one example. `step` costs one forward and one backward pass of the model, or as many backward passes
-    as its objective has losses (DeepFool, JSMA-Z); `Progress` counts them. `init` costs none.
+    as its objective has losses (DeepFool, JSMA-Z), or forward passes besides (VFGA); `Progress` counts them. `init`
+    costs none.
     """
 
     init: Callable[[PRNGKeyArray, Problem], State]

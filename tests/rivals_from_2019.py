@@ -1,4 +1,6 @@
-"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD and ALMA."""
+"""Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region, VFGA and
+Boundary Projection, PMA and Sparse-PGD.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +11,18 @@ import jax.numpy as jnp
 import cwjax as cw
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.boundary_projection import boundary_projection
 from cwjax.attacks.ddn import ddn
+from cwjax.attacks.deepfool import class_differences
 from cwjax.attacks.fmn import fmn
+from cwjax.attacks.jsma import label_probability
 from cwjax.attacks.pdpgd import pdgd, pdpgd
+from cwjax.attacks.pma import pma
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.sparse_pgd import sparse_pgd
+from cwjax.attacks.superdeepfool import superdeepfool
+from cwjax.attacks.trust_region import trust_region
+from cwjax.attacks.vfga import fga, vfga
 from cwjax.parts.losses import label_cross_entropy, logits_ratio, negative_margin
 from cwjax.search.radius import minimised
 from tests import problems
@@ -35,6 +45,11 @@ def _several(attack, objective, numbers, norms, **more) -> dict[str, Any]:
     return {f"{attack.__name__}, {norm}": row for norm, row in rows.items()}
 
 
+def _confident(attack) -> Callable[..., cw.Attack]:
+    """An attack that is told a confidence, and no objective."""
+    return lambda objective, **numbers: attack(confidence=objective, **numbers)
+
+
 def _least_radius(rounds, **settings) -> cw.Attack:
     return minimised(apgd(norm="l2", **settings), steps=rounds)
 
@@ -52,6 +67,7 @@ _PRIMAL_DUAL = {
 _DDN = {"steps": 40, "initial_norm": 1.0, "gamma": 0.05, "first_step": 1.0, "last_step": 0.01}
 _FMN = {"steps": 40, "first_step": 1.0, "last_step": 0.01, "first_gamma": 0.05, "last_gamma": 0.001}
 _ALMA = {"steps": 40, "mu": 1.0, "rho": 1.0, "every": 10, "tau": 0.95, "gamma": 1.2, "alpha": 0.9, "last_rate": 0.01}
+_PROJECTION = {"steps": 40, "first_step": 0.5, "least_step": 0.01, "first_gamma": 0.7, "last_gamma": 1.0}
 _SHORT = {"first_step": 0.15}  # so that a region of NaN, in one of the laws, is not jumped over
 
 RIVALS: dict[str, dict[str, Any]] = {
@@ -74,6 +90,17 @@ RIVALS: dict[str, dict[str, Any]] = {
         fooled=0.4,
     ),
     "apgd, l2, minimised": _row(_least_radius, label_cross_entropy, "l2", {"steps": 20, "rounds": 6, "epsilon": 0.15}),
+    "superdeepfool": _row(
+        superdeepfool, class_differences, "l2", {"steps": 40, "overshoot": 0.02}, others={"steps": 3}
+    ),
+    **_several(trust_region, negative_margin, {"steps": 80, "radius": 0.01}, ("l2", "linf")),
+    "boundary_projection": _row(boundary_projection, label_cross_entropy, "l2", _PROJECTION),
+    "vfga": _row(vfga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=21),
+    "fga": _row(fga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=11, fooled=0.1),
+    "pma": _row(_confident(pma), lambda confidence: confidence, "linf", {"steps": 40, "epsilon": 0.3}, fooled=0.4),
+    "sparse_pgd": _row(
+        sparse_pgd, label_cross_entropy, "l0", {"steps": 40, "epsilon": 3, "relative_step": 0.25}, lengths=()
+    ),
     "pdgd": _row(pdgd, negative_margin, "l2", _PRIMAL_DUAL),
     **_several(pdpgd, negative_margin, _PRIMAL_DUAL, ("l0", "l1", "l2", "linf")),
     **_several(alma, logits_ratio, _ALMA | {"first_rate": 0.02}, ("l1", "l2")),

@@ -108,6 +108,17 @@ def test_the_step_cost_benchmark_at_a_small_size(capsys):
     assert said.count("\n| ") == 13  # three tables, each a heading; two rows, two more, and six
 
 
+@pytest.mark.long
+def test_the_benchmark_of_objectives_at_a_fixed_radius_at_a_small_size(capsys, monkeypatch):
+    from benchmarks import objectives_at_fixed_radius as benchmark
+
+    monkeypatch.setattr(benchmark, "LOSSES", {name: benchmark.LOSSES[name] for name in ("f2", "f6")})
+    rows = benchmark.main(benchmark.Arguments(examples=4, steps=4, epsilon=0.35))
+    assert capsys.readouterr().out.count("\n| ") == 4  # a heading, two losses and PMA
+    assert rows.keys() == {"f2", "f6", "PMA"}
+    assert all(share in (0, 25, 50, 75, 100) for row in rows.values() for share in row)
+
+
 ENGINE = {
     "utilisation": ({"examples": 5, "width": 2, "steps": 5}, "| streamed | "),
     "devices": ({"examples": 8, "width": 8, "steps": 2}, "| 1 | "),

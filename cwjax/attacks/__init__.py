@@ -3,6 +3,7 @@
 from cwjax.attacks import fast
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.boundary_projection import boundary_projection
 from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
@@ -17,8 +18,13 @@ from cwjax.attacks.lbfgs import lbfgs, quasi_newton
 from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.pma import pma
 from cwjax.attacks.registry import ATTACKS
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.sparse_pgd import sparse_pgd
+from cwjax.attacks.superdeepfool import superdeepfool
+from cwjax.attacks.trust_region import trust_region
+from cwjax.attacks.vfga import fga, vfga
 
 __all__ = [
     "ATTACKS",
@@ -27,6 +33,7 @@ __all__ = [
     "apgd",
     "apgd_targeted",
     "bim",
+    "boundary_projection",
     "ddn",
     "deepfool",
     "ead",
@@ -35,6 +42,7 @@ __all__ = [
     "fast_l1",
     "fast_l2",
     "fast_linf",
+    "fga",
     "fgsm",
     "fmn",
     "jsma_f",
@@ -48,6 +56,11 @@ __all__ = [
     "pdgd",
     "pdpgd",
     "pgd",
+    "pma",
     "quasi_newton",
     "sigma_zero",
+    "sparse_pgd",
+    "superdeepfool",
+    "trust_region",
+    "vfga",
 ]

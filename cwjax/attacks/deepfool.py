@@ -2,11 +2,13 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Attack, Count, Number, Objective
+from cwjax.base import Attack, Count, Number, Objective, Problem
 from cwjax.loop import Rule, iterated
-from cwjax.parts.norms import ball, check_norm
+from cwjax.parts.norms import Norm, ball, check_norm
 from cwjax.parts.objectives import comparable, logit_margin, rounding_margin
 
 _NUDGE = 1e-4  # of the original code, in widths of the box: each step is that much longer, against rounding
@@ -33,6 +35,25 @@ def class_differences(confidence: Number = 0.0, *, classes: int = 10) -> Objecti
         return confidence + rounding_margin(logits) - goal.sign.astype(logits.dtype) * (mine - others)
 
     return logit_margin(confidence)._replace(loss=loss)
+
+
+def to_boundary(
+    problem: Problem, seen: Seen, objective: Objective, space: Norm, overshoot: Number
+) -> Float[Array, "*S"]:
+    """The step of DeepFool from a point: onto the boundary that is nearest if the model is affine, and a little on."""
+    behind, slopes = losses_and_slopes(seen)
+    steepness = jax.vmap(space.dual)(slopes)
+    reach = jnp.abs(behind) / jnp.where(steepness > 0, steepness, 1)
+    near = jnp.argmin(jnp.where(steepness > 0, reach, jnp.inf))
+    far = jnp.argmax(jnp.where((steepness > 0) & (behind > 0), reach, -1))
+    chosen = jnp.where(objective.reaches(problem.goal), far, near)
+    return -(1 + overshoot) * (reach[chosen] + _NUDGE * problem.span) * space.unit(slopes[chosen])
+
+
+def losses_and_slopes(seen: Seen) -> tuple[Float[Array, "L"], Float[Array, "L *S"]]:
+    """Of all losses of a point, also where there is only one."""
+    losses = jnp.atleast_1d(seen.loss)
+    return losses, seen.slope.reshape(losses.shape + seen.x.shape)
 
 
 def deepfool(
@@ -69,15 +90,7 @@ def deepfool(
     space = ball(norm)
 
     def move(problem, memory, seen):
-        behind = jnp.atleast_1d(seen.loss)
-        slopes = seen.slope.reshape(behind.shape + seen.x.shape)
-        steepness = jax.vmap(space.dual)(slopes)
-        reach = jnp.abs(behind) / jnp.where(steepness > 0, steepness, 1)
-        near = jnp.argmin(jnp.where(steepness > 0, reach, jnp.inf))
-        far = jnp.argmax(jnp.where((steepness > 0) & (behind > 0), reach, -1))
-        chosen = jnp.where(objective.reaches(problem.goal), far, near)
-        length = (1 + overshoot) * (reach[chosen] + _NUDGE * problem.span)
-        return seen.x - length * space.unit(slopes[chosen]), memory
+        return seen.x + to_boundary(problem, seen, objective, space, overshoot), memory
 
     return iterated(
         Rule(lambda key, problem: (problem.start, ()), move, over=lambda problem, memory, seen: seen.met),

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.boundary_projection import boundary_projection
 from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
@@ -19,7 +20,12 @@ from cwjax.attacks.lbfgs import lbfgs
 from cwjax.attacks.mifgsm import mifgsm
 from cwjax.attacks.pdpgd import pdgd, pdpgd
 from cwjax.attacks.pgd import bim, pgd
+from cwjax.attacks.pma import pma
 from cwjax.attacks.sigma_zero import sigma_zero
+from cwjax.attacks.sparse_pgd import sparse_pgd
+from cwjax.attacks.superdeepfool import superdeepfool
+from cwjax.attacks.trust_region import trust_region
+from cwjax.attacks.vfga import fga, vfga
 from cwjax.base import Attack
 
 _ALL = ("l0", "l1", "l2", "linf")
@@ -54,14 +60,21 @@ ATTACKS = {
     "sigma_zero": Entry(sigma_zero, ("l0",)),
     "ead": Entry(ead, ("l1",)),  # with decision="l1"
     "deepfool": Entry(deepfool, ("l2", "linf"), passes=lambda classes: min(classes, 10)),
+    "boundary_projection": Entry(boundary_projection, ("l2",)),
+    "superdeepfool": Entry(superdeepfool, ("l2",), passes=lambda classes: min(classes, 10)),
+    "trust_region": Entry(trust_region, ("l2", "linf")),
     "jsma_z": Entry(jsma_z, ("l0",), passes=lambda classes: 3),
     "jsma_f": Entry(jsma_f, ("l0",)),
+    "vfga": Entry(vfga, ("l0",), passes=lambda classes: 22),
+    "fga": Entry(fga, ("l0",), passes=lambda classes: 12),
     "fgsm": Entry(fgsm, ("l1", "l2", "linf"), within=True),
     "bim": Entry(bim, ("l1", "l2", "linf"), within=True),
     "pgd": Entry(pgd, ("l1", "l2", "linf"), within=True),
     "mifgsm": Entry(mifgsm, ("l1", "l2", "linf"), within=True),
     "apgd": Entry(apgd, ("l2", "linf"), within=True),
     "apgd_targeted": Entry(apgd_targeted, ("l2", "linf"), within=True),
+    "sparse_pgd": Entry(sparse_pgd, ("l0",), within=True),
+    "pma": Entry(pma, ("linf",), within=True),
 }
 """By name; of the fast family, the strongest of a norm first."""
 

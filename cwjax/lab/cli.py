@@ -1,5 +1,5 @@
 """The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax report`, `cwjax verify`,
-`cwjax race`, `cwjax demo`, `cwjax doctor`. Each has a folder of its own.
+`cwjax race`, `cwjax cover`, `cwjax demo`, `cwjax doctor`. Each has a folder of its own.
 """
 
 import functools
@@ -14,6 +14,7 @@ from cwjax.lab.attacking.attack import attack
 from cwjax.lab.attacking.demo import demo
 from cwjax.lab.console import parsing
 from cwjax.lab.console.progress import console
+from cwjax.lab.covering.cover import cover
 from cwjax.lab.data import CorruptData, MissingData
 from cwjax.lab.doctor import doctor
 from cwjax.lab.files import compiling, store
@@ -31,6 +32,7 @@ COMMANDS = {
     "report": report_on,
     "verify": verify,
     "race": race,
+    "cover": cover,
     "demo": demo,
     "doctor": doctor,
 }

@@ -12,9 +12,21 @@ from cwjax.lab import data, zoo
 from cwjax.lab.files import store
 from cwjax.lab.subjects import model_of
 from cwjax.lab.training import nets, training
+from cwjax.lab.training.intervals import certified_accuracy
+from cwjax.lab.training.layered import LayeredNet, max_pool
 from cwjax.lab.zoo import packing
 
-LEAST = {"mnist_cnn": 0.993, "mnist_distilled": 0.985, "mnist_robust": 0.98, "cifar_cnn": 0.6, "cifar_resnet": 0.6}
+LEAST = {
+    "mnist_cnn": 0.993,
+    "mnist_distilled": 0.985,
+    "mnist_robust": 0.98,
+    "mnist_squared": 0.96,
+    "mnist_certified": 0.96,
+    "mnist_winners": 0.96,
+    "mnist_lenet": 0.97,
+    "cifar_cnn": 0.6,
+    "cifar_resnet": 0.6,
+}
 
 
 def logits_of(trained: training.Trained, dataset: data.Dataset) -> np.ndarray:
@@ -48,7 +60,7 @@ def test_each_network_is_whole_small_and_has_a_card(name):
     assert all((weight == weight.astype(jnp.float16)).all() for weight in weights)
 
 
-@pytest.mark.parametrize("name", ["mnist_cnn", "mnist_distilled", "mnist_robust"])
+@pytest.mark.parametrize("name", [name for name in zoo.NAMES if name.startswith("mnist")])
 def test_digits_that_none_of_them_saw_are_told_apart(name, digits):
     assert (logits_of(zoo.load(name), digits).argmax(1) == digits.labels).mean() >= LEAST[name]
 
@@ -74,8 +86,42 @@ def test_adversarial_training_makes_the_network_stand_where_its_twin_falls(digit
     assert robust > 0.8
 
 
+def test_squared_loss_keeps_logits_near_0_and_1(digits):
+    logits = logits_of(zoo.load("mnist_squared"), digits)
+    assert np.abs(logits - np.eye(10)[digits.labels]).mean() < 0.1
+    assert np.abs(logits_of(zoo.load("mnist_cnn"), digits)).mean() > 1
+
+
+def test_interval_bounds_certify_what_no_attack_changes(digits):
+    trained = zoo.load("mnist_certified")
+    certified = certified_accuracy(nets.as_net(trained.model), digits, epsilon=0.1)
+    assert certified == pytest.approx(trained.card["certified_accuracy"]["0.1"], abs=0.03)
+    few = digits.take(slice(100))
+    attacked = packing.robust_accuracy(trained.model, few, epsilon=0.1, steps=10)
+    assert attacked >= certified_accuracy(nets.as_net(trained.model), few, epsilon=0.1)
+
+
+def test_a_tenth_of_the_units_win(digits):
+    net = nets.as_net(zoo.load("mnist_winners").model)
+    assert isinstance(net, LayeredNet)
+    first = net.activated(max_pool(net.convolutions[0](jnp.asarray(digits.images[:5]))))
+    assert ((first != 0).mean((1, 2, 3)) <= 0.1).all()
+
+
+def test_training_on_adversarial_images_in_l2_makes_stand_in_l2(digits):
+    few = digits.take(slice(50))
+    plain, robust = (
+        packing.robust_accuracy(zoo.load(name).model, few, epsilon=2.0, steps=10, norm="l2")
+        for name in ("mnist_cnn", "mnist_lenet")
+    )
+    assert plain < 0.5
+    assert robust > plain + 0.2
+
+
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="'vgg': choose one of mnist_cnn, mnist_distilled, mnist_robust, cifar_cnn"):
+    with pytest.raises(
+        ValueError, match="'vgg': choose one of mnist_cnn, mnist_distilled, mnist_robust, mnist_squared"
+    ):
         zoo.load("vgg")
 
 

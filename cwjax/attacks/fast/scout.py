@@ -1,8 +1,11 @@
 """Which class to go for, where any but one will do: the one whose boundary the slopes say is nearest.
 
 Away from a label the loss is that of the likeliest other class, and the class that is likeliest at the clean input is
-often not the nearest. DeepFool (Moosavi-Dezfooli et al. 2016) compares the slopes of all classes at every step; here
-those of a few are compared once, before a round begins, and the nearest of them is looked at again from farther on.
+often not the nearest. DeepFool (Moosavi-Dezfooli et al. 2016) compares the slopes of all classes at every step.
+Trust Region (Yao et al. 2019, https://arxiv.org/abs/1812.06371) and MALT (Melamed et al. 2024,
+https://arxiv.org/abs/2407.02240) compare them once, at the clean input, by the same rule: the margin over the dual norm
+of its slope, among the nine likeliest classes and among a hundred. Here five are compared, once before a round begins,
+and the nearest of them is looked at again from farther on.
 """
 
 from collections.abc import Callable
@@ -236,12 +239,12 @@ def towards(label: Int[Array, ""], goal: Goal) -> Goal:
     return select(label < 0, goal, LabelGoal(label=label, sign=jnp.ones_like(goal.sign)))
 
 
-def likeliest(logits: Float[Array, "K"], goal: Goal) -> Int[Array, "C"]:
-    """The five classes with the largest logits except the goal's own, largest first; -1 where there are no more that
-    can win.
+def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> Int[Array, "C"]:
+    """So many classes: those with the largest logits except the goal's own, largest first; -1 where there are no more
+    that can win.
     """
     others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, jnp.where(in_play(logits), logits, -jnp.inf))
-    count = min(_CLASSES, logits.size - 1)
+    count = min(most, logits.size - 1)
     values, classes = jax.lax.top_k(others, count)
     classes = jnp.where(values > -jnp.inf, classes.astype(jnp.int32), -1)
-    return jnp.pad(classes, (0, _CLASSES - count), constant_values=-1)
+    return jnp.pad(classes, (0, most - count), constant_values=-1)

@@ -18,7 +18,8 @@ from cwjax.lab.racing.contestants import RACED, Contestant, Numbers, numbers_of,
 
 _ROUNDS = 9  # of the paper's search over c, that the steps are shared among
 _RADII = 10  # of the search for the smallest radius, likewise
-_RADIUS = {"l1": 10.0, "l2": 1.0, "linf": 0.1}  # the first of these; the next is the double or the half
+# The first of these; the next is the double or the half.
+_RADIUS = {"l1": 10.0, "l2": 1.0, "linf": 0.1, "l0": 20.0, "l0_elements": 20.0}
 
 
 def _plain(name: str, **settings: Any) -> Contestant:
@@ -66,8 +67,9 @@ def _minimal(name: str, *, points: int | None = None, looks: int = 0) -> Contest
 
     def make(norm: str, steps: int, classes: int, **told: Any) -> Attack:
         rounds = max(min(_RADII, steps // (points or 2)), 1)
-        own = {} if points else {"steps": max(steps // rounds - looks, 1)}
-        return cw.minimised(function(norm=norm, **own, **_first_radius(norm) | told), steps=rounds)
+        own: dict[str, Any] = {} if points else {"steps": max(steps // rounds - looks, 1)}
+        own |= {"norm": norm} if len(ATTACKS[name].norms) > 1 else {}
+        return cw.minimised(function(**own, **_first_radius(norm) | told), steps=rounds)
 
     return _entered(name, make, _numbers(function, _first_radius))
 
@@ -83,6 +85,14 @@ def _apgd_targeted(norm: str, steps: int, classes: int, **told: Any) -> Attack:
     numbers: dict[str, Any] = _first_radius(norm) | told
     attack = cw.attacks.apgd_targeted(num_classes=classes, norm=norm, steps=each, **numbers)
     return cw.minimised(attack, steps=rounds)
+
+
+def _sparse_pgd(norm: str, steps: int, classes: int, **told: Any) -> Attack:
+    """As `_minimal` would, with pixels or elements counted."""
+    rounds = max(min(_RADII, steps // 2), 1)
+    numbers: dict[str, Any] = _first_radius(norm) | told
+    each = max(steps // rounds - 1, 1)  # and one look at the clean input
+    return cw.minimised(cw.attacks.sparse_pgd(steps=each, distance=RACED[norm], **numbers), steps=rounds)
 
 
 def _weighed(name: str) -> Contestant:
@@ -164,13 +174,20 @@ OURS: dict[str, Contestant] = {
     "sigma_zero": _plain("sigma_zero", distance=RACED.__getitem__),
     "ead": _entered("ead", _elastic),
     "deepfool": _plain("deepfool", norm=_norm),
+    "boundary_projection": _plain("boundary_projection"),
+    "superdeepfool": _plain("superdeepfool"),
+    "trust_region": _plain("trust_region", norm=_norm),
     "jsma_z": _plain("jsma_z", distance=RACED.__getitem__),
     "jsma_f": _plain("jsma_f", distance=RACED.__getitem__),
+    "vfga": _plain("vfga", distance=RACED.__getitem__),
+    "fga": _plain("fga", distance=RACED.__getitem__),
     "fgsm": _minimal("fgsm", points=2),
     "bim": _minimal("bim"),
     "pgd": _minimal("pgd", looks=1),
     "mifgsm": _minimal("mifgsm"),
     "apgd": _minimal("apgd", looks=1),
+    "sparse_pgd": _entered("sparse_pgd", _sparse_pgd, _numbers(ATTACKS["sparse_pgd"].make, _first_radius)),
+    "pma": _minimal("pma", looks=1),
     "apgd_targeted": _entered("apgd_targeted", _apgd_targeted, _numbers(ATTACKS["apgd_targeted"].make, _first_radius)),
 }
 """By name."""

@@ -9,13 +9,14 @@ import numpy as np
 import optax
 from flax import nnx
 from jax import lax
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Shaped
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from cwjax.lab.training.recipes import Adversary, Recipe
+from cwjax.lab.training.intervals import ball, bounded, worst_logits
+from cwjax.lab.training.losses import Labels, cross_entropy
+from cwjax.lab.training.recipes import Adversary, Certified, Recipe
 from cwjax.runners.fast_convolutions import canonical
 
 Batch = Float[Array | np.ndarray, "B H W C"]
-Labels = Shaped[Array | np.ndarray, "B *K"]  # int [B], or probabilities [B, K]
 
 
 def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformation, updates: int) -> Callable[..., Any]:
@@ -26,16 +27,23 @@ def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformati
       recipe: says what is done to images, and the loss.
       optimizer: see `recipes.optimizer_of`; its state counts the updates.
       updates: how many there will be in all.
+
+    Raises:
+      ValueError: the recipe needs interval bounds, and the network has none.
     """
-    graph = nnx.graphdef(net)
+    graph = nnx.graphdef(bounded(net) if recipe.certified else net)
 
     def loss_of(params, images, labels, rngs=None):
         logits = nnx.merge(graph, params)(images, rngs=rngs)
-        return cross_entropy(logits / recipe.temperature, labels).mean(), logits
+        return recipe.loss(logits / recipe.temperature, labels).mean(), logits
 
     def update(params, state, key, images, labels):
+        share = state.count / updates  # of all updates, those that are over
+
         def objective(params):
             loss, logits = loss_of(params, images, labels, nnx.Rngs(dropout=key) if recipe.dropout else None)
+            if recipe.certified:
+                loss = certified_loss(loss, nnx.merge(graph, params), images, labels, recipe.certified, share)
             answers = labels if labels.ndim == 1 else labels.argmax(-1)
             return loss, (logits.argmax(-1) == answers).mean()
 
@@ -74,11 +82,21 @@ def epoch(net: nnx.Module, recipe: Recipe, optimizer: optax.GradientTransformati
     return run
 
 
-def cross_entropy(logits: Float[Array, "B K"], labels: Labels) -> Float[Array, " B"]:
-    """Against a class each, or against a distribution each."""
-    if labels.ndim == 1:
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    return optax.softmax_cross_entropy(logits, labels)
+def certified_loss(loss, net, images: Batch, labels: Labels, plan: Certified, share: Any) -> Float[Array, ""]:
+    """The loss at the images, and more and more of the cross-entropy of the worst logits around them instead.
+
+    Args:
+      loss: at the images.
+      net: a network with interval bounds.
+      images: whose balls are looked at.
+      labels: of the images.
+      plan: how large the balls become, and how much the worst logits count in the end.
+      share: of all updates, those that are over.
+    """
+    grown = jnp.clip((share - plan.wait) / plan.ramp, 0, 1)
+    worst = cross_entropy(worst_logits(net, ball(images, plan.epsilon * grown), labels), labels).mean()
+    weight = plan.weight * grown
+    return (1 - weight) * loss + weight * worst
 
 
 def moved(key: PRNGKeyArray, images: Batch, most: int) -> Batch:
@@ -95,11 +113,31 @@ def flipped(key: PRNGKeyArray, images: Batch) -> Batch:
 
 def attacked(key: PRNGKeyArray, images: Batch, slope: Callable[[Batch], Batch], adversary: Adversary) -> Batch:
     """Projected gradient ascent within epsilon of each image, and within [0, 1], along `slope` of the loss."""
-    epsilon, steps, _ = adversary
-    low, high = jnp.maximum(images - epsilon, 0), jnp.minimum(images + epsilon, 1)
+    along, within = (jnp.sign, _near) if adversary.norm == "linf" else (_unit, _shortened)
+    epsilon, steps = adversary.epsilon, adversary.steps
 
     def step(_: Int[Array, ""], x: Batch) -> Batch:
-        return jnp.clip(x + 2.5 * epsilon / steps * jnp.sign(slope(x)), low, high)
+        return within(x + 2.5 * epsilon / steps * along(slope(x)), images, epsilon)
 
     noise = jax.random.uniform(key, images.shape, minval=-epsilon, maxval=epsilon)
-    return lax.fori_loop(0, steps, step, jnp.clip(images + noise, low, high))
+    return lax.fori_loop(0, steps, step, within(images + noise, images, epsilon))
+
+
+def _near(x: Batch, images: Batch, epsilon: Any) -> Batch:
+    """The nearest point in [0, 1] whose every pixel is within epsilon of the image's."""
+    return jnp.clip(x, jnp.maximum(images - epsilon, 0), jnp.minimum(images + epsilon, 1))
+
+
+def _shortened(x: Batch, images: Batch, epsilon: Any) -> Batch:
+    """A point on the way to x that is no farther than epsilon from the image, and then clipped to [0, 1]."""
+    change = x - images
+    return jnp.clip(images + change * jnp.minimum(1, epsilon / jnp.maximum(_lengths(change), 1e-12)), 0, 1)
+
+
+def _unit(slope: Batch) -> Batch:
+    """The slope of each image at length 1; 0 where there is none."""
+    return slope / jnp.maximum(_lengths(slope), 1e-12)
+
+
+def _lengths(change: Batch) -> Float[Array, "B 1 1 1"]:
+    return jnp.sqrt(jnp.sum(change**2, axis=(1, 2, 3), keepdims=True))

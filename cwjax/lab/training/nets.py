@@ -1,14 +1,17 @@
-"""The networks of the technical report and the paper, in Flax NNX. They return logits."""
+"""The networks by name: those of the technical report and the paper, and others of other kinds, in Flax NNX. They
+return logits.
+"""
 
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
+from cwjax.lab.training.layered import Convolution, LayeredNet, Layers, max_pool
 from cwjax.models import Model, bind
 
 
@@ -28,10 +31,18 @@ class Stages(NamedTuple):
 
 GROUP = 16  # channels that are normalised together, in each image by itself
 
-NETS: dict[str, Widths | Stages] = {
+LENET = Layers((Convolution(6, 5), Convolution(16, 5, padding="VALID")), dense=(120, 84), pool=True)
+
+NETS: dict[str, Widths | Stages | Layers] = {
     "mnist_cnn": Widths(first=32, second=64, dense=200),  # the technical report's Table 1; the paper's Table I, MNIST
     "cifar_cnn": Widths(first=64, second=128, dense=256),  # the paper's Table I, CIFAR-10
     "cifar_resnet": Stages((16, 32, 96)),  # 16 million multiply-adds on 32×32 pixels
+    "mnist_dense": Layers((), dense=(128, 64)),
+    # Wong and Kolter 2018 (arXiv 1711.00851), section 4.2, their small network
+    "mnist_small": Layers((Convolution(16, 4, stride=2), Convolution(32, 4, stride=2)), dense=(100,)),
+    # LeCun et al. 1998, "Gradient-based learning applied to document recognition", with ReLU and max-pool
+    "mnist_lenet": LENET,
+    "mnist_winners": LENET._replace(winners=0.1),  # the share is the sparsest of Xiao et al. 2020 (arXiv 1905.10510)
 }
 
 
@@ -70,7 +81,7 @@ class ConvolutionalNet(nnx.Module):
         for index, convolution in enumerate(self.convolutions):
             x = nnx.relu(convolution(x))
             if index % 2:
-                x = _max_pool(x)
+                x = max_pool(x)
         x = nnx.relu(self.layers[0](x.reshape(x.shape[0], -1)))
         x = self.dropout(x, deterministic=rngs is None, rngs=rngs)
         x = nnx.relu(self.layers[1](x))
@@ -140,13 +151,18 @@ def _conv(channels: int, features: int, size: int, rngs: nnx.Rngs) -> nnx.Conv:
     return nnx.Conv(channels, features, (size, size), kernel_init=nnx.initializers.he_normal(), rngs=rngs)
 
 
-def build(name: str, *, shape: Sequence[int], classes: int, seed: int) -> ConvolutionalNet | ResidualNet:
+Net = ConvolutionalNet | ResidualNet | LayeredNet
+
+
+def build(name: str, *, shape: Sequence[int], classes: int, seed: int) -> Net:
     """A freshly initialised network of `NETS`. Raises ValueError for an unknown name, or images too small for it."""
     if name not in NETS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETS)}")
     plan = NETS[name]
     if isinstance(plan, Widths):
         return ConvolutionalNet(plan, shape=shape, classes=classes, seed=seed)
+    if isinstance(plan, Layers):
+        return LayeredNet(plan, shape=shape, classes=classes, seed=seed)
     return ResidualNet(plan, shape=shape, classes=classes, seed=seed)
 
 
@@ -154,6 +170,12 @@ def as_model(net: nnx.Module) -> Model:
     """The model of any NNX network whose `__call__` takes a batch [B, *S] to logits [B, K], as it is at this moment."""
     graph, params = nnx.split(net)
     return bind(_Forward(graph), nnx.to_pure_dict(params))
+
+
+def as_net(model: Model) -> Net:
+    """The network of a model that `as_model` made."""
+    forward: Any = model.apply
+    return nnx.merge(forward.graph, nnx.State(model.params))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,15 +186,8 @@ class _Forward:  # a class and not a closure: equal for equal networks, so that 
         return nnx.merge(self.graph, nnx.State(params))(jnp.asarray(x))
 
 
-def _max_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """2×2, by reshape: its gradient needs no scatter, which is slow on CPU and non-deterministic on GPU."""
-    batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return jnp.max(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
-
-
 def _mean_pool(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
-    """2×2, by reshape, like `_max_pool`."""
+    """2×2, by reshape, like `max_pool`."""
     batch, height, width, channels = x.shape
     x = x[:, : height // 2 * 2, : width // 2 * 2]
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))

@@ -7,15 +7,27 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
+from cwjax.lab.training.losses import Loss, cross_entropy, squared_error
+
 Schedule = Callable[[Any, int, int], Any]  # (updates made, updates an epoch, epochs in all) to a value
 
 
 class Adversary(NamedTuple):
-    """Training images are replaced by what projected gradient ascent makes of them, in L-infinity."""
+    """Training images are replaced by what projected gradient ascent makes of them."""
 
-    epsilon: float  # the largest change of a pixel
-    steps: int  # of 2.5·epsilon/steps, by the sign of the gradient, from a random place within epsilon
+    epsilon: float  # the largest change of a pixel, or with "l2" the greatest length of an image's change
+    steps: int  # of 2.5·epsilon/steps, by the gradient's sign or along it, from a random place within epsilon
     ramp: float  # the share of all updates over which epsilon grows from 0
+    norm: str = "linf"  # or "l2"
+
+
+class Certified(NamedTuple):
+    """Part of the loss is what interval bounds say of the worst image in a ball; see `epochs.certified_loss`."""
+
+    epsilon: float  # of the ball in L-infinity
+    wait: float  # the share of all updates before it grows from 0
+    ramp: float  # the share over which it grows
+    weight: float  # of the worst image in the loss, to which it grows together with epsilon
 
 
 class Recipe(NamedTuple):
@@ -36,6 +48,8 @@ class Recipe(NamedTuple):
         None  # from a teacher: rates of the epoch before both, at temperature 1; see `training`
     )
     adversary: Adversary | None = None
+    certified: Certified | None = None
+    loss: Loss = cross_entropy
 
 
 def constant(value: float) -> Schedule:
@@ -133,5 +147,36 @@ RECIPES = {
         adversary=Adversary(epsilon=0.3, steps=3, ramp=0.4),
         source="one cycle up to rate 0.1, momentum 0.9, Nesterov; on images changed by 3 steps of projected gradient "
         "ascent in L-infinity, epsilon 0.3 after 40 % of the updates; no dropout",
+    ),
+    "squared": _QUICK._replace(
+        learning_rate=one_cycle(0.05),
+        dropout=False,
+        loss=squared_error,
+        source="squared loss towards one-hot outputs (Hui and Belkin 2021, arXiv 2006.07322); one cycle up to rate "
+        "0.05, momentum 0.9, Nesterov",
+    ),
+    "certified": _QUICK._replace(
+        learning_rate=one_cycle(0.05),
+        epochs=8,
+        dropout=False,
+        certified=Certified(epsilon=0.1, wait=0.03, ramp=0.4, weight=0.5),
+        source="interval bound propagation (Gowal et al. 2018, arXiv 1810.12715): half of the loss is the "
+        "cross-entropy of the worst logits in L-infinity, epsilon 0.1; both grow from 0 over 40 % of the updates, "
+        "after the first 3 %; one cycle up to rate 0.05, momentum 0.9, Nesterov",
+    ),
+    "winners": _QUICK._replace(
+        learning_rate=one_cycle(0.05),
+        epochs=3,
+        dropout=False,
+        source="k winners take all (Xiao et al. 2020, arXiv 1905.10510), a matter of the network: mnist_winners; one "
+        "cycle up to rate 0.05, momentum 0.9, Nesterov",
+    ),
+    "adversarial_l2": _QUICK._replace(
+        learning_rate=one_cycle(0.05),
+        epochs=3,
+        dropout=False,
+        adversary=Adversary(epsilon=2.0, steps=3, ramp=0.3, norm="l2"),
+        source="one cycle up to rate 0.05, momentum 0.9, Nesterov; on images changed by 3 steps of projected gradient "
+        "ascent in L2 (Madry et al. 2018, arXiv 1706.06083), epsilon 2 after 30 % of the updates; no dropout",
     ),
 }

@@ -19,7 +19,9 @@ from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.files import environment, store
 from cwjax.lab.training import nets
-from cwjax.lab.training.epochs import Labels, epoch
+from cwjax.lab.training.epochs import epoch
+from cwjax.lab.training.intervals import certified_accuracy
+from cwjax.lab.training.losses import Labels
 from cwjax.lab.training.recipes import RECIPES, Recipe, Schedule, optimizer_of
 from cwjax.models import Model
 
@@ -29,9 +31,11 @@ class Training:
     """What decides which weights come out: on one machine and with the same versions, equal settings, equal weights."""
 
     data: str = "mnist5k"  # mnist5k, mnist, mnist_rest (mnist less mnist5k), fashion_mnist or cifar10
-    net: str = "mnist_cnn"  # mnist_cnn (the technical report's), cifar_cnn (the paper's) or cifar_resnet
+    # mnist_cnn (the technical report's), cifar_cnn (the paper's), cifar_resnet, mnist_dense, mnist_small, mnist_lenet
+    # or mnist_winners
+    net: str = "mnist_cnn"
     # report (the technical report's and the released code's), paper_mnist, paper_cifar; those of the zoo's networks:
-    # zoo_mnist, distilled, adversarial, zoo_cifar
+    # zoo_mnist, distilled, adversarial, zoo_cifar, squared, certified, winners, adversarial_l2
     recipe: str = "report"
     epochs: Annotated[int | None, optional("INT", "the recipe's own number")] = None  # how often over the images
     seed: int = 0  # of the initial weights, the order of images and dropout
@@ -98,6 +102,7 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
         "test_accuracy": accuracy,
         "test_loss": loss,
         "history": history,
+        **_certificate(nets.as_net(model), recipe, test_set),
         "environment": environment.describe(),
         "sha256": store.fingerprint(place / "weights.safetensors"),
     }
@@ -105,6 +110,14 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
     for checkpoint in place.glob("checkpoint*.safetensors"):
         checkpoint.unlink()
     return Trained(model=model, card=card, folder=place)
+
+
+def _certificate(net: nets.Net, recipe: Recipe, test_set: data.Dataset) -> dict[str, Any]:
+    """What the card of a certified network has more."""
+    if not recipe.certified:
+        return {}
+    epsilon = recipe.certified.epsilon
+    return {"certified_accuracy": {str(epsilon): certified_accuracy(net, test_set, epsilon=epsilon)}}
 
 
 def load(folder: Path) -> Trained:

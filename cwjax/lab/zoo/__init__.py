@@ -1,4 +1,4 @@
-"""Five trained networks that come with the library, by name; README.md beside this file has their figures.
+"""Nine trained networks that come with the library, by name; README.md beside this file has their figures.
 
 from cwjax.lab import data, zoo
 
@@ -16,7 +16,11 @@ from cwjax.lab.files import store
 from cwjax.lab.training import training
 
 HERE = Path(__file__).parent
-NAMES = ("mnist_cnn", "mnist_distilled", "mnist_robust", "cifar_cnn", "cifar_resnet")
+NAMES = (
+    *("mnist_cnn", "mnist_distilled", "mnist_robust"),
+    *("mnist_squared", "mnist_certified", "mnist_winners", "mnist_lenet"),
+    *("cifar_cnn", "cifar_resnet"),
+)
 
 
 def load(name: str) -> training.Trained:

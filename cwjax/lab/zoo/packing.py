@@ -19,7 +19,8 @@ import numpy as np
 from cwjax.lab import data, zoo
 from cwjax.lab.files import store
 from cwjax.lab.training import training
-from cwjax.lab.training.epochs import attacked, cross_entropy
+from cwjax.lab.training.epochs import attacked
+from cwjax.lab.training.losses import cross_entropy
 from cwjax.lab.training.recipes import Adversary
 from cwjax.models import Model
 from cwjax.runners.fast_convolutions import canonical
@@ -68,13 +69,24 @@ def measured(model: Model, dataset: data.Dataset) -> tuple[float, float]:
     return right, loss
 
 
-def robust_accuracy(model: Model, dataset: data.Dataset, *, epsilon: float, steps: int = 100, seed: int = 0) -> float:
-    """The share of images that are right where projected gradient ascent in L-infinity, from a random start, ends."""
+def robust_accuracy(
+    model: Model, dataset: data.Dataset, *, epsilon: float, steps: int = 100, norm: str = "linf", seed: int = 0
+) -> float:
+    """The share of images that are right where projected gradient ascent, from a random start, ends.
+
+    Args:
+      model: a classifier.
+      dataset: the images, and their labels.
+      epsilon: the greatest change, in the norm.
+      steps: of 2.5·epsilon/steps.
+      norm: "linf" or "l2".
+      seed: of the starts.
+    """
 
     @jax.jit
     def stands(params, key, images, labels):
         slope = canonical(jax.grad(lambda x: cross_entropy(model.apply(params, x), labels).sum()))
-        worst = attacked(key, images, slope, Adversary(epsilon=epsilon, steps=steps, ramp=1.0))
+        worst = attacked(key, images, slope, Adversary(epsilon=epsilon, steps=steps, ramp=1.0, norm=norm))
         return (model.apply(params, worst).argmax(-1) == labels).sum()
 
     keys = jax.random.split(jax.random.key(seed), len(_parts(dataset)))

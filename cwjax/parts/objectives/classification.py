@@ -98,9 +98,12 @@ def cross_entropy(confidence: Number = 0.0) -> Objective:
     return _objective(confidence, lambda z: _half_softplus(z.log_odds_against) / math.log(2))
 
 
-def probability_margin(confidence: Number = 0.0) -> Objective:
-    """f2: `max(F_o - F_w, 0)`. Its gradient vanishes where the softmax saturates, and so the attack may fail there."""
-    return _objective(confidence, lambda z: _positive(z.probability_lag))
+def probability_margin(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
+    """f2: `max(F_o - F_w, 0)`. Its gradient vanishes where the softmax saturates, and so the attack may fail there.
+
+    Without the max it is the loss of the probability margin attack (`cwjax.attacks.pma`).
+    """
+    return _objective(confidence, lambda z: _positive(z.probability_lag) if hinged else z.probability_lag)
 
 
 def smooth_probability_margin(confidence: Number = 0.0) -> Objective:

@@ -145,7 +145,11 @@ def test_the_bridge_lends_nothing_that_others_write_to():
 
 
 @pytest.mark.parametrize(
-    "name", ["adv-lib.ddn", "foolbox.fmn_l2", "adv-lib.cw_linf", "torchattacks.cw_l2", "art.cw_l2"]
+    "name",
+    [
+        *("adv-lib.ddn", "foolbox.fmn_l2", "adv-lib.cw_linf", "torchattacks.cw_l2", "art.cw_l2"),
+        *("adv-lib.superdeepfool", "adv-lib.tr", "adv-lib.vfga", "adv-lib.fga"),
+    ],
 )
 def test_a_peer_in_a_race(name):
     pytest.importorskip("torch", reason="the peers are attacks for PyTorch, which is not installed")

@@ -7,8 +7,11 @@ import optax
 import pytest
 from flax import nnx
 
-from cwjax.lab.training import epochs
-from cwjax.lab.training.recipes import Adversary, Recipe, constant
+from cwjax.lab.training import epochs, nets
+from cwjax.lab.training.intervals import ball, worst_logits
+from cwjax.lab.training.layered import LayeredNet
+from cwjax.lab.training.losses import cross_entropy
+from cwjax.lab.training.recipes import Adversary, Certified, Recipe, constant
 
 
 def a_batch(count: int = 6):
@@ -47,11 +50,38 @@ def test_the_adversary_climbs_and_keeps_to_its_ball_and_the_box():
     np.testing.assert_allclose(worst, jnp.clip(images + 0.1 * jnp.sign(weights), 0, 1), atol=1e-6)
 
 
-def test_classes_are_distributions_too():
-    logits, labels = jnp.array([[1.0, 2.0, -1.0], [0.0, 0.0, 3.0]]), jnp.array([1, 0])
-    np.testing.assert_allclose(
-        epochs.cross_entropy(logits, labels), epochs.cross_entropy(logits, jax.nn.one_hot(labels, 3)), rtol=1e-6
-    )
+def test_in_l2_the_adversary_goes_along_the_slope_and_keeps_to_its_ball_and_the_box():
+    images = jnp.full((3, 8, 8, 1), 0.5).at[2].set(1.0)
+    weights = jnp.abs(jax.random.normal(jax.random.key(2), images.shape)).at[1].multiply(1e3)
+    adversary = Adversary(epsilon=0.4, steps=20, ramp=1.0, norm="l2")
+    worst = epochs.attacked(jax.random.key(1), images, lambda x: weights, adversary)
+    changes = np.asarray(worst - images).reshape(3, -1)
+    lengths = np.linalg.norm(changes, axis=1)
+    assert (lengths <= 0.4 + 1e-5).all()
+    np.testing.assert_allclose(lengths[:2], 0.4, rtol=1e-4)
+    ways = np.asarray(weights).reshape(3, -1)
+    cosines = (changes * ways).sum(1) / lengths / np.linalg.norm(ways, axis=1)
+    assert (cosines[:2] > 0.97).all()
+    assert worst.max() <= 1
+    still = epochs.attacked(jax.random.key(1), images, jnp.zeros_like, adversary)
+    assert np.isfinite(still).all()
+
+
+def test_the_certified_loss_goes_from_the_plain_one_to_the_worst_around():
+    net = nets.build("mnist_dense", shape=(8, 8, 1), classes=3, seed=0)
+    images, labels = a_batch(4), jnp.array([0, 1, 2, 0])
+    plan = Certified(epsilon=0.1, wait=0.2, ramp=0.4, weight=0.5)
+    assert isinstance(net, LayeredNet)
+
+    def loss(share):
+        return float(epochs.certified_loss(2.0, net, images, labels, plan, share))
+
+    def worst(epsilon):
+        return float(cross_entropy(worst_logits(net, ball(images, epsilon), labels), labels).mean())
+
+    assert loss(0.0) == loss(0.2) == pytest.approx(2.0)
+    assert loss(0.4) == pytest.approx(0.75 * 2 + 0.25 * worst(0.05), rel=1e-5)
+    assert loss(0.6) == loss(1.0) == pytest.approx(0.5 * 2 + 0.5 * worst(0.1), rel=1e-5)
 
 
 class Line(nnx.Module):
@@ -87,11 +117,3 @@ def test_an_epoch_is_an_update_for_each_full_batch(temperature):
     np.testing.assert_allclose(jax.tree.leaves(params), [weight], rtol=1e-5)
     np.testing.assert_allclose(loss, np.mean(losses), rtol=1e-5)
     assert accuracy == 1
-
-
-def test_the_cross_entropy_is_in_nats():
-    logits = jnp.array([[0.0, jnp.log(3.0)], [2.0, 2.0]])
-    np.testing.assert_allclose(epochs.cross_entropy(logits, jnp.array([1, 0])), np.log([4 / 3, 2]), rtol=1e-6)
-    share = jnp.array([[0.5, 0.5], [1.0, 0.0]])
-    halves = (np.log(4) + np.log(4 / 3)) / 2
-    np.testing.assert_allclose(epochs.cross_entropy(logits, share), [halves, np.log(2)], rtol=1e-6)

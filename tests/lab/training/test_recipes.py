@@ -8,6 +8,7 @@ from flax import nnx
 
 from cwjax.lab import data
 from cwjax.lab.training import nets, training
+from cwjax.lab.training.intervals import certified_accuracy
 from cwjax.lab.training.recipes import RECIPES, Adversary, one_cycle, optimizer_of
 from cwjax.lab.zoo import packing
 
@@ -105,3 +106,50 @@ def test_photographs_are_learnt_mirrored_and_moved(tmp_path, monkeypatch):
     settings = training.Training(data="blobs", net="cifar_resnet", recipe="zoo_cifar", epochs=2)
     card = training.train(settings, tmp_path).card
     assert card["history"]["loss"][-1] < card["history"]["loss"][0]
+
+
+KINDS = {  # recipe -> the network that it is for
+    "squared": "mnist_dense",
+    "certified": "mnist_small",
+    "winners": "mnist_winners",
+    "adversarial_l2": "mnist_lenet",
+}
+
+
+@pytest.mark.parametrize("recipe", KINDS)
+def test_each_kind_of_network_is_learnt(recipe, tmp_path, monkeypatch):
+    adversary = RECIPES[recipe].adversary
+    smaller = adversary._replace(epsilon=0.3) if adversary else None
+    monkeypatch.setitem(RECIPES, recipe, RECIPES[recipe]._replace(batch=16, adversary=smaller))
+    settings = training.Training(data="blobs", net=KINDS[recipe], recipe=recipe, epochs=8)
+    card = training.train(settings, tmp_path).card
+    assert card["history"]["loss"][-1] < card["history"]["loss"][0]
+    assert card["test_accuracy"] > 0.9
+    assert ("certified_accuracy" in card) == (recipe == "certified")
+
+
+def test_logits_that_were_learnt_by_squared_error_are_near_the_one_hot_labels(tmp_path, monkeypatch):
+    monkeypatch.setitem(RECIPES, "squared", RECIPES["squared"]._replace(batch=16))
+    model = training.train(
+        training.Training(data="blobs", net="mnist_dense", recipe="squared", epochs=8), tmp_path
+    ).model
+    test = data.load("blobs", "test")
+    off = np.asarray(model.apply(model.params, test.images)) - np.eye(3)[test.labels]
+    assert np.abs(off).mean() < 0.2
+
+
+def test_a_certified_network_certifies_more_than_its_twin(tmp_path, monkeypatch):
+    shares = []
+    for name, changes in {"plain": {"certified": None}, "certified": {}}.items():
+        monkeypatch.setitem(RECIPES, name, RECIPES["certified"]._replace(batch=16, **changes))
+        settings = training.Training(data="blobs", net="mnist_small", recipe=name, epochs=8)
+        model = training.train(settings, tmp_path).model
+        net = nets.as_net(model)
+        shares.append(certified_accuracy(net, data.load("blobs", "test"), epsilon=0.1))
+    assert shares[1] > 0.9
+    assert shares[1] > shares[0] + 0.2
+
+
+def test_the_certified_recipe_needs_a_network_with_bounds(tmp_path):
+    with pytest.raises(ValueError, match="choose mnist_small"):
+        training.train(training.Training(data="blobs", net="mnist_cnn", recipe="certified", epochs=1), tmp_path)

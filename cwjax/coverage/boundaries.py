@@ -1,0 +1,87 @@
+"""Boundary coverage: the neurons that some input drives out of the range of their profile."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, UInt32
+
+from cwjax.arguments import check_number
+from cwjax.base import Number
+from cwjax.coverage.convention import Activations, Convention
+from cwjax.coverage.criterion import Coverage, Criterion, counted, made, no_bits, packed, unpacked
+from cwjax.coverage.profiles import Profile, bounds
+
+
+class Corners(NamedTuple):
+    lower: UInt32[Array, "W"]  # a bit for each neuron that was below its range
+    upper: UInt32[Array, "W"]  # and one for each that was above
+
+
+class Upper(NamedTuple):
+    upper: UInt32[Array, "W"]
+
+
+def boundary_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
+    """Neuron boundary coverage, NBC (Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning
+    systems", section 3.3).
+
+    A neuron has two corners: below `low - offset·σ` and above `high + offset·σ`, both strictly. So the profile's own
+    inputs cover nothing, and a neuron that is constant in the profile is covered as soon as it is anything else.
+
+    After ReLU there is hardly a lower corner, because most neurons have low = 0: take the value before it, or say so.
+
+    Args:
+      profile: from `profiled`. σ is its standard deviation, divided by the count.
+      offset: in standard deviations, >= 0; DeepGauge has 0, 0.5 and 1.
+
+    References:
+      https://arxiv.org/abs/1803.07519
+    """
+    return _criterion("NBC", profile, offset, _cover_corners, Corners)
+
+
+def strong_activation_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
+    """Strong neuron activation coverage, SNAC (Ma et al. 2018, DeepGauge): the upper corners of `boundary_coverage`
+    alone.
+
+    Args:
+      profile: from `profiled`.
+      offset: in standard deviations, >= 0.
+
+    References:
+      https://arxiv.org/abs/1803.07519
+    """
+    return _criterion("SNAC", profile, offset, _cover_upper, Upper)
+
+
+def _criterion(name: str, profile: Profile, offset: Number, update, state) -> Criterion:
+    check_number("offset", offset, least=0)
+    low, high = bounds(profile)
+    margin = jnp.asarray(offset, low.dtype) * jnp.asarray(profile.deviation)
+    sides, title = len(state._fields), f"{name} (offset {float(offset):g} σ)"
+    return made(
+        title,
+        profile.convention,
+        init=lambda: state(*(no_bits(profile.convention.neurons) for _ in range(sides))),
+        update=update,
+        value=partial(_value, convention=profile.convention, name=title),
+        data=(low - margin, high + margin),
+        network=profile.network,
+    )
+
+
+def _cover_corners(state: Corners, activations: Activations, low: Array, high: Array) -> Corners:
+    upper = _cover_upper(Upper(state.upper), activations, low, high).upper
+    below = activations.values.min(0) < low
+    return Corners(state.lower | packed(below), upper)
+
+
+def _cover_upper(state: Upper, activations: Activations, low: Array, high: Array) -> Upper:
+    return Upper(state.upper | packed(activations.values.max(0) > high))
+
+
+def _value(state: Corners | Upper, *, convention: Convention, name: str) -> Coverage:
+    bits = [unpacked(words, convention.neurons).astype(int) for words in state]
+    return counted(name, convention, np.sum(bits, axis=0), each=len(bits))

@@ -1,0 +1,83 @@
+"""`cwjax cover`."""
+
+from pathlib import Path
+
+from cwjax import coverage
+from cwjax.arguments import check_count
+from cwjax.coverage.convention import Unit, Value
+from cwjax.lab.console.parsing import DataFolder
+from cwjax.lab.console.progress import say, show
+from cwjax.lab.console.tables import drawn
+from cwjax.lab.covering import covering, page
+from cwjax.lab.data import load
+from cwjax.lab.files import environment, store
+from cwjax.lab.subjects import AUTO, data_for, model_of
+
+
+def cover(
+    *,
+    model: str,
+    out: Path,
+    suite: tuple[Path, ...] = (),
+    data: str = AUTO,
+    layers: tuple[str, ...] = ("activation",),
+    value: Value = "after",
+    unit: Unit = "channel mean",
+    sections: int = 1000,
+    data_folder: DataFolder = None,
+) -> None:
+    """Say which neurons the test images reach, and the examples of attacks, beside equally many test images.
+
+    Coverage describes inputs; it is no measure of quality. Ranges of neurons are those of the data's training images.
+
+    Writes OUT/report.html, report.md, a figure, and coverage.json (every number, with what a neuron was).
+
+    Args:
+      model: see `cwjax attack`.
+      out: the folder to write to.
+      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack.
+      data: whose images; auto: see `cwjax attack`.
+      layers: which are counted: activation, convolution, dense, pool, or names such as relu_0.
+      value: of activation functions: what comes out of them, or what goes in.
+      unit: what a neuron is: the mean of a channel over its positions, its maximum, or each element.
+      sections: of each neuron's range, for KMNC.
+      data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
+    """
+    check_count("--sections", sections)
+    store.check_folder(out)
+    network, card = model_of(model)
+    data = data_for(data, model, network, card)
+    test = load(data, "test", data_folder).images
+    suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:])]
+    training = load(data, "train", data_folder).images
+    neurons = coverage.neurons(network, test, layers=layers, value=value, unit=unit)
+    profile = coverage.profiled(neurons, training)
+    criteria = covering.criteria_of(profile, sections)
+    ends = [len(each.images) for each in suites]
+    points = covering.measured(neurons, criteria, suites, ends)
+    about = {
+        "model": model,
+        "data": data,
+        "training images": profile.count,
+        "neurons": str(profile.convention),
+        "suites": [str(folder) for folder in suite],
+        "weights": neurons.network(),
+        "environment": environment.describe(),
+    }
+    measurements = [
+        {
+            "suite": point.suite,
+            "inputs": point.inputs,
+            "criterion": name,
+            "value": said.value,
+            "covered": dict(said.covered),
+        }
+        for point in points
+        for name, said in point.coverages.items()
+    ]
+    store.write_json(out / "coverage.json", about | {"measurements": measurements})
+    rows = covering.table(points, list(criteria))
+    path = page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}")
+    show(drawn(rows[0], (row.values() for row in rows)))
+    say("Coverage describes inputs; it is no measure of quality.")
+    say(f"Report: {path}")

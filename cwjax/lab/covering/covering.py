@@ -1,0 +1,125 @@
+"""What `cwjax cover` measures: suites of inputs, criteria, and the coverage of both at equal numbers of inputs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from cwjax import coverage
+from cwjax.coverage import Coverage, Criterion, Neurons, Profile
+from cwjax.lab.files import store
+
+NATURAL = "test images"
+
+
+class Suite(NamedTuple):
+    """Inputs whose coverage is measured together."""
+
+    name: str
+    images: np.ndarray  # float32 [M, *S]
+
+
+class Measured(NamedTuple):
+    """The coverage of a suite's first inputs."""
+
+    suite: str
+    inputs: int
+    coverages: dict[str, Coverage]
+
+
+def criteria_of(profile: Profile, sections: int) -> dict[str, Criterion]:
+    """The criteria of the report, by name: those whose state stays small whatever the network."""
+    of = profile.convention
+    several = [
+        *(coverage.neuron_coverage(of, threshold=threshold) for threshold in (0.25, 0.75)),
+        coverage.section_coverage(profile, sections=sections),
+        coverage.boundary_coverage(profile),
+        coverage.strong_activation_coverage(profile),
+        coverage.top_neuron_coverage(of, k=2),
+        coverage.top_pattern_count(of, k=2),
+    ]
+    return {criterion.name: criterion for criterion in several}
+
+
+def suites_of(folders: Sequence[Path], shape: tuple[int, ...]) -> Iterator[Suite]:
+    """The adversarial examples of each attack of each folder: only those that succeeded.
+
+    Raises:
+      ValueError: a folder that `cwjax attack` did not write, images of another shape, or an attack without a success.
+    """
+    for folder in folders:
+        path = folder / "adversarial.npz"
+        if not path.exists():
+            raise ValueError(f"{path} is not there: --suite takes folders that `cwjax attack` wrote")
+        try:
+            with np.load(path) as file:
+                images, success, attacks = (file[name] for name in ("adversarial", "success", "attack"))
+        except (ValueError, KeyError, OSError) as error:
+            raise store.CorruptFile(f"{path} is damaged: {error}") from error
+        if images.shape[1:] != shape:
+            raise ValueError(f"{path} has images {list(images.shape[1:])}, and the data has {list(shape)}")
+        for attack in dict.fromkeys(attacks.tolist()):
+            found = images[success & (attacks == attack)]
+            if not len(found):
+                raise ValueError(f"the {attack} attack of {path} has no success: there is nothing to cover")
+            yield Suite(f"{folder.name}, {attack}", found)
+
+
+def counts_of(inputs: int) -> tuple[int, ...]:
+    """Where a curve is read: at powers of two, and at its end."""
+    return (*(2**power for power in range(inputs.bit_length()) if 2**power < inputs), inputs)
+
+
+def measured(
+    neurons: Neurons, criteria: Mapping[str, Criterion], suites: Sequence[Suite], counts: Sequence[int] = ()
+) -> list[Measured]:
+    """The curves of all suites: each at the counts of its own, and at these as far as it has inputs."""
+    found = []
+    for suite in suites:
+        own = set(counts_of(len(suite.images))) | {count for count in counts if count <= len(suite.images)}
+        at = sorted(own)
+        curve = coverage.curve(neurons, criteria, suite.images, at)
+        found += [Measured(suite.name, count, each) for count, each in zip(at, curve, strict=True)]
+    return found
+
+
+def table(points: Sequence[Measured], criterion_names: Sequence[str]) -> list[dict[str, str]]:
+    """A row for the whole of each suite, and below it one for equally many test images."""
+    whole = {point.suite: point for point in points}  # the last of each is its end
+    natural = {point.inputs: point for point in points if point.suite == NATURAL}
+    rows = []
+    for suite, point in whole.items():
+        rows.append(_row(suite, point, criterion_names))
+        if suite != NATURAL and point.inputs in natural:
+            rows.append(_row(f"{NATURAL}, as many", natural[point.inputs], criterion_names))
+    return rows
+
+
+def _row(name: str, point: Measured, criterion_names: Sequence[str]) -> dict[str, str]:
+    shown = {criterion: shown_as(point.coverages[criterion]) for criterion in criterion_names}
+    return {"suite": name, "inputs": f"{point.inputs:,}"} | shown
+
+
+def shown_as(said: Coverage) -> str:
+    """A share as per cent, a count as it is."""
+    return f"{100 * said.value:.2f} %" if said.total else f"{said.value:,.0f}"
+
+
+def layers_table(point: Measured, criterion_names: Sequence[str]) -> list[dict[str, str]]:
+    """A row for each layer: its neurons, and the share that is covered by each criterion that is of layers."""
+    of = next(iter(point.coverages.values())).convention
+    return [
+        {
+            "layer": layer.name,
+            "kind": layer.kind,
+            "shape": "×".join(map(str, layer.shape)),
+            "neurons": f"{layer.neurons:,}",
+        }
+        | {
+            name: f"{100 * point.coverages[name].covered[layer.name] / point.coverages[name].total[layer.name]:.2f} %"
+            for name in criterion_names
+            if point.coverages[name].total
+        }
+        for layer in of.layers
+    ]

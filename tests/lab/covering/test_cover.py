@@ -1,0 +1,34 @@
+"""`cwjax cover` and its page."""
+
+import json
+
+import pytest
+
+from cwjax.lab.covering import page
+from tests.lab.called import call, fails
+
+pytestmark = pytest.mark.usefixtures("kept")
+
+
+def test_a_run_is_covered_beside_the_test_images(trained, tmp_path, capsys):
+    run, out = tmp_path / "run", tmp_path / "cover"
+    options = ("--attack", "fast_l2", "fast_linf", "--steps", 12, "--examples", 6, "--no-checks")
+    call("attack", "--model", trained.folder, *options, "--out", run)
+    call("cover", "--model", trained.folder, "--suite", run, "--sections", 10, "--out", out)
+    assert "no measure of quality" in capsys.readouterr().out
+    for name in ("report.html", "report.md"):
+        text = (out / name).read_text()
+        assert page.WARNING[:60] in text
+        assert "run, fast_linf" in text
+        assert "neurons, each the channel mean after the activation function" in text
+    found = json.loads((out / "coverage.json").read_text())
+    assert found["training images"] > 0
+    assert {each["suite"] for each in found["measurements"]} == {"test images", "run, fast_l2", "run, fast_linf"}
+    assert (out / "figures" / "coverage.png").exists()
+
+
+def test_mistakes_are_one_line(trained, tmp_path, capsys):
+    mistaken = ("cover", "--model", trained.folder, "--out", tmp_path / "out")
+    assert "no layer 'relu_99'" in fails(capsys, *mistaken, "--layers", "relu_99")
+    assert "folders that `cwjax attack` wrote" in fails(capsys, *mistaken, "--suite", tmp_path)
+    assert "--sections must be at least 1" in fails(capsys, *mistaken, "--sections", 0)
