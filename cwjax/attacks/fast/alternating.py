@@ -53,7 +53,9 @@ def alternating_l2(
     legs = legs_of(steps)
 
     def attack_of(leg):
-        within = steered(slid("l2", leg.steps, objective), radius(norm="l2", steps=leg.steps, objective=objective))
+        within = steered(
+            slid("l2", leg.steps, objective), radius(norm="l2", steps=leg.steps, objective=objective, afar=leg.lost)
+        )
         scouts = scout("l2", leg.steps, always=True, objective=objective)
         rule = _either(leg.number % 2 == 1, within, deep(optimizer, leg.steps), scouts, objective)
         return iterated(rule, objective=objective, distance=distances.l2(), steps=leg.steps)

@@ -64,7 +64,7 @@ def fast_linf(*, steps: Count = 300, objective: Objective = negative_margin()) -
     """
 
     def attack_of(leg):
-        turned = radius(norm="linf", steps=leg.steps, objective=objective)
+        turned = radius(norm="linf", steps=leg.steps, objective=objective, afar=leg.lost)
         rule = aimed(steered(slid("linf", leg.steps, objective), turned), "linf", leg.steps, objective)
         return iterated(rule, objective=objective, distance=distances.linf(), steps=leg.steps)
 

@@ -28,7 +28,7 @@ from cwjax.base import (
 )
 from cwjax.parts.norms import TINY
 
-_TRIES = 4  # legs without an example that a run has room for,
+_TRIES = 3  # legs without an example that a run has room for,
 _LEAST = 25  # of which each has at least so many steps
 
 
@@ -50,6 +50,7 @@ class Leg(NamedTuple):
     failed: Int[Array, ""]  # int32: and of those that did not
     begun: Int[Array, ""]  # int32: steps of the run before it
     steps: Int[Array, ""]  # int32: that it may take
+    lost: Bool[Array, ""]  # whether it begins elsewhere, because none before it found an example
     start: Float[Array, "*S"]
     scale: Float[Array, ""]  # the distance of an example; 0: none is known
     c: Float[Array, ""]  # the weight under which it was found; ten times more after each leg that failed
@@ -66,9 +67,9 @@ def in_legs(attack_of: Callable[[Leg], Attack], plan: Plan, *, steps: Count, inf
     """The attacks of several legs, one after the other, as one attack.
 
     A leg after the first begins on the other side of the clean input from the best example, moved by the length of that
-    in a random direction. A leg that was to find a first example, and has none after a quarter of all steps (25 at the
-    least), is given up: the next begins at a point between the clean input and a random one of the box, the more legs
-    have failed the farther out. Where others find an example, it is their start that finds it.
+    in a random direction. A leg that was to find a first example, and has none after a third of all steps (25 at the
+    least), is given up: the next begins at a point between the clean input and a random one of the box, a third of the way out,
+    and then two thirds. Where others find an example, it is their start that finds it.
 
     A step is one step of a leg's attack, which asks the model once.
 
@@ -99,6 +100,7 @@ def in_legs(attack_of: Callable[[Leg], Attack], plan: Plan, *, steps: Count, inf
             failed=failed,
             begun=begun,
             steps=jnp.minimum(course.steps, left).astype(jnp.int32),
+            lost=~known & (failed > 0),
             start=jnp.where(across, other, jnp.where(known | (failed == 0), start, elsewhere)).astype(problem.x.dtype),
             scale=jnp.where(across, best.distance, 0).astype(problem.scale.dtype),
             c=jnp.where(across, best.c, 10.0**failed).astype(problem.c.dtype),
@@ -133,7 +135,16 @@ def in_legs(attack_of: Callable[[Leg], Attack], plan: Plan, *, steps: Count, inf
         )
 
     count, number = jnp.ones((), jnp.int32), jnp.ones(())
-    one = Leg(number=count, failed=count, begun=count, steps=count, start=number, scale=number, c=number)
+    one = Leg(
+        number=count,
+        failed=count,
+        begun=count,
+        steps=count,
+        lost=jnp.array(False),
+        start=number,
+        scale=number,
+        c=number,
+    )
     return Attack(init=init, step=step, terms=attack_of(one).terms)
 
 
