@@ -4,12 +4,14 @@ Claim: on a GPU the attack adds next to nothing to the gradient, in one compiled
 bfloat16, whose results are looked at again in float32, give several times as many image-gradients a second. The bar is
 489 image-gradients a second on a WideResNet-28-10, which AttackBench publishes for DDN, C&W, ALMA and FMN alike.
 
-    python -m benchmarks.device                      # at most 8 minutes on a GPU; stops in time, rows left out are named
-    python -m benchmarks.device --small              # a minute on a CPU: one small network, one batch
+    python -m benchmarks.device            # at most 8 minutes on a GPU; stops in time, rows left out are named
+    python -m benchmarks.device --small    # a minute on a CPU: one small network, one batch
 
-Rows come in the order of their worth, and each is printed as soon as it is measured. "step / gradient" is the median of
-rounds in which both take turns. "of the matrix rate" is the gradient's floating-point operations, as the compiler counts
-them, over what this device does in a product of two large matrices in the same precision.
+Rows come in the order of their worth, and each is printed as soon as it is measured. "step / gradient" is the median
+of rounds in which both take turns. "of the matrix rate" is the gradient's floating-point operations, as the compiler
+counts them, over what this device does in a product of two large matrices in the same precision.
+
+It has not run on a GPU yet.
 
 Where PyTorch and adv-lib are installed and see a GPU, their DDN and C&W run on convolutions of the same width and
 number.

@@ -28,8 +28,8 @@ from cwjax.base import (
 )
 from cwjax.parts.norms import TINY
 
-_TRIES = 3  # legs without an example that a run has room for,
-_LEAST = 25  # of which each has at least so many steps
+_TRIES = 3  # legs without an example that a run has room for; each begins farther out than the one before
+_LEAST = 25  # steps of a leg that is to find a first example, at the least
 
 
 class Course(NamedTuple):
@@ -63,12 +63,19 @@ class LegsState(NamedTuple):
     progress: Progress  # of all legs together
 
 
-def in_legs(attack_of: Callable[[Leg], Attack], plan: Plan, *, steps: Count, informed: bool = True) -> Attack:
+def in_legs(
+    attack_of: Callable[[Leg], Attack],
+    plan: Plan,
+    *,
+    steps: Count,
+    tries: int = _TRIES,
+    informed: bool = True,
+    jitter: float = 1.0,
+) -> Attack:
     """The attacks of several legs, one after the other, as one attack.
 
-    A leg after the first begins on the other side of the clean input from the best example, moved by the length of that
-    in a random direction. A leg that was to find a first example, and has none after a third of all steps (25 at the
-    least), is given up: the next begins at a point between the clean input and a random one of the box, a third of the way out,
+    A leg after the first begins on the other side of the clean input from the best example, moved in a random direction. A leg that was to find a first example, and has none after its share of all steps (25 at the
+    least), is given up: the next begins between the clean input and a random point of the box, a third of the way out,
     and then two thirds. Where others find an example, it is their start that finds it.
 
     A step is one step of a leg's attack, which asks the model once.
@@ -77,10 +84,12 @@ def in_legs(attack_of: Callable[[Leg], Attack], plan: Plan, *, steps: Count, inf
       attack_of: the attack of a leg; what it says of the leg may be traced.
       plan: how long legs are, and where they begin.
       steps: of all legs together; may be traced.
+      tries: how many legs without an example a run has room for.
       informed: whether a leg is told what is known, by `problem.scale` and `problem.c`. If not they are 0 and 1.
+      jitter: how far it is moved, in distances of the best example: 0 where the norm's distance is no length in L2.
     """
     check_count("steps", steps)
-    patience = jnp.maximum(jnp.asarray(steps) // _TRIES, _LEAST)
+    patience = jnp.maximum(jnp.asarray(steps) // tries, _LEAST)
 
     def leg_of(problem, key, best, number, failed, begun) -> Leg:
         left = jnp.maximum(jnp.asarray(steps, jnp.int32) - begun, 1)
@@ -91,8 +100,8 @@ def in_legs(attack_of: Callable[[Leg], Attack], plan: Plan, *, steps: Count, inf
         )
         drawn = jax.random.uniform(key, clean.shape, clean.dtype)
         way = jnp.where(problem.mask, drawn - 0.5, 0)
-        jitter = best.distance * way / jnp.maximum(jnp.sqrt(jnp.sum(way**2)), TINY)
-        other = 2 * clean - best.x.astype(clean.dtype) + jnp.where(known, jitter, 0)
+        moved = jitter * best.distance * way / jnp.maximum(jnp.sqrt(jnp.sum(way**2)), TINY)
+        other = 2 * clean - best.x.astype(clean.dtype) + jnp.where(known, moved, 0)
         share = jnp.minimum(failed / _TRIES, 1).astype(clean.dtype)
         elsewhere = start + share * (low + drawn * (high - low) - start)
         return Leg(

@@ -17,6 +17,7 @@ from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
 from cwjax.problems import clip
 
+_TRIES = 1  # a first example may take more than half of the steps: a leg is not given up before its end
 _UNIT = 50  # n² times as many steps make n rounds
 _LONG = 400  # steps: from there on a thresholded round comes to something
 
@@ -37,7 +38,7 @@ def fast_l1(*, steps: Count = 300, objective: Objective = negative_margin()) -> 
         rule = proximal_descent("l1", leg.steps, bold=_bold_in_l1(leg, objective))
         return iterated(rule, objective=objective, distance=distances.l1(), steps=leg.steps)
 
-    return in_legs(attack_of, equal(legs_of(steps, _UNIT)), steps=steps)
+    return in_legs(attack_of, equal(legs_of(steps, _UNIT)), steps=steps, tries=_TRIES, jitter=0.0)
 
 
 def _bold_in_l1(leg: Leg, objective: Objective) -> Callable[[Problem], Bool[Array, ""]]:
@@ -92,7 +93,7 @@ def fast_l0(
         shared = (left - thresholded) // jnp.maximum(legs - number, 1)
         return Course(steps=jnp.where(is_last, left, shared), across=~is_last)
 
-    return in_legs(attack_of, plan, steps=steps)
+    return in_legs(attack_of, plan, steps=steps, tries=_TRIES, jitter=0.0)
 
 
 class KindsMemory(NamedTuple):
