@@ -29,6 +29,7 @@ from cwjax.base import (
 from cwjax.parts.norms import TINY
 
 _TRIES = 3  # legs without an example that a run has room for; each begins farther out than the one before
+_MOST_POWERS = 12  # of ten that the weight of a leg is raised by
 _LEAST = 25  # steps of a leg that is to find a first example, at the least
 
 
@@ -74,9 +75,10 @@ def in_legs(
 ) -> Attack:
     """The attacks of several legs, one after the other, as one attack.
 
-    A leg after the first begins on the other side of the clean input from the best example, moved in a random direction. A leg that was to find a first example, and has none after its share of all steps (25 at the
-    least), is given up: the next begins between the clean input and a random point of the box, a third of the way out,
-    and then two thirds. Where others find an example, it is their start that finds it.
+    A leg after the first begins on the other side of the clean input from the best example, moved in a random
+    direction. A leg that was to find a first example, and has none after its share of all steps (25 at the least), is
+    given up. The next begins between the clean input and a random point of the box, a third of the way out, and then
+    two thirds. Where others find an example, it is their start that finds it.
 
     A step is one step of a leg's attack, which asks the model once.
 
@@ -102,17 +104,19 @@ def in_legs(
         way = jnp.where(problem.mask, drawn - 0.5, 0)
         moved = jitter * best.distance * way / jnp.maximum(jnp.sqrt(jnp.sum(way**2)), TINY)
         other = 2 * clean - best.x.astype(clean.dtype) + jnp.where(known, moved, 0)
+        lost = ~known & (failed > 0)
+        length = jnp.where(lost, jnp.maximum(course.steps, _LEAST), course.steps)
         share = jnp.minimum(failed / _TRIES, 1).astype(clean.dtype)
         elsewhere = start + share * (low + drawn * (high - low) - start)
         return Leg(
             number=number,
             failed=failed,
             begun=begun,
-            steps=jnp.minimum(course.steps, left).astype(jnp.int32),
-            lost=~known & (failed > 0),
+            steps=jnp.clip(length, 1, left).astype(jnp.int32),
+            lost=lost,
             start=jnp.where(across, other, jnp.where(known | (failed == 0), start, elsewhere)).astype(problem.x.dtype),
             scale=jnp.where(across, best.distance, 0).astype(problem.scale.dtype),
-            c=jnp.where(across, best.c, 10.0**failed).astype(problem.c.dtype),
+            c=jnp.where(across, best.c, 10.0 ** jnp.minimum(failed, _MOST_POWERS)).astype(problem.c.dtype),
         )
 
     def asked(problem: Problem, leg: Leg) -> Problem:
