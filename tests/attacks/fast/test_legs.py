@@ -15,7 +15,9 @@ from tests.attacks.fast.made import FAST, KEYS, SIZE, X
 pytestmark = pytest.mark.xdist_group("the fast family")  # they share programs
 
 GOAL = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
-STILL = Rule(init=lambda key, problem: (problem.start, ()), move=lambda problem, memory, seen: (seen.x, memory))
+STILL = Rule(  # what it was told is its memory
+    init=lambda key, problem: (problem.start, problem), move=lambda problem, memory, seen: (seen.x, memory)
+)
 
 
 def begun_at(first: float):
@@ -23,27 +25,22 @@ def begun_at(first: float):
     return cw.bind(lambda first, x: jnp.stack([first - (x - X[:1]).sum(-1), 0 * x[:, 0]], -1), jnp.float32(first))
 
 
-def legs(steps: int, plan, *, margin: float, problem=None, informed: bool = True, rule=STILL):
-    """The legs of a run, what each was told (start, scale, c), and the last state. Points of a leg stay at its start."""
-    told = []
-
-    def init(key, problem):
-        told.append(problem)
-        return rule.init(key, problem)
+def legs(steps: int, plan, *, margin: float, problem=None, informed: bool = True):
+    """The legs of a run whose points stay at the start of theirs, what each was told, and the last state."""
 
     def attack_of(leg):
         parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
-        return iterated(rule._replace(init=init), **parts, steps=leg.steps)
+        return iterated(STILL, **parts, steps=leg.steps)
 
     attack = in_legs(attack_of, plan, steps=steps, informed=informed)
     problem = problem_of(X[0], GOAL) if problem is None else problem
-    state = attack.init(KEYS[0], problem)
-    seen, asked = [state.leg], [told[-1]]
+    state, step = attack.init(KEYS[0], problem), jax.jit(attack.step)
+    seen, asked = [state.leg], [state.inner.memory]
     while not state.progress.done:
-        state = attack.step(begun_at(margin), problem, state)
+        state = step(begun_at(margin), problem, state)
         if state.leg.begun != seen[-1].begun and not state.progress.done:
             seen.append(state.leg)
-            asked.append(told[-1])
+            asked.append(state.inner.memory)
     return seen, asked, state
 
 
