@@ -20,7 +20,7 @@ STILL = Rule(  # what it was told is its memory
 )
 
 
-def begun_at(first: float):
+def begun_at(first: float) -> cw.Model:
     """Two logits; the goal is met from the look on at which the elements add up to `first` more than those of X[0]."""
     return cw.bind(lambda first, x: jnp.stack([first - (x - X[:1]).sum(-1), 0 * x[:, 0]], -1), jnp.float32(first))
 
