@@ -34,10 +34,10 @@ def legs(steps: int, plan, *, margin: float, problem=None, informed: bool = True
 
     attack = in_legs(attack_of, plan, steps=steps, informed=informed)
     problem = problem_of(X[0], GOAL) if problem is None else problem
-    state, step = attack.init(KEYS[0], problem), jax.jit(attack.step)
+    state, step, model = attack.init(KEYS[0], problem), jax.jit(attack.step), begun_at(margin)
     seen, asked = [state.leg], [state.inner.memory]
     while not state.progress.done:
-        state = step(begun_at(margin), problem, state)
+        state = step(model, problem, state)
         if state.leg.begun != seen[-1].begun and not state.progress.done:
             seen.append(state.leg)
             asked.append(state.inner.memory)
