@@ -36,7 +36,7 @@ def alternating_l2(
 ) -> Attack:
     """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
 
-    The first round, the only one of a short run (see `rounds_of`), is within a radius as in `fast_linf`. Away from a
+    The first round, the only one of a short run (see `legs_of`), is within a radius as in `fast_linf`. Away from a
     label a probe tells first whether slopes are to be believed. Where they are, they tell which class is nearest
     (`scout`); where they are not, the round is a deep one. The next round is a deep one, see `deep`. Towards a label
     these two start at the clean input; other rounds start across it from the best example. None is told how near that
