@@ -28,7 +28,6 @@ from cwjax.base import (
 )
 from cwjax.parts.norms import TINY
 
-_TRIES = 3  # legs without an example that a run has room for; each begins farther out than the one before
 _MOST_POWERS = 12  # of ten that the weight of a leg is raised by
 _LEAST = 25  # steps of a leg that is to find a first example, at the least
 
@@ -69,7 +68,7 @@ def in_legs(
     plan: Plan,
     *,
     steps: Count,
-    tries: int = _TRIES,
+    tries: int = 3,
     informed: bool = True,
     jitter: float = 1.0,
 ) -> Attack:
@@ -77,8 +76,8 @@ def in_legs(
 
     A leg after the first begins on the other side of the clean input from the best example, moved in a random
     direction. A leg that was to find a first example, and has none after its share of all steps (25 at the least), is
-    given up. The next begins between the clean input and a random point of the box, a third of the way out, and then
-    two thirds. Where others find an example, it is their start that finds it.
+    given up. The next begins between the clean input and a random point of the box: with three tries a third of the
+    way out, and then two thirds. Where others find an example, it is their start that finds it.
 
     A step is one step of a leg's attack, which asks the model once.
 
@@ -106,7 +105,7 @@ def in_legs(
         other = 2 * clean - best.x.astype(clean.dtype) + jnp.where(known, moved, 0)
         lost = ~known & (failed > 0)
         length = jnp.where(lost, jnp.maximum(course.steps, _LEAST), course.steps)
-        share = jnp.minimum(failed / _TRIES, 1).astype(clean.dtype)
+        share = jnp.minimum(failed / tries, 1).astype(clean.dtype)
         elsewhere = start + share * (low + drawn * (high - low) - start)
         return Leg(
             number=number,
