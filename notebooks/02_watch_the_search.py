@@ -72,7 +72,7 @@ axes.legend(frameon=False)
 # `lanes` is the attack in pieces: begin, advance by some steps, read off the result. Between the pieces lie the
 # states, one lane an example, and they can be looked at. `progress.last` is what was seen of the last point; `knob`
 # is what the search carries. How knobs and attacks are nested is how the attack was put together: `l2` is
-# `searched(descend)`, and `fast_l2` is `searched(jittered(tracked(descend)))`, which has its c one level further in.
+# `searched(descend)`, and `fast_l2` is `in_legs` around `tracked(descend)`, which has its c one level further in.
 
 
 # %%

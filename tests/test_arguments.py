@@ -103,7 +103,7 @@ CALLS = {
     "cw.minimised(cw.attacks.pgd)": "attack must be of the type cwjax.Attack, got the function pgd",
     "cw.confident(cw.l2, 1)": "attack must be of the type cwjax.Attack, got the function l2",
     "cw.confident(cw.l2(), -1)": "confidence must be at least 0, got -1",
-    "cw.attacks.fast.jittered('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
+    "cw.attacks.fast.in_legs(None, None, steps=0)": "steps must be at least 1, got 0",
     "cw.batched('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
     "cw.batched(cw.l2)": "attack must be of the type cwjax.Attack, got the function l2",
     "cw.traced(cw.l2(), 0)": "num_steps must be at least 1, got 0",

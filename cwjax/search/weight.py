@@ -105,8 +105,8 @@ def multiplier(
 
     A problem of scale 0 is one about which nothing is known. The first step then only looks: with the margin m to cross
     and its gradient g, the boundary of the linearised problem lies at `s = m/|g|₂`, where `2·delta + c·g = 0` for
-    `c = 2·s/|g|₂`. Until an example is found s grows (`lengthened`). The problem's own c, which `mirrored` raises after
-    a round without an example, multiplies that c and how far s may grow. A problem of another scale has an example at
+    `c = 2·s/|g|₂`. Until an example is found s grows (`lengthened`). The problem's own c, which `in_legs` raises after
+    a leg without an example, multiplies that c and how far s may grow. A problem of another scale has an example at
     that distance, found under its c.
 
     Args:

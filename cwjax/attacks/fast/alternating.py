@@ -5,28 +5,25 @@ to other minima. A round of either kind asks the model the same question, so tha
 at the model serves whichever it is the turn of: a problem says by its tau.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_part
-from cwjax.attacks.fast.attacks import jittered, mirrored, rounds_of
+from cwjax.attacks.fast.legs import Course, in_legs, legs_of
 from cwjax.attacks.fast.scout import Scout, Scouting, scout
 from cwjax.attacks.fast.shrink import proximal_descent
 from cwjax.attacks.fast.slide import radius, slid
-from cwjax.base import Attack, Count, Objective, Problem, Search, found, select, wide
+from cwjax.base import Attack, Count, Objective, found, select, wide
 from cwjax.loop import Rule, iterated, steered
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import TINY, length
 from cwjax.parts.schedules import annealed
-from cwjax.search.rounds import searched
 
 _LARGEST_C = 1e12  # where the slope is next to none
-_RADIUS, _DEEP = 0.0, 1.0  # the tau of a problem for a round of that kind
 _LONGER = 3  # towards a label: the steps of a deep round over those of another,
 _ENOUGH = 100  # which has at least these
 
@@ -39,7 +36,7 @@ def alternating_l2(
 ) -> Attack:
     """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
 
-    The first round, the only one of a short run (see `rounds_of`), is within a radius as in `fast_linf`. Away from a
+    The first round, the only one of a short run (see `legs_of`), is within a radius as in `fast_linf`. Away from a
     label a probe tells first whether slopes are to be believed. Where they are, they tell which class is nearest
     (`scout`); where they are not, the round is a deep one. The next round is a deep one, see `deep`. Towards a label
     these two start at the clean input; other rounds start across it from the best example. None is told how near that
@@ -53,34 +50,32 @@ def alternating_l2(
     """
     check_part("optimizer", optimizer, optax.GradientTransformation)
 
-    rounds = rounds_of(steps)
+    legs = legs_of(steps)
 
-    def of_length(steps):
-        within = steered(slid("l2", steps, objective), radius(norm="l2", steps=steps, objective=objective))
-        return _either(within, deep(optimizer, steps), scout("l2", steps, always=True, objective=objective), objective)
+    def attack_of(leg):
+        within = steered(
+            slid("l2", leg.steps, objective), radius(norm="l2", steps=leg.steps, objective=objective, afar=leg.lost)
+        )
+        scouts = scout("l2", leg.steps, always=True, objective=objective)
+        rule = _either(leg.number % 2 == 1, within, deep(optimizer, leg.steps), scouts, objective)
+        return iterated(rule, objective=objective, distance=distances.l2(), steps=leg.steps)
 
-    rule = _lasting(of_length, lambda problem: _length(problem, rounds, steps, objective))
-    attack = iterated(rule, objective=objective, distance=distances.l2(), steps=steps)
-    return searched(jittered(_afresh(attack)), _alternately(rounds, objective))
+    def plan(goal, number, left):
+        reaching = objective.reaches(goal)
+        return Course(
+            steps=jnp.where(number + 1 >= legs, left, _length(number, legs, steps, reaching)),
+            across=~reaching | (number > 1),
+        )
+
+    return in_legs(attack_of, plan, steps=steps, informed=False)
 
 
-def _length(problem: Problem, rounds: Count, steps: Count, objective: Objective) -> Int[Array, ""]:
-    """How many steps a round of the problem has, where `rounds` share them."""
-    each, deep = jnp.asarray(steps) // rounds, rounds // 2
-    short = jnp.maximum(steps // (rounds + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
-    long = (steps - (rounds - deep) * short) // jnp.maximum(deep, 1)
-    towards_label = jnp.where(problem.tau == _DEEP, long, short)
-    return jnp.where(objective.reaches(problem.goal), towards_label, each)
-
-
-def _lasting(of_length: Callable[[Count], Rule], length: Callable[[Problem], Count]) -> Rule:
-    """The rule of the length that a problem has, and no longer."""
-    return Rule(
-        init=lambda key, problem: of_length(length(problem)).init(key, problem),
-        move=lambda problem, memory, seen: of_length(length(problem)).move(problem, memory, seen),
-        over=lambda problem, memory, seen: seen.taken + 1 >= length(problem),
-        aim=lambda problem, memory: of_length(length(problem)).aim(problem, memory),
-    )
+def _length(number: Count, legs: Count, steps: Count, reaching: Bool[Array, ""]) -> Int[Array, ""]:
+    """How many steps the leg of that number has, of so many that share them."""
+    each, deep = jnp.asarray(steps) // legs, legs // 2
+    short = jnp.maximum(steps // (legs + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
+    long = (steps - (legs - deep) * short) // jnp.maximum(deep, 1)
+    return jnp.where(reaching, jnp.where(number % 2 == 1, long, short), each)
 
 
 def weighed(optimizer: optax.GradientTransformation) -> Rule:
@@ -157,8 +152,8 @@ class RoundsMemory(NamedTuple):
     deep: Any
 
 
-def _either(within: Rule, deep: Rule, scouts: Scout, objective: Objective) -> Rule:
-    """The rule that the problem's tau names. Within a radius, away from a label, it goes for the class that the scout
+def _either(deeply: Bool[Array, ""], within: Rule, deep: Rule, scouts: Scout, objective: Objective) -> Rule:
+    """The deep rule, or that within a radius. Within a radius, away from a label, it goes for the class that the scout
     has chosen; and where the scout does not believe slopes it is the deep one.
     """
 
@@ -167,39 +162,13 @@ def _either(within: Rule, deep: Rule, scouts: Scout, objective: Objective) -> Ru
         return start, RoundsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
 
     def move(problem, memory, seen):
-        scouted = (problem.tau == _RADIUS) & ~objective.reaches(problem.goal)
+        scouted = ~deeply & ~objective.reaches(problem.goal)
         known, told, x = scouts.look(problem, memory.known, seen, scouted)
         inside, after = within.move(problem, memory.within, told)
         shrunk, later = deep.move(problem, memory.deep, told)
-        there = jnp.where((problem.tau == _DEEP) | known.doubted, shrunk, inside)
+        there = jnp.where(deeply | known.doubted, shrunk, inside)
         begun = known.begun >= 0
         after, later = select(begun, (after, later), (memory.within, memory.deep))
         return jnp.where(begun, there, x), RoundsMemory(known, after, later)
 
     return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))
-
-
-def _afresh(attack: Attack) -> Attack:
-    """The attack on the problem as if nothing were known of it but where to start."""
-
-    def forgotten(problem):
-        return problem._replace(scale=jnp.zeros_like(problem.scale), c=jnp.ones_like(problem.c))
-
-    return attack._replace(
-        init=lambda key, problem: attack.init(key, forgotten(problem)),
-        step=lambda model, problem, state: attack.step(model, forgotten(problem), state),
-    )
-
-
-def _alternately(rounds: Count, objective: Objective) -> Search:
-    """`mirrored` with rounds of two kinds: within a radius, and deep ones. Towards a label the first deep round starts
-    where the problem says, too.
-    """
-    search = mirrored(rounds)
-
-    def ask(problem, knob):
-        plain = problem._replace(scale=jnp.zeros_like(problem.scale))
-        asked = select(objective.reaches(problem.goal) & (knob.rounds < 2), plain, search.ask(problem, knob))
-        return asked._replace(tau=jnp.where(knob.rounds % 2 == 0, _RADIUS, _DEEP).astype(asked.tau.dtype))
-
-    return search._replace(ask=ask)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Number, Problem, carried, wide
 from cwjax.loop import Rule
@@ -116,7 +116,9 @@ class DescentMemory(NamedTuple):
     margin: Float[Array, ""]  # the loss at the first point of the round: what the others are measured in
 
 
-def proximal_descent(norm: str, steps: Number) -> Rule:
+def proximal_descent(
+    norm: str, steps: Number, *, bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False)
+) -> Rule:
     """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
 
@@ -127,11 +129,10 @@ def proximal_descent(norm: str, steps: Number) -> Rule:
     large at first: a round goes deep, in many elements, and then shrinks them. On a network that was trained to be
     robust that comes to where attacks that start with few elements never do.
 
-    A problem whose tau is infinite is one for a round in which steps stay long (`_BOLD`).
-
     Args:
       norm: "l2", "l1" or "l0".
       steps: over which steps grow short.
+      bold: whether steps stay long, which comes to other minima.
 
     Raises:
       ValueError: an unknown norm.
@@ -139,8 +140,7 @@ def proximal_descent(norm: str, steps: Number) -> Rule:
     check_norm(norm, tuple(_TURN))
 
     def temper(problem):
-        bold = jnp.isinf(problem.tau)
-        return Temper(*(jnp.where(bold, *both) for both in zip(_BOLD, _careful(steps), strict=True)))
+        return Temper(*(jnp.where(bold(problem), *both) for both in zip(_BOLD, _careful(steps), strict=True)))
 
     def init(key, problem):
         del key

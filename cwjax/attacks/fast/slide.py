@@ -137,7 +137,13 @@ class Radius(NamedTuple):
     taken: Int[Array, ""]  # int32: steps
 
 
-def radius(*, norm: str, steps: Count, objective: Objective = negative_margin()) -> Search:
+def radius(
+    *,
+    norm: str,
+    steps: Count,
+    objective: Objective = negative_margin(),
+    afar: bool | Bool[Array, ""] = False,
+) -> Search:
     """For `steered`, around `slid`: the radius tau, and the length of a step in radii.
 
     tau is multiplied by exp(-r) after a step at a point that meets the goal, and by exp(r) after one that does not; it
@@ -152,6 +158,7 @@ def radius(*, norm: str, steps: Count, objective: Objective = negative_margin())
       norm: "linf" or "l2".
       steps: of the attack.
       objective: of the attack; it says which goals are to reach one place.
+      afar: whether tau at first is so much longer as the start is away from the clean input.
 
     Raises:
       ValueError: an unknown norm.
@@ -173,7 +180,9 @@ def radius(*, norm: str, steps: Count, objective: Objective = negative_margin())
         seen = outcome.last
         best = jnp.minimum(knob.best, outcome.best.distance)
         first = knob.tau == 0
-        promise = select(first, _promise(problem, seen.loss, NORMS[norm].dual(seen.gradient)), knob.promise)
+        there = _promise(problem, seen.loss, NORMS[norm].dual(seen.gradient))
+        there = there._replace(distance=there.distance + jnp.where(afar, seen.distance, 0))
+        promise = select(first, there, knob.promise)
         farther = (knob.taken == 1) & _broken(promise, _KEPT, seen.loss, seen.distance)
         promise = promise._replace(distance=promise.distance * jnp.where(farther, _FARTHER, 1))
         sought = lengthened(knob.tau, problem.c * promise.distance, knob.taken, steps)

@@ -4,41 +4,49 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from cwjax.answers import Seen
 from cwjax.arguments import check_count, check_number
-from cwjax.attacks.fast.attacks import in_rounds, mirrored
+from cwjax.attacks.fast.legs import Course, Leg, equal, in_legs, legs_of
 from cwjax.attacks.fast.shrink import DescentMemory, proximal_descent
 from cwjax.attacks.fast.threshold import thresholded_descent
-from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, Search, found, select
+from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, found, select
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
 from cwjax.problems import clip
 
+_TRIES = 2  # a first example takes longer here than in other norms
 _UNIT = 50  # n² times as many steps make n rounds
 _LONG = 400  # steps: from there on a thresholded round comes to something
-_CAREFUL, _BOLD, _THRESHOLDED = 0.0, jnp.inf, -1.0  # the tau of a problem for a round of that kind
 
 
 def fast_l1(*, steps: Count = 300, objective: Objective = negative_margin()) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
-    `proximal_descent` for a step and for c, and `mirrored` for what is done with the steps of a long run. Every
+    `proximal_descent` for a step and for c, and `in_legs` for what is done with the steps of a long run. Every
     second round away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
 
     Args:
-      steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several rounds:
-        see `rounds_of`.
+      steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several legs:
+        see `legs_of`.
       objective: m: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is
         0 from there on, and the attack ends slightly farther away.
     """
 
-    def one_round(steps):
-        rule = proximal_descent("l1", steps)
-        return iterated(rule, objective=objective, distance=distances.l1(), steps=steps)
+    def attack_of(leg):
+        rule = proximal_descent("l1", leg.steps, bold=_bold_in_l1(leg, objective))
+        return iterated(rule, objective=objective, distance=distances.l1(), steps=leg.steps)
 
-    return in_rounds(one_round, steps, lambda rounds: _by_turns(rounds, _bold_in_l1(objective)), _UNIT)
+    return in_legs(attack_of, equal(legs_of(steps, _UNIT)), steps=steps, tries=_TRIES, jitter=0.0)
+
+
+def _bold_in_l1(leg: Leg, objective: Objective) -> Callable[[Problem], Bool[Array, ""]]:
+    def bold(problem):
+        every = jnp.where(objective.reaches(problem.goal), 3, 2)
+        return leg.number % every == every - 1
+
+    return bold
 
 
 def fast_l0(
@@ -67,76 +75,46 @@ def fast_l0(
     check_number("removing", removing, least=0, most=1 - 1e-6)
     check_count("steps", steps)
     thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
+    legs = legs_of(steps - thresholded, _UNIT)
     last = thresholded_descent(thresholded)
 
-    def one_round(steps):
-        going = (1 - removing) * steps
-        rule = _either(_then_removed(proximal_descent("l0", going), going), steps, last)
-        longest = jnp.maximum(steps, thresholded)
-        return iterated(rule, objective=objective, distance=distance, steps=longest)
+    def attack_of(leg):
+        going = (1 - removing) * leg.steps
+        shrinking = proximal_descent("l0", going, bold=lambda problem: (leg.number % 2 == 0) == ~reaching(problem))
+        rule = _either((thresholded > 0) & (steps - leg.begun <= thresholded), last, _then_removed(shrinking, going))
+        return iterated(rule, objective=objective, distance=distance, steps=leg.steps)
 
-    def rounds_of_both(rounds):
-        return _thresholded_last(rounds, thresholded > 0, objective)
+    def reaching(problem):
+        return objective.reaches(problem.goal)
 
-    return in_rounds(one_round, steps - thresholded, rounds_of_both, _UNIT)
+    def plan(goal, number, left):
+        del goal
+        is_last = (thresholded > 0) & ((number >= legs) | (left <= thresholded))
+        shared = (left - thresholded) // jnp.maximum(legs - number, 1)
+        return Course(steps=jnp.where(is_last, left, shared), across=~is_last)
 
-
-def _by_turns(rounds: Count, bold: Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]) -> Search:
-    """`mirrored`, with bold rounds among the careful ones: `bold(problem, number)` says which, counted from 0."""
-    search = mirrored(rounds)
-
-    def ask(problem, knob):
-        tau = jnp.where(bold(problem, knob.rounds), _BOLD, _CAREFUL)
-        return search.ask(problem, knob)._replace(tau=tau.astype(problem.tau.dtype))
-
-    return search._replace(ask=ask)
-
-
-def _bold_in_l1(objective: Objective) -> Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]:
-    def bold(problem, number):
-        every = jnp.where(objective.reaches(problem.goal), 3, 2)
-        return number % every == every - 1
-
-    return bold
-
-
-def _bold_in_l0(objective: Objective) -> Callable[[Problem, Int[Array, ""]], Bool[Array, ""]]:
-    return lambda problem, number: (number % 2 == 0) == ~objective.reaches(problem.goal)
-
-
-def _thresholded_last(rounds: Count, thresholded: Bool[Array, ""], objective: Objective) -> Search:
-    """So many rounds by turns, and then, if so, a thresholded one from where the problem says."""
-    search = _by_turns(rounds + thresholded, _bold_in_l0(objective))
-
-    def ask(problem, knob):
-        last = problem._replace(tau=jnp.full_like(problem.tau, _THRESHOLDED))
-        return select(knob.rounds == rounds, last, search.ask(problem, knob))
-
-    return search._replace(ask=ask)
+    return in_legs(attack_of, plan, steps=steps, tries=_TRIES, jitter=0.0)
 
 
 class KindsMemory(NamedTuple):
-    shrinking: Any
     thresholded: Any
+    shrinking: Any
 
 
-def _either(shrinking: Rule, steps: Count, thresholded: Rule) -> Rule:
-    """The rule that the problem's tau names; `shrinking` ends after `steps` steps."""
+def _either(thresholded: Bool[Array, ""], one: Rule, other: Rule) -> Rule:
+    """The thresholded rule, or the other one."""
 
     def init(key, problem):
-        start, first = shrinking.init(key, problem)
-        return start, KindsMemory(first, thresholded.init(key, problem)[1])
+        start, first = other.init(key, problem)
+        return start, KindsMemory(one.init(key, problem)[1], first)
 
     def move(problem, memory, seen):
         floored = seen._replace(slope=jnp.where(seen.met, 0, seen.slope))
-        x, later = thresholded.move(problem, memory.thresholded, floored)
-        shrunk, after = shrinking.move(problem, memory.shrinking, seen)
-        return jnp.where(problem.tau == _THRESHOLDED, x, shrunk), KindsMemory(after, later)
+        x, later = one.move(problem, memory.thresholded, floored)
+        shrunk, after = other.move(problem, memory.shrinking, seen)
+        return jnp.where(thresholded, x, shrunk), KindsMemory(later, after)
 
-    def over(problem, memory, seen):
-        return (problem.tau != _THRESHOLDED) & (seen.taken + 1 >= steps)
-
-    return Rule(init=init, move=move, over=over)
+    return Rule(init=init, move=move)
 
 
 class Undoing(NamedTuple):

@@ -7,37 +7,15 @@ import optax
 import pytest
 
 import cwjax as cw
-from cwjax.attacks.fast import alternating, slide, sparse
-from cwjax.attacks.fast.attacks import rounds_of
+from cwjax.attacks.fast import alternating, slide
+from cwjax.attacks.fast.legs import equal, in_legs, legs_of
 from cwjax.attacks.fast.scout import scout
-from cwjax.base import untouched
 from cwjax.loop import iterated, steered
 from cwjax.problems import problem as problem_of
 from tests import golden_net, problems
 from tests.attacks.fast.made import CLASSES, KEYS, SIZE, X, affine, affine_model, attacked, bent, two_classes
 
 pytestmark = pytest.mark.xdist_group("the fast family")  # they share programs
-
-
-def asked_for(search: cw.Search, goal: cw.LabelGoal, rounds: int) -> list[float]:
-    """The taus of that many rounds, none of which finds anything."""
-    problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
-    knob, taus = search.init(problem), []
-    for _ in range(rounds):
-        taus.append(float(search.ask(problem, knob).tau))
-        knob = search.tell(problem, knob, untouched(problem))
-    return taus
-
-
-def test_kinds_of_rounds_take_turns():
-    away, reach = cw.untargeted(np.zeros(1, int)), cw.targeted(np.zeros(1, int))
-    by_turns, m = sparse._by_turns, cw.losses.negative_margin()
-    assert asked_for(alternating._alternately(4, m), away, 4) == [0, 1, 0, 1]
-    assert asked_for(alternating._alternately(4, m), reach, 4) == [0, 1, 0, 1]
-    assert asked_for(sparse._thresholded_last(3, jnp.array(True), m), away, 4) == [np.inf, 0, np.inf, -1]
-    assert asked_for(sparse._thresholded_last(2, jnp.array(False), m), reach, 2) == [0, np.inf]
-    assert asked_for(by_turns(4, sparse._bold_in_l1(m)), away, 4) == [0, np.inf, 0, np.inf]
-    assert asked_for(by_turns(4, sparse._bold_in_l1(m)), reach, 4) == [0, 0, np.inf, 0]
 
 
 @pytest.mark.parametrize(
@@ -52,24 +30,20 @@ def test_kinds_of_rounds_take_turns():
     ],
 )
 def test_deep_rounds_towards_a_label_are_longer_once_the_others_have_enough(steps, towards, away):
-    rounds = rounds_of(steps)
+    legs = legs_of(steps)
 
-    def lengths(sign):
-        problem = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(sign)))
-        taus = [(alternating._RADIUS, alternating._DEEP)[k % 2] for k in range(int(rounds))]
-        return [
-            int(alternating._length(problem._replace(tau=jnp.float32(tau)), rounds, steps, cw.losses.negative_margin()))
-            for tau in taus
-        ]
+    def lengths(reaching):
+        return [int(alternating._length(k, legs, steps, jnp.array(reaching))) for k in range(int(legs))]
 
-    assert lengths(1) == towards
-    assert lengths(-1) == away
-    # What a run spends is what its rounds do.
+    assert lengths(True) == towards
+    assert lengths(False) == away
+    # A run spends all of its steps: the last leg takes what is left.
     model = affine_model()
     answers = model.apply(model.params, X).argmax(-1)
     for goal, expected in ((cw.targeted((answers + 1) % CLASSES), towards), (cw.untargeted(answers), away)):
         result = attacked(cw.alternating_l2, model, goal, steps=steps)
-        np.testing.assert_array_equal(result.backwards, sum(expected))
+        np.testing.assert_array_equal(result.backwards, steps)
+        assert steps - len(expected) < sum(expected) <= steps
 
 
 @pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])
@@ -99,7 +73,7 @@ def test_towards_a_label_the_first_round_is_within_a_radius():
 
     parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
     within = iterated(steered(slide.slid("l2", 40), cw.attacks.fast.radius(norm="l2", steps=40)), **parts, steps=40)
-    ours, radius = cw.alternating_l2(steps=40), cw.searched(within, cw.attacks.fast.mirrored(1))
+    ours, radius = cw.alternating_l2(steps=40), in_legs(lambda leg: within, equal(1), steps=40)
     towards, away = cw.targeted((answers + 1) % problems.CLASSES), cw.untargeted(answers)
     np.testing.assert_allclose(distances(ours, towards), distances(radius, towards), rtol=1e-3)
     assert not np.allclose(distances(ours, away), distances(radius, away), rtol=1e-3)  # a probe first
@@ -122,7 +96,9 @@ def test_a_round_is_deep_where_a_probe_finds_most_of_the_loss_left(bend, doubted
             points.append(state.w)
         return points
 
-    points = walked(alternating._either(within, deep, scout("l2", 40, always=True), cw.losses.negative_margin()), 5)
+    scouts = scout("l2", 40, always=True)
+    either = alternating._either(jnp.array(False), within, deep, scouts, cw.losses.negative_margin())
+    points = walked(either, 5)
     np.testing.assert_allclose((points[1] - X[0]).sum(), 1.5, rtol=1e-5)  # the slope promises the boundary at 1
     # What follows is what a round of its kind does.
     ways = {True: walked(deep, 4), False: walked(within, 4)}

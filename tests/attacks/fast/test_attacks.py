@@ -1,4 +1,4 @@
-"""The fast family beyond the laws: its price, its rounds, what it does not depend on, and how near it comes."""
+"""The fast family beyond the laws: its price, what it does not depend on, and how near it comes."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,6 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.attacks.fast.attacks import rounds_of
-from cwjax.base import untouched
-from cwjax.problems import problem as problem_of
 from tests import golden_net, problems
 from tests.attacks.fast.made import CLASSES, FAST, X, affine_model, attacked, program, two_classes
 
@@ -32,12 +29,6 @@ def test_no_more_gradients_are_spent_than_were_asked_for(steps, norm):
     assert (result.forwards <= steps).all()
     assert (result.forwards > 0.99 * steps - 1).all()
     np.testing.assert_array_equal(result.forwards, result.backwards)
-
-
-def test_rounds_grow_with_the_steps():
-    assert [int(rounds_of(steps)) for steps in (1, 100, 170, 300, 1000)] == [1, 1, 2, 2, 4]
-    with pytest.raises(ValueError, match="steps"):
-        rounds_of(0)
 
 
 @pytest.mark.parametrize("norm", FAST)
@@ -78,22 +69,6 @@ def test_a_model_without_slope_is_a_failure_and_no_nan():
         assert not result.success.any()
         assert result.finite.all()
         np.testing.assert_array_equal(result.x, X)
-
-
-def test_a_round_starts_across_the_clean_input_at_the_distance_known():
-    search = cw.attacks.fast.mirrored(3)
-    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
-    knob = search.init(problem)
-    first = search.ask(problem, knob)
-    assert first.scale == 0
-    np.testing.assert_array_equal(first.start, X[0])
-    nothing = untouched(problem)
-    second = search.ask(problem, search.tell(problem, knob, nothing))
-    assert (second.scale, second.c) == (0, 10)
-    found = nothing._replace(best=cw.base.Candidate(x=X[0] + 0.5, distance=jnp.float32(2), c=jnp.float32(7)))
-    third = search.ask(problem, search.tell(problem, knob, found))
-    assert (third.scale, third.c) == (2, 7)
-    np.testing.assert_allclose(third.start, X[0] - 0.5, atol=1e-6)
 
 
 @pytest.mark.long

@@ -85,34 +85,34 @@ PROBLEM = problem_of(jnp.full(SIZE, 0.5), GOAL)
 SIGNS = np.where(np.arange(SIZE) % 3, 1.0, -1.0)
 
 
-def moved(steps: int, *, met: bool = False, problem=PROBLEM, loss: float = 2.0):
+def moved(steps: int, *, met: bool = False, bold: bool = False, loss: float = 2.0):
     """The first step in L1, down a slope whose elements all have the same size; with what is remembered before it and
     after.
     """
-    rule = shrink.proximal_descent("l1", steps)
-    x, memory = rule.init(KEYS[0], problem)
+    rule = shrink.proximal_descent("l1", steps, bold=lambda problem: jnp.array(bold))
+    x, memory = rule.init(KEYS[0], PROBLEM)
     slope, loss = jnp.asarray(0.25 * SIGNS, jnp.float32), jnp.float32(loss)
     told = {"w": x, "x": x, "delta": jnp.zeros_like(x), "distance": jnp.float32(0), "outputs": jnp.zeros(4)}
     told |= {"loss": loss, "slope": slope, "total": loss, "gradient": slope, "met": jnp.array(met)}
-    seen = Seen(**told, taken=jnp.int32(0), best=untouched(problem).best)
-    return memory, *rule.move(problem, memory, seen)
+    seen = Seen(**told, taken=jnp.int32(0), best=untouched(PROBLEM).best)
+    return memory, *rule.move(PROBLEM, memory, seen)
 
 
 @pytest.mark.parametrize(
-    ("steps", "tau", "far", "c"),
+    ("steps", "bold", "far", "c"),
     [
-        (100, 0.0, 0.2, 100.0),
-        (40, 0.0, 0.3, np.exp(40 / 13)),
-        (20, 0.0, 0.4, np.exp(20 / 13)),
-        (100, np.inf, 0.5, 10.0),  # a bold round goes a whole width, which is to the bound
+        (100, False, 0.2, 100.0),
+        (40, False, 0.3, np.exp(40 / 13)),
+        (20, False, 0.4, np.exp(20 / 13)),
+        (100, True, 0.5, 10.0),  # a bold round goes a whole width, which is to the bound
     ],
 )
-def test_the_first_step_is_adams_less_what_the_norm_takes(steps, tau, far, c):
+def test_the_first_step_is_adams_less_what_the_norm_takes(steps, bold, far, c):
     """Every element goes as far, and loses step/c over what Adam divides by."""
-    before, x, after = moved(steps, problem=PROBLEM._replace(tau=jnp.float32(tau)))
+    before, x, after = moved(steps, bold=bold)
     assert float(before.c) == pytest.approx(c, rel=1e-5)
     divisor = 1 / (1 + np.exp(-0.5)) / np.sqrt(SIZE)  # the softplus' slope at the first loss, along the unit of slopes
-    lost = (1.0 if tau else far) / (float(after.c) * divisor)
+    lost = (1.0 if bold else far) / (float(after.c) * divisor)
     np.testing.assert_allclose(x, 0.5 - SIGNS * (far - lost), atol=1e-4)
 
 
