@@ -1,8 +1,8 @@
-"""An attack in rounds of two kinds: within a radius that is turned at every step, and deep.
+"""An attack in legs of two kinds: within a radius that is turned at every step, and deep.
 
-A radius gets to the boundary in the fewest steps, and a round that goes far beyond the boundary and shrinks comes back
-to other minima. A round of either kind asks the model the same question, so that both are moves of one rule, and a look
-at the model serves whichever it is the turn of: a problem says by its tau.
+A radius gets to the boundary in the fewest steps, and a leg that goes far beyond the boundary and shrinks comes back
+to other minima. A leg of either kind asks the model the same question, so that both are moves of one rule, and a look
+at the model serves whichever it is the turn of: the number of the leg says.
 """
 
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from cwjax.parts.norms import TINY, length
 from cwjax.parts.schedules import annealed
 
 _LARGEST_C = 1e12  # where the slope is next to none
-_LONGER = 3  # towards a label: the steps of a deep round over those of another,
+_LONGER = 3  # towards a label: the steps of a deep leg over those of another,
 _ENOUGH = 100  # which has at least these
 
 
@@ -34,19 +34,19 @@ def alternating_l2(
     objective: Objective = negative_margin(),
     optimizer: optax.GradientTransformation = optax.adam(1.0),
 ) -> Attack:
-    """The smallest L2 norm at a fixed price: rounds that keep to the boundary, and deep ones, by turns.
+    """The smallest L2 norm at a fixed price: legs that keep to the boundary, and deep ones, by turns.
 
-    The first round, the only one of a short run (see `legs_of`), is within a radius as in `fast_linf`. Away from a
+    The first leg, the only one of a short run (see `legs_of`), is within a radius as in `fast_linf`. Away from a
     label a probe tells first whether slopes are to be believed. Where they are, they tell which class is nearest
-    (`scout`); where they are not, the round is a deep one. The next round is a deep one, see `deep`. Towards a label
-    these two start at the clean input; other rounds start across it from the best example. None is told how near that
+    (`scout`); where they are not, the leg is a deep one. The next leg is a deep one, see `deep`. Towards a label
+    these two start at the clean input; other legs start across it from the best example. None is told how near that
     is (benchmarks/FINDINGS.md).
 
     Args:
       steps: gradients to spend on an example; may be traced.
       objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
         from there on, and the attack ends slightly farther away.
-      optimizer: of the end of deep rounds: any Optax transformation of learning rate 1.
+      optimizer: of the end of deep legs: any Optax transformation of learning rate 1.
     """
     check_part("optimizer", optimizer, optax.GradientTransformation)
 
@@ -146,7 +146,7 @@ def deep(optimizer: optax.GradientTransformation, steps: Count) -> Rule:
     return Rule(init=init, move=move)
 
 
-class RoundsMemory(NamedTuple):
+class KindsMemory(NamedTuple):
     known: Scouting
     within: Any
     deep: Any
@@ -159,7 +159,7 @@ def _either(deeply: Bool[Array, ""], within: Rule, deep: Rule, scouts: Scout, ob
 
     def init(key, problem):
         start, first = within.init(key, problem)
-        return start, RoundsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
+        return start, KindsMemory(scouts.init(problem), first, deep.init(key, problem)[1])
 
     def move(problem, memory, seen):
         scouted = ~deeply & ~objective.reaches(problem.goal)
@@ -169,6 +169,6 @@ def _either(deeply: Bool[Array, ""], within: Rule, deep: Rule, scouts: Scout, ob
         there = jnp.where(deeply | known.doubted, shrunk, inside)
         begun = known.begun >= 0
         after, later = select(begun, (after, later), (memory.within, memory.deep))
-        return jnp.where(begun, there, x), RoundsMemory(known, after, later)
+        return jnp.where(begun, there, x), KindsMemory(known, after, later)
 
     return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))

@@ -4,7 +4,7 @@ Away from a label the loss is that of the likeliest other class, and the class t
 often not the nearest. DeepFool (Moosavi-Dezfooli et al. 2016) compares the slopes of all classes at every step.
 Trust Region (Yao et al. 2019, https://arxiv.org/abs/1812.06371) and MALT (Melamed et al. 2024,
 https://arxiv.org/abs/2407.02240) compare them once, at the clean input, by the same rule: the margin over the dual norm
-of its slope, among the nine likeliest classes and among a hundred. Here five are compared, once before a round begins,
+of its slope, among the nine likeliest classes and among a hundred. Here five are compared, once before a leg begins,
 and the nearest of them is looked at again from farther on.
 """
 
@@ -25,21 +25,21 @@ from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 
 _CLASSES = 5  # that are looked at: the likeliest
-_LEAST = 50  # steps of a round; a shorter one has none to spare
+_LEAST = 50  # steps of a leg; a shorter one has none to spare
 _CLEARLY = 0.9  # another class than the likeliest has to be nearer than this share of its distance
 _UNTIL = 0.3  # the share of the steps after which the loss is that of whichever class is likeliest
 _PROBE, _LEFT = 1.5, 0.5  # how many linearised distances a probe goes, and the largest share of the loss left there
 
 
 class View(NamedTuple):
-    """What was seen at the start of a round, of one class."""
+    """What was seen at the start of a leg, of one class."""
 
     loss: Float[Array, ""]
     slope: Float[Array, "*S"]
 
 
 class Scouting(NamedTuple):
-    """What is known before a round begins."""
+    """What is known before a leg begins."""
 
     start: Float[Array, "*S"]
     met: Bool[Array, ""]  # whether the goal is, there
@@ -50,36 +50,36 @@ class Scouting(NamedTuple):
     near: View  # of that class
     far: Float[Array, ""]  # the distance of the likeliest, by its probe
     doubted: Bool[Array, ""]  # whether slopes are not to be believed
-    begun: Int[Array, ""]  # int32: points asked about when the round began; -1: it has not
+    begun: Int[Array, ""]  # int32: points asked about when the leg began; -1: it has not
     chosen: Int[Array, ""]  # int32: the class that it goes for; -1: whichever is likeliest
     aim: Int[Array, ""]  # int32: the class of the loss at the next point; likewise
 
 
 class Scout(NamedTuple):
-    """Looks around before a round begins."""
+    """Looks around before a leg begins."""
 
     init: Callable[[Problem], Scouting]
-    # (problem, what is known, the point, whether there is a round to look around for)
-    # -> (what is known now, what a rule is to know of the point, the next point unless the round has begun)
+    # (problem, what is known, the point, whether there is a leg to look around for)
+    # -> (what is known now, what a rule is to know of the point, the next point unless the leg has begun)
     look: Callable[..., tuple[Scouting, Seen, Float[Array, "*S"]]]
     aim: Callable[[Problem, Scouting], Goal]
 
 
 def scout(norm: str, steps: Count, *, always: bool = False, objective: Objective = negative_margin()) -> Scout:
-    """Looks at the five likeliest classes from the start, and at two of them from farther on, for a round away from a
+    """Looks at the five likeliest classes from the start, and at two of them from farther on, for a leg away from a
     label that begins at the clean input.
 
     The first look is at the likeliest class, and the next at its probe: a point farther down the slope than the
     boundary would be if the model were linear. Where half of the loss is left there, as on most digits of a network
-    that was trained to be robust and next to none of others, slopes say little of where the boundary is, and the round
+    that was trained to be robust and next to none of others, slopes say little of where the boundary is, and the leg
     begins. Else the other classes are looked at from the start, and the one that is nearest by margin over slope from a
     probe of its own, if it is not the likeliest. It is gone for where it is clearly nearer as Newton's steps from the
-    two probes have it. The round begins at the start, with the slope there of the class that it goes for.
+    two probes have it. The leg begins at the start, with the slope there of the class that it goes for.
 
     Args:
       norm: to be small: "l2" or "linf".
-      steps: of the round; with less than 50 there is no look at other classes.
-      always: whether a round that has no class to choose asks about the first probe, too.
+      steps: of the leg; with less than 50 there is no look at other classes.
+      always: whether a leg that has no class to choose asks about the first probe, too.
       objective: of the attack. Where it knows no logits of classes there is none to choose.
 
     Raises:
@@ -153,16 +153,16 @@ class AimMemory(NamedTuple):
 
 
 def aimed(rule: Rule, norm: str, steps: Count, objective: Objective = negative_margin()) -> Rule:
-    """The rule; and away from a label, for the class that a `scout` chooses before the round begins: the one whose
+    """The rule; and away from a label, for the class that a `scout` chooses before the leg begins: the one whose
     boundary is nearest, where that is clearly not the likeliest. An example of any class counts.
 
-    A round that begins at the clean input spends two to seven of its points on that, the clean input itself included.
+    A leg that begins at the clean input spends two to seven of its points on that, the clean input itself included.
 
     Args:
       rule: of an attack whose objective is a margin of logits; an `aim` of its own is not asked for, and of the logits
         at the start it is told NaN.
       norm: to be small: "l2" or "linf".
-      steps: of the round; with less than 50 there is no look at classes.
+      steps: of the leg; with less than 50 there is no look at classes.
       objective: of the attack. Where it knows no logits of classes there is none to choose.
 
     Raises:

@@ -95,11 +95,11 @@ def shrunk(
 
 
 class Temper(NamedTuple):
-    """Of a round."""
+    """Of a leg."""
 
     first: Number  # step, in widths of the box
     last: Number
-    c: Number  # the first weight of the loss: the larger, the deeper a round goes before it returns
+    c: Number  # the first weight of the loss: the larger, the deeper a leg goes before it returns
 
 
 _BOLD = Temper(first=1.0, last=0.2, c=10.0)
@@ -113,7 +113,7 @@ def _careful(steps: Number) -> Temper:
 class DescentMemory(NamedTuple):
     adam: Adam
     c: Float[Array, ""]
-    margin: Float[Array, ""]  # the loss at the first point of the round: what the others are measured in
+    margin: Float[Array, ""]  # the loss at the first point of the leg: what the others are measured in
 
 
 def proximal_descent(
@@ -126,7 +126,7 @@ def proximal_descent(
     point, slopes are of length one, and a step moves each element by a share of the box (`weighted_units`), which falls
     along a cosine.
     c is multiplied by exp(-r) where the goal is met and by exp(r) where it is not, r falling along a cosine. It is
-    large at first: a round goes deep, in many elements, and then shrinks them. On a network that was trained to be
+    large at first: a leg goes deep, in many elements, and then shrinks them. On a network that was trained to be
     robust that comes to where attacks that start with few elements never do.
 
     Args:

@@ -1,4 +1,4 @@
-"""Within a radius that is turned at every step: what the fast attack in L-infinity and rounds in L2 are made of."""
+"""Within a radius that is turned at every step: what the fast attack in L-infinity and legs in L2 are made of."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -105,7 +105,7 @@ def slid(norm: str, steps: Count, objective: Objective = negative_margin()) -> R
     """The rule that takes steps of `problem.scale` radii down the momentum of normalised slopes, each projected onto
     the ball of radius `problem.tau` around the clean input.
 
-    In L2 a step goes along the square roots of the momentum at first, where the first step of a round from the clean
+    In L2 a step goes along the square roots of the momentum at first, where the first step of a leg from the clean
     input took away less than half of what its slope promised, or where none tells; else nearly along the momentum.
     """
     check_norm(norm, tuple(METRICS))

@@ -18,14 +18,14 @@ from cwjax.parts.losses import negative_margin
 from cwjax.problems import clip
 
 _TRIES = 2  # a first example takes longer here than in other norms
-_UNIT = 50  # n² times as many steps make n rounds
-_LONG = 400  # steps: from there on a thresholded round comes to something
+_UNIT = 50  # n² times as many steps make n legs
+_LONG = 400  # steps: from there on a thresholded leg comes to something
 
 
 def fast_l1(*, steps: Count = 300, objective: Objective = negative_margin()) -> Attack:
     """The smallest L1 norm at a fixed price: minimise `|x' - x|₁ + c·softplus(m(x'))` with c turned at every step; see
     `proximal_descent` for a step and for c, and `in_legs` for what is done with the steps of a long run. Every
-    second round away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
+    second leg away from a label, and every third towards one, is bold: steps stay long, and it comes to other minima.
 
     Args:
       steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several legs:
@@ -57,12 +57,12 @@ def fast_l0(
     removing: Number = 0.1,
 ) -> Attack:
     """The fewest changed pixels at a fixed price: as `fast_l1`, with the L2/3 norm for a smooth count; every second
-    round is bold, away from a label the first. From 400 steps on half of them are one more round, as `sigma_zero` goes:
+    leg is bold, away from a label the first. From 400 steps on half of them are one more leg, as `sigma_zero` goes:
     it finds other elements.
 
-    In the last steps of a round, as the paper's L0 attack has it (section VI-B): of the best example the element
+    In the last steps of a leg, as the paper's L0 attack has it (section VI-B): of the best example the element
     is undone whose slope times change promises to cost least, while the others go on down the slope; where that is no
-    example, the element stays for good. Not in the round that goes as `sigma_zero` does.
+    example, the element stays for good. Not in the leg that goes as `sigma_zero` does.
 
     Args:
       steps: gradients to spend on an example; may be traced.
@@ -70,7 +70,7 @@ def fast_l0(
         from there on, and the attack ends slightly farther away.
       distance: what is reported and by which the closest example is chosen. `distances.l0()` counts pixels, as the
         paper does; `distances.l0(per_pixel=False)` counts elements.
-      removing: the share of a round's steps that goes to removal, in [0, 1).
+      removing: the share of a leg's steps that goes to removal, in [0, 1).
     """
     check_number("removing", removing, least=0, most=1 - 1e-6)
     check_count("steps", steps)

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.attacks.fast import sparse
+from cwjax.attacks.fast.legs import Leg
 from cwjax.problems import problem as problem_of
 from tests.attacks.fast.made import KEYS, X, affine_model, attacked, towards, two_classes
 
@@ -34,3 +36,13 @@ def test_the_last_round_of_a_long_run_in_l0_goes_as_sigma_zero_does(kind):
         np.testing.assert_allclose(state.inner.w, expected.w, atol=1e-6)
         state, expected = step(model, problem, state), recipe(model, problem, expected)
     assert (expected.w != problem.x).any()
+
+
+@pytest.mark.parametrize(("kind", "bold"), [("away", [0, 1, 0, 1, 0, 1]), ("towards", [0, 0, 1, 0, 0, 1])])
+def test_every_second_leg_in_l1_is_bold_away_from_a_label_and_every_third_towards_one(kind, bold):
+    goal = cw.untargeted(np.array([1])) if kind == "away" else cw.targeted(np.array([1]))
+    problem = problem_of(X[0], jax.tree.map(lambda leaf: leaf[0], goal))
+    one = np.float32(1)
+    legs = [Leg(number, 0, 0, 9, lost=False, start=X[0], scale=one, c=one) for number in range(6)]
+    objective = cw.losses.negative_margin()
+    assert [int(sparse._bold_in_l1(leg, objective)(problem)) for leg in legs] == bold
