@@ -15,6 +15,8 @@ from cwjax.base import Goal, Number, Objective, Outputs, shapes
 from cwjax.models import Model
 
 _MOST = 6  # numbers that are shown of an array
+_BARS = 240  # of a vector's picture, at the most
+_CHANNELS = 4  # of a picture, at the most
 
 
 def in_short(tree: PyTree) -> str:
@@ -83,16 +85,18 @@ class Task:
         if not (isinstance(self.objective, Objective) or callable(self.objective)):
             raise TypeError(f"a task's objective must be a cwjax.Objective or make one, got {self.objective!r}")
         x = np.asarray(self.x)
-        if not np.issubdtype(x.dtype, np.floating) or x.ndim not in (2, 4) or not len(x) or not x.size:
+        if not np.issubdtype(x.dtype, np.floating) or x.ndim not in (2, 4) or not x.size:
             raise ValueError(
                 "a task's x must be floats, pictures [N, H, W, C] or vectors [N, F], got "
                 f"{shapes(x)}: give inputs of other shapes an axis, and take it off in the model"
             )
+        if x.ndim == 4 and x.shape[-1] > _CHANNELS:
+            raise ValueError(f"a task's pictures [N, H, W, C] have at most {_CHANNELS} channels, got {shapes(x)}")
         if not ((x >= 0) & (x <= 1)).all():
             raise ValueError(f"a task's x must lie in [0, 1], got values from {x.min():g} to {x.max():g}")
         for what, tree in (("goal", self.goal), ("context", self.context)):
             lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
-            if lengths - {(len(x),)}:
+            if lengths - {(len(x),)} or (what == "goal" and not lengths):
                 raise ValueError(f"a task of {len(x)} inputs needs a {what} for each, got {shapes(tree)}")
         for field, value in (("x", x.astype(np.float32)), ("goal", jax.tree.map(np.asarray, self.goal))):
             object.__setattr__(self, field, value)
@@ -100,21 +104,20 @@ class Task:
 
     def objective_of(self, confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
         """The objective with that confidence; with a loss that stays at 0 where the goal is met, or one that falls on.
-
-        Raises:
-          ValueError: a confidence where the task's objective is fixed.
+        One that is fixed is returned as it is, with its own confidence and loss.
         """
-        if not isinstance(self.objective, Objective):
-            return self.objective(confidence, hinged=hinged)
-        if isinstance(confidence, int | float) and confidence and confidence != self.objective.confidence:
-            raise ValueError(
-                f"the objective of the task {self.name!r} is fixed: for a confidence of {confidence:g} give the task a "
-                "function that makes its objective"
-            )
-        return self.objective
+        return self.objective if isinstance(self.objective, Objective) else self.objective(confidence, hinged=hinged)
+
+    @property
+    def fixed_confidence(self) -> float | None:
+        """That of a fixed objective; None where the objective is made for a confidence."""
+        return float(self.objective.confidence) if isinstance(self.objective, Objective) else None
 
     def picture(self, x: np.ndarray, outputs: Any) -> Float[np.ndarray, "H W C"]:
-        """What a report shows of one input. A vector is a row of bars, as bright as its elements."""
+        """What a report shows of one input. A vector is bars, as bright as its elements or means of them."""
         if self.draw is not None:
             return np.asarray(self.draw(x, outputs), np.float32)
-        return x if x.ndim == 3 else np.repeat(x[None, :, None], max(1, x.size // 6), 0)
+        if x.ndim == 3:
+            return x
+        bars = np.array([part.mean() for part in np.array_split(x, min(x.size, _BARS))], np.float32)
+        return np.repeat(bars[None, :, None], max(1, bars.size // 6), 0)

@@ -246,6 +246,8 @@ def task(**change):
         ({"x": X[0, :, :, 0, None, None, None] * 1.0}, ValueError, r"pictures \[N, H, W, C\] or vectors \[N, F\]"),
         ({"x": (X > 0.5).astype(int)}, ValueError, "a task's x must be floats"),
         ({"x": X[:0]}, ValueError, "a task's x must be floats"),
+        ({"x": np.repeat(X, 5, -1)}, ValueError, "have at most 4 channels, got"),
+        ({"goal": ()}, ValueError, "a task of 3 inputs needs a goal for each"),
         ({"x": X * 255}, ValueError, r"a task's x must lie in \[0, 1\], got values from"),
         ({"x": np.where(X > 0.7, np.nan, X)}, ValueError, r"a task's x must lie in \[0, 1\]"),
         ({"goal": goals.value_left(np.zeros(2), 0.1)}, ValueError, "a task of 3 inputs needs a goal for each, got"),
@@ -268,9 +270,9 @@ def test_a_task_makes_its_objective_with_a_confidence_and_with_or_without_a_hing
 def test_a_fixed_objective_is_taken_as_it_is_and_has_no_other_confidence():
     fixed = OBJECTIVES.tolerance(0.2)
     assert task(objective=fixed).objective_of(hinged=False) is fixed
-    assert task(objective=fixed).objective_of(0.2) is fixed
-    with pytest.raises(ValueError, match="the objective of the task 'a mean' is fixed: for a confidence of 1 give"):
-        task(objective=fixed).objective_of(1.0)
+    assert task(objective=fixed).objective_of(1.0) is fixed
+    assert task(objective=fixed).fixed_confidence == np.float32(0.2) or task(objective=fixed).fixed_confidence == 0.2
+    assert task().fixed_confidence is None
 
 
 def test_arrays_are_told_in_short():
@@ -286,4 +288,5 @@ def test_a_vector_is_drawn_as_bars_and_a_picture_as_it_is():
     bars = task().picture(X[0].ravel(), 0.0)
     assert bars.shape == (6, 36, 1)
     np.testing.assert_array_equal(bars[3, :, 0], X[0].ravel())
+    assert task().picture(np.linspace(0, 1, 16_000, dtype=np.float32), 0.0).shape == (40, 240, 1)  # means of a long one
     assert task(draw=lambda x, outputs: 0 * x).picture(X[0], 0.0).max() == 0

@@ -153,7 +153,18 @@ def test_what_is_for_classes_is_refused_of_a_task_in_one_line(command, more, wha
 
 def test_a_confidence_is_refused_where_the_objective_of_the_task_is_fixed(tmp_path, capsys):
     asked = ["--model", f"{CALLED}:weighed", "--examples", "6", "--out", tmp_path / "run", *FEW, "--confidence", "1"]
-    assert "the objective of the task 'a weighted mean' is fixed" in fails(capsys, "attack", *asked)
+    assert "the objective of the task 'a weighted mean' is fixed at 0.01" in fails(capsys, "attack", *asked)
+
+
+def test_a_fixed_objective_goes_with_every_attack_and_its_own_confidence(tmp_path, capsys):
+    rows = attacked(
+        "weighed", tmp_path, "--attack", "l0", "--confidence", "0.01", "--largest-c", "10", "--initial-c", "1"
+    )
+    assert any(rows["success"])
+    call("verify", tmp_path)
+    assert "6 of 6 rows agree" in capsys.readouterr().out
+    [run], _ = runs.read(tmp_path)
+    assert run.settings["confidence"] == pytest.approx(0.01)
 
 
 def test_a_race_is_for_classes(tmp_path, capsys):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from cwjax.arguments import check_count
+from cwjax.arguments import check_count, check_number
 from cwjax.base import (
     Attack,
     Candidate,
@@ -33,7 +33,7 @@ _LEAST = 25  # steps of a leg that is to find a first example, at the least
 
 
 class Course(NamedTuple):
-    """What a plan says of a leg."""
+    """Of the next leg, by a plan."""
 
     steps: Count  # that it has
     across: bool | Bool[Array, ""]  # whether it begins across from the best example, or where the problem says
@@ -52,8 +52,8 @@ class Leg(NamedTuple):
     steps: Int[Array, ""]  # int32: that it may take
     lost: Bool[Array, ""]  # whether it begins elsewhere, because none before it found an example
     start: Float[Array, "*S"]
-    scale: Float[Array, ""]  # the distance of an example; 0: none is known
-    c: Float[Array, ""]  # the weight under which it was found; ten times more after each leg that failed
+    scale: Float[Array, ""]  # the distance of the example that it begins across from; 0: of none
+    c: Float[Array, ""]  # the weight under which that was found; else 1, and ten times more after each leg that failed
 
 
 class LegsState(NamedTuple):
@@ -74,10 +74,10 @@ def in_legs(
 ) -> Attack:
     """The attacks of several legs, one after the other, as one attack.
 
-    A leg after the first begins on the other side of the clean input from the best example, moved in a random
-    direction. A leg that was to find a first example, and has none after its share of all steps (25 at the least), is
-    given up. The next begins between the clean input and a random point of the box: with three tries a third of the
-    way out, and then two thirds. Where others find an example, it is their start that finds it.
+    Where the plan says so, a leg begins on the other side of the clean input from the best example, moved at random. A
+    leg that has to find a first example, and has none after its share of all steps (25 at the least), is given up. The
+    next begins between the clean input and a random point of the box: with three tries a third of the way out, and
+    then two thirds. On some networks a run from the clean input never finds an example, and one from elsewhere does.
 
     A step is one step of a leg's attack, which asks the model once.
 
@@ -85,11 +85,17 @@ def in_legs(
       attack_of: the attack of a leg; what it says of the leg may be traced.
       plan: how long legs are, and where they begin.
       steps: of all legs together; may be traced.
-      tries: how many legs without an example a run has room for.
+      tries: the share of all steps that a leg has for a first example is one over this.
       informed: whether a leg is told what is known, by `problem.scale` and `problem.c`. If not they are 0 and 1.
-      jitter: how far it is moved, in distances of the best example: 0 where the norm's distance is no length in L2.
+      jitter: how far a start across is moved, in L2, in distances of the best example. L1 and L0 take 0, because their
+        distances are larger than L2's.
+
+    Raises:
+      ValueError: a count or a number out of range.
     """
     check_count("steps", steps)
+    check_count("tries", tries)
+    check_number("jitter", jitter, least=0)
     patience = jnp.maximum(jnp.asarray(steps) // tries, _LEAST)
 
     def leg_of(problem, key, best, number, failed, begun) -> Leg:
@@ -99,13 +105,13 @@ def in_legs(
         start, clean, low, high = (
             each.astype(problem.c.dtype) for each in (problem.start, problem.x, problem.low, problem.high)
         )
-        drawn = jax.random.uniform(key, clean.shape, clean.dtype)
+        drawn = jax.random.uniform(jax.random.fold_in(key, 1), clean.shape, clean.dtype)
         way = jnp.where(problem.mask, drawn - 0.5, 0)
         moved = jitter * best.distance * way / jnp.maximum(jnp.sqrt(jnp.sum(way**2)), TINY)
         other = 2 * clean - best.x.astype(clean.dtype) + jnp.where(known, moved, 0)
         lost = ~known & (failed > 0)
-        length = jnp.where(lost, jnp.maximum(course.steps, _LEAST), course.steps)
-        share = jnp.minimum(failed / tries, 1).astype(clean.dtype)
+        length = jnp.where(lost, jnp.maximum(course.steps, patience), course.steps)
+        share = (jnp.minimum(failed, tries - 1) / tries).astype(clean.dtype)
         elsewhere = start + share * (low + drawn * (high - low) - start)
         return Leg(
             number=number,
@@ -167,7 +173,7 @@ def legs_of(steps: Count, unit: int = 75) -> Int[Array, ""]:
 
 
 def equal(legs: Count) -> Plan:
-    """So many legs of one length, each across from the best example."""
+    """So many legs of one length, each across from the best example. Legs that find nothing do not count."""
 
     def plan(goal, number, left):
         del goal

@@ -76,7 +76,7 @@ def fast_l0(
     check_count("steps", steps)
     thresholded = jnp.where(jnp.asarray(steps) >= _LONG, steps // 2, 0)  # of the steps
     legs = legs_of(steps - thresholded, _UNIT)
-    last = thresholded_descent(thresholded)
+    last = thresholded_descent(jnp.maximum(thresholded, 1))
 
     def attack_of(leg):
         going = (1 - removing) * leg.steps

@@ -55,7 +55,8 @@ def attack(
       out: the folder to write to, such as runs/NAME.
       data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo). auto: what
         the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
-        for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes.
+        for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
+        own inputs.
       examples: how many test images.
       targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
@@ -71,13 +72,14 @@ def attack(
         lengthened by up to an eighth.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
+    chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
-    presets.resolved(attack, settings)
     store.check_folder(out)
     network, card = model_of(model)
     data = data_for(data, model, network, card)
     dataset = dataset_of(data, data_folder)
-    chosen = presets.resolved(attack, settings, dataset.task)
+    if dataset.task:
+        chosen = presets.resolved(attack, settings, dataset.task)
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
     allowed = selection.mask_of(mask, dataset) if mask else None

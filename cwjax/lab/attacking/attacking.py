@@ -55,7 +55,7 @@ def run(
     if width != "auto":
         check_number("--width", width, least=1)
     check_count("--seed", request.seed, least=0, most=2**32 - 1)
-    judging.validate(cw.in_precision(model, "highest"), dataset)
+    judging.validate(cw.in_precision(model, "highest"), dataset, mask)
     say(f"{attack} attack: {', '.join(f'{setting} {value}' for setting, value in given(settings).items())}")
     # How long an attack takes is not known beforehand, so its progress is in rows that ended.
     total = len(rows_of(dataset, request.targets, seed=request.seed).place)
@@ -121,7 +121,7 @@ def compute(
     keys, clean, task = keys_of(dataset, rows, seed=request.seed), dataset.images[rows.place], dataset.task
     goal = judging.goals_of(dataset, rows.place) if task else rows.goal()
     context = judging.context_of(dataset, rows.place)
-    mask = task.mask if task and mask is None else mask
+    mask = judging.mask_of(dataset, mask)
     highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)

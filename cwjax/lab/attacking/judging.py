@@ -1,5 +1,6 @@
 """What a model says of saved inputs, and by how much each goal is met: in classes, or in the words of a task."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -12,13 +13,14 @@ from jaxtyping import PyTree
 import cwjax as cw
 from cwjax.base import Goal, Outputs, answered, wide
 from cwjax.lab import functions
+from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
 from cwjax.lab.reporting.findings import SAID
 from cwjax.models import Model
 from cwjax.tasks import Task
 
 AT_ONCE = 500  # inputs that a model is asked about
-CHANNELS = (1, 2, 3, 4)  # that a picture may have: see `reporting.pictures`
+CHANNELS = (1, 2, 3, 4)  # that a picture may have
 PICTURED = 10  # inputs of a task that are drawn for the report
 
 
@@ -26,13 +28,15 @@ class Judged(NamedTuple):
     """What a model says of R inputs, held against their goals."""
 
     answer: np.ndarray  # int32 [R]: the class; of a task 1 where the goal is met, else 0
-    margin: np.ndarray  # float32 [R]: by how many logits the goal is met; of a task, how far its loss is below 0
-    met: np.ndarray  # bool [R]: without any confidence
+    margin: (
+        np.ndarray
+    )  # float32 [R]: by how many logits the goal is met; of a task, how far its loss is below 0; nan: a NaN came
+    met: np.ndarray  # bool [R]: without any confidence, unless the task's objective is fixed
     outputs: Outputs  # NumPy arrays [R, ...]
 
 
 def judged(dataset: Dataset, outputs: Outputs, goal: Goal) -> Judged:
-    """What outputs [R, ...] of examples of the data set are worth for their goals."""
+    """Outputs [R, ...] of examples of the data set, held against the goals of those examples."""
     if dataset.task is None:
         margin = np.asarray(jax.vmap(cw.objectives.margin)(jnp.asarray(outputs), goal), np.float32)
         return Judged(outputs.argmax(-1).astype(np.int32), margin, margin > 0, outputs)
@@ -55,23 +59,40 @@ def said(model: Model, dataset: Dataset, places: np.ndarray, x: np.ndarray) -> A
 
 def context_of(dataset: Dataset, places: np.ndarray) -> PyTree:
     """What the model is told besides of the examples at these places; None where it is told nothing."""
-    return rows_of(dataset.task.context, dataset, places) if dataset.task else None
+    return entries_of(dataset.task.context, dataset, places) if dataset.task else None
 
 
 def goals_of(dataset: Dataset, places: np.ndarray) -> Goal:
     """The goals of the task's examples at these places."""
-    return rows_of(dataset.task.goal, dataset, places) if dataset.task else None
+    return entries_of(dataset.task.goal, dataset, places) if dataset.task else None
 
 
 def words_of(task: Task, goal: Goal, clean: Judged, adversarial: Judged) -> dict[str, list[str]]:
     """The columns SAID: what each goal is, and what the model says before and after."""
-    wanted = [task.wanted(each) for each in one_by_one(goal)]
-    says = [[task.read(each) for each in one_by_one(judged.outputs)] for judged in (clean, adversarial)]
+    wanted = [_in_words(task.wanted, each) for each in one_by_one(goal)]
+    says = [[_in_words(task.read, each) for each in one_by_one(judged.outputs)] for judged in (clean, adversarial)]
     return dict(zip(SAID, (wanted, *says), strict=True))
 
 
-def validate(model: Model, dataset: Dataset) -> None:
-    """`cwjax.validate` on all examples of a data set. Of a task with its goals; and each of its functions is tried.
+def _in_words(function: Callable[[Any], str], value: Any) -> str:
+    """What the task's function says of it; or why it fails, because the rows are worth more than their words."""
+    try:
+        return str(function(value))
+    except Exception as error:
+        return f"({type(error).__name__}: {error})"
+
+
+def mask_of(dataset: Dataset, mask: np.ndarray | None) -> np.ndarray | None:
+    """Which elements may change: those that a mask and the task of the data set both allow; None: all."""
+    own = dataset.task.mask if dataset.task else None
+    if mask is None or own is None:
+        return own if mask is None else mask
+    return np.logical_and(mask, own)
+
+
+def validate(model: Model, dataset: Dataset, mask: np.ndarray | None = None) -> None:
+    """`cwjax.validate` on all examples of a data set. Of a task with its goals and the mask in force; and each of its
+    functions is tried.
 
     Raises:
       TypeError, ValueError: what `cwjax.validate` refuses; a function of the task that fails, in one line.
@@ -81,7 +102,7 @@ def validate(model: Model, dataset: Dataset) -> None:
         cw.validate(model, dataset.images, cw.untargeted(dataset.labels))
     else:
         more = {"objective": task.objective_of(hinged=False), "context": context_of(dataset, places)}
-        cw.validate(model, dataset.images, goals_of(dataset, places), mask=task.mask, **more)
+        cw.validate(model, dataset.images, goals_of(dataset, places), mask=mask_of(dataset, mask), **more)
         _try(task, model, dataset)
 
 
@@ -111,14 +132,20 @@ def drawn(
     """Pictures of the first inputs of a task, clean and adversarial: float32 [P, H, W, C] in [0, 1], P <= PICTURED."""
     task, some = dataset.task, slice(PICTURED)
     assert task is not None
-    found = []
-    for x in (clean[some], adversarial[some]):
-        outputs = one_by_one(said(model, dataset, places[some], x))
-        found.append(np.stack([task.picture(each, says) for each, says in zip(x, outputs, strict=True)]))
-    return found[0], found[1]
+    pairs = [
+        list(zip(x, one_by_one(said(model, dataset, places[some], x)), strict=True))
+        for x in (clean[some], adversarial[some])
+    ]
+    try:
+        first, second = (np.stack([task.picture(*each) for each in pair]) for pair in pairs)
+    except Exception as error:  # the rows are worth more than their pictures
+        say(f"The draw of the task {task.name!r} failed ({type(error).__name__}: {error}): its inputs are drawn.")
+        plain = dataclasses.replace(task, draw=None)
+        first, second = (np.stack([plain.picture(*each) for each in pair]) for pair in pairs)
+    return first, second
 
 
-def rows_of(tree: PyTree, dataset: Dataset, places: np.ndarray) -> PyTree:
+def entries_of(tree: PyTree, dataset: Dataset, places: np.ndarray) -> PyTree:
     """Of a pytree with an entry for each input of a task, those of the examples at these places of the data set."""
     return jax.tree.map(lambda leaf: leaf[dataset.index[places]], tree)
 
@@ -137,10 +164,13 @@ def _answers(model: Model, x: jax.Array, context: PyTree) -> Outputs:
 
 @functools.cache
 def _look(task: Task) -> Callable[..., Any]:
-    """Of many outputs and goals, without a confidence: whether each is met, and a loss that falls on where it is."""
+    """Of many outputs and goals, without a confidence: whether each is met, and a loss that falls on where it is, NaN
+    where the outputs cannot be compared. A fixed objective has its own confidence and loss.
+    """
     objective = task.objective_of(hinged=False)
 
     def look(outputs, goal):
-        return objective.met(outputs, goal) & answered(outputs), objective.loss(outputs, goal)
+        good = answered(outputs)
+        return objective.met(outputs, goal) & good, jnp.where(good, objective.loss(outputs, goal), jnp.nan)
 
     return jax.jit(jax.vmap(look))

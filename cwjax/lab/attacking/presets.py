@@ -159,6 +159,11 @@ def resolved(attacks: Sequence[str], settings: Settings, task: Task | None = Non
         raise ValueError(
             f"--objective {settings.objective} is for classes: the task {task.name!r} has an objective of its own"
         )
+    if task and task.fixed_confidence is not None and settings.confidence not in (None, task.fixed_confidence):
+        raise ValueError(
+            f"--confidence {settings.confidence:g}: the objective of the task {task.name!r} is fixed at "
+            f"{task.fixed_confidence:g}; give the task a function that makes its objective"
+        )
     for name in attacks:
         _check_choice("attack", name, PRESETS)
     if len(set(attacks)) != len(attacks) or not attacks:
@@ -180,8 +185,9 @@ def resolved(attacks: Sequence[str], settings: Settings, task: Task | None = Non
         complete[name] = Settings(**own | {setting: value for setting, value in told.items() if setting in own})
         _check(complete[name])
         if task:
-            complete[name] = dataclasses.replace(complete[name], objective=None)
-            task.objective_of(complete[name].confidence or 0.0)  # raises where that is fixed
+            fixed = task.fixed_confidence
+            own = {} if fixed is None else {"confidence": fixed}
+            complete[name] = dataclasses.replace(complete[name], objective=None, **own)
     return complete
 
 

@@ -61,7 +61,7 @@ def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
       seed: of the draw, which depends on it and the example's `index` and on no other example.
 
     Raises:
-      ValueError: targets that are drawn, of a task.
+      ValueError: targets other than "untargeted", of a task.
     """
     if dataset.task and targets != "untargeted":
         raise ValueError(f"--targets {targets} is for classes: the task {dataset.task.name!r} brings its own goals")

@@ -31,7 +31,8 @@ def right_in_block(model: Model, dataset: Dataset, start: int) -> np.ndarray:
         places = np.arange(len(dataset.labels))[some]
         outputs = judging.said(model, dataset, places, dataset.images[some])
         goal = judging.goals_of(dataset, places)
-        return places[~judging.judged(dataset, outputs, goal).met]
+        found = judging.judged(dataset, outputs, goal)
+        return places[~found.met & ~np.isnan(found.margin)]
     check_logits(model, dataset.images[:1])
     leads = _leads(cw.in_precision(model, "highest"), dataset.images[some], cw.untargeted(dataset.labels[some]))
     return start + np.flatnonzero(np.asarray(leads) <= 0)
@@ -66,9 +67,13 @@ def first_right(
         places = np.append(places, in_block(start))
         if len(places) >= count:
             return places[:count]
+    what = (
+        "inputs of {} that do not meet their goal yet"
+        if dataset.task
+        else "test images of {} that the model gets right"
+    )
     raise ValueError(
-        f"{asked or f'--examples {count}'} asks for more than the {len(places)} test images of {dataset.name} that the "
-        "model gets right"
+        f"{asked or f'--examples {count}'} asks for more than the {len(places)} {what.format(dataset.name)}"
     )
 
 

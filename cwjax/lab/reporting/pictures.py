@@ -164,7 +164,7 @@ def strip(run: Run, columns: dict[str, np.ndarray], most: int = MOST) -> Picture
 
 def _told(run: Run, columns: dict[str, np.ndarray], most: int) -> Picture:
     """The first examples of a task, each with what the model says before and after."""
-    drawn = run.drawn if run.drawn is not None else (run.clean[:0], run.adversarial[:0])
+    drawn = run.drawn or (run.clean, run.adversarial)
     picked = np.arange(min(most, len(drawn[0]), len(columns["index"])))
     headings = []
     for i in picked:

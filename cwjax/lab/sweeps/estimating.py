@@ -153,7 +153,7 @@ def measured(model: str, data: str, folder: Path | None) -> tuple[float, float]:
     x, loss = jnp.asarray(dataset.images[places]), cw.objectives.margin
     asked = (cw.untargeted(dataset.labels[places]), None)
     if task := dataset.task:
-        asked = judging.rows_of((task.goal, task.context), dataset, places)
+        asked = judging.entries_of((task.goal, task.context), dataset, places)
         loss = task.objective_of(hinged=False).loss
 
     @cw.runners.canonical

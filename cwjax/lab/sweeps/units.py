@@ -19,7 +19,7 @@ from cwjax.lab.attacking.presets import resolved
 from cwjax.lab.attacking.rows import rows_of
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
-from cwjax.lab.subjects import data_for, dataset_of, model_of
+from cwjax.lab.subjects import TASK, data_for, dataset_of, model_of
 from cwjax.lab.sweeps import grid
 from cwjax.lab.sweeps.grid import Configuration, Sweep
 from cwjax.models import Model
@@ -112,7 +112,8 @@ def _of_data(asked: Configuration, sweep: Sweep, folder: Path | None) -> Configu
     if dataset.task is None:
         return configuration
     rows_of(dataset.take(slice(0, 1)), configuration.targets, seed=0)  # raises
-    wanted = dataclasses.replace(configuration.settings, objective=(*sweep.objective, None)[0])
+    told = {"objective": (*sweep.objective, None)[0]} | ({} if sweep.confidence else {"confidence": None})
+    wanted = dataclasses.replace(configuration.settings, **told)
     return dataclasses.replace(configuration, settings=resolved((asked.attack,), wanted, dataset.task)[asked.attack])
 
 
@@ -136,7 +137,7 @@ def model_named(name: str) -> Content:
     model, card = _known(name)
     leaves = [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(model.params)]
     structure = str(jax.tree.structure(model.params))
-    source = card.get("net") or inspect.getsource(importlib.import_module(name.partition(":")[0]))
+    source = card.get("net") or _source_of(name)
     return Content(model, store.fingerprint([leaves, structure, source]))
 
 
@@ -208,11 +209,17 @@ def code() -> str:
 @functools.cache
 def _examples_digest(source: _Source, start: int, stop: int) -> str:
     some = source.examples(start, stop)
-    arrays = [some.images, some.labels, some.index]
+    arrays, told = [some.images, some.labels, some.index], []
     if some.task:
-        mine = judging.rows_of((some.task.goal, some.task.context), some, np.arange(stop - start))
+        mine = judging.entries_of((some.task.goal, some.task.context), some, np.arange(stop - start))
         arrays += [*jax.tree.leaves(mine), np.asarray(True if some.task.mask is None else some.task.mask)]
-    return store.fingerprint([*map(store.fingerprint, arrays), len(some.classes)])
+        told = [str(jax.tree.structure(mine)), _source_of(source.data.removeprefix(TASK))]
+    return store.fingerprint([*map(store.fingerprint, arrays), len(some.classes), *told])
+
+
+def _source_of(function: str) -> str:
+    """The source of the module of MODULE:FUNCTION. What that imports is not looked at."""
+    return inspect.getsource(importlib.import_module(function.partition(":")[0]))
 
 
 def _check(configuration: Configuration, sweep: Sweep, folder: Path | None) -> None:

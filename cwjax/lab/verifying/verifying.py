@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import PyTree
 
+from cwjax.base import answered, shapes
 from cwjax.lab import functions
 from cwjax.lab.attacking import judging
 from cwjax.lab.attacking.presets import norm_of
@@ -159,7 +160,7 @@ def judge_of(dataset: Dataset, table: pa.Table, confidence: float) -> Callable[.
     """
     task, places = dataset.task, places_of(table, dataset)
     if task:
-        return lambda way, x, rows, which: _of_task(task, dataset, confidence, way, x, places[rows])
+        return lambda way, x, rows, which: _of_task(task, dataset, confidence, way, x, places[rows], which)
     label, target = (table[name].to_numpy() for name in ("label", "target"))
     most = max(label.max(), target.max())
 
@@ -177,17 +178,21 @@ def judge_of(dataset: Dataset, table: pa.Table, confidence: float) -> Callable[.
 
 
 def _of_task(
-    task: Task, dataset: Dataset, confidence: float, way: Way, x: np.ndarray, places: np.ndarray
+    task: Task, dataset: Dataset, confidence: float, way: Way, x: np.ndarray, places: np.ndarray, which: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `judge_of` says, of inputs of a task: one by one, without jit, by its objective and its second opinion."""
     outputs = way(x, judging.context_of(dataset, places))
+    if {np.shape(leaf)[:1] for leaf in jax.tree.leaves(outputs)} != {(len(x),)}:
+        raise ValueError(f"{which} answers {len(x)} inputs with {shapes(outputs)}: it is another model, or was changed")
     goal = judging.goals_of(dataset, places)
     asked, falling = task.objective_of(confidence), task.objective_of(hinged=False)
     margin, met = [], []
     for each in zip(judging.one_by_one(outputs), judging.one_by_one(goal), strict=True):
         arrays = jax.tree.map(jnp.asarray, each)
-        margin.append(-float(falling.loss(*arrays)))
-        met.append(bool(asked.met(*arrays)) and (task.second is None or bool(task.second(*each))))
+        with functions.blamed("the task", repr(task.name)):
+            margin.append(-float(falling.loss(*arrays)))
+            so = bool(asked.met(*arrays)) and bool(answered(arrays[0]))
+            met.append(so and (task.second is None or bool(task.second(*each))))
     return np.array(margin), np.array(met)
 
 

@@ -1,5 +1,7 @@
 """What a model says of saved inputs, in classes and in the words of a task."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -99,3 +101,38 @@ def test_what_validate_refuses_of_a_task_is_refused():
     some = dataset("corners")
     with pytest.raises(ValueError, match="several_labels reads"):
         judging.validate(cw.bind(lambda params, x: x.mean((1, 2))), some)
+
+
+def test_what_a_task_says_may_fail_without_the_rows():
+    def read(outputs):
+        return 1 / 0 if outputs[0] < 0 else "fine"
+
+    some = dataset("corners")
+    some = some._replace(task=dataclasses.replace(some.task, read=read))
+    goal = judging.goals_of(some, np.arange(2))
+    good, bad = (judging.judged(some, np.full((2, 3), value, np.float32), goal) for value in (1, -1))
+    assert judging.words_of(some.task, goal, good, bad)["says"] == ["(ZeroDivisionError: division by zero)"] * 2
+
+
+def test_where_a_draw_fails_the_inputs_are_drawn(capsys):
+    some = dataset("corners")
+    some = some._replace(task=dataclasses.replace(some.task, draw=lambda x, outputs: x[:: 0 if x.max() > 0.9 else 1]))
+    places = np.arange(2)
+    pictures = judging.drawn(model("corners"), some, places, some.images[:2], np.ones_like(some.images[:2]))
+    np.testing.assert_array_equal(pictures[1], np.ones_like(some.images[:2]))
+    assert "The draw of the task 'bright corners' failed" in capsys.readouterr().out
+
+
+def test_a_mask_allows_no_more_than_the_task_does():
+    own = dataset("weighed").task.mask
+    np.testing.assert_array_equal(judging.mask_of(dataset("weighed"), None), own)
+    np.testing.assert_array_equal(judging.mask_of(dataset("weighed"), np.arange(9) < 3), [0, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert judging.mask_of(dataset("corners"), None) is None
+
+
+def test_an_answer_with_a_nan_meets_nothing_and_has_no_margin():
+    some = dataset("corners")
+    outputs = np.full((1, 3), np.nan, np.float32)
+    found = judging.judged(some, outputs, judging.goals_of(some, np.arange(1)))
+    assert not found.met[0]
+    assert np.isnan(found.margin[0])
