@@ -225,6 +225,7 @@ every_kind = rows(ATTACKS | RIVALS | TASKS, long=(RIVALS | TASKS).keys() - FAST.
 # Half of the triples still have every norm, every box and every optimiser.
 _OTHERS = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
 _LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.objectives.OBJECTIVES} | {*_NORMS}
+_LONG |= {"fga", "trust_region, l2"}  # the rule of vfga, and of the other norm
 every_combination = rows(ATTACKS | RIVALS | TASKS | COMBINATIONS, long=_LONG)
 
 
