@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, PyTree
 
 from cwjax.base import Goal, Number, Objective, Outputs, shapes
 from cwjax.models import Model
+from cwjax.parts.distances import MOST_CHANNELS
 
 _MOST = 6  # numbers that are shown of an array
 _BARS = 240  # of a vector's picture, at the most
-_CHANNELS = 4  # of a picture, at the most
 
 
 def in_short(tree: PyTree) -> str:
@@ -90,8 +90,8 @@ class Task:
                 "a task's x must be floats, pictures [N, H, W, C] or vectors [N, F], got "
                 f"{shapes(x)}: give inputs of other shapes an axis, and take it off in the model"
             )
-        if x.ndim == 4 and x.shape[-1] > _CHANNELS:
-            raise ValueError(f"a task's pictures [N, H, W, C] have at most {_CHANNELS} channels, got {shapes(x)}")
+        if x.ndim == 4 and x.shape[-1] > MOST_CHANNELS:
+            raise ValueError(f"a task's pictures [N, H, W, C] have at most {MOST_CHANNELS} channels, got {shapes(x)}")
         if not ((x >= 0) & (x <= 1)).all():
             raise ValueError(f"a task's x must lie in [0, 1], got values from {x.min():g} to {x.max():g}")
         for what, tree in (("goal", self.goal), ("context", self.context)):

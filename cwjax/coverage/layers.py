@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.extend import core
 
-from cwjax.coverage.programs import POOLS, PRIMITIVES, REDUCTIONS, SHAPING, called, rectified
+from cwjax.coverage.jaxprs import POOLS, PRIMITIVES, REDUCTIONS, SHAPING, called, rectified
 
 KINDS = ("activation", "convolution", "dense", "pool")
 GATES = {"tanh": "gelu", "erf": "gelu", "erfc": "gelu", "logistic": "silu"}  # times its own input

@@ -13,9 +13,9 @@ from jaxtyping import Array, ArrayLike, Float, PyTree
 from cwjax.arguments import check_model
 from cwjax.base import Outputs
 from cwjax.coverage.convention import Convention, Layer, Neurons, Unit, Value
+from cwjax.coverage.jaxprs import evaluated, flattened
 from cwjax.coverage.layers import KINDS
 from cwjax.coverage.layers import found as found_in
-from cwjax.coverage.programs import evaluated, flattened
 from cwjax.models import Model
 
 ROWS = 3  # of the batch that layers are looked for with: a number that no other axis is likely to have

@@ -78,8 +78,8 @@ def profiling(convention: Convention, *, network: str | None = None) -> Criterio
     """A profile as a criterion: its value is a `Profile`.
 
     Range and count are exact: any order and any batches give the same bits. The mean and the sum of squares are merged
-    by the formula of Chan et al. (1983, "Algorithms for computing the sample variance"), and are exact but for
-    rounding: another order changes their last digits.
+    by the formula of Chan et al. (1983, "Algorithms for computing the sample variance"), and are exact
+    except for rounding: another order changes their last digits.
 
     Args:
       convention: of the neurons.

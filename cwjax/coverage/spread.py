@@ -24,7 +24,7 @@ def covariance_spread(convention: Convention, *, most: int = 4096) -> Criterion:
     It is what neural coverage, NLC (Yuan et al. 2023, "Revisiting neuron coverage for DNN testing: a layer-wise and
     distribution-aware criterion"), would be without its rule that keeps a batch only where the norm grew: that rule
     makes NLC depend on the order and the size of batches. Here batches are merged by the formula of Chan et al. (1983),
-    exact but for rounding.
+    exact except for rounding.
 
     It is a spread and no coverage: it has no upper end, and more inputs may lower it. Layers of large activations
     decide about the sum, so read it layer by layer.

@@ -86,7 +86,7 @@ def density(
 
     Args:
       reference: activations of training inputs. Kim et al. take those of one class: make a density of each.
-      columns: keep so many neurons, those of the largest variance. None: all that vary.
+      columns: how many neurons to keep, those of the largest variance. None: all that vary.
       least_variance: leave out neurons that vary less; 1e-5 is that of the paper's code, coinse/sadl.
 
     Raises:

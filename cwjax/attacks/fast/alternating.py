@@ -71,7 +71,7 @@ def alternating_l2(
 
 
 def _length(number: Count, legs: Count, steps: Count, reaching: Bool[Array, ""]) -> Int[Array, ""]:
-    """How many steps the leg of that number has, of so many that share them."""
+    """The steps of one leg, given its number, where `legs` legs share all steps."""
     each, deep = jnp.asarray(steps) // legs, legs // 2
     short = jnp.maximum(steps // (legs + (_LONGER - 1) * deep), jnp.minimum(each, _ENOUGH))
     long = (steps - (legs - deep) * short) // jnp.maximum(deep, 1)

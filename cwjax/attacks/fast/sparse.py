@@ -96,7 +96,7 @@ def fast_l0(
     return in_legs(attack_of, plan, steps=steps, tries=_TRIES, jitter=0.0)
 
 
-class KindsMemory(NamedTuple):
+class TwoMemories(NamedTuple):
     thresholded: Any
     shrinking: Any
 
@@ -106,13 +106,13 @@ def _either(thresholded: Bool[Array, ""], one: Rule, other: Rule) -> Rule:
 
     def init(key, problem):
         start, first = other.init(key, problem)
-        return start, KindsMemory(one.init(key, problem)[1], first)
+        return start, TwoMemories(one.init(key, problem)[1], first)
 
     def move(problem, memory, seen):
         floored = seen._replace(slope=jnp.where(seen.met, 0, seen.slope))
         x, later = one.move(problem, memory.thresholded, floored)
         shrunk, after = other.move(problem, memory.shrinking, seen)
-        return jnp.where(thresholded, x, shrunk), KindsMemory(later, after)
+        return jnp.where(thresholded, x, shrunk), TwoMemories(later, after)
 
     return Rule(init=init, move=move)
 

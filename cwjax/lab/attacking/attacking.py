@@ -236,7 +236,7 @@ def _runner(
 
 
 def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: Goal, context: Any) -> tuple[jax.Array, Any, Goal, Any]:
-    """The queue with so many rows more, of NaN: an attack gives such a row up at its first step."""
+    """The queue with `extra` more rows of NaN. An attack gives up such a row at its first step."""
     places = np.concatenate([np.arange(len(x)), np.zeros(extra, int)])
     keys, x, goal, context = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal, context))
     x[len(x) - extra :] = np.nan

@@ -17,10 +17,10 @@ from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
 from cwjax.lab.reporting.findings import SAID
 from cwjax.models import Model
+from cwjax.parts.distances import MOST_CHANNELS
 from cwjax.tasks import Task
 
 AT_ONCE = 500  # inputs that a model is asked about
-CHANNELS = (1, 2, 3, 4)  # that a picture may have
 PICTURED = 10  # inputs of a task that are drawn for the report
 
 
@@ -28,9 +28,8 @@ class Judged(NamedTuple):
     """What a model says of R inputs, held against their goals."""
 
     answer: np.ndarray  # int32 [R]: the class; of a task 1 where the goal is met, else 0
-    margin: (
-        np.ndarray
-    )  # float32 [R]: by how many logits the goal is met; of a task, how far its loss is below 0; nan: a NaN came
+    # float32 [R]: by how many logits the goal is met; of a task how far its loss is below 0, nan where a NaN came
+    margin: np.ndarray
     met: np.ndarray  # bool [R]: without any confidence, unless the task's objective is fixed
     outputs: Outputs  # NumPy arrays [R, ...]
 
@@ -121,7 +120,7 @@ def _try(task: Task, model: Model, dataset: Dataset) -> None:
         if not isinstance(answers[name], str):
             raise ValueError(f"the task {task.name!r}: its {name} must return text, got {answers[name]!r}")
     drawn = answers["picture"]
-    if drawn.ndim != 3 or drawn.shape[-1] not in CHANNELS:
+    if drawn.ndim != 3 or not 1 <= drawn.shape[-1] <= MOST_CHANNELS:
         came = list(drawn.shape)
         raise ValueError(f"the task {task.name!r}: its draw must return a picture [H, W, 1] or [H, W, 3], got {came}")
 

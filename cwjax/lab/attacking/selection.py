@@ -14,7 +14,7 @@ from cwjax.lab.attacking import judging
 from cwjax.lab.data import Dataset
 from cwjax.models import Model
 
-BLOCK = 500  # images that a model is asked about at once
+BLOCK = judging.AT_ONCE
 
 
 def right_in_block(model: Model, dataset: Dataset, start: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from cwjax.lab.training.intervals import ball, bounded, worst_logits
-from cwjax.lab.training.losses import Labels, cross_entropy
+from cwjax.lab.training.label_losses import Labels, cross_entropy
 from cwjax.lab.training.recipes import Adversary, Certified, Recipe
 from cwjax.runners.fast_convolutions import canonical
 

@@ -15,8 +15,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cwjax.lab.data import Dataset
+from cwjax.lab.training.label_losses import Labels
 from cwjax.lab.training.layered import LayeredNet, max_pool
-from cwjax.lab.training.losses import Labels
 
 BATCH = 500  # images that are certified at once
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import optax
 
-from cwjax.lab.training.losses import Loss, cross_entropy, squared_error
+from cwjax.lab.training.label_losses import Loss, cross_entropy, squared_error
 
 Schedule = Callable[[Any, int, int], Any]  # (updates made, updates an epoch, epochs in all) to a value
 
@@ -95,6 +95,7 @@ _QUICK = Recipe(
     epochs=12,
     source="",
 )
+_SMALL = _QUICK._replace(learning_rate=one_cycle(0.05), dropout=False)  # for networks without dropout
 
 RECIPES = {
     "report": Recipe(
@@ -148,33 +149,25 @@ RECIPES = {
         source="one cycle up to rate 0.1, momentum 0.9, Nesterov; on images changed by 3 steps of projected gradient "
         "ascent in L-infinity, epsilon 0.3 after 40 % of the updates; no dropout",
     ),
-    "squared": _QUICK._replace(
-        learning_rate=one_cycle(0.05),
-        dropout=False,
+    "squared": _SMALL._replace(
         loss=squared_error,
         source="squared loss towards one-hot outputs (Hui and Belkin 2021, arXiv 2006.07322); one cycle up to rate "
         "0.05, momentum 0.9, Nesterov",
     ),
-    "certified": _QUICK._replace(
-        learning_rate=one_cycle(0.05),
+    "certified": _SMALL._replace(
         epochs=8,
-        dropout=False,
         certified=Certified(epsilon=0.1, wait=0.03, ramp=0.4, weight=0.5),
         source="interval bound propagation (Gowal et al. 2018, arXiv 1810.12715): half of the loss is the "
         "cross-entropy of the worst logits in L-infinity, epsilon 0.1; both grow from 0 over 40 % of the updates, "
         "after the first 3 %; one cycle up to rate 0.05, momentum 0.9, Nesterov",
     ),
-    "winners": _QUICK._replace(
-        learning_rate=one_cycle(0.05),
+    "winners": _SMALL._replace(
         epochs=3,
-        dropout=False,
         source="k winners take all (Xiao et al. 2020, arXiv 1905.10510), a matter of the network: mnist_winners; one "
         "cycle up to rate 0.05, momentum 0.9, Nesterov",
     ),
-    "adversarial_l2": _QUICK._replace(
-        learning_rate=one_cycle(0.05),
+    "adversarial_l2": _SMALL._replace(
         epochs=3,
-        dropout=False,
         adversary=Adversary(epsilon=2.0, steps=3, ramp=0.3, norm="l2"),
         source="one cycle up to rate 0.05, momentum 0.9, Nesterov; on images changed by 3 steps of projected gradient "
         "ascent in L2 (Madry et al. 2018, arXiv 1706.06083), epsilon 2 after 30 % of the updates; no dropout",

@@ -21,7 +21,7 @@ from cwjax.lab.files import environment, store
 from cwjax.lab.training import nets
 from cwjax.lab.training.epochs import epoch
 from cwjax.lab.training.intervals import certified_accuracy
-from cwjax.lab.training.losses import Labels
+from cwjax.lab.training.label_losses import Labels
 from cwjax.lab.training.recipes import RECIPES, Recipe, Schedule, optimizer_of
 from cwjax.models import Model
 

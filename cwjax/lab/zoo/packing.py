@@ -20,7 +20,7 @@ from cwjax.lab import data, zoo
 from cwjax.lab.files import store
 from cwjax.lab.training import training
 from cwjax.lab.training.epochs import attacked
-from cwjax.lab.training.losses import cross_entropy
+from cwjax.lab.training.label_losses import cross_entropy
 from cwjax.lab.training.recipes import Adversary
 from cwjax.models import Model
 from cwjax.runners.fast_convolutions import canonical

@@ -9,8 +9,8 @@ from flax import nnx
 
 from cwjax.lab.training import epochs, nets
 from cwjax.lab.training.intervals import ball, worst_logits
+from cwjax.lab.training.label_losses import cross_entropy
 from cwjax.lab.training.layered import LayeredNet
-from cwjax.lab.training.losses import cross_entropy
 from cwjax.lab.training.recipes import Adversary, Certified, Recipe, constant
 
 

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cwjax.coverage import programs
+from cwjax.coverage import jaxprs
 
 X = jnp.linspace(-2, 2, 12).reshape(3, 4)
 
@@ -13,26 +13,26 @@ def nested(x):
 
 
 def test_a_flat_program_computes_the_same():
-    program, structure = programs.flattened(nested, X)
-    outputs = jax.tree.unflatten(structure, programs.evaluated(program, [X]))
+    program, structure = jaxprs.flattened(nested, X)
+    outputs = jax.tree.unflatten(structure, jaxprs.evaluated(program, [X]))
     for name, value in nested(X).items():
         np.testing.assert_allclose(outputs[name], value, rtol=1e-6)
 
 
 def test_calls_are_written_out_and_activation_functions_are_not():
-    program, _ = programs.flattened(nested, X)
-    assert [name for name in map(programs.called, program.jaxpr.eqns) if name] == ["relu", "relu"]
+    program, _ = jaxprs.flattened(nested, X)
+    assert [name for name in map(jaxprs.called, program.jaxpr.eqns) if name] == ["relu", "relu"]
     assert sum(step.primitive.name == "add" for step in program.jaxpr.eqns) == 2
 
 
 def test_a_variable_inside_can_be_asked_for():
-    program, _ = programs.flattened(nested, X)
-    [first, *_] = [step for step in program.jaxpr.eqns if programs.called(step)]
-    [value] = programs.evaluated(program, [X], [first.outvars[0]])
+    program, _ = jaxprs.flattened(nested, X)
+    [first, *_] = [step for step in program.jaxpr.eqns if jaxprs.called(step)]
+    [value] = jaxprs.evaluated(program, [X], [first.outvars[0]])
     np.testing.assert_array_equal(value, jax.nn.relu(X))
 
 
 def test_constants_of_a_program_come_along():
     table = np.arange(4, dtype=np.float32)
-    program, _ = programs.flattened(lambda x: jax.jit(lambda x: jax.nn.relu(x) * jnp.asarray(table)[None])(x), X)
-    np.testing.assert_allclose(programs.evaluated(program, [X])[0], np.maximum(X, 0) * table[None])
+    program, _ = jaxprs.flattened(lambda x: jax.jit(lambda x: jax.nn.relu(x) * jnp.asarray(table)[None])(x), X)
+    np.testing.assert_allclose(jaxprs.evaluated(program, [X])[0], np.maximum(X, 0) * table[None])
