@@ -44,8 +44,8 @@ def vfga(
 
     and asks about x with `x_{i⁺} + |n|·(high - x)_{i⁺}` or with `x_{i⁻} - |n|·(x - low)_{i⁻}`, for `samples`
     draws n of a standard normal variable each, clipped to the box. It goes on from the best of these images: one that
-    meets the goal, if there is any, and of several the one with the least loss. It ends there if the goal is met, or when every
-    element has changed.
+    meets the goal, if there is any, and of several the one with the least loss. It ends there if the goal is met, or
+    when every element has changed.
 
     A step is a forward and a backward pass at x, and a forward pass for each of the images: 21 and 1 as published. They
     follow one another, so a step takes no more memory than one of another attack.
