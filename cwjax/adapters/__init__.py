@@ -1,20 +1,31 @@
 """Models of other frameworks as cwjax models. No framework is imported before it is asked for."""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cwjax.adapters.checking import NotConvertible, confirmed
 from cwjax.adapters.inputs import adapted, inputs_of
 
-_WHERE: dict[str, str] = {}  # a name -> the module below this folder that is imported when it is first used
+if TYPE_CHECKING:
+    from cwjax.adapters.torch.modules import from_torch
 
-__all__ = ["NotConvertible", "adapted", "confirmed", "inputs_of"]
+_WHERE = {  # a name -> the module below this folder that is imported when it is first used, and the extra it needs
+    "from_torch": ("torch.modules", "torch"),
+}
+
+__all__ = ["NotConvertible", "adapted", "confirmed", "from_torch", "inputs_of"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _WHERE:
         raise AttributeError(f"module 'cwjax.adapters' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"cwjax.adapters.{_WHERE[name]}"), name)
+    module, extra = _WHERE[name]
+    try:
+        return getattr(importlib.import_module(f"cwjax.adapters.{module}"), name)
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.partition(".")[0] == "cwjax":
+            raise
+        raise ImportError(f"{name} needs {error.name}, which is not installed: pip install 'cwjax[{extra}]'") from error
 
 
 def __dir__() -> list[str]:
