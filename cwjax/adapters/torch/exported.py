@@ -68,7 +68,9 @@ class Program:
 
     digest: str  # SHA-256 of the graph
     graph: Graph = dataclasses.field(compare=False, repr=False)
-    sources: tuple[str | None, ...] = dataclasses.field(compare=False, repr=False)  # a key of the weights; None: the input
+    sources: tuple[str | None, ...] = dataclasses.field(
+        compare=False, repr=False
+    )  # a key of the weights; None: the input
 
     def __call__(self, params: Mapping[str, Array], x: Array) -> Array:
         with jax.numpy_rank_promotion("allow"):
@@ -211,9 +213,9 @@ def _pruned(graph: Graph, logits: Ref) -> Graph:
 
 
 def _used(graph: Graph) -> set[str]:
-    return {ref for node in graph.nodes for ref in _refs((node.args, node.kwargs if isinstance(node, Node) else ()))} | {
-        graph.outputs
-    }
+    return {
+        ref for node in graph.nodes for ref in _refs((node.args, node.kwargs if isinstance(node, Node) else ()))
+    } | {graph.outputs}
 
 
 def _refs(part: Any) -> Iterator[str]:

@@ -85,7 +85,7 @@ def from_torch(
             if how == "convert":
                 raise
             warnings.warn(
-                f"{name} is asked at every step, and not converted, because {error}. Say how=\"ask\" to be told no more",
+                f'{name} is asked at every step, and not converted, because {error}. Say how="ask" to be told no more',
                 stacklevel=2,
             )
     return check(adapted(Asked(module, inputs.shape, classes, name), fingerprint(module), inputs, name=name))
@@ -136,12 +136,13 @@ def _classes(module: torch.nn.Module, inputs: Inputs, name: str) -> int:
         turned = (*inputs.shape[1:], inputs.shape[0])
         hint = f" Is its layout another, such as {turned} or {(inputs.shape[-1], *inputs.shape[:-1])}?"
         raise ValueError(
-            f"{name} refuses inputs of the shape {list(inputs.shape)}: {said}. shape is that of one input as the module "
-            f"takes it, such as (3, 32, 32).{hint if len(inputs.shape) == 3 else ''}"
+            f"{name} refuses inputs of the shape {list(inputs.shape)}: {said}. shape is that of one input as the "
+            f"module takes it, such as (3, 32, 32).{hint if len(inputs.shape) == 3 else ''}"
         ) from error
     if logits.ndim != 2:
         raise NotConvertible(
-            f"{name} gives {list(logits.shape)} for one input, and not logits [1, K]: wrap it in a module that returns them"
+            f"{name} gives {list(logits.shape)} for one input, and not logits [1, K]: wrap it in a module that returns "
+            "them"
         )
     return logits.shape[1]
 

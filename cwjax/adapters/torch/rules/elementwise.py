@@ -1,7 +1,7 @@
 """What is done element by element, and activations.
 
 Slopes are PyTorch's also where a function has a corner: the whole slope at the ends of a clamp, where `jnp.clip` has
-half of it. Clean images have many pixels at exactly 0 and 1.
+half of it, and none at the ends of a hard tanh. Clean images have many pixels at exactly 0 and 1.
 """
 
 import operator
@@ -26,12 +26,16 @@ def _clamped(x, low=None, high=None):
     return x if high is None else jnp.where(x > high, jnp.asarray(high, x.dtype), x)
 
 
+def _absolute(x):
+    return x * jnp.sign(x)
+
+
 def _hard_tanh(x, low=-1.0, high=1.0):
-    return _clamped(x, low, high)
+    return jnp.where(x <= low, jnp.asarray(low, x.dtype), jnp.where(x >= high, jnp.asarray(high, x.dtype), x))
 
 
 def _relu6(x):
-    return _clamped(x, 0.0, 6.0)
+    return _hard_tanh(x, 0.0, 6.0)
 
 
 def _elu(x, alpha=1.0, scale=1.0, input_scale=1.0):
@@ -126,8 +130,6 @@ RULES = {
     "softshrink": _soft_shrunk,
     "mish": jax.nn.mish,
     "softplus": _softplus,
-    "softsign": jax.nn.soft_sign,
-    "tanhshrink": lambda x: x - jnp.tanh(x),
     "threshold": _threshold,
     "glu": _gated,
     "softmax": _softmax,
@@ -148,7 +150,7 @@ RULES = {
     "addcmul": _scaled_sum,
     "lerp": _interpolated,
     "neg": operator.neg,
-    "abs": jnp.abs,
+    "abs": _absolute,
     "exp": jnp.exp,
     "expm1": jnp.expm1,
     "exp2": jnp.exp2,

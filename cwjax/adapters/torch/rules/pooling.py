@@ -1,11 +1,13 @@
 """Pooling: maxima and means over windows, and over as many parts as are asked for."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array
 
@@ -31,7 +33,7 @@ def _over_windows(
     lead = x.ndim - rank
     return lax.reduce_window(
         x,
-        jnp.asarray(start, x.dtype),
+        np.asarray(start, x.dtype),  # a number that is known, or there is no gradient
         operation,
         (1,) * lead + window,
         (1,) * lead + stride,
@@ -41,7 +43,25 @@ def _over_windows(
 
 
 def _max_pool(x, window, stride=(), padding=0, dilation=1, ceil=False, *, rank):
+    if set(for_each_axis(dilation, rank)) != {1}:
+        return _dilated_max_pool(x, window, stride, padding, dilation, ceil, rank)
     return _over_windows(x, rank, window, stride, padding, dilation, ceil, -jnp.inf, lax.max)
+
+
+def _dilated_max_pool(x, window, stride, padding, dilation, ceil, rank):
+    """The maximum of shifted images, because JAX has no gradient of maxima over windows with gaps."""
+    window, padding, dilation = (for_each_axis(value, rank) for value in (window, padding, dilation))
+    stride, lead = for_each_axis(stride, rank) if stride else window, x.ndim - rank
+    pads = [_pads(*each, ceil) for each in zip(x.shape[lead:], window, stride, padding, dilation, strict=True)]
+    x = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), [(0, 0, 0)] * lead + [(low, high, 0) for low, high in pads])
+    spans = [d * (w - 1) for w, d in zip(window, dilation, strict=True)]
+    starts = itertools.product(*(range(0, span + 1, gap) for span, gap in zip(spans, dilation, strict=True)))
+
+    def shifted(start):
+        ends = [n - span + first for n, span, first in zip(x.shape[lead:], spans, start, strict=True)]
+        return x[(..., *map(slice, start, ends, stride))]
+
+    return functools.reduce(jnp.maximum, map(shifted, starts))
 
 
 def _max_pool_with_indices(x, window, stride=(), padding=0, dilation=1, ceil=False, *, rank):

@@ -19,7 +19,7 @@ def _extreme(value, place):
     def rule(x, dim=None, keepdim=False):
         if dim is None:
             return value(x)
-        if not hasattr(dim, "__index__"):  # another array
+        if not isinstance(dim, int):  # another array
             return (jnp.maximum if value is jnp.max else jnp.minimum)(x, dim)
         places = place(x, dim, keepdims=True)
         found = jnp.take_along_axis(x, places, dim)

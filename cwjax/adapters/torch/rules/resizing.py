@@ -65,9 +65,7 @@ def _smooth(kernel, reach, smoothed=False):
         given = scales if scales is None or isinstance(scales, tuple | list) else [scales, *others]
 
         def weights(length, size, scale):
-            return _weights(
-                length, size, corners=corners, scale=scale, kernel=kernel, reach=reach, smoothed=smoothed
-            )
+            return _weights(length, size, corners=corners, scale=scale, kernel=kernel, reach=reach, smoothed=smoothed)
 
         return _resized(x, sizes, given, weights)
 
