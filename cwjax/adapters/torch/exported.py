@@ -7,7 +7,7 @@ import functools
 import hashlib
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -21,7 +21,6 @@ from cwjax.adapters.inputs import logits_of
 from cwjax.adapters.torch.rules import REFUSED, RULES
 
 _WHERE_TO = {"device", "pin_memory", "memory_format", "layout", "non_blocking"}  # arguments that say where, not what
-_REGIONS = {"wrap_with_set_grad_enabled", "wrap_with_autocast"}  # a part of the graph under a switch of PyTorch's
 _OTHERWISE = 'use how="ask", which asks PyTorch itself at every step'
 
 
@@ -42,22 +41,12 @@ class Node:
 
 
 @dataclasses.dataclass(frozen=True)
-class Region:
-    """A part of the graph that PyTorch runs under a switch: with gradients or without, or in other dtypes."""
-
-    name: str
-    gradient: bool
-    graph: "Graph"
-    args: tuple[Any, ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class Graph:
     """Operations in their order."""
 
     inputs: tuple[str, ...]
-    nodes: tuple[Node | Region, ...]
-    outputs: Any  # a Ref, or a tuple of them
+    nodes: tuple[Node, ...]
+    output: Ref
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,15 +73,9 @@ class Program:
 def _run(graph: Graph, inputs: Any) -> Any:
     values = dict(zip(graph.inputs, inputs, strict=True))
     for node in graph.nodes:
-        args = _filled(node.args, values)
-        if isinstance(node, Region):
-            given = args if node.gradient else jax.lax.stop_gradient(args)
-            values[node.name] = _run(node.graph, given)
-        elif node.operator == "getitem":
-            values[node.name] = operator.getitem(*args)
-        else:
-            values[node.name] = RULES[node.operator](*args, **_filled(node.kwargs, values))
-    return _filled(graph.outputs, values)
+        rule = operator.getitem if node.operator == "getitem" else RULES[node.operator]
+        values[node.name] = rule(*_filled(node.args, values), **_filled(node.kwargs, values))
+    return values[graph.output]
 
 
 def _filled(part: Any, values: Mapping[str, Any]) -> Any:
@@ -124,38 +107,32 @@ def converted(module: torch.nn.Module, example: torch.Tensor, name: str) -> tupl
     exported, place = _exported(module, example, name)
     signature = exported.graph_signature
     outputs = [spec for spec in signature.output_specs if spec.kind.name == "USER_OUTPUT"]
-    graph = _pruned(_graph(exported.graph_module), Ref(outputs[place].arg.name))
-    refused = sorted(set(_unknown(graph)))
+    graph = _graph(exported.graph_module, Ref(outputs[place].arg.name))
+    refused = sorted(_unknown(graph.nodes))
     if refused:
         raise NotConvertible(f"{name} has {'; '.join(map(_reason, refused))}: {_OTHERWISE}")
-    weights, sources = {}, []
-    for spec in signature.input_specs:
-        if spec.kind.name == "USER_INPUT":
-            sources.append(None)
-            continue
-        tensor = exported.state_dict.get(spec.target, exported.constants.get(spec.target))
-        if spec.arg.name in _used(graph):
-            weights[spec.target] = _as_array(tensor)
-        sources.append(spec.target)
-    kept = [place for place, name in enumerate(graph.inputs) if sources[place] is None or sources[place] in weights]
-    graph = dataclasses.replace(graph, inputs=tuple(graph.inputs[place] for place in kept))
-    sources = tuple(sources[place] for place in kept)
+    given = {spec.arg.name: None if spec.kind.name == "USER_INPUT" else spec.target for spec in signature.input_specs}
+    sources = tuple(given[name] for name in graph.inputs)
+    tensors = {**exported.constants, **exported.state_dict}
+    weights = {source: _as_array(tensors[source]) for source in sources if source is not None}
     digest = hashlib.sha256(repr((graph, sources)).encode()).hexdigest()
     return Program(digest, graph, sources), weights
 
 
 def _exported(module: torch.nn.Module, example: torch.Tensor, name: str) -> tuple[Any, int]:
     """The graph without in-place operations, and the place of the logits among its outputs."""
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.enable_grad(), warnings.catch_warnings():  # with gradients, or the graph would not tell what has none
         warnings.simplefilter("ignore")  # of PyTorch's own code about itself
         outputs = module(example)
         leaves = torch.utils._pytree.tree_leaves(outputs)
         logits = logits_of(outputs, name)
         place = next(i for i, leaf in enumerate(leaves) if leaf is logits)
         try:
-            exported = torch.export.export(module, (example,)).run_decompositions({})
+            exported = torch.export.export(module, (example,))
+            _detach_what_has_no_gradient(exported.graph_module)
+            exported = exported.run_decompositions({})
             for _ in range(3):  # what has no rule is taken apart by PyTorch, and that again
-                missing = set(_unknown(_graph(exported.graph_module)))
+                missing = _unknown(_nodes(exported.graph_module))
                 table = torch.export.default_decompositions()
                 parts = {known: f for known, f in table.items() if _name(known) in missing - set(REFUSED)}
                 if not parts:
@@ -170,23 +147,44 @@ def _exported(module: torch.nn.Module, example: torch.Tensor, name: str) -> tupl
     return exported, place
 
 
-def _graph(module: torch.fx.GraphModule) -> Graph:
-    inputs, nodes, outputs = [], [], None
-    for node in module.graph.nodes:
-        if node.op == "placeholder":
-            inputs.append(node.name)
-        elif node.op == "output":
-            outputs = _plain(node.args[0])
-        elif node.op == "call_function" and _name(node.target) in _REGIONS:
-            inner = next(each for each in node.args if isinstance(each, torch.fx.Node) and each.op == "get_attr")
-            place = node.args.index(inner)
-            graph = _graph(getattr(module, str(inner.target)))
-            off = _name(node.target) == "wrap_with_set_grad_enabled" and not node.args[0]
-            nodes.append(Region(node.name, not off, graph, _plain(node.args[place + 1 :])))
-        elif node.op == "call_function":
-            kwargs = {key: _plain(value) for key, value in node.kwargs.items() if key not in _WHERE_TO}
-            nodes.append(Node(node.name, _name(node.target), _plain(node.args), kwargs))
-    return Graph(tuple(inputs), tuple(nodes), outputs)
+def _detach_what_has_no_gradient(module: torch.fx.GraphModule) -> None:
+    """Says in the graph itself that nothing goes back through a part under `torch.no_grad()`: PyTorch's decompositions
+    forget it.
+    """
+    for node in list(module.graph.nodes):
+        if _name(node.target) != "wrap_with_set_grad_enabled" or node.args[0]:
+            continue
+        for given in node.args[2:]:
+            with module.graph.inserting_before(node):
+                apart = module.graph.call_function(torch.ops.aten.detach.default, (given,))
+            apart.meta = dict(given.meta)
+            node.replace_input_with(given, apart)
+    module.recompile()
+
+
+def _nodes(module: torch.fx.GraphModule) -> list[Node]:
+    calls = (node for node in module.graph.nodes if node.op == "call_function")
+    return [
+        Node(
+            node.name,
+            _name(node.target),
+            _plain(node.args),
+            {key: _plain(value) for key, value in node.kwargs.items() if key not in _WHERE_TO},
+        )
+        for node in calls
+    ]
+
+
+def _graph(module: torch.fx.GraphModule, logits: Ref) -> Graph:
+    """What the logits need, and no more: no loss, no second head, no assertion."""
+    needed: set[str] = {logits}
+    nodes = []
+    for node in reversed(_nodes(module)):
+        if node.name in needed:
+            needed.update(_refs((node.args, node.kwargs)))
+            nodes.append(node)
+    inputs = [node.name for node in module.graph.nodes if node.op == "placeholder" and node.name in needed]
+    return Graph(tuple(inputs), tuple(reversed(nodes)), logits)
 
 
 def _plain(part: Any) -> Any:
@@ -202,22 +200,6 @@ def _plain(part: Any) -> Any:
     return str(part)  # a dtype, a device, a memory format
 
 
-def _pruned(graph: Graph, logits: Ref) -> Graph:
-    """What the logits need, and no more: no loss, no second head, no assertion."""
-    needed, nodes = {logits}, []
-    for node in reversed(graph.nodes):
-        if node.name in needed:
-            needed.update(_refs((node.args, node.kwargs if isinstance(node, Node) else ())))
-            nodes.append(node)
-    return Graph(graph.inputs, tuple(reversed(nodes)), logits)
-
-
-def _used(graph: Graph) -> set[str]:
-    return {
-        ref for node in graph.nodes for ref in _refs((node.args, node.kwargs if isinstance(node, Node) else ()))
-    } | {graph.outputs}
-
-
 def _refs(part: Any) -> Iterator[str]:
     if isinstance(part, Ref):
         yield part
@@ -226,12 +208,8 @@ def _refs(part: Any) -> Iterator[str]:
             yield from _refs(each)
 
 
-def _unknown(graph: Graph) -> Iterator[str]:
-    for node in graph.nodes:
-        if isinstance(node, Region):
-            yield from _unknown(node.graph)
-        elif node.operator not in RULES and node.operator != "getitem":
-            yield node.operator
+def _unknown(nodes: Iterable[Node]) -> set[str]:
+    return {node.operator for node in nodes} - set(RULES) - {"getitem"}
 
 
 def _reason(name: str) -> str:
