@@ -37,7 +37,7 @@ class Asked:
         self._parameter = next(_floating(module), torch.zeros(()))
         self._lock = threading.Lock()
         self._kept: collections.deque[_Pass] = collections.deque(maxlen=jax.local_device_count())
-        self._state = _state(module)
+        self._seen = state_of(module)
 
     def __call__(self, params: Array, x: Float[Array, "B *S"]) -> Float[Array, "B K"]:
         return _asked(self, x)
@@ -64,7 +64,7 @@ class Asked:
             return self._array(gradient).reshape(x.shape).astype(x.dtype)
 
     def _forward(self, x: np.ndarray, keep: bool) -> _Pass:
-        if _state(self.module) != self._state:
+        if state_of(self.module) != self._seen:
             raise RuntimeError(f"the weights of {self.name} have changed since from_torch: call from_torch again")
         rows = torch.from_numpy(np.array(x.reshape(-1, *self.shape), np.float32)).to(self._parameter)
         with torch.set_grad_enabled(keep):
@@ -113,7 +113,7 @@ def fingerprint(module: torch.nn.Module) -> np.ndarray:
     return np.frombuffer(digest.digest(), np.uint8)
 
 
-def _state(module: torch.nn.Module) -> int:
+def state_of(module: torch.nn.Module) -> int:
     """A number that changes when somebody writes to the weights: PyTorch counts that itself."""
     return hash(tuple((id(tensor), tensor._version) for tensor in (*module.parameters(), *module.buffers())))
 
