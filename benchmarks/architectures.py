@@ -30,14 +30,26 @@ TORCHVISION = (
     "convnext_tiny vit_b_32 swin_t swin_v2_t maxvit_t"
 ).split()
 
-# The smallest network of each file of timm.
-TIMM: tuple[str, ...] = ()
+# timm's own miniatures first, then the smallest network of many of its files.
+TIMM = (
+    "test_resnet test_vit test_vit2 test_vit3 test_vit4 test_vit_relpos test_convnext test_convnext2 test_convnext3 "
+    "test_efficientnet test_efficientnet_evos test_efficientnet_gn test_efficientnet_ln test_byobnet test_coatnet "
+    "test_maxvit test_nfnet test_mambaout resnet10t mobilenetv3_small_050 tinynet_e ghostnet_050 mobileone_s0 "
+    "fasternet_t0 starnet_s050 mobilevit_xxs lcnet_050 regnetx_002 regnety_002 semnasnet_075 dla46_c hrnet_w18_small "
+    "levit_128s pit_ti_224 deit_tiny_patch16_224 convit_tiny cait_xxs24_224 xcit_nano_12_p16_224 crossvit_9_240 "
+    "coat_lite_tiny efficientformerv2_s0 edgenext_xx_small poolformer_s12 pvt_v2_b0 repvit_m0_9 swiftformer_xs "
+    "mixer_s32_224 resmlp_12_224 gmlp_ti16_224 tnt_s_legacy_patch16_224 volo_d1_224 nest_tiny visformer_tiny "
+    "gcvit_xxtiny focalnet_tiny_srf davit_tiny swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 hiera_tiny_224 "
+    "eva02_tiny_patch14_224 vit_tiny_patch16_dinov3_qkvb inception_next_atto fastvit_t8 efficientvit_b0 efficientvit_m0 "
+    "densenet121 vgg11_bn cspresnet50 rexnet_100 res2net50_14w_8s resnest14d skresnet18 selecsls42 "
+    "legacy_seresnet18 xception41 vovnet39a mvitv2_tiny"
+).split()
 
 # Configurations of transformers, made small: the classes are the library's own.
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "image_size": 64}
 TRANSFORMERS: dict[str, dict[str, Any]] = {
     "Beit": SMALL,
-    "Bit": {"embedding_size": 32, "hidden_sizes": [32, 64, 64, 96], "depths": [1, 1, 1, 1]},
+    "Bit": {"embedding_size": 32, "hidden_sizes": [128, 128, 256, 256], "depths": [1, 1, 1, 1]},
     "ConvNext": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]},
     "ConvNextV2": {"hidden_sizes": [16, 32, 48, 64], "depths": [1, 1, 2, 1]},
     "Cvt": {},
@@ -82,7 +94,7 @@ def of_timm(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
 
     module = timm.create_model(name, num_classes=10)
     shape = tuple(module.default_cfg["input_size"])
-    return module, shape
+    return module, shape if module.default_cfg.get("fixed_input_size") else (3, 2 * SIZE, 2 * SIZE)
 
 
 def of_transformers(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
@@ -96,7 +108,7 @@ def of_transformers(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
 
 LIBRARIES: dict[str, tuple[Callable[[str], tuple[torch.nn.Module, tuple[int, ...]]], tuple[str, ...]]] = {
     "torchvision": (of_torchvision, tuple(TORCHVISION)),
-    "timm": (of_timm, TIMM),
+    "timm": (of_timm, tuple(TIMM)),
     "transformers": (of_transformers, tuple(TRANSFORMERS)),
 }
 

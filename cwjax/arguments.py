@@ -4,6 +4,7 @@ What shapes and dtypes tell is checked by the runners, also under jit. What only
 where there are values: see `validate`.
 """
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import ArrayLike, PyTree
 
 from cwjax.base import Attack, Goal, LabelGoal, Objective, shapes
-from cwjax.frameworks import described
+from cwjax.frameworks import as_array, described
 from cwjax.models import Model
 from cwjax.problems import ANYWHERE, Allowed
 
@@ -94,7 +95,7 @@ def _came(value: Any) -> str:
 
 def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:
     """Raises ValueError unless `labels` are integers of shape [B] that fit into 32 bits; returns them as an array."""
-    labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+    labels = labels if isinstance(labels, jax.Array) else np.asarray(as_array(labels))
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"{name} must be integers, got {labels.dtype}: pass class numbers 0…K-1")
     if labels.ndim != 1:
@@ -265,6 +266,7 @@ def check_outputs(model: Model, x: jax.Array | np.ndarray, context: PyTree = Non
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"the model refused an input of shape {list(x.shape[1:])} and dtype {x.dtype}: {reason_of(error)}"
+            f"{_hint_of_layout(model, x, told)}"
         ) from error
     leaves = jax.tree.leaves(outputs)
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
@@ -273,6 +275,21 @@ def check_outputs(model: Model, x: jax.Array | np.ndarray, context: PyTree = Non
             "from one input"
         )
     return outputs
+
+
+def _hint_of_layout(model: Model, x: jax.Array | np.ndarray, told: tuple[PyTree, ...]) -> str:
+    """For an error: whether the model takes the images with their channels on the other side."""
+    if x.ndim != 4:
+        return ""
+    size = x.shape[1:]
+    for which, shape, axes in (
+        ("first", (*size[1:], size[0]), "0, 2, 3, 1"),
+        ("last", (size[2], *size[:2]), "0, 3, 1, 2"),
+    ):
+        with contextlib.suppress(Exception, SystemExit):
+            jax.eval_shape(model, jax.ShapeDtypeStruct(shape, x.dtype), *told)
+            return f". Are its channels {which}? The model takes {list(shape)}: pass x.transpose({axes})"
+    return ""
 
 
 def check_logits(model: Model, x: jax.Array | np.ndarray, context: PyTree = None) -> int:

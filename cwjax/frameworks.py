@@ -58,9 +58,9 @@ FRAMEWORKS = (
         "PyTorch",
         ("torch",),
         _MODULE,
-        "torchax runs it in JAX; or write its forward pass in JAX",
-        "weights, forward = torchax.extract_jax(net.eval())",
-        "model = cw.bind(lambda weights, x: forward(weights, (x,)), weights)",
+        "shape is that of one input, such as (3, 32, 32)",
+        "from cwjax.adapters import from_torch",
+        "model = from_torch(net.eval(), shape)",
     ),
 )
 
@@ -90,5 +90,12 @@ def described(value: Any, *, between: str = "\n    ") -> str:
     if (framework := framework_of(value)) is None:
         return name
     what = "class of modules" if isinstance(value, type) else "module"
-    told = f"{name}, a {what} of {framework.name}. Hand over a function and its weights ({framework.note}):"
+    told = f"{name}, a {what} of {framework.name}. Make a model of it ({framework.note}):"
     return f"{told}{between}{framework.first}{between}{framework.second}"
+
+
+def as_array(value: Any) -> Any:
+    """A tensor of PyTorch as an array of NumPy; whatever else it is as it came."""
+    if not any(f"{kind.__module__}.{kind.__name__}" == "torch.Tensor" for kind in type(value).__mro__):
+        return value
+    return value.detach().cpu().numpy()

@@ -49,8 +49,8 @@ def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
       params: any pytree of arrays; traced.
 
     Raises:
-      TypeError: a module of PyTorch, Flax, Equinox, Haiku or Keras in the place of its function (the message says how
-        to hand over the function); anything else that cannot be called; something in `params` that is no array.
+      TypeError: a module of PyTorch, Flax, Equinox, Haiku or Keras in the place of its function (the message says what
+        makes a model of it); anything else that cannot be called; something in `params` that is no array.
     """
     if not callable(apply) or framework_of(apply):
         raise TypeError(f"bind takes a function (params, x) -> logits first, got {described(apply)}")

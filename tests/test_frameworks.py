@@ -11,7 +11,7 @@ import pytest
 from flax import linen, nnx
 
 import cwjax as cw
-from cwjax.frameworks import FRAMEWORKS, described, framework_of
+from cwjax.frameworks import FRAMEWORKS, as_array, described, framework_of
 from cwjax.lab.subjects import model_of
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
@@ -54,10 +54,10 @@ def test_a_module_is_refused_with_two_lines_that_bind_it(bases):
             cw.bind(net)
         first, *code = str(caught.value).splitlines()
         assert first.startswith(
-            f"bind takes a function (params, x) -> logits first, got Net, a {what} of {MODULES[bases]}. Hand over"
+            f"bind takes a function (params, x) -> logits first, got Net, a {what} of {MODULES[bases]}. Make a model"
         )
         assert len(code) == 2
-        assert code[1].startswith("    model = cw.bind(lambda ")
+        assert code[1].startswith("    model = ")
         compile("\n".join(line.strip() for line in code), "the recipe", "exec")
     with pytest.raises(
         TypeError, match=f"the model must come from cwjax.bind.*, got Net, a module of {MODULES[bases]}"
@@ -170,6 +170,16 @@ def test_the_command_line_survives_a_function_that_leaves():
         ValueError, match=r"--model tests.test_frameworks:my_exit: it calls sys.exit\('no weights here'\)"
     ):
         model_of("tests.test_frameworks:my_exit")
+
+
+def test_a_tensor_becomes_an_array_and_nothing_else_does():
+    values = np.arange(3)
+    tensor = type("Tensor", (), {"__module__": "torch", "detach": lambda self: self, "cpu": lambda self: self})
+    tensor.numpy = lambda self: values
+    assert as_array(tensor()) is values
+    assert as_array(type("Parameter", (tensor,), {"__module__": "torch.nn"})()) is values
+    for other in (values, jnp.ones(2), [1], None, type("Tensor", (), {"__module__": "mine"})()):
+        assert as_array(other) is other
 
 
 def test_no_framework_is_imported():

@@ -1,6 +1,7 @@
 """What only values tell of a model and its clean inputs: asked for before an attack, outside jit."""
 
 import functools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from jaxtyping import ArrayLike, PyTree
 
 from cwjax.arguments import allowed_of, check_allowed, check_examples, check_logits, reason_of
 from cwjax.base import Goal, LabelGoal, Objective, answered, wide
+from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin, margin
 
@@ -45,8 +47,8 @@ def validate(
 
     Args:
       model: from `bind`.
-      x: clean inputs [B, *S] within their bounds, or beyond by no more than rounding: one unit in the last place of
-        the larger bound.
+      x: clean inputs [B, *S], also a torch.Tensor, within their bounds, or beyond by no more than rounding: one unit in
+        the last place of the larger bound.
       goal: from `targeted` or `untargeted`, or what the objective reads.
       objective: of an attack on a model that is no classifier; the slopes looked at are those of its loss, where its
         goal is not met. None: the model returns the logits of classes, and slopes are those of their margin.
@@ -63,8 +65,10 @@ def validate(
 
     Warns:
       UserWarning: no example has a slope (which a network may have, where all its units are saturated or dead); some
-        slopes are NaN or infinite; slopes so large or small that the numbers of published attacks do not fit them.
+        slopes are NaN or infinite; slopes so large or small that the numbers of published attacks do not fit them;
+        so few right answers that the images or labels are probably not those that the model was made for.
     """
+    x = as_array(x)
     values = np.asarray(x)
     if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
         bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
@@ -107,10 +111,12 @@ def _of_classes(model: Model, x: jax.Array, goal: LabelGoal, context: PyTree) ->
     if bad.size:
         raise ValueError(f"the model gives NaN or infinite logits for {bad.size} clean examples, first {bad[0]}")
     met = _met(logits, labels, np.asarray(goal.sign))
+    _check_accuracy(met[np.asarray(goal.sign) < 0], classes)
     if total := _simplex(logits, digits):
         raise ValueError(
             f"the model returns {'percentages' if total == 100 else 'probabilities'} (each row is >= 0 and sums to "
-            f"{total}): return logits, without the softmax"
+            f"{total}): return logits, without the softmax (leave out the last layer, as net[:-1] of PyTorch; "
+            'Keras: cwjax.adapters.from_keras(net, softmax="cut"))'
         )
     return met, np.asarray(steepest, np.float64)
 
@@ -187,6 +193,27 @@ def _met(logits: np.ndarray, labels: np.ndarray, sign: np.ndarray) -> np.ndarray
             "class that is switched off; choose another target"
         )
     return np.where(sign > 0, own > other, other > own)
+
+
+def _check_accuracy(wrong: np.ndarray, classes: int) -> None:
+    """Warns where at most 2 of K answers are right, which is what guessing comes to, and chance does not explain it: a
+    network that is right every other time would be this bad less than once in a hundred times.
+
+    Args:
+      wrong: bool [B], of the examples whose goal is to leave their label.
+      classes: K.
+    """
+    count, right = len(wrong), len(wrong) - int(wrong.sum())
+    if not count or right > count * min(2 / classes, 0.5):
+        return
+    ways = sum(math.comb(count, i) for i in range(right + 1))
+    if 100 * ways < 2**count:
+        warnings.warn(
+            f"the model answers {right} of {count} clean examples as their labels say, which guessing among {classes} "
+            "classes comes near: are the images in another scale, layout or order of colours than the model was made "
+            "for (mean and std of cwjax.normalised), or the classes in another order?",
+            stacklevel=4,
+        )
 
 
 def _simplex(logits: np.ndarray, digits: float) -> int | None:

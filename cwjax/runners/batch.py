@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float
 
 from cwjax.arguments import allowed_of, check_batch, check_count, check_part, check_runner
 from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, Terms, carried, found, narrowed, wide
+from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.problems import ANYWHERE, Allowed, ends, problem
 from cwjax.runners.fast_convolutions import canonical
@@ -187,6 +188,7 @@ def batched(attack: Attack) -> Runner:
     @on_terms(lambda: attack.terms)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Result:
         allowed = allowed_of(bounds)
+        x = as_array(x)
         check_batch(model, keys, x, goal, allowed, attack.terms.objective)
         return result(advance(model, x, goal, begin(keys, x, goal, allowed), jnp.iinfo(jnp.int32).max, allowed))
 
@@ -205,6 +207,7 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> tuple[Result, Trace]:
         allowed = allowed_of(bounds)
+        x = as_array(x)
         check_batch(model, keys, x, goal, allowed, attack.terms.objective)
 
         def step(states, _):
@@ -233,6 +236,7 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
 
     @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Output:
+        x = as_array(x)
         check_batch(model, keys, x, goal, allowed_of(bounds))
         count = x.shape[0]
         if count <= size:
@@ -264,6 +268,7 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
 
     @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Output:
+        x = as_array(x)
         check_batch(model, keys, x, goal, allowed_of(bounds))
         own, shared = own_and_shared(bounds, x)
         results = jax.shard_map(

@@ -23,6 +23,7 @@ from jaxtyping import Array
 
 from cwjax.arguments import check_batch, check_count, check_maker, check_part, sorted_out
 from cwjax.base import AnyArray, Attack, Goal, Result
+from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.problems import Allowed
 from cwjax.runners import memory
@@ -109,6 +110,7 @@ def streamed(
         allowed, numbers = sorted_out(options)
         made = make(**jax.tree.map(_number, numbers))
         check_part("what the attack makes of its numbers", made, Attack)
+        x = as_array(x)
         check_batch(model, keys, x, goal, allowed, made.terms.objective)
         devices = _mesh(mesh)
         own, shared = own_and_shared(allowed._asdict(), x)

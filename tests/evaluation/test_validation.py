@@ -1,6 +1,7 @@
 """What only values tell of a model and its inputs is found before an attack, and said in one line."""
 
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -153,6 +154,7 @@ def missed(x, goal):
     return int(((answers == np.asarray(goal.label)) == (np.asarray(goal.sign) > 0)).sum())
 
 
+@pytest.mark.filterwarnings("ignore:the model answers")  # labels are drawn
 @pytest.mark.parametrize("count", [1, 4, 300])
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, lambda x: jnp.asarray(x, jnp.bfloat16)])
 def test_validate_counts_what_is_right(kind, count):
@@ -193,6 +195,41 @@ def test_validate_finds_the_one_bad_example_of_a_large_batch():
         return jnp.where(x[:, 0, 0, :] == 0.5, jnp.nan, logits(params, x))
 
     refusal(ValueError, "logits for 1 clean examples, first 299", cw.validate, model(breaks), x, goal(300))
+
+
+def labelled(right, count, classes=CLASSES):
+    """So many of `count` labels as the model answers, and the others not."""
+    answers = np.asarray(logits(WEIGHTS, images(count))).argmax(1)
+    return cw.untargeted(np.where(np.arange(count) < right, answers, (answers + 1) % classes))
+
+
+@pytest.mark.parametrize(("right", "count", "warned"), [(0, 7, True), (4, 20, True), (5, 20, False), (0, 6, False)])
+def test_a_model_that_guesses_is_a_warning(right, count, warned):
+    """5 of 20 are guesses too, but a good network may have so little luck."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cw.validate(model(), images(count), labelled(right, count))
+    words = f"the model answers {right} of {count} clean examples as their labels say, .* guessing among 5 classes"
+    assert [bool(re.match(words, str(each.message))) for each in caught] == [True] * warned
+    assert not warned or caught[0].filename == __file__
+
+
+def test_a_model_that_misses_its_targets_does_not_guess():
+    cw.validate(model(), images(20), labelled(0, 20)._replace(sign=jnp.ones(20)))
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_channels_on_the_other_side_are_a_hint(first):
+    wanted, given = ((5, 4, 3), (3, 5, 4)) if first else ((3, 5, 4), (5, 4, 3))
+    weights = np.ones((*wanted, CLASSES), np.float32)
+    net = cw.bind(lambda weights, x: jnp.einsum("bijk,ijkc->bc", x, weights), weights)
+    words = (
+        rf"refused an input of shape .*\. Are its channels {'first' if first else 'last'}\? The model takes "
+        rf"\[{', '.join(map(str, wanted))}\]: pass x\.transpose\({'0, 2, 3, 1' if first else '0, 3, 1, 2'}\)"
+    )
+    refusal(ValueError, words, cw.validate, net, np.full((2, *given), 0.5, np.float32), goal(2))
+    with pytest.raises(ValueError, match=r"refused an input of shape \[7, 7, 7\](?!.*channels)"):
+        cw.validate(net, np.full((2, 7, 7, 7), 0.5, np.float32), goal(2))
 
 
 def test_it_says_how_many_meet_their_goal_already():

@@ -16,6 +16,7 @@ from cwjax.base import Attack, Goal, Result
 from cwjax.evaluation.diagnosis import advice, of_attack, of_model, of_result, programs
 from cwjax.evaluation.diagnosis.case import Case
 from cwjax.evaluation.diagnosis.checks import Cost, Definition, Diagnosis, run
+from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.parts.distances import DISTANCES
 from cwjax.problems import Allowed
@@ -229,7 +230,7 @@ def diagnose(
     given = (model, x, goal, result, key)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
         raise ValueError("diagnose is driven from the host: call it outside jax.jit, jax.vmap and the like")
-    x, goal = jnp.asarray(x), jax.tree.map(jnp.asarray, goal)
+    x, goal = jnp.asarray(as_array(x)), jax.tree.map(jnp.asarray, goal)
     allowed = allowed_of(bounds)
     check_batch(model, jax.random.split(key, len(x)), x, goal, allowed)
     if np.shape(result.x) != x.shape:

@@ -88,6 +88,14 @@ def test_an_attack_succeeds_also_in_torch(both, how):
     assert cw.validate(both[how], X, cw.untargeted(labels)).flat == 0
 
 
+def test_tensors_are_taken_as_inputs_and_labels(both):
+    x, labels = torch.from_numpy(X).requires_grad_(), torch.from_numpy(by_torch(net(), X)).argmax(1)
+    assert cw.validate(both["convert"], x, cw.untargeted(labels)).met == 0
+    run, keys = cw.batched(cw.fast_l2(steps=2)), jax.random.split(jax.random.key(0), 4)
+    result = run(both["convert"], keys, x, cw.untargeted(labels))
+    assert result.x.shape == X.shape
+
+
 def test_other_weights_compile_nothing(both):
     first, second = both["convert"], from_torch(net(1), SHAPE, how="convert", mean=MEAN, std=STD)
     traced = []
