@@ -28,7 +28,7 @@ TORCHVISION = (
     "alexnet vgg11_bn resnet18 resnext50_32x4d wide_resnet50_2 densenet121 squeezenet1_1 googlenet inception_v3 "
     "shufflenet_v2_x0_5 mobilenet_v2 mobilenet_v3_small mnasnet0_5 efficientnet_b0 efficientnet_v2_s regnet_y_400mf "
     "convnext_tiny vit_b_32 swin_t swin_v2_t maxvit_t"
-).split()
+)
 
 # timm's own miniatures first, then the smallest network of many of its files.
 TIMM = (
@@ -43,7 +43,7 @@ TIMM = (
     "eva02_tiny_patch14_224 vit_tiny_patch16_dinov3_qkvb inception_next_atto fastvit_t8 efficientvit_b0 efficientvit_m0 "
     "densenet121 vgg11_bn cspresnet50 rexnet_100 res2net50_14w_8s resnest14d skresnet18 selecsls42 "
     "legacy_seresnet18 xception41 vovnet39a mvitv2_tiny"
-).split()
+)
 
 # Configurations of transformers, made small: the classes are the library's own.
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "image_size": 64}
@@ -57,7 +57,7 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "DeiT": SMALL,
     "Dinov2": SMALL | {"patch_size": 8},
     "Dinov2WithRegisters": SMALL | {"patch_size": 8},
-    "EfficientNet": {"width_coefficient": 0.5, "depth_coefficient": 0.5},
+    "EfficientNet": {"width_coefficient": 1.0, "depth_coefficient": 0.5, "hidden_dim": 1280, "image_size": 64},
     "FocalNet": {"image_size": 64, "embed_dim": 24, "depths": [1, 1, 1, 1]},
     "HGNetV2": {},
     "Hiera": {"image_size": [224, 224], "embed_dim": 48, "depths": [1, 1, 2, 1]},
@@ -107,8 +107,8 @@ def of_transformers(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
 
 
 LIBRARIES: dict[str, tuple[Callable[[str], tuple[torch.nn.Module, tuple[int, ...]]], tuple[str, ...]]] = {
-    "torchvision": (of_torchvision, tuple(TORCHVISION)),
-    "timm": (of_timm, tuple(TIMM)),
+    "torchvision": (of_torchvision, tuple(TORCHVISION.split())),
+    "timm": (of_timm, tuple(TIMM.split())),
     "transformers": (of_transformers, tuple(TRANSFORMERS)),
 }
 
@@ -160,7 +160,7 @@ def rows(library: str, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].replace("|", "/")
+    return " ".join(str(error))[:200].replace("|", "/")
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from cwjax.adapters.checking import NotConvertible, confirmed
 from cwjax.adapters.inputs import adapted, inputs_of
 
 if TYPE_CHECKING:
-    from cwjax.adapters.torch.attack import torch_attack
-    from cwjax.adapters.torch.modules import from_torch
+    from cwjax.adapters.pytorch.attack import torch_attack
+    from cwjax.adapters.pytorch.modules import from_torch
 
 _WHERE = {  # a name -> the module below this folder that is imported when it is first used, and the extra it needs
-    "from_torch": ("torch.modules", "torch"),
-    "torch_attack": ("torch.attack", "torch"),
+    "from_torch": ("pytorch.modules", "torch"),
+    "torch_attack": ("pytorch.attack", "torch"),
 }
 
 __all__ = ["NotConvertible", "adapted", "confirmed", "from_torch", "inputs_of", "torch_attack"]

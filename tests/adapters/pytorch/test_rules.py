@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
-from cwjax.adapters.torch.rules import KINDS, REFUSED, RULES  # noqa: E402
+from cwjax.adapters.pytorch.rules import KINDS, REFUSED, RULES  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("as_users_have_it")
 
@@ -32,8 +32,11 @@ class Of:
 
 IMAGES, ROWS, SQUARE = Of(2, 4, 6, 5), Of(3, 8), Of(4, 4)
 CHANNEL = Of(4)
-MEAN, VARIANCE = np.float32([0.5, -1, 0, 2]), np.float32([0.5, 1, 2, 0.1])  # fixed: PyTorch has no slope in them
-EDGES = Of(values=np.float32([[-1, 0, 0.5, 1, 2, 6]]))  # at the ends of a clamp the slope is whole
+MEAN, VARIANCE = (
+    np.array([0.5, -1, 0, 2], np.float32),
+    np.array([0.5, 1, 2, 0.1], np.float32),
+)  # fixed: PyTorch has no slope in them
+EDGES = Of(values=np.array([[-1, 0, 0.5, 1, 2, 6]], np.float32))  # at the ends of a clamp the slope is whole
 F32, I64 = "torch.float32", "torch.int64"
 NO = None
 
@@ -166,7 +169,7 @@ CASES = {
     **{
         name: [of(Of(3, 8, positive=True))] for name in ("log", "log1p", "log2", "log10", "sqrt", "rsqrt", "reciprocal")
     },
-    "logit": [of(Of(values=np.float32([0.1, 0.5, 0.9])), 1e-3)],
+    "logit": [of(Of(values=np.array([0.1, 0.5, 0.9], np.float32)), 1e-3)],
     "atan2": [of(ROWS, ROWS)],
     **dict.fromkeys(("sign", "floor", "ceil", "trunc", "round", "frac", "isnan", "isinf"), SAME),
     "clamp": [of(EDGES, 0.0, 1.0), of(EDGES, NO, 0.5), of(EDGES, 0, 1), of(ROWS, Of(8), Of(8, positive=True))],
@@ -177,7 +180,7 @@ CASES = {
     "minimum": [of(ROWS, ROWS)],
     "where": [of(Of(3, 8, flags=True), ROWS, ROWS), of(Of(3, 8, flags=True), ROWS, 0.0)],
     "masked_fill": [of(ROWS, Of(3, 8, flags=True), -100.0)],
-    "nan_to_num": [of(Of(values=np.float32([1, np.nan, np.inf])), 0.5, 9.0)],
+    "nan_to_num": [of(Of(values=np.array([1, np.nan, np.inf], np.float32)), 0.5, 9.0)],
     **{name: [of(EDGES, 0.5), of(ROWS, ROWS)] for name in ("gt", "ge", "lt", "le", "eq", "ne")},
     "logical_not": [of(Of(3, 8, flags=True))],
     "bitwise_not": [of(Of(3, 8, flags=True))],

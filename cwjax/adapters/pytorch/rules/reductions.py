@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from cwjax.adapters.torch.rules.shared import axes, cast
+from cwjax.adapters.pytorch.rules.shared import axes, cast
 
 
 def _reduced(function):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import torch
 
-from cwjax.adapters.torch.asked import state_of
-from cwjax.adapters.torch.modules import How, from_torch
+from cwjax.adapters.pytorch.asked import state_of
+from cwjax.adapters.pytorch.modules import How, from_torch
 from cwjax.arguments import check_count, check_part
 from cwjax.base import Attack, Result
 from cwjax.goals import targeted as reaching
@@ -52,7 +52,8 @@ class TorchAttack:
 
     def __init__(self, attack: Attack, how: How, batch: int | None, seed: int):
         runner = batched(attack) if batch is None else chunked(batched(attack), batch)
-        self._run, self._how, self._seed = jax.jit(runner), how, seed
+        self._run, self._seed = jax.jit(runner), seed
+        self._how: How = how
         self._made: tuple[Any, Model] | None = None
         self._result: Result | None = None
 
@@ -108,7 +109,7 @@ class TorchAttack:
         keys = jax.random.split(jax.random.key(self._seed), len(x))
         result = self._run(self._model(model, tuple(inputs.shape[1:]), images), keys, x, goal)
         self._result = jax.tree.map(np.array, result)
-        found = self._result.x.transpose(0, 3, 1, 2) if images else self._result.x
+        found = np.asarray(result.x).transpose(0, 3, 1, 2) if images else np.array(result.x)
         return torch.from_numpy(np.ascontiguousarray(found)).to(inputs)
 
     def _model(self, module: torch.nn.Module, shape: tuple[int, ...], images: bool) -> Model:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cwjax.adapters.torch.rules.shared import cast, spread
+from cwjax.adapters.pytorch.rules.shared import cast, spread
 
 
 def _with_factor(operation):

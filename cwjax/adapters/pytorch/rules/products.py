@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from cwjax.adapters.torch.rules.shared import refuse_training
+from cwjax.adapters.pytorch.rules.shared import refuse_training
 
 
 def _linear(x, weight, bias=None):

@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from cwjax.adapters.torch.rules.shared import for_each_axis
+from cwjax.adapters.pytorch.rules.shared import for_each_axis
 
 
 def _pads(length: int, window: int, stride: int, padding: int, dilation: int, ceil: bool) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from cwjax.adapters.torch.rules.shared import for_each_axis
+from cwjax.adapters.pytorch.rules.shared import for_each_axis
 
 
 def _convolution(

@@ -18,9 +18,9 @@ from cwjax.adapters import NotConvertible
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from cwjax.adapters import from_torch  # noqa: E402
-from cwjax.adapters.torch.asked import Asked  # noqa: E402
-from cwjax.adapters.torch.exported import Program  # noqa: E402
-from cwjax.adapters.torch.modules import in_torch  # noqa: E402
+from cwjax.adapters.pytorch.asked import Asked  # noqa: E402
+from cwjax.adapters.pytorch.exported import Program  # noqa: E402
+from cwjax.adapters.pytorch.modules import in_torch  # noqa: E402
 from cwjax.lab.sweeps import units  # noqa: E402
 
 nn = torch.nn
@@ -156,7 +156,12 @@ def test_the_graph_of_the_forward_pass_serves_the_backward_pass():
     for scale in (1, 0.5, 0.25):
         jax.block_until_ready(slope(scale * jnp.asarray(X)))
     assert Counted.passes == 3
-    assert not model.apply.apply._kept, "no graph is left behind"
+    assert not inner(model)._kept, "no graph is left behind"
+
+
+def inner(model) -> Any:
+    """What answers, below layout and normalisation."""
+    return model.apply.apply
 
 
 class Ends(nn.Module):
@@ -195,7 +200,7 @@ def test_a_module_in_bfloat16_is_taken(how):
     module = net(0, Ends, end=lambda self, x: self.line(x)).bfloat16()
     model = from_torch(module, (6,), how=how, tolerance=0.05)
     assert model(jnp.ones(6)).dtype == jnp.float32
-    assert model.apply.dtype == jnp.bfloat16 if how == "convert" else True
+    assert np.abs(model(jnp.ones(6)) - model(jnp.ones(6) + 1e-4)).max() == 0, "8 bits do not tell these apart"
 
 
 def by_values(self, x):
@@ -249,11 +254,11 @@ def test_what_is_refused_says_why_and_what_to_do(what):
 def test_what_cannot_be_converted_is_asked_and_says_why(made):
     with pytest.warns(UserWarning, match='Ends is asked at every step, and not converted, because .* Say how="ask"'):
         model = from_torch(made(), (6,))
-    assert isinstance(model.apply.apply, Asked)
+    assert isinstance(inner(model), Asked)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert isinstance(from_torch(made(), (6,), how="ask").apply.apply, Asked)
-        assert isinstance(from_torch(net(), SHAPE).apply.apply, Program)
+        assert isinstance(inner(from_torch(made(), (6,), how="ask")), Asked)
+        assert isinstance(inner(from_torch(net(), SHAPE)), Program)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +288,7 @@ def test_a_shape_that_does_not_fit_is_refused(words, shape, options: dict[str, A
 
 
 def test_a_wrong_rule_is_noticed(monkeypatch):
-    from cwjax.adapters.torch.rules import RULES
+    from cwjax.adapters.pytorch.rules import RULES
 
     monkeypatch.setitem(RULES, "tanh", jnp.sin)
     with pytest.raises(NotConvertible, match=r"logits of the model made of the PyTorch module Ends differ .* by \d"):

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from cwjax.adapters.torch.rules.shared import refuse_training, spread
+from cwjax.adapters.pytorch.rules.shared import refuse_training, spread
 
 
 def _standardised(x: Array, axes: tuple[int, ...], eps: float) -> Array:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from cwjax.adapters.torch.rules.shared import cast, dtype_of, refuse_training
+from cwjax.adapters.pytorch.rules.shared import cast, dtype_of, refuse_training
 
 
 def _typed(dtype):

@@ -1,6 +1,8 @@
 """An attack as PyTorch code calls one: tensors in, tensors out, on the same device and in the same dtype."""
 
 # pyright: reportMissingImports=false
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,6 @@ def test_what_does_not_fit_is_refused(attack, kind, words, arguments):
 
 def test_an_attack_is_wanted_and_a_result_comes_after_a_call():
     with pytest.raises(TypeError, match=r"attack must be of the type cwjax\.Attack"):
-        torch_attack(print)
+        torch_attack(cast(Any, print))
     with pytest.raises(RuntimeError, match="there is no result yet"):
         _ = torch_attack(cw.fast_l2(steps=20)).result

@@ -7,7 +7,7 @@ A rule takes what the operator takes, in its order, with keywords where its sche
 from collections.abc import Callable
 from typing import Any
 
-from cwjax.adapters.torch.rules import (
+from cwjax.adapters.pytorch.rules import (
     constants,
     convolutions,
     elementwise,

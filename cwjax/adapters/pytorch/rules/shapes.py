@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cwjax.adapters.torch.rules.shared import for_each_axis, whole
+from cwjax.adapters.pytorch.rules.shared import for_each_axis, whole
 
 _END = 2**60  # PyTorch writes 2**63 - 1 for "to the end"
 

@@ -11,8 +11,8 @@ import torch
 
 from cwjax.adapters.checking import TOLERANCE, Gradient, NotConvertible, Original, confirmed, kind_of
 from cwjax.adapters.inputs import Inputs, Layout, Scale, adapted, inputs_of, logits_of
-from cwjax.adapters.torch.asked import Asked, fingerprint
-from cwjax.adapters.torch.exported import converted
+from cwjax.adapters.pytorch.asked import Asked, fingerprint
+from cwjax.adapters.pytorch.exported import converted
 from cwjax.models import Model
 
 How = Literal["convert", "ask", "auto"]

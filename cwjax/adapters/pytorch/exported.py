@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from cwjax.adapters.checking import NotConvertible
 from cwjax.adapters.inputs import logits_of
-from cwjax.adapters.torch.rules import REFUSED, RULES
+from cwjax.adapters.pytorch.rules import REFUSED, RULES
 
 _WHERE_TO = {"device", "pin_memory", "memory_format", "layout", "non_blocking"}  # arguments that say where, not what
 _OTHERWISE = 'use how="ask", which asks PyTorch itself at every step'
@@ -217,9 +217,9 @@ def _reason(name: str) -> str:
 
 
 def _name(target: Callable[..., Any]) -> str:
-    """The operator's name without its namespace and overload: "aten::add.Tensor" is "add"."""
+    """The operator's name without its namespace and overload: "aten.add.Tensor" is "add"."""
     if isinstance(target, torch._ops.OpOverload):
-        return target.name().split("::")[-1].split(".")[0]
+        return str(target).split(".")[1]  # "aten.add.Tensor"
     return getattr(target, "__name__", str(target))
 
 
