@@ -40,8 +40,8 @@ TIMM = (
     "coat_lite_tiny efficientformerv2_s0 edgenext_xx_small poolformer_s12 pvt_v2_b0 repvit_m0_9 swiftformer_xs "
     "mixer_s32_224 resmlp_12_224 gmlp_ti16_224 tnt_s_legacy_patch16_224 volo_d1_224 nest_tiny visformer_tiny "
     "gcvit_xxtiny focalnet_tiny_srf davit_tiny swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 hiera_tiny_224 "
-    "eva02_tiny_patch14_224 vit_tiny_patch16_dinov3_qkvb inception_next_atto fastvit_t8 efficientvit_b0 efficientvit_m0 "
-    "densenet121 vgg11_bn cspresnet50 rexnet_100 res2net50_14w_8s resnest14d skresnet18 selecsls42 "
+    "eva02_tiny_patch14_224 vit_tiny_patch16_dinov3_qkvb inception_next_atto fastvit_t8 efficientvit_b0 "
+    "efficientvit_m0 densenet121 vgg11_bn cspresnet50 rexnet_100 res2net50_14w_8s resnest14d skresnet18 selecsls42 "
     "legacy_seresnet18 xception41 vovnet39a mvitv2_tiny"
 )
 

@@ -175,7 +175,7 @@ def test_the_command_line_survives_a_function_that_leaves():
 def test_a_tensor_becomes_an_array_and_nothing_else_does():
     values = np.arange(3)
     tensor = type("Tensor", (), {"__module__": "torch", "detach": lambda self: self, "cpu": lambda self: self})
-    tensor.numpy = lambda self: values
+    tensor.numpy = lambda self: values  # type: ignore
     assert as_array(tensor()) is values
     assert as_array(type("Parameter", (tensor,), {"__module__": "torch.nn"})()) is values
     for other in (values, jnp.ones(2), [1], None, type("Tensor", (), {"__module__": "mine"})()):

@@ -57,3 +57,20 @@ REFUSED = {  # an operator that no rule will ever cover -> why
     "bernoulli": _RANDOM,
     "multinomial": _RANDOM,
 }
+
+
+def table() -> str:
+    """The operators and what becomes of them, as docs/adapters.md shows them.
+
+    Example:
+      >>> from cwjax.adapters.pytorch import rules
+      >>> rules.table().splitlines()[0]
+      '| kind | operators of ATen |'
+    """
+    rows = [(f"{kind} ({len(names)})", names) for kind, names in KINDS.items()]
+    reasons: dict[str, list[str]] = {}
+    for name, reason in REFUSED.items():
+        reasons.setdefault(reason, []).append(name)
+    rows += [(f"refused: {reason}", names) for reason, names in reasons.items()]
+    lines = [f"| {kind} | {', '.join(f'`{name}`' for name in sorted(names))} |" for kind, names in rows]
+    return "\n".join(["| kind | operators of ATen |", "|---|---|", *lines])
