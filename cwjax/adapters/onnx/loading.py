@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
@@ -70,7 +71,7 @@ def from_onnx(
     Raises:
       NotConvertible: an operator without a rule, one that is refused (with the reason), sizes that are left open, or
         logits or slopes that differ from the file's.
-      ModuleNotFoundError: the package onnx is missing.
+      ImportError: the package onnx is missing.
 
     Example:
       >>> model = cw.adapters.from_onnx("net.onnx", mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
@@ -80,6 +81,7 @@ def from_onnx(
     program, params = program_of(graph.proto, graph.given, graph.made, graph.shape)
     made = adapted(_Logits(program), params, graph.inputs)
     x = graph.inputs.drawn()
+    jax.eval_shape(made.of_batch, x)  # names the operator that cannot be traced, before the file is run
     run = _runner(graph)
     check_no_probabilities(run(x), graph.name)
     made = confirmed(made, run, x, name=graph.name, tolerance=tolerance)
@@ -87,7 +89,7 @@ def from_onnx(
     return made
 
 
-def original(
+def onnx_original(
     model: str | os.PathLike[str] | Any,
     *,
     layout: Layout | None = None,
@@ -146,7 +148,7 @@ def _loaded(model: Any) -> tuple[Any, str]:
         import onnx
         import onnx.inliner
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError('from_onnx needs the package onnx: pip install "cwjax[onnx]"') from error
+        raise ImportError("from_onnx needs onnx, which is not installed: pip install 'cwjax[onnx]'") from error
     if isinstance(model, onnx.ModelProto):
         proto, name = onnx.ModelProto(), f"the ONNX graph {model.graph.name!r}"
         proto.CopyFrom(model)

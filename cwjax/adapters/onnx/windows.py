@@ -112,7 +112,7 @@ def _pads_of_output(node: Node, x: Any, window: Window, extra: Sequence[int]) ->
     ):
         total = max(stride * (length - 1) + more + reach - size, 0)
         less, rest = total // 2, total - total // 2
-        pads.append((less, rest) if node.get("auto_pad", "NOTSET") != "SAME_LOWER" else (rest, less))
+        pads.append((less, rest) if node.get("auto_pad", "NOTSET") == "SAME_UPPER" else (rest, less))
     return pads
 
 
