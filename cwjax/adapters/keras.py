@@ -1,19 +1,21 @@
 """Keras 3 models on the JAX backend as cwjax models: nothing is converted, Keras' own layers run."""
 
 import dataclasses
+import inspect
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
-from cwjax.adapters.checking import TOLERANCE, NotConvertible, confirmed, kind_of
-from cwjax.adapters.heads import Softmax, check_no_probabilities, check_softmax, ends_in, two_logits
+from cwjax.adapters.checking import TOLERANCE, NotConvertible, kind_of
+from cwjax.adapters.heads import Softmax, check_softmax, ends_in, two_logits
+from cwjax.adapters.inference import checked
 from cwjax.adapters.inputs import Inputs, Layout, adapted, inputs_of
+from cwjax.adapters.packages import package
 from cwjax.models import Model
 
 
@@ -40,15 +42,15 @@ def from_keras(
       mean: what images are normalised by before the model: one number, or one a channel. None: 0, or not at all.
       std: likewise, > 0.
       softmax: what to do with a softmax, or a sigmoid, at the end: "refuse", or "cut" to take the logits before it.
-      weights: the path of a file .h5 or .weights.h5 that has weights alone; `model` is then the net that you built anew.
+      weights: the path of a file .h5 or .weights.h5 that has weights alone; `model` is then the net, built anew.
       shape: of one input without the batch, where the model does not say it.
       low: the lower end of the box of images, in which the comparison draws them.
       high: the upper end.
       tolerance: the largest difference from the model's own logits and slopes, as a share of the largest.
 
     Returns:
-      What `cwjax.bind` returns: of a batch of images [B, H, W, C], or of [B, *shape], to logits [B, K]. A model with one
-      output s for yes or no becomes the two logits -s/2 and s/2.
+      What `cwjax.bind` returns: of a batch of images [B, H, W, C], or of [B, *shape], to logits [B, K]. A model with
+      one output s for yes or no becomes the two logits -s/2 and s/2.
 
     Raises:
       NotConvertible: another backend, a softmax that is not to be cut, a layer in training mode, several inputs, or a
@@ -62,16 +64,8 @@ def from_keras(
     net, name, inputs = _prepared(model, layout, mean, std, softmax, weights, shape, low, high)
     variables = ([v.value for v in net.trainable_variables], [v.value for v in net.non_trainable_variables])
     made = adapted(_Keras(_identity(net), net), variables, inputs)
-    x = inputs.drawn()
-    _check_inference(net, variables, jnp.asarray(inputs.to_module(x)), name)
-    run = _runner(net, inputs)
-    check_no_probabilities(run(x), name)
-
-    def gradient(x: np.ndarray, cotangent: np.ndarray) -> np.ndarray:
-        answers, pull = jax.vjp(lambda x: two_logits(net(x, training=False)), jnp.asarray(inputs.to_module(x)))
-        return inputs.from_module(np.asarray(pull(jnp.asarray(cotangent, answers.dtype))[0]))
-
-    return confirmed(made, run, x, name=name, gradient=gradient, tolerance=tolerance)
+    _check_inference(net, variables, jnp.asarray(inputs.to_module(inputs.drawn())), name)
+    return checked(made, inputs, lambda x: two_logits(net(x, **_evaluating(net))), name, tolerance)
 
 
 def keras_original(
@@ -102,40 +96,35 @@ class _Keras:
     net: Any = dataclasses.field(compare=False)
 
     def __call__(self, variables: PyTree, x: Array) -> Array:
-        return two_logits(self.net.stateless_call(*variables, x, training=False)[0])
+        return two_logits(self.net.stateless_call(*variables, x, **_evaluating(self.net))[0])
+
+
+def _evaluating(net: Any) -> dict[str, bool]:
+    """The argument that says so, where the net's call has it."""
+    return {"training": False} if "training" in inspect.signature(net.call).parameters else {}
 
 
 def _identity(net: Any) -> Any:
     """The structure of a net, where its configuration tells it; else the net itself."""
-    import keras
-
+    keras = _keras()
     layers = list(net._flatten_layers())
-    told = all(isinstance(each, keras.Sequential) or _is_functional(each) for each in layers if _is_model(each))
+    nets = [each for each in layers if isinstance(each, keras.Model)]
+    plain = (keras.Sequential, keras.src.models.Functional)
+    told = all(type(each) in plain for each in nets)
     if not told or any(isinstance(each, keras.layers.Lambda) for each in layers):
         return net
     return net.to_json(), tuple(map(type, layers))
 
 
-def _is_model(layer: Any) -> bool:
-    import keras
-
-    return isinstance(layer, keras.Model)
-
-
-def _is_functional(net: Any) -> bool:
-    import keras
-
-    return type(net).__call__ is keras.Model.__call__ and type(net).__name__ == "Functional"
+def _keras() -> Any:
+    return package("keras", extra="keras", wanted_by="from_keras")
 
 
 def _prepared(
     model, layout, mean, std, softmax: Softmax, weights, shape, low, high, *, any_backend: bool = False
 ) -> tuple[Any, str, Inputs]:
     check_softmax(softmax)
-    try:
-        import keras
-    except ModuleNotFoundError as error:
-        raise ImportError("from_keras needs keras, which is not installed: pip install 'cwjax[keras]'") from error
+    keras = _keras()
     backend = keras.backend.backend()
     if backend != "jax" and not any_backend:
         raise NotConvertible(
@@ -161,7 +150,8 @@ def _loaded(keras: Any, model: Any, weights: Any) -> tuple[Any, str]:
         except Exception as error:
             if "No model config found" in str(error):
                 raise NotConvertible(
-                    f"{path.name} has weights and no model: build the net anew and say from_keras(net, weights={path.name!r})"
+                    f"{path.name} has weights and no model: build the net anew and say "
+                    f"from_keras(net, weights={path.name!r})"
                 ) from error
             raise NotConvertible(f"Keras cannot load {path.name}: {error}") from error
         name = f"the Keras file {path.name}"
@@ -183,7 +173,9 @@ def _with_weights(keras: Any, net: Any, weights: Any, name: str) -> Any:
     try:
         copy = keras.models.clone_model(net)
     except Exception as error:
-        raise NotConvertible(f"{name} cannot be copied: say net.load_weights({str(weights)!r}), and leave weights= out") from error
+        raise NotConvertible(
+            f"{name} cannot be copied: say net.load_weights({str(weights)!r}), and leave weights= out"
+        ) from error
     try:
         copy.load_weights(weights)
     except Exception as error:
@@ -219,29 +211,28 @@ def _without_softmax(keras: Any, net: Any, softmax: Softmax, name: str) -> Any:
     if end not in ("softmax", "sigmoid") or not ends_in(name, f"the {end} of layer {last.name!r}", softmax):
         return net
     if alone:
-        return keras.Model(given, last.input)
+        return keras.Model(given, last.input, name=f"{net.name}_logits")
     twin = type(last).from_config(last.get_config() | {"activation": "linear", "name": f"{last.name}_logits"})
     logits = twin(last.input)
     twin.set_weights(last.get_weights())
-    return keras.Model(given, logits)
+    return keras.Model(given, logits, name=f"{net.name}_logits")
 
 
 def _check_inference(net: Any, variables: Any, x: Array, name: str) -> None:
     """Raises NotConvertible where a layer updates what it keeps, as in training."""
-    _, after = net.stateless_call(*variables, x, training=False)
+    _, after = net.stateless_call(*variables, x, **_evaluating(net))
     for variable, before, now in zip(net.non_trainable_variables, variables[1], after, strict=True):
         if not np.array_equal(before, now):
             raise NotConvertible(
-                f"{name} updates {variable.path} when it is called with training=False: a layer stays in training mode. "
-                "Hand the argument training on to it"
+                f"{name} updates {variable.path} when it is called with training=False: a layer stays in training "
+                "mode. Hand the argument training on to it"
             )
 
 
 def _runner(net: Any, inputs: Inputs) -> Callable[[np.ndarray], np.ndarray]:
     def run(x: np.ndarray) -> np.ndarray:
-        import keras
-
-        answers = net(keras.ops.convert_to_tensor(inputs.to_module(np.asarray(x))), training=False)
+        keras = _keras()
+        answers = net(keras.ops.convert_to_tensor(inputs.to_module(np.asarray(x))), **_evaluating(net))
         return two_logits(np.asarray(keras.ops.convert_to_numpy(answers), np.float32))
 
     return run

@@ -20,7 +20,7 @@ def original(path: str | os.PathLike[str], **how: Any) -> Callable[[np.ndarray],
       how: the arguments that `from_onnx` or `from_keras` was called with: layout, mean, std, softmax and others.
 
     Returns:
-      x [B, *S] in the box, as the model made by `from_onnx` or `from_keras` takes it -> logits [B, K], both NumPy arrays.
+      x [B, *S] in the box, as the model of `from_onnx` or `from_keras` takes it -> logits [B, K], NumPy arrays.
 
     Raises:
       NotConvertible: a file of another kind, or one that is refused.

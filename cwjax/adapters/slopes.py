@@ -30,7 +30,7 @@ def check_slopes(model: Model, original: Original, x: np.ndarray, *, width: floa
     """
     rng = np.random.default_rng(1)
     half = np.float32(_HALF * width)
-    apart, size, largest = 0.0, 0.0, 0.0
+    apart, size, largest, numbers = 0.0, 0.0, 0.0, 0
     for _ in range(_LINES):
         direction = rng.choice([-1.0, 1.0], x.shape).astype(np.float32)
         there, back = (np.asarray(original(x + sign * half * direction), np.float64) for sign in (1, -1))
@@ -38,10 +38,10 @@ def check_slopes(model: Model, original: Original, x: np.ndarray, *, width: floa
         places = half * ((2 * np.arange(_POINTS) + 1) / _POINTS - 1).astype(np.float32)
         with jax.default_matmul_precision("highest"):
             several = [_along(model, jnp.asarray(x + place * direction), jnp.asarray(direction)) for place in places]
-        largest = max(largest, float(np.abs(there).max()))
+        largest, numbers = max(largest, float(np.abs(there).max())), numbers + there.size
         ours = np.mean(np.asarray(several, np.float64), 0)
         apart, size = apart + float(np.square(ours - theirs).sum()), size + float(np.square(theirs).sum())
-    rounding = float(np.finfo(np.float32).eps * largest / half * np.sqrt(_LINES * theirs.size))  # of the differences
+    rounding = float(np.finfo(np.float32).eps * largest / half * np.sqrt(numbers))  # of the differences
     if not np.sqrt(apart) <= _TOLERANCE * np.sqrt(size) + rounding:
         raise NotConvertible(
             f"the slopes of the model made of {name} differ from the original's differences by {np.sqrt(apart):.1e}, "

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from cwjax.adapters.checking import NotConvertible
-from cwjax.adapters.onnx.node import Node, static
+from cwjax.adapters.onnx.node import Node, onnx_package, static
 from cwjax.adapters.onnx.table import REFUSED, RULES
 
 # Inputs that have to be known while tracing, by operator: shapes, and numbers that stand for them.
@@ -152,8 +152,8 @@ def _check_covered(protos: Sequence[Any]) -> None:
         named = f"{proto.op_type} (node {proto.name or proto.output[0]!r})"
         if proto.domain not in _DOMAINS:
             raise NotConvertible(
-                f"{named} is of the domain {proto.domain!r}: only standard operators are covered. Export the model anew "
-                "without the optimisations of a runtime"
+                f"{named} is of the domain {proto.domain!r}: only standard operators are covered. Export the model "
+                "anew without the optimisations of a runtime"
             )
         if proto.op_type in REFUSED:
             raise NotConvertible(f"{named} cannot be converted: {REFUSED[proto.op_type]}")
@@ -171,8 +171,7 @@ def _read(
     protos: Sequence[Any], initializers: Iterable[Any], opsets: Mapping[str, int]
 ) -> tuple[tuple[Node, ...], dict[str, np.ndarray]]:
     """Nodes, and arrays by name: initializers, constants among the nodes, and weights that are attributes."""
-    import onnx
-
+    onnx = onnx_package()
     arrays = {tensor.name: np.asarray(onnx.numpy_helper.to_array(tensor)) for tensor in initializers}
     nodes = []
     for proto in protos:
@@ -199,8 +198,7 @@ def _node(proto: Any, opsets: Mapping[str, int]) -> Node:
 
 
 def _value(attribute: Any, opsets: Mapping[str, int]) -> Any:
-    import onnx
-
+    onnx = onnx_package()
     if attribute.type == onnx.AttributeProto.GRAPH:
         nodes, arrays = _read(attribute.g.node, attribute.g.initializer, opsets)
         return Branch(nodes, arrays, tuple(output.name for output in attribute.g.output))

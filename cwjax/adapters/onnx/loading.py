@@ -14,6 +14,7 @@ from cwjax.adapters.checking import TOLERANCE, NotConvertible, confirmed
 from cwjax.adapters.heads import Softmax, check_no_probabilities, check_softmax, ends_in, two_logits
 from cwjax.adapters.inputs import Inputs, Layout, adapted, inputs_of
 from cwjax.adapters.onnx.graph import needed, program_of
+from cwjax.adapters.onnx.node import onnx_package
 from cwjax.adapters.slopes import check_slopes
 from cwjax.models import Model
 
@@ -65,8 +66,8 @@ def from_onnx(
       tolerance: the largest difference of logits that is allowed, as a share of the largest logit.
 
     Returns:
-      What `cwjax.bind` returns: of a batch of images [B, H, W, C], or of [B, *shape], to logits [B, K]. A graph with one
-      output s for yes or no becomes the two logits -s/2 and s/2.
+      What `cwjax.bind` returns: of a batch of images [B, H, W, C], or of [B, *shape], to logits [B, K]. A graph with
+      one output s for yes or no becomes the two logits -s/2 and s/2.
 
     Raises:
       NotConvertible: an operator without a rule, one that is refused (with the reason), sizes that are left open, or
@@ -124,9 +125,8 @@ def _graph(model, layout, mean, std, softmax: Softmax, shape, output, low, high)
     proto, name = _loaded(model)
     given = _input(proto, name)
     sizes = _sizes(given, shape, name)
-    batched, inner = sizes[0] is None, tuple(sizes[1:])
-    if len(sizes) == 1:  # no batch at all
-        batched, inner = False, tuple(sizes)
+    batched = len(sizes) > 1 and sizes[0] is None
+    inner = tuple(size for size in (sizes[1:] or sizes) if size is not None)  # a graph of one axis takes no batch
     made = _without_softmax(proto, _output(proto, output, name), softmax, name)
     del proto.graph.output[:]
     proto.graph.output.append(_any_floats(made))
@@ -144,11 +144,7 @@ def _graph(model, layout, mean, std, softmax: Softmax, shape, output, low, high)
 
 def _loaded(model: Any) -> tuple[Any, str]:
     """A copy of the model, with its own functions written out, and what to call it."""
-    try:
-        import onnx
-        import onnx.inliner
-    except ModuleNotFoundError as error:
-        raise ImportError("from_onnx needs onnx, which is not installed: pip install 'cwjax[onnx]'") from error
+    onnx = onnx_package()
     if isinstance(model, onnx.ModelProto):
         proto, name = onnx.ModelProto(), f"the ONNX graph {model.graph.name!r}"
         proto.CopyFrom(model)
@@ -163,7 +159,7 @@ def _loaded(model: Any) -> tuple[Any, str]:
             raise NotConvertible(f"{name} cannot be read as ONNX: {error}") from error
         if not proto.graph.node:
             raise NotConvertible(f"{name} has no nodes: is it an ONNX file?")
-    return (onnx.inliner.inline_local_functions(proto) if proto.functions else proto), name
+    return (onnx_package("onnx.inliner").inline_local_functions(proto) if proto.functions else proto), name
 
 
 def _input(proto: Any, name: str) -> Any:
@@ -172,15 +168,14 @@ def _input(proto: Any, name: str) -> Any:
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise NotConvertible(
-            f"{name} takes {len(inputs)} inputs ({names}), and an attack changes one: export a model of one input, with "
-            "the others as constants"
+            f"{name} takes {len(inputs)} inputs ({names}), and an attack changes one: export a model of one input, "
+            "with the others as constants"
         )
     return inputs[0]
 
 
 def _dtype(given: Any, name: str) -> np.dtype:
-    import onnx
-
+    onnx = onnx_package()
     code = given.type.tensor_type.elem_type
     if code not in (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE):
         kind = onnx.TensorProto.DataType.Name(code)
@@ -220,9 +215,8 @@ def _output(proto: Any, wanted: str | None, name: str) -> str:
             raise NotConvertible(f"{name} has no output {wanted!r}: it has {', '.join(outputs)}")
         return wanted
     found = [each for each, value in outputs.items() if _is_floating(value)]
-    for node in proto.graph.node:  # scikit-learn: a list of dictionaries of the probabilities
-        if node.op_type == "ZipMap" and node.output[0] in outputs:
-            found.append(node.input[0])
+    zipped = (node for node in proto.graph.node if node.op_type == "ZipMap" and node.output[0] in outputs)
+    found += [node.input[0] for node in zipped]  # scikit-learn: a list of dictionaries of the probabilities
     if len(found) != 1:
         raise NotConvertible(
             f"{name} has {len(found)} outputs of floating-point numbers ({', '.join(found)}): say output=NAME, that of "
@@ -232,15 +226,13 @@ def _output(proto: Any, wanted: str | None, name: str) -> str:
 
 
 def _is_floating(value: Any) -> bool:
-    import onnx
-
+    onnx = onnx_package()
     kinds = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16, onnx.TensorProto.UNDEFINED)
     return value.type.HasField("tensor_type") and value.type.tensor_type.elem_type in kinds
 
 
 def _any_floats(made: str) -> Any:
-    import onnx
-
+    onnx = onnx_package()
     return onnx.ValueInfoProto(name=made)
 
 
@@ -282,12 +274,10 @@ def _runner(graph: Graph) -> Callable[[np.ndarray], np.ndarray]:
 
 def _session(graph: Graph) -> Callable[[np.ndarray], np.ndarray]:
     try:
-        import onnxruntime
-    except ModuleNotFoundError:
-        from onnx.reference import ReferenceEvaluator
-
-        evaluator = ReferenceEvaluator(graph.proto)
-        return lambda x: evaluator.run(None, {graph.given: x})[0]  # pyright: ignore[reportReturnType]
+        onnxruntime = onnx_package("onnxruntime")
+    except ImportError:
+        evaluator = onnx_package("onnx.reference").ReferenceEvaluator(graph.proto)
+        return lambda x: evaluator.run(None, {graph.given: x})[0]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors alone
     try:

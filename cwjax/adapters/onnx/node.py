@@ -1,17 +1,17 @@
 """A node of an ONNX graph, and what its rules have in common.
 
-A rule is a function `(node, *inputs) -> array`, or a tuple of arrays. What depends on shapes alone is a NumPy array, and
-rules keep it one: ONNX computes shapes by the same operators as values, and JAX needs shapes while it traces.
+A rule is a function `(node, *inputs) -> array`, or a tuple of arrays. What depends on shapes alone is a NumPy array,
+and rules keep it one: ONNX computes shapes by the same operators as values, and JAX needs shapes while it traces.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from cwjax.adapters.checking import NotConvertible
+from cwjax.adapters.packages import package
 
 Rule: TypeAlias = Callable[..., Any]
 
@@ -83,15 +83,18 @@ def like(value: Any, x: Any) -> Any:
     return value.astype(x.dtype) if static(x) else jnp.asarray(value, x.dtype)
 
 
+def onnx_package(module: str = "onnx") -> Any:
+    """The package onnx, or a module of it."""
+    return package(module, extra="onnx", wanted_by="from_onnx")
+
+
 def dtype_of(node: Node, code: int) -> np.dtype | None:
     """The dtype of ONNX's number for it; None for any floating-point one, because the input decides how precisely
     everything is computed.
     """
-    import onnx
-
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(code)
+    dtype = onnx_package().helper.tensor_dtype_to_np_dtype(code)
     if dtype.kind in "OUS":
         raise node.refused("text cannot be computed with")
-    if jax.dtypes.issubdtype(dtype, np.floating):
+    if jnp.issubdtype(dtype, np.floating):
         return None
     return np.dtype(dtype)

@@ -62,11 +62,8 @@ def _slice(node: Node, x: Any, starts: Any = None, ends: Any = None, axes: Any =
 def _split(node: Node, x: Any, sizes: Any = None) -> Any:
     axis, count = node.get("axis", 0), len(node.outputs)
     parts = node.get("split", None) if sizes is None else whole(node, sizes, "sizes")
-    if parts is None:
-        parts = (-(-x.shape[axis] // count),) * (count - 1)
-    else:
-        parts = parts[:-1]
-    return tuple(numbers(x).split(x, [int(end) for end in np.cumsum(parts)], axis))
+    sizes = (-(-x.shape[axis] // count),) * count if parts is None else parts
+    return tuple(numbers(x).split(x, [int(end) for end in np.cumsum(sizes[:-1])], axis))
 
 
 def _pad(node: Node, x: Any, pads: Any = None, value: Any = None, axes: Any = None) -> Any:

@@ -247,7 +247,9 @@ def resampling(node: Node, length: int, size: int, ratio: float) -> np.ndarray:
 
 
 def _cubic(share: np.ndarray, a: float) -> dict[int, np.ndarray]:
-    """The weights of the four neighbours (Keys 1981, "Cubic convolution interpolation for digital image processing")."""
+    """The weights of the four neighbours (Keys 1981, "Cubic convolution interpolation for digital image
+    processing").
+    """
 
     def near(t):
         return ((a + 2) * t - (a + 3)) * t * t + 1

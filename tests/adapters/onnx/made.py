@@ -1,17 +1,19 @@
-"""Small ONNX graphs for tests. Import it after `pytest.importorskip("onnx")`."""
+"""Small ONNX graphs for tests. A test that imports this is skipped where the package onnx is missing."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
 
+onnx: Any = pytest.importorskip("onnx", reason="needs the extra onnx")
+pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+TensorProto, helper, numpy_helper = onnx.TensorProto, onnx.helper, onnx.numpy_helper
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 
 
 def model(
-    nodes: Sequence[onnx.NodeProto],
+    nodes: Sequence[Any],
     shape: Sequence[int | str],
     weights: Mapping[str, np.ndarray] | None = None,
     *,
@@ -19,7 +21,7 @@ def model(
     outputs: Sequence[str] = ("y",),
     kind: int = FLOAT,
     learning: int = 3,
-) -> onnx.ModelProto:
+) -> Any:
     """A graph from the input x to outputs of any shape; `learning` is the version of ai.onnx.ml."""
     graph = helper.make_graph(
         list(nodes),
@@ -32,5 +34,5 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
-def node(operator: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attributes: Any) -> onnx.NodeProto:
+def node(operator: str, inputs: Sequence[str], outputs: Sequence[str] = ("y",), **attributes: Any) -> Any:
     return helper.make_node(operator, list(inputs), list(outputs), name=f"my_{operator}", **attributes)

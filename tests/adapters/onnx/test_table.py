@@ -1,6 +1,8 @@
 """Every rule against the operator as the package onnx, or onnxruntime, runs it: values and slopes."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -8,14 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cwjax.adapters.onnx.graph import program_of
+from cwjax.adapters.onnx.graph import program_of, run
+from cwjax.adapters.onnx.node import onnx_package
 from cwjax.adapters.onnx.table import KINDS, REFUSED, RULES, in_markdown
-
-pytest.importorskip("onnx", reason="needs the extra onnx")
-pytest.importorskip("onnxruntime", reason="needs the extra onnx")
-
-from onnx.reference import ReferenceEvaluator
-
 from tests.adapters.onnx import made
 
 RNG = np.random.default_rng(3)
@@ -23,6 +20,10 @@ RNG = np.random.default_rng(3)
 
 def draw(*shape: int, low: float = -1.0, high: float = 1.0) -> np.ndarray:
     return RNG.uniform(low, high, shape).astype(np.float32)
+
+
+def floats(values: Any) -> np.ndarray:
+    return np.asarray(values, np.float32)
 
 
 def whole(*values: int) -> np.ndarray:
@@ -34,8 +35,8 @@ class Case(NamedTuple):
 
     operator: str
     x: np.ndarray
-    others: tuple[np.ndarray | None, ...] = ()
-    attributes: dict[str, Any] = {}
+    others: tuple[Any, ...] = ()
+    attributes: Mapping[str, Any] = MappingProxyType({})
     opset: int = 17
     outputs: int = 1
     flat: bool = False  # without slopes to compare: numbers that do not change with x, or change in jumps
@@ -89,7 +90,7 @@ CASES = [
     Case("Gelu", X * 2, (), {"approximate": "tanh"}, 20),
     Case("Mish", X * 2, opset=18),
     Case("Mean", X, (draw(4), draw(3, 1))),
-    Case("Mod", X * 5, (np.float32([2.0]),), {"fmod": 1}),
+    Case("Mod", X * 5, (floats([2.0]),), {"fmod": 1}),
     Case("Pow", PLUS, (np.float32(2.5),)),
     Case("Pow", X, (np.float32(2.0),)),
     Case("Pow", PLUS, (draw(3),)),
@@ -127,7 +128,7 @@ CASES = [
     Case("GlobalMaxPool", IMAGE),
     Case("LpPool", IMAGE, (), {"kernel_shape": [2, 2], "p": 2}, 18),
     Case("Resize", IMAGE, (None, None, whole(1, 2, 10, 9)), {"mode": "nearest"}),
-    Case("Resize", IMAGE, (None, np.float32([1, 1, 2, 1.5])), {"mode": "linear"}),
+    Case("Resize", IMAGE, (None, floats([1, 1, 2, 1.5])), {"mode": "linear"}),
     Case(
         "Resize",
         IMAGE,
@@ -145,8 +146,8 @@ CASES = [
         {"axes": [2, 3], "mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"},
         18,
     ),
-    Case("Resize", IMAGE, (np.float32([1, 1, 2, 2]),), {"mode": "nearest"}, 10),
-    Case("Upsample", IMAGE, (np.float32([1, 1, 2, 2]),), {"mode": "nearest"}, 9),
+    Case("Resize", IMAGE, (floats([1, 1, 2, 2]),), {"mode": "nearest"}, 10),
+    Case("Upsample", IMAGE, (floats([1, 1, 2, 2]),), {"mode": "nearest"}, 9),
     # normalisation
     Case("BatchNormalization", IMAGE, (draw(2), draw(2), draw(2), PLUS[0, :2]), {"epsilon": 1e-3}),
     Case("GroupNormalization", draw(1, 4, 3, 2), (draw(4), draw(4)), {"num_groups": 2}, 21),
@@ -179,7 +180,7 @@ CASES = [
     Case("TopK", X, (whole(2),), {"axis": -1, "largest": 0}, outputs=2),
     # shapes
     Case("Concat", X, (draw(2, 1, 4),), {"axis": 1}),
-    Case("ConstantOfShape", whole(2, 3), (), {"value": made.numpy_helper.from_array(np.float32([7]))}, flat=True),
+    Case("ConstantOfShape", whole(2, 3), (), {"value": made.numpy_helper.from_array(floats([7]))}, flat=True),
     Case("DepthToSpace", draw(1, 8, 2, 3), (), {"blocksize": 2}),
     Case("DepthToSpace", draw(1, 8, 2, 3), (), {"blocksize": 2, "mode": "CRD"}),
     Case("Expand", draw(3, 1), (whole(2, 1, 4),)),
@@ -189,7 +190,7 @@ CASES = [
     Case("Gather", X, (np.int64(-1),), {"axis": 2}),
     Case("GatherElements", X, (np.zeros((2, 3, 1), np.int64) + 2,), {"axis": 2}),
     Case("GatherND", X, (np.asarray([[0, 1], [1, 2]]),)),
-    Case("OneHot", whole(1, 0, 3), (np.int64(4), np.float32([0, 1])), {"axis": 0}, flat=True),
+    Case("OneHot", whole(1, 0, 3), (np.int64(4), floats([0, 1])), {"axis": 0}, flat=True),
     Case("Pad", X, (whole(0, 1, 0, 2, 0, 1), np.float32(0.5))),
     Case("Pad", X, (whole(1, 1), None, whole(2)), {"mode": "reflect"}, 18),
     Case("Pad", X, (), {"pads": [0, 1, 0, 0, 0, 2], "mode": "edge"}, 9),
@@ -253,7 +254,7 @@ def test_rule(case):
     if x.dtype != np.float32:
         np.testing.assert_allclose(_outside(program, params, x), theirs)
         return
-    direction = RNG.choice(np.float32([-1, 1]), x.shape)
+    direction = RNG.choice(floats([-1, 1]), x.shape)
     ours, slope = jax.jvp(lambda x: program(params, x[None])[0], (jnp.asarray(x),), (jnp.asarray(direction),))
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-6)
     if not case.flat:
@@ -264,8 +265,6 @@ def test_rule(case):
 
 def _outside(program, params, x):
     """What a rule makes of an input that is known while tracing."""
-    from cwjax.adapters.onnx.graph import run
-
     values = {"": None, **program.constants, **params, "x": x}
     run(program.nodes, values)
     return np.asarray(values[program.made]).reshape(-1)
@@ -273,14 +272,13 @@ def _outside(program, params, x):
 
 def _judge(graph):
     """The graph run by onnxruntime, or by the package onnx where onnxruntime does not have the operator."""
-    import onnxruntime
-
+    onnxruntime = onnx_package("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         judge = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception:  # its errors have no class in common
-        judge = ReferenceEvaluator(graph)
+        judge = onnx_package("onnx.reference").ReferenceEvaluator(graph)
     return lambda x: np.asarray(judge.run(None, {"x": x})[0], np.float64).reshape(-1)
 
 
