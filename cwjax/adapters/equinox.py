@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from cwjax.adapters.checking import NotConvertible, kind_of
 from cwjax.adapters.inference import checked, inputs_in_jax
-from cwjax.adapters.inputs import Layout, adapted
+from cwjax.adapters.inputs import Layout, Scale, adapted
 from cwjax.adapters.packages import package
 from cwjax.models import Model
 
@@ -22,8 +22,8 @@ def from_equinox(
     state: Any = None,
     *,
     layout: Layout | None = "NCHW",
-    mean: ArrayLike | None = None,
-    std: ArrayLike | None = None,
+    mean: Scale | None = None,
+    std: Scale | None = None,
     low: float = 0.0,
     high: float = 1.0,
 ) -> Model:

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from cwjax.adapters.checking import NotConvertible, kind_of
 from cwjax.adapters.inference import checked, inputs_in_jax
-from cwjax.adapters.inputs import Layout, adapted
+from cwjax.adapters.inputs import Layout, Scale, adapted
 from cwjax.models import Model
 
 
@@ -21,8 +21,8 @@ def from_haiku(
     state: PyTree = None,
     *,
     layout: Layout | None = "NHWC",
-    mean: ArrayLike | None = None,
-    std: ArrayLike | None = None,
+    mean: Scale | None = None,
+    std: Scale | None = None,
     low: float = 0.0,
     high: float = 1.0,
     **inference: Any,

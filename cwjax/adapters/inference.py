@@ -7,16 +7,15 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import ArrayLike
 
 from cwjax.adapters.checking import TOLERANCE, confirmed
 from cwjax.adapters.heads import check_no_probabilities
-from cwjax.adapters.inputs import Inputs, Layout, inputs_of, logits_of
+from cwjax.adapters.inputs import Inputs, Layout, Scale, inputs_of, logits_of
 from cwjax.models import Model
 
 
 def inputs_in_jax(
-    shape: Sequence[int], layout: Layout | None, mean: ArrayLike | None, std: ArrayLike | None, low: float, high: float
+    shape: Sequence[int], layout: Layout | None, mean: Scale | None, std: Scale | None, low: float, high: float
 ) -> Inputs:
     """What a module of JAX takes. The layout is that of its framework, and is for inputs that are images."""
     return inputs_of(shape, layout=layout if len(shape) == 3 else None, mean=mean, std=std, low=low, high=high)

@@ -9,12 +9,12 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from cwjax.adapters.checking import TOLERANCE, NotConvertible, kind_of
 from cwjax.adapters.heads import Softmax, check_softmax, ends_in, two_logits
 from cwjax.adapters.inference import checked
-from cwjax.adapters.inputs import Inputs, Layout, adapted, inputs_of
+from cwjax.adapters.inputs import Inputs, Layout, Scale, adapted, inputs_of
 from cwjax.adapters.packages import package
 from cwjax.models import Model
 
@@ -23,8 +23,8 @@ def from_keras(
     model: str | os.PathLike[str] | Any,
     *,
     layout: Layout | None = None,
-    mean: ArrayLike | None = None,
-    std: ArrayLike | None = None,
+    mean: Scale | None = None,
+    std: Scale | None = None,
     softmax: Softmax = "refuse",
     weights: str | os.PathLike[str] | None = None,
     shape: Sequence[int] | None = None,
@@ -72,8 +72,8 @@ def keras_original(
     model: str | os.PathLike[str] | Any,
     *,
     layout: Layout | None = None,
-    mean: ArrayLike | None = None,
-    std: ArrayLike | None = None,
+    mean: Scale | None = None,
+    std: Scale | None = None,
     softmax: Softmax = "refuse",
     weights: str | os.PathLike[str] | None = None,
     shape: Sequence[int] | None = None,

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, ArrayLike, PyTree
+from jaxtyping import Array, PyTree
 
 from cwjax.adapters.checking import TOLERANCE, NotConvertible, confirmed
 from cwjax.adapters.heads import Softmax, check_no_probabilities, check_softmax, ends_in, two_logits
-from cwjax.adapters.inputs import Inputs, Layout, adapted, inputs_of
+from cwjax.adapters.inputs import Inputs, Layout, Scale, adapted, inputs_of
 from cwjax.adapters.onnx.graph import needed, program_of
 from cwjax.adapters.onnx.node import onnx_package
 from cwjax.adapters.slopes import check_slopes
@@ -38,8 +38,8 @@ def from_onnx(
     model: str | os.PathLike[str] | Any,
     *,
     layout: Layout | None = None,
-    mean: ArrayLike | None = None,
-    std: ArrayLike | None = None,
+    mean: Scale | None = None,
+    std: Scale | None = None,
     softmax: Softmax = "refuse",
     shape: Sequence[int] | None = None,
     output: str | None = None,
@@ -94,8 +94,8 @@ def onnx_original(
     model: str | os.PathLike[str] | Any,
     *,
     layout: Layout | None = None,
-    mean: ArrayLike | None = None,
-    std: ArrayLike | None = None,
+    mean: Scale | None = None,
+    std: Scale | None = None,
     softmax: Softmax = "refuse",
     shape: Sequence[int] | None = None,
     output: str | None = None,

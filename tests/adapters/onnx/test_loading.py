@@ -9,7 +9,6 @@ import pytest
 
 import cwjax as cw
 from cwjax.adapters import NotConvertible
-
 from tests.adapters.onnx import made
 
 RNG = np.random.default_rng(5)
