@@ -2,6 +2,7 @@
 what the model made of it has to give.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,6 +20,13 @@ def inputs_in_jax(
 ) -> Inputs:
     """What a module of JAX takes. The layout is that of its framework, and is for inputs that are images."""
     return inputs_of(shape, layout=layout if len(shape) == 3 else None, mean=mean, std=std, low=low, high=high)
+
+
+def fingerprint(structure: str) -> np.ndarray:
+    """The SHA-256 of a network's structure, uint8 [32]. Among the params of a model it tells a sweep that a file has
+    changed where its weights have not.
+    """
+    return np.frombuffer(hashlib.sha256(structure.encode()).digest(), np.uint8)
 
 
 def checked(

@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 
 from cwjax.adapters.checking import TOLERANCE, NotConvertible, kind_of
 from cwjax.adapters.heads import Softmax, check_softmax, ends_in, two_logits
-from cwjax.adapters.inference import checked
+from cwjax.adapters.inference import checked, fingerprint
 from cwjax.adapters.inputs import Inputs, Layout, Scale, adapted, inputs_of
 from cwjax.adapters.packages import package
 from cwjax.models import Model
@@ -63,7 +63,9 @@ def from_keras(
     """
     net, name, inputs = _prepared(model, layout, mean, std, softmax, weights, shape, low, high)
     variables = ([v.value for v in net.trainable_variables], [v.value for v in net.non_trainable_variables])
-    made = adapted(_Keras(_identity(net), net), variables, inputs)
+    identity = _identity(net)
+    told = identity[0] if isinstance(identity, tuple) else name
+    made = adapted(_Keras(identity, net), {"variables": variables, "net": fingerprint(told)}, inputs)
     _check_inference(net, variables, jnp.asarray(inputs.to_module(inputs.drawn())), name)
     return checked(made, inputs, lambda x: two_logits(net(x, **_evaluating(net))), name, tolerance)
 
@@ -95,8 +97,8 @@ class _Keras:
     identity: Any
     net: Any = dataclasses.field(compare=False)
 
-    def __call__(self, variables: PyTree, x: Array) -> Array:
-        return two_logits(self.net.stateless_call(*variables, x, **_evaluating(self.net))[0])
+    def __call__(self, params: PyTree, x: Array) -> Array:
+        return two_logits(self.net.stateless_call(*params["variables"], x, **_evaluating(self.net))[0])
 
 
 def _evaluating(net: Any) -> dict[str, bool]:

@@ -4,8 +4,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from cwjax.adapters.onnx.node import Node, Rule, aligned, numbers
+from cwjax.adapters.onnx.node import Node, Rule, aligned, numbers, whole
 
 
 def _general(node: Node, x: Any, kernel: Any, bias: Any = None) -> Any:
@@ -48,6 +49,10 @@ def _linear_classifier(node: Node, x: Any, coefficients: Any, intercepts: Any = 
     return None, scores
 
 
+def _features(node: Node, x: Any, indices: Any) -> Any:
+    return numbers(x).take(x, np.asarray(whole(node, indices, "indices")), -1)
+
+
 def _scaler(node: Node, x: Any, offset: Any, scale: Any) -> Any:
     x, offset, scale = aligned(x, offset, scale)
     return (x - offset) * scale
@@ -64,6 +69,7 @@ def _normalizer(node: Node, x: Any) -> Any:
 
 
 RULES: dict[str, Rule] = {
+    "ArrayFeatureExtractor": _features,
     "Einsum": _sum_of_products,
     "Gemm": _general,
     "LinearClassifier": _linear_classifier,

@@ -12,6 +12,7 @@ from jaxtyping import Array, PyTree
 
 from cwjax.adapters.checking import TOLERANCE, NotConvertible, confirmed
 from cwjax.adapters.heads import Softmax, check_no_probabilities, check_softmax, ends_in, two_logits
+from cwjax.adapters.inference import fingerprint
 from cwjax.adapters.inputs import Inputs, Layout, Scale, adapted, inputs_of
 from cwjax.adapters.onnx.graph import needed, program_of
 from cwjax.adapters.onnx.node import onnx_package
@@ -49,8 +50,8 @@ def from_onnx(
 ) -> Model:
     """The classifier of an ONNX file, run by JAX. Its logits and slopes are compared with the file's own.
 
-    Weights are the model's `params`: another file of the same network compiles nothing anew. The file is run by
-    onnxruntime where that is installed, else by the evaluator of the package onnx, which is slow.
+    Weights are the model's `params["weights"]`: another file of the same network compiles nothing anew. The file is run
+    by onnxruntime where that is installed, else by the evaluator of the package onnx, which is slow.
 
     Args:
       model: the path of a file, or an `onnx.ModelProto`. Versions 7 to 21 of the operators are tested.
@@ -80,7 +81,7 @@ def from_onnx(
     """
     graph = _graph(model, layout, mean, std, softmax, shape, output, low, high)
     program, params = program_of(graph.proto, graph.given, graph.made, graph.shape)
-    made = adapted(_Logits(program), params, graph.inputs)
+    made = adapted(_Logits(program), {"weights": params, "program": fingerprint(program.identity)}, graph.inputs)
     x = graph.inputs.drawn()
     jax.eval_shape(made.of_batch, x)  # names the operator that cannot be traced, before the file is run
     run = _runner(graph)
@@ -117,7 +118,7 @@ class _Logits:  # a class and not a closure: equal when the program is, so that 
     program: Callable[..., Array]
 
     def __call__(self, params: PyTree, x: Array) -> Array:
-        return two_logits(self.program(params, x))
+        return two_logits(self.program(params["weights"], x))
 
 
 def _graph(model, layout, mean, std, softmax: Softmax, shape, output, low, high) -> Graph:

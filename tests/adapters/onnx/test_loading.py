@@ -60,12 +60,13 @@ def test_a_file_becomes_a_model_of_images(tmp_path):
     x = RNG.uniform(size=(4, 6, 6, 2)).astype(np.float32)
     np.testing.assert_allclose(model.of_batch(jnp.asarray(x)), ask(x), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(ask(x[:1]), ask(x)[:1], rtol=1e-4, atol=1e-4)
-    assert {"kernel", "bias", "dense"} == set(model.params[0])
+    assert {"kernel", "bias", "dense"} == set(model.params[0]["weights"])
 
 
 def test_another_file_of_the_same_network_compiles_nothing():
     models = [cw.adapters.from_onnx(convolutional(seed=seed), layout="NCHW") for seed in (1, 2)]
     assert models[0].apply == models[1].apply
+    np.testing.assert_array_equal(models[0].params["program"], models[1].params["program"])
     compiled: Any = jax.jit(lambda model, x: model.of_batch(x))
     x = RNG.uniform(size=(1, 6, 6, 2)).astype(np.float32)
     first, second = (compiled(model, x) for model in models)
@@ -110,7 +111,7 @@ HEAD = made.node("MatMul", ["h", "w"])
 def test_one_output_is_two_logits():
     model = cw.adapters.from_onnx(dense(made.node("MatMul", ["x", "w"]), weights={"w": draw(3, 1)}))
     x = RNG.uniform(size=(2, 3)).astype(np.float32)
-    scores = x @ np.asarray(model.params["w"])
+    scores = x @ np.asarray(model.params["weights"]["w"])
     np.testing.assert_allclose(model.of_batch(jnp.asarray(x)), scores * np.asarray([[-0.5, 0.5]]), rtol=1e-5)
 
 

@@ -226,9 +226,10 @@ CASES = [
     ),
     Case("Normalizer", X[0], (), {"norm": "L2"}),
     Case("Normalizer", X[0], (), {"norm": "L1"}),
+    Case("ArrayFeatureExtractor", draw(2, 3), (whole(2, 0),)),
     Case("Scaler", draw(2, 3), (), {"offset": [1.0, 2, 3], "scale": [0.5, 1, 2]}),
 ]
-LEARNING = ("LinearClassifier", "Normalizer", "Scaler")
+LEARNING = ("ArrayFeatureExtractor", "LinearClassifier", "Normalizer", "Scaler")
 ELSEWHERE = {"Constant", "Range"}  # without an input: test_graph.py
 
 
