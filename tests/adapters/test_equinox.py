@@ -1,6 +1,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from cwjax.adapters import NotConvertible
 
 eqx: Any = pytest.importorskip("equinox", reason="needs the extra equinox")
 
-X: Any = np.random.default_rng(2).uniform(size=(3, 4, 4, 1)).astype(np.float32)
+X: Any = jnp.asarray(np.random.default_rng(2).uniform(size=(3, 4, 4, 1)), jnp.float32)
 
 
 class Net(eqx.Module):

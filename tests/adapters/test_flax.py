@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen, nnx
@@ -10,7 +11,7 @@ from flax import linen, nnx
 import cwjax as cw
 from cwjax.adapters import NotConvertible
 
-X: Any = np.random.default_rng(2).uniform(size=(5, 3)).astype(np.float32)
+X: Any = jnp.asarray(np.random.default_rng(2).uniform(size=(5, 3)), jnp.float32)
 
 
 class Net(nnx.Module):

@@ -1,6 +1,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from cwjax.adapters import NotConvertible
 
 hk = pytest.importorskip("haiku", reason="needs the extra haiku")
 
-X: Any = np.random.default_rng(2).uniform(size=(5, 3)).astype(np.float32)
+X: Any = jnp.asarray(np.random.default_rng(2).uniform(size=(5, 3)), jnp.float32)
 
 
 def forward(x, is_training=True):

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ if keras.backend.backend() != "jax":
     pytest.skip("needs KERAS_BACKEND=jax", allow_module_level=True)
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
 
-X: Any = np.random.default_rng(2).uniform(size=(3, 4, 4, 1)).astype(np.float32)
+X: Any = jnp.asarray(np.random.default_rng(2).uniform(size=(3, 4, 4, 1)), jnp.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +73,7 @@ def test_files(tmp_path):
     models = [cw.adapters.from_keras(path, softmax="cut") for path in (whole, whole, legacy)]
     fresh = net(seed=1)
     models.append(cw.adapters.from_keras(fresh, weights=alone, softmax="cut"))
-    asked = cw.adapters.original(whole, softmax="cut")(X)
+    asked = cw.adapters.original(whole, softmax="cut")(np.asarray(X))
     for model in models:
         np.testing.assert_allclose(model.of_batch(X), first.of_batch(X), rtol=1e-6)
         np.testing.assert_allclose(model.of_batch(X), asked, rtol=1e-4, atol=1e-6)

@@ -1,5 +1,6 @@
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,7 +27,7 @@ TWO = np.where(X[:, 0] > 0.5, "yes", "no")
 def test_linear(classifier, labels):
     classifier = classifier.fit(X, labels)
     model = cw.adapters.from_sklearn(classifier)
-    logits = np.asarray(model.of_batch(X.astype(np.float32)))
+    logits = np.asarray(model.of_batch(jnp.asarray(X, jnp.float32)))
     assert logits.shape == (90, len(classifier.classes_))
     np.testing.assert_array_equal(classifier.classes_[logits.argmax(1)], classifier.predict(X))
 
@@ -36,7 +37,7 @@ def test_perceptrons(activation):
     labels = TWO if activation == "tanh" else THREE
     net = MLPClassifier((5, 3), activation=activation, max_iter=400, tol=1, n_iter_no_change=1, random_state=0)
     net.fit(X, labels)
-    logits = np.asarray(cw.adapters.from_sklearn(net).of_batch(X.astype(np.float32)), np.float64)
+    logits = np.asarray(cw.adapters.from_sklearn(net).of_batch(jnp.asarray(X, jnp.float32)), np.float64)
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     np.testing.assert_allclose(shares, np.asarray(net.predict_proba(X)), atol=1e-5)
 
@@ -44,7 +45,7 @@ def test_perceptrons(activation):
 @pytest.mark.parametrize("scaler", [StandardScaler(), MinMaxScaler((-1, 1)), MaxAbsScaler()], ids=str)
 def test_scalers_before(scaler):
     classifier = make_pipeline(scaler, LogisticRegression()).fit(X, THREE)
-    logits = cw.adapters.from_sklearn(classifier).of_batch(X.astype(np.float32))
+    logits = cw.adapters.from_sklearn(classifier).of_batch(jnp.asarray(X, jnp.float32))
     np.testing.assert_allclose(logits, classifier.decision_function(X), rtol=1e-3, atol=1e-3)
 
 

@@ -68,7 +68,7 @@ class Program:
     def _of_one(self, params: Mapping[str, Array], x: Array) -> Array:
         values = {"": None, **self.constants, **params, self.given: x.reshape(self.shape)}
         run(self.nodes, values)
-        return values[self.made].reshape(-1)
+        return jnp.asarray(values[self.made]).reshape(-1)
 
 
 def run(nodes: Iterable[Node], values: dict[str, Any]) -> None:

@@ -77,6 +77,7 @@ def test_another_file_of_the_same_network_compiles_nothing():
     )
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize("end", ["Softmax", "Sigmoid"])
 def test_a_softmax_at_the_end_is_refused_or_cut(end):
     graph = convolutional(end=[made.node(end, ["logits"], ["p"]), made.node("Identity", ["p"])])
