@@ -7,15 +7,45 @@ from cwjax.adapters.checking import NotConvertible, confirmed
 from cwjax.adapters.inputs import adapted, inputs_of
 
 if TYPE_CHECKING:
+    from cwjax.adapters.equinox import from_equinox
+    from cwjax.adapters.flax import from_linen, from_nnx
+    from cwjax.adapters.haiku import from_haiku
+    from cwjax.adapters.keras import from_keras
+    from cwjax.adapters.onnx.loading import from_onnx
+    from cwjax.adapters.originals import original
     from cwjax.adapters.pytorch.attack import torch_attack
     from cwjax.adapters.pytorch.modules import from_torch
+    from cwjax.adapters.sklearn import from_sklearn
 
 _WHERE = {  # a name -> the module below this folder that is imported when it is first used, and the extra it needs
+    "from_equinox": ("equinox", "equinox"),
+    "from_haiku": ("haiku", "haiku"),
+    "from_keras": ("keras", "keras"),
+    "from_linen": ("flax", "lab"),
+    "from_nnx": ("flax", "lab"),
+    "from_onnx": ("onnx.loading", "onnx"),
+    "from_sklearn": ("sklearn", "sklearn"),
     "from_torch": ("pytorch.modules", "torch"),
+    "original": ("originals", "onnx"),
     "torch_attack": ("pytorch.attack", "torch"),
 }
 
-__all__ = ["NotConvertible", "adapted", "confirmed", "from_torch", "inputs_of", "torch_attack"]
+__all__ = [
+    "NotConvertible",
+    "adapted",
+    "confirmed",
+    "from_equinox",
+    "from_haiku",
+    "from_keras",
+    "from_linen",
+    "from_nnx",
+    "from_onnx",
+    "from_sklearn",
+    "from_torch",
+    "inputs_of",
+    "original",
+    "torch_attack",
+]
 
 
 def __getattr__(name: str) -> Any:
