@@ -67,6 +67,7 @@ __all__ = [
     "Spread",
     "Task",
     "aborts",
+    "adapters",
     "alternating_l2",
     "attacks",
     "average_target",

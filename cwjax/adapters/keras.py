@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def from_keras(
 ) -> Model:
     """A Keras model in inference mode. Your model is not changed.
 
-    Keras has to run on JAX: set the environment variable KERAS_BACKEND=jax before Keras is imported.
+    Keras has to run on JAX: set the environment variable KERAS_BACKEND=jax where you import Keras yourself.
 
     Args:
       model: a `keras.Model` with its weights, or the path of a file .keras or .h5 that has the whole model.
@@ -119,6 +120,8 @@ def _identity(net: Any) -> Any:
 
 
 def _keras() -> Any:
+    if "keras" not in sys.modules:
+        os.environ.setdefault("KERAS_BACKEND", "jax")
     return package("keras", extra="keras", wanted_by="from_keras")
 
 
