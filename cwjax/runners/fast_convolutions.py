@@ -10,7 +10,7 @@ faster for the gradient in the images and 66 times for that in the weights (benc
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ Arguments = ParamSpec("Arguments")
 Output = TypeVar("Output")
 
 _LEFT_ALONE = {"shard_map"}  # its body cannot be traced outside the mesh
-_LARGEST_WINDOW = 16  # a pool over more elements than this stays as it is
+_LARGEST_WINDOW = 16  # a pool over more elements along an axis stays as it is
 _FEW_FEATURES, _SMALL_KERNEL = 4, 25  # a convolution to no more features, with no more elements, is done by shifts
 
 
@@ -148,77 +148,121 @@ def _max_pool(
     base_dilation: Sequence[int],
     window_dilation: Sequence[int],
 ):
-    """Max-pooling as the maximum of shifted copies."""
-    if {*base_dilation, *window_dilation} != {1} or np.prod(window_dimensions) > _LARGEST_WINDOW:
+    """Max-pooling along one axis after another."""
+    if {*base_dilation, *window_dilation} != {1} or max(window_dimensions) > _LARGEST_WINDOW:
         return None
-
-    def apply(x):
-        return functools.reduce(
-            jnp.maximum, (part for _, part in _shifted(x, window_dimensions, window_strides, padding))
-        )
-
-    return apply
+    return lambda x: _pooled(x, _pools(window_dimensions, window_strides, padding))[-1]
 
 
 def _max_pool_gradient(
     *, select_prim: Any, window_dimensions: Sequence[int], window_strides: Sequence[int], padding: Any
 ):
     """The gradient of max-pooling: each window hands its slope to the first of its largest elements, as XLA's scatter
-    does.
+    does. Along one axis after another that is the same element, because the last axis is pooled first.
     """
-    if select_prim is not lax.ge_p or np.prod(window_dimensions) > _LARGEST_WINDOW:
+    if select_prim is not lax.ge_p or max(window_dimensions) > _LARGEST_WINDOW:
         return None
+    pools = _pools(window_dimensions, window_strides, padding)
 
     def apply(slope, x):
-        padded = [n + low + high for n, (low, high) in zip(x.shape, padding, strict=True)]
-        offsets, parts = zip(*_shifted(x, window_dimensions, window_strides, padding), strict=True)
-        largest = functools.reduce(jnp.maximum, parts)
-        taken = jnp.zeros(largest.shape, bool)
-        shares = []
-        for part in parts:
-            first = (part == largest) & ~taken
-            taken |= first
-            shares.append(jnp.where(first, slope, jnp.zeros((), slope.dtype)))
-        if tuple(window_strides) == tuple(window_dimensions):
-            total = _interleaved(shares, window_dimensions, padded)
-        else:
-            total = sum(
-                _placed(share, offset, window_strides, padded) for share, offset in zip(shares, offsets, strict=True)
-            )
-        starts = [low for low, _ in padding]
-        return lax.slice(total, starts, [low + n for low, n in zip(starts, x.shape, strict=True)])
+        for pool, before in reversed(list(zip(pools, _pooled(x, pools), strict=False))):
+            slope = pool.gradient(slope, before)
+        return slope
 
     return apply
 
 
-def _placed(part: Array, offset: Sequence[int], strides: Sequence[int], shape: Sequence[int]) -> Array:
-    """The part's elements back where `_shifted` took them, in zeros of the given shape."""
-    gaps = [
-        (low, n - low - (m - 1) * stride - 1, stride - 1)
-        for low, n, m, stride in zip(offset, shape, part.shape, strides, strict=True)
-    ]
-    return lax.pad(part, jnp.zeros((), part.dtype), gaps)
+class _Pool(NamedTuple):
+    """Max-pooling along one axis."""
+
+    axis: int
+    width: int
+    stride: int
+    low: int  # elements of padding before the first
+    high: int
+
+    def stands_apart(self, x: Array) -> bool:
+        """Whether its windows can be an axis of their own: they do not overlap, and elements follow behind each. Along
+        the last axis that is slower than to take every so many elements.
+        """
+        return self.stride == self.width and self.axis < x.ndim - 1
+
+    def windows(self, x: Array) -> int:
+        """How many there are."""
+        return (x.shape[self.axis] + self.low + self.high - self.width) // self.stride + 1
+
+    def parts(self, x: Array) -> Array:
+        """The windows that do not overlap, as an axis of their own behind this one; what none of them covers is cut."""
+        x, count = self.padded(x), self.windows(x)
+        whole = lax.slice_in_dim(x, 0, count * self.width, axis=self.axis)
+        return whole.reshape(*x.shape[: self.axis], count, self.width, *x.shape[self.axis + 1 :])
+
+    def shifted(self, x: Array) -> list[Array]:
+        """For each place in the window the elements found there, over all windows."""
+        x, span = self.padded(x), (self.windows(x) - 1) * self.stride + 1
+        return [lax.slice_in_dim(x, i, i + span, self.stride, self.axis) for i in range(self.width)]
+
+    def padded(self, x: Array) -> Array:
+        if not (self.low or self.high):
+            return x
+        lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+        return self.widened(x, jnp.array(lowest, x.dtype), self.low, self.high)
+
+    def widened(self, x: Array, value: Array, low: int, high: int, gaps: int = 0) -> Array:
+        pads = [(low, high, gaps) if axis == self.axis else (0, 0, 0) for axis in range(x.ndim)]
+        return lax.pad(x, value, pads)
+
+    def largest(self, x: Array) -> Array:
+        if self.stands_apart(x):
+            return self.parts(x).max(self.axis + 1)
+        return functools.reduce(jnp.maximum, self.shifted(x))
+
+    def gradient(self, slope: Array, x: Array) -> Array:
+        """The slope of each window at the first of its largest elements in x."""
+        zero, length = jnp.zeros((), slope.dtype), x.shape[self.axis]
+        if self.stands_apart(x):
+            parts = self.parts(x)
+            place = lax.broadcasted_iota(jnp.int32, parts.shape, self.axis + 1)
+            largest = parts.max(self.axis + 1, keepdims=True)
+            first = jnp.where(parts == largest, place, self.width).min(self.axis + 1, keepdims=True)
+            return self._joined(jnp.where(place == first, jnp.expand_dims(slope, self.axis + 1), zero), x.shape)
+        parts = self.shifted(x)
+        largest = functools.reduce(jnp.maximum, parts)
+        taken, shares = jnp.zeros(largest.shape, bool), []
+        for part in parts:
+            first = (part == largest) & ~taken
+            taken |= first
+            shares.append(jnp.where(first, slope, zero))
+        if self.stride == self.width:
+            return self._joined(jnp.stack(shares, self.axis + 1), x.shape)
+        span = (largest.shape[self.axis] - 1) * self.stride + 1
+        lows = [i - self.low for i in range(self.width)]
+        return sum(
+            (
+                self.widened(share, zero, low, length - low - span, self.stride - 1)
+                for share, low in zip(shares, lows, strict=True)
+            ),
+            start=jnp.zeros(x.shape, slope.dtype),
+        )
+
+    def _joined(self, parts: Array, shape: tuple[int, ...]) -> Array:
+        """Windows that do not overlap back in one axis, with zeros where none was."""
+        total = parts.reshape(*shape[: self.axis], -1, *shape[self.axis + 1 :])
+        missing = shape[self.axis] + self.low - total.shape[self.axis]
+        return self.widened(total, jnp.zeros((), parts.dtype), -self.low, missing)
 
 
-def _interleaved(parts: list[Array], window: Sequence[int], shape: Sequence[int]) -> Array:
-    """The sum of all parts placed, where windows do not overlap: nothing to add, only to interleave (10 % of a whole
-    step).
-    """
-    for axis, width in reversed(list(enumerate(window))):
-        if width > 1:
-            stacks = [jnp.stack(parts[i : i + width], axis + 1) for i in range(0, len(parts), width)]
-            parts = [stack.reshape(*s[:axis], -1, *s[axis + 2 :]) for stack in stacks for s in [stack.shape]]
-    return _placed(parts[0], [0] * len(shape), [1] * len(shape), shape)
+def _pools(window: Sequence[int], strides: Sequence[int], padding: Any) -> list[_Pool]:
+    """The pools along one axis each that make up this one, the last axis first."""
+    axes = zip(
+        range(len(window)), window, strides, (low for low, _ in padding), (high for _, high in padding), strict=True
+    )
+    return [_Pool(*each) for each in axes if each[1:] != (1, 1, 0, 0)][::-1]
 
 
-def _shifted(x: Array, window: Sequence[int], strides: Sequence[int], padding: Any):
-    """For each place in the window, its offset and the elements found there, over all windows."""
-    lowest = jnp.array(-jnp.inf, x.dtype) if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
-    x = lax.pad(x, lowest, [(low, high, 0) for low, high in padding])
-    windows = [(n - w) // stride + 1 for n, w, stride in zip(x.shape, window, strides, strict=True)]
-    for offset in itertools.product(*map(range, window)):
-        ends = [o + (m - 1) * stride + 1 for o, m, stride in zip(offset, windows, strides, strict=True)]
-        yield offset, lax.slice(x, offset, ends, strides)
+def _pooled(x: Array, pools: Sequence[_Pool]) -> list[Array]:
+    """The elements before the first pool and after each."""
+    return list(itertools.accumulate(pools, lambda x, pool: pool.largest(x), initial=x))
 
 
 _RULES = {

@@ -210,7 +210,8 @@ POOLS = {
     "one row": ((1, 4), (1, 4), "SAME"),
     "nothing": ((1, 1), (1, 1), "VALID"),
     "largest": ((4, 4), (2, 2), "SAME"),
-    "too large": ((5, 5), (2, 2), "SAME"),
+    "5x5 stride 5": ((5, 5), (5, 5), "SAME"),
+    "too large": ((17, 1), (2, 1), "SAME"),
 }
 
 
