@@ -54,7 +54,7 @@ def from_onnx(
     by onnxruntime where that is installed, else by the evaluator of the package onnx, which is slow.
 
     Args:
-      model: the path of a file, or an `onnx.ModelProto`. Versions 7 to 21 of the operators are tested.
+      model: the path of a file, or an `onnx.ModelProto`. Operators of the versions 9 to 21 are tested.
       layout: "NCHW" or "NHWC", how the graph takes images; the model made takes [H, W, C]. None: found by the axis that
         has 1, 3 or 4 channels.
       mean: what images are normalised by before the graph: one number, or one a channel. None: 0, or not at all.
