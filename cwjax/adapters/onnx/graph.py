@@ -66,7 +66,8 @@ class Program:
         return jax.vmap(lambda one: self._of_one(params, one))(x)
 
     def _of_one(self, params: Mapping[str, Array], x: Array) -> Array:
-        values = {"": None, **self.constants, **params, self.given: x.reshape(self.shape)}
+        weights = {name: weight.astype(x.dtype) for name, weight in params.items()}  # x decides how precisely
+        values = {"": None, **self.constants, **weights, self.given: x.reshape(self.shape)}
         run(self.nodes, values)
         return jnp.asarray(values[self.made]).reshape(-1)
 

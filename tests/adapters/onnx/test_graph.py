@@ -1,5 +1,6 @@
 """What of a graph is a weight, what is known while tracing, and what is not run."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -41,6 +42,14 @@ def test_floats_are_weights_and_what_shapes_need_is_fixed():
     assert "unused" not in {name for node in program.nodes for name in node.outputs}
     x = jnp.asarray([[1.0, -2.0, 3.0], [0.5, 0.0, -1.0]])
     np.testing.assert_allclose(program(params, x), np.maximum(x, 0) @ WEIGHT)
+
+
+def test_the_input_decides_how_precisely_is_computed():
+    nodes = [constant("k", np.ones((2, 1, 1, 1), np.float32)), made.node("Conv", ["x", "k"])]
+    program, params = program_of(made.model(nodes, (1, 1, 2, 2)), "x", "y", (1, 1, 2, 2))
+    for dtype in (jnp.float64, jnp.bfloat16):
+        with jax.enable_x64(True):
+            assert program(params, jnp.ones((1, 2, 2, 1), dtype)).dtype == dtype
 
 
 def test_programs_are_equal_where_their_graphs_are():
