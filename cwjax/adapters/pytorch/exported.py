@@ -4,7 +4,6 @@
 import copy
 import dataclasses
 import functools
-import hashlib
 import operator
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ import torch
 from jaxtyping import Array
 
 from cwjax.adapters.checking import NotConvertible
+from cwjax.adapters.inference import fingerprint
 from cwjax.adapters.inputs import logits_of
 from cwjax.adapters.pytorch.rules import REFUSED, RULES
 
@@ -61,12 +61,12 @@ class Program:
         compare=False, repr=False
     )  # a key of the weights; None: the input
 
-    def __call__(self, params: Mapping[str, Array], x: Array) -> Array:
+    def __call__(self, params: Mapping[str, Any], x: Array) -> Array:
         with jax.numpy_rank_promotion("allow"):
-            return jax.vmap(functools.partial(self._of_one, params))(x)
+            return jax.vmap(functools.partial(self._of_one, params["weights"]))(x)
 
-    def _of_one(self, params: Mapping[str, Array], x: Array) -> Array:
-        values = [x[None] if source is None else params[source] for source in self.sources]
+    def _of_one(self, weights: Mapping[str, Array], x: Array) -> Array:
+        values = [x[None] if source is None else weights[source] for source in self.sources]
         return _run(self.graph, values)[0]
 
 
@@ -88,8 +88,9 @@ def _filled(part: Any, values: Mapping[str, Any]) -> Any:
     return part
 
 
-def converted(module: torch.nn.Module, example: torch.Tensor, name: str) -> tuple[Program, dict[str, np.ndarray]]:
-    """The program of a module in evaluation mode, and its weights.
+def converted(module: torch.nn.Module, example: torch.Tensor, name: str) -> tuple[Program, dict[str, Any]]:
+    """The program of a module in evaluation mode, and its params: the weights by their names in the module, and the
+    program's fingerprint, so that a sweep sees another network of the same weights.
 
     Args:
       module: is left as it is.
@@ -115,8 +116,8 @@ def converted(module: torch.nn.Module, example: torch.Tensor, name: str) -> tupl
     sources = tuple(given[name] for name in graph.inputs)
     tensors = {**exported.constants, **exported.state_dict}
     weights = {source: _as_array(tensors[source]) for source in sources if source is not None}
-    digest = hashlib.sha256(repr((graph, sources)).encode()).hexdigest()
-    return Program(digest, graph, sources), weights
+    structure = fingerprint(repr((graph, sources)))
+    return Program(structure.tobytes().hex(), graph, sources), {"weights": weights, "program": structure}
 
 
 def _exported(module: torch.nn.Module, example: torch.Tensor, name: str) -> tuple[Any, int]:

@@ -79,6 +79,7 @@ CASES = {
     ],
     "batch_norm": [of(IMAGES, CHANNEL, CHANNEL, MEAN, VARIANCE, False, 0.1, 1e-5, False)],
     "_native_batch_norm_legit_no_training": [of(IMAGES, CHANNEL, NO, MEAN, VARIANCE, 0.1, 1e-3)],
+    "_native_batch_norm_legit": [of(IMAGES, CHANNEL, CHANNEL, True, 0.1, 1e-3), of(IMAGES, NO, NO, True, 0.1, 1e-3)],
     "layer_norm": [of(IMAGES, (6, 5), Of(6, 5), Of(6, 5), 1e-3), of(ROWS, (8,))],
     "native_layer_norm": [of(ROWS, (8,), Of(8), NO, 1e-5)],
     "group_norm": [of(IMAGES, 2, CHANNEL, CHANNEL, 1e-3)],

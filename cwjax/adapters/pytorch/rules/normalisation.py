@@ -32,6 +32,14 @@ def _batch_norm_no_training(x, weight, bias, mean, variance, momentum, eps):
     return _by_statistics(x, weight, bias, mean, variance, eps), None, None
 
 
+def _batch_norm_by_itself(x, weight, bias, training, momentum, eps):
+    """Without statistics of its own, as networks that standardise their weights call it. A network that does so with
+    its inputs depends on the batch, which is noticed where it is compared with the original.
+    """
+    y = _standardised(x, (0, *range(2, x.ndim)), eps)
+    return _scaled(y, spread(weight, x), spread(bias, x)), None, None
+
+
 def _layer_norm(x, shape, weight=None, bias=None, eps=1e-5, cudnn=True):
     return _scaled(_standardised(x, tuple(range(-len(shape), 0)), eps), weight, bias)
 
@@ -64,6 +72,7 @@ def _rms_norm(x, shape, weight=None, eps=None):
 RULES = {
     "batch_norm": _batch_norm,
     "_native_batch_norm_legit_no_training": _batch_norm_no_training,
+    "_native_batch_norm_legit": _batch_norm_by_itself,
     "layer_norm": _layer_norm,
     "native_layer_norm": _native_layer_norm,
     "group_norm": _group_norm,
