@@ -29,8 +29,8 @@ from benchmarks.timing import machine
 from cwjax.lab import data, zoo
 
 ATTACKS: dict[str, Callable[[], cw.Attack]] = {
-    "fast_l2": lambda: cw.fast_l2(steps=100),
-    "fast_linf": lambda: cw.fast_linf(steps=100),
+    "fast_l2": lambda: cw.fast("l2", steps=100),
+    "fast_linf": lambda: cw.fast("linf", steps=100),
     "l2": lambda: cw.l2(search=cw.search.binary_search(4, initial_c=1.0), steps=100),
     "linf": lambda: cw.linf(search=cw.search.shrink_tau(initial_c=0.1), steps=50),
 }

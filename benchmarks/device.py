@@ -141,7 +141,7 @@ def rows(subject: Subject, batch: int, arguments: Arguments, rates: dict[str, fl
     """The rows of one network and batch."""
     x = jax.random.uniform(jax.random.key(1), (batch, *subject.shape))
     goal = cw.untargeted(subject.model.of_batch(x).argmax(-1))
-    keys, attack = jax.random.split(jax.random.key(0), batch), cw.fast_l2(steps=arguments.steps)
+    keys, attack = jax.random.split(jax.random.key(0), batch), cw.fast("l2", steps=arguments.steps)
     for precision in PRECISIONS:
         searched = cw.in_precision(subject.model, precision)
         bare = gradients(searched, arguments.steps)

@@ -99,8 +99,8 @@ def measure(model: cw.Model, arguments: Arguments) -> dict[str, float]:
 def of_the_fast_family(model: cw.Model, arguments: Arguments) -> dict[str, tuple[float, float]]:
     """Milliseconds a step inside a compiled loop, the median, and the ratio to a step of the L2 attack there."""
     steps, (x, goal) = arguments.steps, examples(model, arguments.batch)
-    attacks = {"l2": cw.l2(), "fast_l2": cw.fast_l2(), "alternating_l2": cw.alternating_l2()}
-    attacks |= {"fast_linf": cw.fast_linf(), "fast_l1": cw.fast_l1(), "fast_l0": cw.fast_l0()}
+    attacks = {"l2": cw.l2(), "fast_l2": cw.fast("l2")}
+    attacks |= {"fast_linf": cw.fast("linf"), "fast_l1": cw.fast("l1"), "fast_l0": cw.fast("l0")}
 
     def call(attack):
         states, loop = looped(attack, x, goal)

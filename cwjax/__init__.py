@@ -30,9 +30,7 @@ from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.lbfgs import lbfgs
 
 # the fast family
-from cwjax.attacks.fast.alternating import alternating_l2
-from cwjax.attacks.fast.attacks import fast_l2, fast_linf
-from cwjax.attacks.fast.sparse import fast_l0, fast_l1
+from cwjax.attacks.fast.attacks import fast
 
 # an attack out of a descent and a search, or out of other attacks
 from cwjax.descent import descend
@@ -68,7 +66,6 @@ __all__ = [
     "Task",
     "aborts",
     "adapters",
-    "alternating_l2",
     "attacks",
     "average_target",
     "averaged",
@@ -87,10 +84,7 @@ __all__ = [
     "discretised",
     "distances",
     "evaluation",
-    "fast_l0",
-    "fast_l1",
-    "fast_l2",
-    "fast_linf",
+    "fast",
     "goals",
     "in_precision",
     "joined",

@@ -16,13 +16,10 @@ from cwjax.base import (
     Box,
     Count,
     Distance,
-    Evaluation,
     Goal,
-    Knob,
     Objective,
     Problem,
     Progress,
-    Search,
     Terms,
     select,
     untouched,
@@ -136,39 +133,3 @@ def from_clean(rule: Rule) -> Rule:
         return (seen.taken > 0) & rule.over(problem, memory.rule, seen._replace(taken=seen.taken - 1))
 
     return rule._replace(init=init, move=move, over=over, aim=lambda problem, memory: rule.aim(problem, memory.rule))
-
-
-class SteeredMemory(NamedTuple):
-    knob: Knob
-    rule: Any
-
-
-def steered(rule: Rule, search: Search) -> Rule:
-    """The rule, with the search's knob turned after every step, as `tracked` turns it, and before the first one too.
-
-    So the first step goes by what the model says of the first point, where that of `tracked` knows nothing yet; and a
-    rule around this one says which points the search is told of.
-    """
-    check_part("rule", rule, Rule)
-    check_part("search", search, Search)
-
-    def init(key, problem):
-        knob = search.init(problem)
-        start, memory = rule.init(key, search.ask(problem, knob))
-        return start, SteeredMemory(knob, memory)
-
-    def move(problem, memory, seen):
-        last = Evaluation(loss=seen.total, distance=seen.distance, met=seen.met, gradient=seen.gradient)
-        asked = seen.taken + 1
-        outcome = untouched(problem)._replace(best=seen.best, last=last, forwards=asked, backwards=asked)
-        knob = search.tell(problem, memory.knob, outcome)
-        in_force = select(seen.taken == 0, knob, memory.knob)
-        x, after = rule.move(search.ask(problem, in_force), memory.rule, seen)
-        return x, SteeredMemory(knob, after)
-
-    return rule._replace(
-        init=init,
-        move=move,
-        over=lambda problem, memory, seen: rule.over(problem, memory.rule, seen) | search.done(memory.knob),
-        aim=lambda problem, memory: rule.aim(problem, memory.rule),
-    )

@@ -72,9 +72,9 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
     test = test.take(shown.first_of(right, arguments.examples))
     goal, keys = cw.untargeted(test.labels), jax.random.split(jax.random.key(0), len(test.labels))
 
-    alone = jax.jit(cw.batched(cw.alternating_l2(steps=arguments.steps)))
+    alone = jax.jit(cw.batched(cw.fast("l2", steps=arguments.steps)))
     every = cw.objectives.all_of([cw.losses.negative_margin()] * len(models))
-    joint = jax.jit(cw.batched(cw.alternating_l2(objective=every, steps=arguments.steps)))
+    joint = jax.jit(cw.batched(cw.fast("l2", objective=every, steps=arguments.steps)))
     results = {}
     with progress("attacks", len(models) + 1, first="compiling") as advance:
         for name, model in models.items():

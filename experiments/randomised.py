@@ -78,12 +78,12 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     test = test.take(shown.first_of(np.all(right, 0), arguments.examples))
 
     goal, keys = cw.untargeted(test.labels), jax.random.split(jax.random.key(0), len(test.labels))
-    attack = cw.batched(cw.alternating_l2(steps=arguments.steps))
+    attack = cw.batched(cw.fast("l2", steps=arguments.steps))
     every = cw.objectives.all_of([cw.losses.negative_margin()] * len(each))
     runs = {
         ONE: (attack, each[0]),
         MEAN: (attack, mean),
-        EVERY: (cw.batched(cw.alternating_l2(objective=every, steps=arguments.steps)), cw.joined(each)),
+        EVERY: (cw.batched(cw.fast("l2", objective=every, steps=arguments.steps)), cw.joined(each)),
     }
     results = {}
     with progress("attacks", len(runs), first="compiling") as advance:

@@ -75,7 +75,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     slope = np.linalg.norm(np.asarray(slope, np.float64).reshape(len(x), -1), axis=1)
     other = np.where(answer >= 0, -arguments.other, arguments.other).astype(np.float32)
 
-    attack = cw.alternating_l2(objective=cw.objectives.tolerance(hinged=False), steps=arguments.steps)
+    attack = cw.fast("l2", objective=cw.objectives.tolerance(hinged=False), steps=arguments.steps)
     run = jax.jit(cw.batched(attack))  # one program for all goals: they are data
     results, rows = {}, []
     with progress("goals", len(arguments.tolerances) + 1, first="compiling") as advance:

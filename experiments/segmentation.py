@@ -84,7 +84,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     asked[vanish] = goals.pixels_reached(np.zeros_like(labels), share=arguments.hidden, counted=counted)
     met[vanish] = lambda z: shown.share_of(z, lambda said: said == 0, counted) >= arguments.hidden - 1e-9
 
-    attack = cw.alternating_l2(objective=cw.objectives.pixels(hinged=False), steps=arguments.steps)
+    attack = cw.fast("l2", objective=cw.objectives.pixels(hinged=False), steps=arguments.steps)
     found, rows = shown.attacked(model, attack, x, asked, met), []
     for _, z, numbers in found.values():
         wrong, background = (

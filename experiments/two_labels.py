@@ -80,7 +80,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
         LEFT: lambda z: shown.flipped(z[:, :count], next_ones[:, :count]) == 0,
         BOTH: lambda z: shown.flipped(z, next_ones) == 0,
     }
-    attack = cw.alternating_l2(objective=cw.objectives.several_labels(hinged=False), steps=arguments.steps)
+    attack = cw.fast("l2", objective=cw.objectives.several_labels(hinged=False), steps=arguments.steps)
     found, rows = shown.attacked(model, attack, x, asked, met), []
     for each in found.values():
         row = each.numbers | {"labels flipped": float(shown.flipped(each.outputs, labels).mean())}

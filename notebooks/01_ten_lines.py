@@ -140,7 +140,7 @@ compare(x, closer.x, [f"{a} → {b}" for a, b in zip(labels, answers(closer.x), 
 # another number of steps does not compile again, and neither do other weights of the network.
 
 # %%
-fast = jax.jit(lambda steps, *given: cw.batched(cw.fast_l2(steps=steps))(*given))
+fast = jax.jit(lambda steps, *given: cw.batched(cw.fast("l2", steps=steps))(*given))
 quick = fast(100, model, jax.random.split(jax.random.key(0), len(x)), x, cw.untargeted(labels))
 runs = {"l2": result, "l2, projected": closer, "fast_l2": quick}
 for name, each in runs.items():

@@ -36,7 +36,9 @@ model, goal, keys = zoo.load("mnist_cnn").model, cw.untargeted(labels), jax.rand
 
 search = cw.search.binary_search(ROUNDS, initial_c=0.01)
 paper = cw.l2(box=cw.boxes.projected(), optimizer=optax.adam(2e-2), steps=STEPS, search=search)
-fast = cw.fast_l2(steps=STEPS)
+parts = {"objective": cw.objectives.logit_margin(), "distance": cw.distances.l2(), "box": cw.boxes.projected()}
+descent = cw.descend(**parts, optimizer=optax.adam(1.0), steps=STEPS, abort=cw.aborts.never())
+fast = cw.tracked(descent, cw.search.multiplier(steps=STEPS))
 
 # %% [markdown]
 # ## The best distance after every gradient
@@ -72,7 +74,7 @@ axes.legend(frameon=False)
 # `lanes` is the attack in pieces: begin, advance by some steps, read off the result. Between the pieces lie the
 # states, one lane an example, and they can be looked at. `progress.last` is what was seen of the last point; `knob`
 # is what the search carries. How knobs and attacks are nested is how the attack was put together: `l2` is
-# `searched(descend)`, and `fast_l2` is `in_legs` around `tracked(descend)`, which has its c one level further in.
+# `searched(descend)`, and this fast one is `tracked(descend)`: its descent is never started afresh.
 
 
 # %%
@@ -89,7 +91,7 @@ def watch(attack, num_steps, knob_of):
 
 
 bracket, slow_distance, slow_met, slow_done = watch(paper, ROUNDS * STEPS, lambda states: states.knob)
-multiplier, quick_distance, quick_met, quick_done = watch(fast, STEPS, lambda states: states.inner.knob)
+multiplier, quick_distance, quick_met, quick_done = watch(fast, STEPS, lambda states: states.knob)
 slow_spent, quick_spent = (~np.asarray(slow_done)).sum(0), (~np.asarray(quick_done)).sum(0)
 
 # %% [markdown]

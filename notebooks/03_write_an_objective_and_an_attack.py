@@ -105,7 +105,7 @@ for law, holds in laws.items():
 # It goes where f6 went. k is an argument of the program here, so that four of them compile once.
 
 # %%
-run = jax.jit(lambda k, *given: cw.batched(cw.fast_l2(objective=best_answers(k), steps=100))(*given))
+run = jax.jit(lambda k, *given: cw.batched(cw.fast("l2", objective=best_answers(k), steps=100))(*given))
 ks = (1, 2, 3, 5)
 pushed = {k: run(k, model, keys, x, goal) for k in ks}
 for k, each in pushed.items():
@@ -227,7 +227,7 @@ print(f"the boundary's nearest point, by trying them all, is at {truth:.4f}")
 # On the digits, beside two attacks of the library. `traced` knows nothing of any of them.
 
 # %%
-racers = {"tangent": tangent(steps=STEPS), "ddn": cw.attacks.ddn(steps=STEPS), "fast_l2": cw.fast_l2(steps=STEPS)}
+racers = {"tangent": tangent(steps=STEPS), "ddn": cw.attacks.ddn(steps=STEPS), "fast_l2": cw.fast("l2", steps=STEPS)}
 raced = {name: jax.jit(cw.traced(attack, STEPS))(model, keys, x, goal) for name, attack in racers.items()}
 
 figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")

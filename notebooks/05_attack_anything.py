@@ -33,7 +33,7 @@ UPDATES, EXAMPLES, STEPS = 300, 6, 100
 
 def attacked(model, objective, x, goal):
     """The ten lines: an attack, a batch, a program, and the result."""
-    attack = cw.alternating_l2(objective=objective, steps=STEPS)
+    attack = cw.fast("l2", objective=objective, steps=STEPS)
     run = jax.jit(cw.batched(attack))
     return run(model, jax.random.split(jax.random.key(0), len(x)), x, goal)
 
@@ -150,7 +150,7 @@ show("Half of the digit is taken for something else", segmentation.COLUMNS, rows
 # %% [markdown]
 # ## From here
 #
-# Every attack that is made of an objective takes these: put `cw.l2`, `cw.fast_linf` or `cw.fast_l0` in the place of
-# `cw.alternating_l2`. `experiments/` has the same three at full size, with tables, and two more: one change that fools
+# Every attack that is made of an objective takes these: put `cw.l2` or `cw.fast("linf")` in the place of
+# `cw.fast("l2")`. `experiments/` has the same three at full size, with tables, and two more: one change that fools
 # several networks (`cw.joined` and `objectives.all_of`), and a network that is random (`cw.averaged`). An objective for
 # a task that is not among these is a loss and a test, as notebook 3 writes one.

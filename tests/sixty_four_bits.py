@@ -27,7 +27,7 @@ LONG = bool(os.environ.get("CWJAX_LONG"))
 EVERY = test_laws.ATTACKS | test_laws.RIVALS | test_laws.COMBINATIONS
 # One of each family: a descent in rounds with a mask, by L-BFGS, with a multiplier, by proximal steps, in rounds of two
 # kinds; rules with a fixed radius, with several losses, with multipliers of their own; several targets, with tau.
-FAMILIES = ("l0", "lbfgs", "fast_l2", "fast_l0", "alternating_l2", "pgd")
+FAMILIES = ("l0", "lbfgs", "fast_l2", "fast_l0", "pgd")
 FAMILIES += ("deepfool, best target", "alma, l2", "linf, best target")
 TRACED = ("lbfgs", "fast_l0", "pgd", "linf, best target")
 RUN = ("fast_linf", "deepfool, best target")

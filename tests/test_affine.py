@@ -271,7 +271,7 @@ def least_l1(normal, lead, x, width):
 
 @jax.jit
 def spread_l1(params, width, keys, x, goal):
-    run = cw.batched(cw.fast_l1(steps=300))
+    run = cw.batched(cw.fast("l1", steps=300))
     return run(cw.bind(spread_model, (params, width)), keys, x, goal, high=width)
 
 

@@ -18,7 +18,7 @@ def logits(params, x):
 MODEL, X = cw.bind(logits, jnp.asarray(WEIGHTS)), jnp.full((4, 3, 3, 1), 0.5)
 GOAL, KEY = cw.untargeted(np.arange(4)), jax.random.key(0)
 KEYS = jax.random.split(KEY, 4)
-RUN = cw.batched(cw.fast_l2(steps=2))
+RUN = cw.batched(cw.fast("l2", steps=2))
 RESULT = cw.Result(x=X, **{name: jnp.zeros(4) for name in cw.Result._fields if name != "x"})
 
 CALLS = {
@@ -82,16 +82,14 @@ CALLS = {
     "RUN(MODEL, KEYS, X, GOAL, mask=np.zeros((3, 1), bool))": "mask is False everywhere: no element may change",
     "RUN(MODEL, KEYS, X, GOAL, start='random')": "start must be a number or an array of numbers, got the text 'random'",
     "RUN(MODEL, KEYS, X, GOAL, lower=0)": "a runner takes low, high, mask, start, context by name, got lower",
-    "cw.fast_l2(steps=2.5)": "steps must be a whole number, got 2.5",
-    "cw.fast_l2(box=0.1)": "box must be of the type cwjax.Box, got 0.1",
-    "cw.fast_linf(objective=3)": "objective must be of the type cwjax.Objective, got 3",
-    "cw.attacks.fast.slid('l1', 9)": "norm must be one of linf, l2, got 'l1'",
-    "cw.loop.steered('l2', cw.search.multiplier(steps=9))": "type cwjax.loop.Rule, got the text 'l2'",
-    "cw.attacks.fast.radius(norm='l0', steps=9)": "norm must be one of linf, l2, got 'l0'",
-    "cw.attacks.fast.aimed(cw.loop.Rule(None, None), 'l7', 60)": "norm must be one of linf, l2, got 'l7'",
-    "cw.attacks.fast.aimed('l2', 'l2', 100)": "rule must be of the type cwjax.loop.Rule, got the text 'l2'",
-    "cw.fast_l1(objective='f6')": "objective must be of the type cwjax.Objective, got the text 'f6'",
-    "cw.fast_l0(distance='l0')": "distance must be of the type cwjax.Distance, got the text 'l0'",
+    "cw.fast('l2', steps=2.5)": "steps must be a whole number, got 2.5",
+    "cw.fast('linf', objective=3)": "objective must be of the type cwjax.Objective, got 3",
+    "cw.fast('l7')": "norm must be one of l2, linf, l1, l0, got 'l7'",
+    "cw.attacks.fast.slide.slide('l1', None, None)": "norm must be one of linf, l2, got 'l1'",
+    "cw.attacks.fast.shrink.shrink('linf', 9)": "norm must be one of l2, l1, l0, got 'linf'",
+    "cw.attacks.fast.scout.scouted('l7', None, None, None)": "norm must be one of linf, l2, got 'l7'",
+    "cw.fast('l1', objective='f6')": "objective must be of the type cwjax.Objective, got the text 'f6'",
+    "cw.fast('l0', distance='l0')": "distance must be of the type cwjax.Distance, got the text 'l0'",
     "cw.attacks.pgd(epsilon=-1)": "epsilon must be more than 0, got -1",
     "cw.attacks.pgd(epsilon=0.1, norm='l3')": "norm must be one of l1, l2, linf, got 'l3'",
     "cw.attacks.bim(epsilon=None)": "epsilon must be one number, got None",
@@ -103,7 +101,7 @@ CALLS = {
     "cw.minimised(cw.attacks.pgd)": "attack must be of the type cwjax.Attack, got the function pgd",
     "cw.confident(cw.l2, 1)": "attack must be of the type cwjax.Attack, got the function l2",
     "cw.confident(cw.l2(), -1)": "confidence must be at least 0, got -1",
-    "cw.attacks.fast.in_legs(None, None, steps=0)": "steps must be at least 1, got 0",
+    "cw.attacks.fast.legs.in_legs(None, steps=0, legs=1)": "steps must be at least 1, got 0",
     "cw.batched('l2')": "attack must be of the type cwjax.Attack, got the text 'l2'",
     "cw.batched(cw.l2)": "attack must be of the type cwjax.Attack, got the function l2",
     "cw.traced(cw.l2(), 0)": "num_steps must be at least 1, got 0",
@@ -116,13 +114,13 @@ CALLS = {
     "cw.discretised(RUN, levels=1)": "levels must be at least 2, got 1",
     "cw.discretised(lambda *given: None, terms=3)": "terms must be of the type cwjax.base.Terms, got 3",
     "cw.discretised(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
-    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, None, KEY)": "result must be of the type cwjax.Result, got None",
-    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, 0)": "key must come from jax.random.key, got int",
+    "cw.diagnose(MODEL, cw.fast('l2'), X, GOAL, None, KEY)": "result must be of the type cwjax.Result, got None",
+    "cw.diagnose(MODEL, cw.fast('l2'), X, GOAL, RESULT, 0)": "key must come from jax.random.key, got int",
     "cw.diagnose(MODEL, cw.l0(), X, GOAL, RESULT, KEY)": "of shape [3, 3, 1]? It is not clear",
     "cw.distances.l0(channel_axis='C')": "channel_axis must be a whole number",
     "cw.diagnose(MODEL, 'fast_l2', X, GOAL, RESULT, KEY)": "a function that makes one, got 'fast_l2'",
-    "cw.diagnose(MODEL, cw.fast_l2, X, GOAL, RESULT, KEY, numbers={'step': 3})": "numbers {'step': 3} do not make",
-    "cw.diagnose(MODEL, cw.fast_l2(), X, GOAL, RESULT, KEY, numbers={'steps': 3})": "a function of them",
+    "cw.diagnose(MODEL, cw.l2, X, GOAL, RESULT, KEY, numbers={'step': 3})": "numbers {'step': 3} do not make",
+    "cw.diagnose(MODEL, cw.fast('l2'), X, GOAL, RESULT, KEY, numbers={'steps': 3})": "a function of them",
 }
 """What a user may write -> what the answer has to say."""
 

@@ -150,20 +150,18 @@ def dense(params, x):
     return x @ params[-1][0] + params[-1][1][None]
 
 
-# How far the median and the worst may be, as ratios to the minimum. Measured: 1.001, 1.002; 1.01, 3.66; 1.01, 1.31;
-# 1.001, 1.003. Of this size, one of eight inputs has another minimum near by, where `fast_l1` and `fast_l2` end.
+# How far the median and the worst may be, as ratios to the minimum.
 FAST = {
-    "fast_linf": ("linf", cw.fast_linf, 1.01, 1.05),
-    "fast_l1": ("l1", cw.fast_l1, 1.03, 5.0),
-    "fast_l2": ("l2", cw.fast_l2, 1.03, 2.0),
-    "alternating_l2": ("l2", cw.alternating_l2, 1.01, 1.05),
+    "linf": (1.01, 1.05),
+    "l1": (1.03, 5.0),
+    "l2": (1.01, 1.05),
 }
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_a_fast_attack_is_never_nearer_than_the_minimum_and_seldom_much_farther(name):
-    norm, make, median, worst = FAST[name]
-    ratios, run = [], jax.jit(cw.batched(make(steps=100)))
+@pytest.mark.parametrize("norm", FAST)
+def test_a_fast_attack_is_never_nearer_than_the_minimum_and_seldom_much_farther(norm):
+    median, worst = FAST[norm]
+    ratios, run = [], jax.jit(cw.batched(cw.fast(norm, steps=100)))
     for seed in (4, 5):
         questions = asked(seed, (10, 20, 10, 4))
         params = [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias in questions[0].layers]

@@ -241,7 +241,7 @@ def test_numpy_arrays_will_do(name):
 
 @pytest.mark.parametrize("wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "verified"])
 def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
-    attack = cw.fast_l2(steps=2)
+    attack = cw.fast("l2", steps=2)
     batched = cw.batched(attack)
     run = {
         "batched": lambda: batched,
@@ -260,7 +260,7 @@ def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
 
 
 def test_under_jit_an_input_outside_the_box_is_given_up_and_its_neighbours_are_not():
-    run = jax.jit(cw.batched(cw.fast_l2(steps=40)))
+    run = jax.jit(cw.batched(cw.fast("l2", steps=40)))
     given = model()
     expected = run(given, keys(), images(), goal())
     result = run(given, keys(), images().at[3, 1, 1, 0].set(1.25), goal())
@@ -275,7 +275,7 @@ def test_under_jit_an_input_outside_the_box_is_given_up_and_its_neighbours_are_n
 
 
 def test_diagnose_does_not_look_at_inputs_outside_the_box():
-    attack = cw.fast_l2(steps=2)
+    attack = cw.fast("l2", steps=2)
     result = jax.jit(cw.batched(attack))(model(), keys(), images(), goal())
     with pytest.raises(ValueError, match=r"outside the box \[0\.0, 1\.0\]"):
         cw.diagnose(model(), attack, 2 * images(), goal(), result, jax.random.key(0))

@@ -47,7 +47,7 @@ def module(*wanted: str) -> dict[str, Any]:
 
 
 ATTACKS = {
-    "squared_margin": lambda new: cw.fast_l2(steps=60, objective=new()),
+    "squared_margin": lambda new: cw.fast("l2", steps=60, objective=new()),
     "group": lambda new: cw.searched(
         cw.descend(
             objective=cw.objectives.logit_margin(),

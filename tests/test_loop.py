@@ -1,6 +1,5 @@
 """One look at a point by hand, as first-order attacks see it, and what a rule is told."""
 
-import itertools
 from typing import NamedTuple
 
 import jax
@@ -11,7 +10,7 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Looked, Seen, look
 from cwjax.base import LabelGoal, Objective, Problem, Progress, Search, untouched
-from cwjax.loop import Rule, from_clean, iterated, steered
+from cwjax.loop import Rule, from_clean, iterated
 from cwjax.parts import boxes, distances
 from cwjax.problems import problem
 from tests.test_descent import LOGITS, WEIGHTS, X, half_blind, lead, linear, no_slope
@@ -206,45 +205,6 @@ def remembering(last: int = 100) -> Search:
         tell=lambda given, knob, outcome: Told(knob.times + 1, outcome),
         done=lambda knob: knob.times >= last,
     )
-
-
-def test_a_steered_rule_tells_its_search_of_every_point_and_turns_its_knob_before_the_first_move_too():
-    weights = []
-
-    def move(given: Problem, memory, seen: Seen):
-        weights.append(round(1000 * float(given.c)))
-        return seen.x + 0.125, memory
-
-    inner = Rule(init=lambda key, given: (given.start, given.c), move=move)
-    attack = iterated(steered(inner, remembering()), objective=lead(), distance=distances.l2(), steps=9)
-    states = run(attack, 3)
-    assert weights == [1, 1, 2]  # what the last point says decides about the next but one, but for the first
-    assert states[0].memory.rule == 0  # the weight before anything is known
-    for count, (before, state) in enumerate(itertools.pairwise(states), 1):
-        told = state.memory.knob
-        assert told.times == told.outcome.forwards == told.outcome.backwards == count
-        np.testing.assert_allclose(told.outcome.last.loss, linear(before.w)[0] - linear(before.w)[1], rtol=1e-5)
-        np.testing.assert_allclose(told.outcome.last.distance, np.linalg.norm(before.w - X), rtol=1e-6)
-        np.testing.assert_allclose(told.outcome.last.gradient, SLOPE, rtol=1e-6)
-        assert told.outcome.last.met == (linear(before.w)[1] > linear(before.w)[0])
-        assert told.outcome.best.distance == state.progress.best.distance
-
-
-@pytest.mark.parametrize(("over", "last", "end"), [(None, 2, 2), (lambda given, memory, seen: seen.taken == 0, 100, 1)])
-def test_a_steered_rule_ends_with_its_search_or_with_the_rule(over, last, end):
-    inner = Rule(init=lambda key, given: (given.start, ()), move=lambda given, memory, seen: (seen.x, memory))
-    rule = steered(inner if over is None else inner._replace(over=over), remembering(last))
-    attack = iterated(rule, objective=lead(confidence=10.0), distance=distances.l2(), steps=9)
-    assert [bool(state.progress.done) for state in run(attack, end)] == [False] * end + [True]
-
-
-def test_a_steered_rule_aims_where_the_rule_aims():
-    other = LabelGoal(label=jnp.int32(2), sign=jnp.float32(1.0))
-    inner = Rule(
-        lambda key, given: (given.start, ()), lambda given, memory, seen: (seen.x, memory), aim=lambda *_: other
-    )
-    attack = iterated(steered(inner, remembering()), objective=lead(), distance=distances.l2(), steps=9)
-    np.testing.assert_allclose(run(attack, 1)[1].progress.last.gradient, WEIGHTS[:, 0] - WEIGHTS[:, 2], rtol=1e-6)
 
 
 def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would():

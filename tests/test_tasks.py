@@ -91,7 +91,7 @@ ATTACKS = {
         steps=60,
         search=cw.search.binary_search(3, initial_c=3.0),
     ),
-    "fast_linf": lambda make: cw.fast_linf(objective=make(hinged=False), steps=60),
+    "fast_linf": lambda make: cw.fast("linf", objective=make(hinged=False), steps=60),
     "fmn": lambda make: cw.attacks.fmn(objective=make(hinged=False), steps=60),
 }
 

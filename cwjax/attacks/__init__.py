@@ -8,9 +8,6 @@ from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
 from cwjax.attacks.ead import ead
-from cwjax.attacks.fast.alternating import alternating_l2
-from cwjax.attacks.fast.attacks import fast_l2, fast_linf
-from cwjax.attacks.fast.sparse import fast_l0, fast_l1
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.fmn import fmn
 from cwjax.attacks.jsma import jsma_f, jsma_z
@@ -29,7 +26,6 @@ from cwjax.attacks.vfga import fga, vfga
 __all__ = [
     "ATTACKS",
     "alma",
-    "alternating_l2",
     "apgd",
     "apgd_targeted",
     "bim",
@@ -38,10 +34,6 @@ __all__ = [
     "deepfool",
     "ead",
     "fast",
-    "fast_l0",
-    "fast_l1",
-    "fast_l2",
-    "fast_linf",
     "fga",
     "fgsm",
     "fmn",

@@ -31,7 +31,7 @@ def l2(
     not its square.
 
     They are made for thousands of gradients. With the change of variables a pixel on a bound, as most of a digit's are,
-    hardly moves at first: for some hundred gradients take `projected`, or `fast_l2`.
+    hardly moves at first: for some hundred gradients take `projected`, or `fast`.
 
     The released code's box is one wide. In any other, lengths are in widths of it, and so are weights c: the distances
     are those of a box one wide, rescaled.

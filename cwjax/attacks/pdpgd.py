@@ -8,13 +8,13 @@ from jaxtyping import Array, Float
 
 from cwjax.answers import Seen
 from cwjax.arguments import check_number
-from cwjax.attacks.fast.shrink import Adam, adam, shrunk, weighted_units
 from cwjax.base import Attack, Count, Distance, Number, Objective, Problem, wide
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.distances import DISTANCES
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, check_norm, unit
+from cwjax.parts.proximal import Adam, adam, shrunk, weighted_units
 from cwjax.problems import clip
 
 _DECAY = 0.9  # of Adam's mean

@@ -1,5 +1,6 @@
 """Every attack by its name: what makes it, and what it makes small. The command line, races and advice read it here."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,9 +11,7 @@ from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
 from cwjax.attacks.ead import ead
-from cwjax.attacks.fast.alternating import alternating_l2
-from cwjax.attacks.fast.attacks import fast_l2, fast_linf
-from cwjax.attacks.fast.sparse import fast_l0, fast_l1
+from cwjax.attacks.fast.attacks import fast
 from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.fmn import fmn
 from cwjax.attacks.jsma import jsma_f, jsma_z
@@ -47,11 +46,10 @@ ATTACKS = {
     "l0": Entry(l0, ("l0",), "paper"),
     "linf": Entry(linf, ("linf",), "paper"),
     "lbfgs": Entry(lbfgs, ("l2",)),
-    "alternating_l2": Entry(alternating_l2, ("l2",), "fast"),
-    "fast_l2": Entry(fast_l2, ("l2",), "fast"),
-    "fast_l1": Entry(fast_l1, ("l1",), "fast"),
-    "fast_linf": Entry(fast_linf, ("linf",), "fast"),
-    "fast_l0": Entry(fast_l0, ("l0",), "fast"),
+    "fast_l2": Entry(functools.partial(fast, "l2"), ("l2",), "fast"),
+    "fast_l1": Entry(functools.partial(fast, "l1"), ("l1",), "fast"),
+    "fast_linf": Entry(functools.partial(fast, "linf"), ("linf",), "fast"),
+    "fast_l0": Entry(functools.partial(fast, "l0"), ("l0",), "fast"),
     "ddn": Entry(ddn, ("l2",)),
     "fmn": Entry(fmn, _ALL),
     "alma": Entry(alma, ("l1", "l2")),

@@ -85,7 +85,7 @@ def numbers() -> Iterator[Finding]:
     weights, x = rng.normal(size=(200, 2)).astype(np.float32), np.full((1, 200), 0.5, np.float32)
     model = cw.bind(lambda weights, x: x @ weights, jnp.asarray(weights))
     logits = x.astype(np.float64)[0] @ weights
-    runner, key = cw.batched(cw.fast_l2(steps=100)), jax.random.split(jax.random.key(0), 1)
+    runner, key = cw.batched(cw.fast("l2", steps=100)), jax.random.split(jax.random.key(0), 1)
     goal = cw.untargeted(np.array([logits.argmax()], np.int32))
     result = jax.jit(runner)(model, key, jnp.asarray(x), goal)
     truth = abs(logits[0] - logits[1]) / np.linalg.norm((weights[:, 0] - weights[:, 1]).astype(np.float64))

@@ -1,7 +1,7 @@
 """How lengths change over a run: along a cosine, or longer until an example is known."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Number
 
@@ -18,3 +18,13 @@ def lengthened(
     and to ten times at the end. Who goes on without a bound ends far from everything, where slopes say nothing.
     """
     return jnp.minimum(1.1 * length, promised * jnp.maximum(3, 10 ** (taken / steps)))
+
+
+def turned(
+    knob: Float[Array, ""], met: Bool[Array, ""], turn: tuple[float, float], taken: Int[Array, ""], steps: Number
+) -> Float[Array, ""]:
+    """A radius or a weight, times exp(-r) where the goal is met and exp(r) where it is not, so that the point stays
+    about the boundary; r falls along a cosine (`annealed`) from the first of `turn` to the second.
+    """
+    r = annealed(*turn, taken, steps)
+    return knob * jnp.exp(jnp.where(met, -r, r))

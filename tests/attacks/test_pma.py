@@ -91,7 +91,7 @@ def test_the_least_radius_is_found():
     run = jax.jit(cw.batched(cw.minimised(pma(epsilon=0.1, steps=42), steps=8)))
     result = run(MODEL, problems.keys(len(X)), jnp.asarray(X), goals)
     assert result.success.all()
-    fast = jax.jit(cw.batched(cw.fast_linf(steps=200)))(MODEL, problems.keys(len(X)), jnp.asarray(X), goals)
+    fast = jax.jit(cw.batched(cw.fast("linf", steps=200)))(MODEL, problems.keys(len(X)), jnp.asarray(X), goals)
     assert (result.distance <= 1.5 * fast.distance + 1e-3).all()
 
 

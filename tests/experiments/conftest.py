@@ -44,7 +44,7 @@ def check_task(task: cw.Task, out: Path) -> None:
     dataset = data.Dataset(
         task.name, "test", task.x, np.zeros(len(task.x), np.int32), ("no", "yes"), np.arange(len(task.x)), task
     )
-    attacked = attacking.run(task.model, dataset, Request("alternating_l2", presets.Settings(steps=60)))
+    attacked = attacking.run(task.model, dataset, Request("fast_l2", presets.Settings(steps=60)))
     rows = attacked.table.to_pydict()
     assert any(rows["success"])
     for before, after, hit in zip(rows["clean_says"], rows["says"], rows["success"], strict=True):

@@ -39,7 +39,7 @@ def test_a_success_that_is_none_is_refused():
     clean = np.zeros((2, 4, 4, 1), np.float32)
     model = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, :2] + np.array([[0.1, 0]], np.float32))
     keys = jax.random.split(jax.random.key(0), 2)
-    result = cw.batched(cw.fast_l2(steps=20))(model, keys, clean, cw.untargeted([0, 0]))
+    result = cw.batched(cw.fast("l2", steps=20))(model, keys, clean, cw.untargeted([0, 0]))
     met = shown.misread(shown.outputs_of(model, np.asarray(result.x)), np.zeros(2, int))
     assert shown.checked(result, clean, met)["verified"] == 1
     with pytest.raises(RuntimeError, match="1 of 2 reported successes are none"):

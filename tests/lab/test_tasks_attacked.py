@@ -43,7 +43,7 @@ def attacked(name, out, *more):
     ("name", "attack", "more"),
     [
         ("corners", "fast_l2", ["--rounded"]),
-        ("weighed", "alternating_l2", ["--precision", "bfloat16"]),
+        ("weighed", "fast_l2", ["--precision", "bfloat16"]),
         ("spoken", "fast_linf", []),
         pytest.param("weighed", "fast_l0", [], marks=pytest.mark.long),
     ],

@@ -20,10 +20,10 @@ ATTACKS = {
     "l2": problems.small("l2", box=cw.boxes.projected()),
     "l0": problems.small("l0"),
     "l2, restarted": cw.restarted(problems.small("l2"), 2, 0.5),
-    "alternating_l2": cw.alternating_l2(steps=40),
+    "fast_l2": cw.fast("l2", steps=40),
     "pgd": cw.attacks.pgd(epsilon=0.5, steps=20),  # with a random start
 }
-LONG = ("l0", "l2, restarted", "alternating_l2")
+LONG = ("l0", "l2, restarted", "fast_l2")
 rows = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in ATTACKS]
 )
@@ -119,14 +119,14 @@ def test_an_attack_runs_where_some_elements_have_no_room():
     x, goal = jnp.full((4, 3), 0.5), cw.targeted([1, 1, 2, 2])
     model = cw.bind(lambda weights, x: x @ weights, jnp.eye(3) + 0.1)
     bounds = {"low": jnp.array([0.5, 0.0, 0.5]), "high": jnp.array([0.5, 1.0, 0.5])}
-    result = jax.jit(cw.batched(cw.alternating_l2(steps=40)))(model, problems.keys(4), x, goal, **bounds)
+    result = jax.jit(cw.batched(cw.fast("l2", steps=40)))(model, problems.keys(4), x, goal, **bounds)
     # The third may not rise, but the second fall.
     np.testing.assert_array_equal(result.success, [True, True, False, False])
     np.testing.assert_array_equal(result.x[:, [0, 2]], 0.5)
 
 
 def test_a_smaller_region_costs_more():
-    attack = cw.alternating_l2(steps=100)
+    attack = cw.fast("l2", steps=100)
     result, free = ran(attack, mask=MASK), ran(attack)
     assert result.success.sum() >= COUNT // 2
     assert (result.distance > 0.99 * free.distance).all()
@@ -146,7 +146,7 @@ def test_slopes_of_elements_that_may_not_move_hold_no_others():
 
 @pytest.mark.long
 def test_it_is_compared_with_attacks_on_the_same_elements():
-    narrow, attack = np.arange(problems.SHAPE[0])[:, None] < 1, cw.alternating_l2(steps=100)
+    narrow, attack = np.arange(problems.SHAPE[0])[:, None] < 1, cw.fast("l2", steps=100)
     result = ran(attack, mask=narrow)
     checks = cw.diagnose(MODEL, attack, X, GOAL, result, jax.random.key(0), mask=narrow).checks
     closer = checks["weaker_wins"].evidence[np.asarray(result.success)]

@@ -473,7 +473,7 @@ def test_the_levels_lie_between_the_bounds(low, high):
     bytes_ = np.rint(problems.inputs(COUNT) * 255)
     x = (low + (high - low) * bytes_ / 255).astype(np.float32)
     model = cw.bind(apply, MODEL.params)
-    run = discretised(cw.batched(cw.fast_l2(steps=40)))
+    run = discretised(cw.batched(cw.fast("l2", steps=40)))
     result, _ = jax.jit(functools.partial(run, low=low, high=high))(model, KEYS, x, GOAL)
     level = (np.asarray(result.x, np.float64) - low) / (high - low) * 255
     np.testing.assert_allclose(level, np.rint(level), atol=1e-3)
@@ -485,7 +485,7 @@ def test_the_levels_lie_between_the_bounds(low, high):
 
 @pytest.mark.parametrize("wrap", [lambda run: run, jax.jit, functools.partial, lambda run: cw.chunked(run, 7)])
 def test_a_runner_is_seen_through_whatever_the_caller_puts_around_it(wrap):
-    attack = cw.fast_linf(objective=cw.losses.negative_margin(5.0))
+    attack = cw.fast("linf", objective=cw.losses.negative_margin(5.0))
     assert terms_of(wrap(cw.batched(attack)))() is attack.terms
 
 

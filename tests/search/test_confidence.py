@@ -25,7 +25,7 @@ ATTACKS = {
     "ddn": functools.partial(cw.attacks.ddn, steps=60),  # goes down along a cross-entropy
     "deepfool": functools.partial(cw.attacks.deepfool, steps=60),  # along differences of logits, one for each class
     "alma": functools.partial(cw.attacks.alma, steps=60),  # along a ratio of logits
-    "fast_l2": functools.partial(cw.fast_l2, steps=60),
+    "fast_l2": functools.partial(cw.fast, "l2", steps=60),
 }
 
 

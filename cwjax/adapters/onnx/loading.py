@@ -77,7 +77,7 @@ def from_onnx(
 
     Example:
       >>> model = cw.adapters.from_onnx("net.onnx", mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
-      >>> result = jax.jit(cw.batched(cw.fast_l2()))(model, keys, images, cw.untargeted(labels))
+      >>> result = jax.jit(cw.batched(cw.fast("l2")))(model, keys, images, cw.untargeted(labels))
     """
     graph = _graph(model, layout, mean, std, softmax, shape, output, low, high)
     program, params = program_of(graph.proto, graph.given, graph.made, graph.shape)

@@ -34,7 +34,7 @@ def torch_attack(attack: Attack, *, how: How = "auto", batch: int | None = None,
     Example:
       >>> import cwjax as cw
       >>> from cwjax.adapters import torch_attack
-      >>> attack = torch_attack(cw.fast_l2(steps=100))  # doctest: +SKIP
+      >>> attack = torch_attack(cw.fast("l2", steps=100))  # doctest: +SKIP
       >>> adversarial = attack(net.eval(), images, labels)  # doctest: +SKIP
       >>> attack.result.distance  # doctest: +SKIP
     """

@@ -1,20 +1,6 @@
-"""The fast family: an example for a fixed number of gradients, and what the attacks are made of."""
+"""The fast family: `cw.fast`, and the rules that it is made of."""
 
-from cwjax.attacks.fast.alternating import alternating_l2
-from cwjax.attacks.fast.attacks import fast_l2, fast_linf
-from cwjax.attacks.fast.legs import in_legs
-from cwjax.attacks.fast.scout import aimed
-from cwjax.attacks.fast.slide import radius, slid
-from cwjax.attacks.fast.sparse import fast_l0, fast_l1
+from cwjax.attacks.fast import attacks, legs, scout, shrink, slide
+from cwjax.attacks.fast.attacks import fast
 
-__all__ = [
-    "aimed",
-    "alternating_l2",
-    "fast_l0",
-    "fast_l1",
-    "fast_l2",
-    "fast_linf",
-    "in_legs",
-    "radius",
-    "slid",
-]
+__all__ = ["attacks", "fast", "legs", "scout", "shrink", "slide"]

@@ -1,71 +1,109 @@
-"""The fast family: the paper's own problem, with its knobs turned at every step, for a given number of gradients.
+"""The fast family: the smallest change in a norm, for a given number of gradients.
 
-Lengths are measured in the distance to the boundary that the first gradient promises, and then in the best distance
-found; weights in those of the linearised problem. So no step length has to be chosen for a network. The constants that
-are left were found by trial on the networks of the zoo (benchmarks/FINDINGS.md).
+A run is a few legs (`in_legs`). In a leg a rule moves the point, and one knob, a radius or a weight, is multiplied by
+exp(-r) where the goal is met and by exp(r) where it is not (`turned`). Lengths are measured in the distance to the
+boundary that the first slope promises, and then in the best distance found; so no step length has to be chosen for a
+network. Norms differ by a row of `FAMILY`. benchmarks/FINDINGS.md has the evidence for each number.
 """
 
-import optax
+from collections.abc import Callable
+from typing import NamedTuple
 
-from cwjax.attacks.fast.legs import equal, in_legs, legs_of
-from cwjax.attacks.fast.scout import aimed
-from cwjax.attacks.fast.slide import radius, slid
-from cwjax.base import Attack, Box, Count, Objective
-from cwjax.descent import descend
-from cwjax.loop import iterated, steered
+from cwjax.arguments import check_count
+from cwjax.attacks.fast.legs import Leg, in_legs, legs_of
+from cwjax.attacks.fast.scout import scouted
+from cwjax.attacks.fast.shrink import follow, remove, shrink, then
+from cwjax.attacks.fast.slide import slide
+from cwjax.base import Attack, Count, Distance, Objective
+from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
-from cwjax.parts.aborts import never
-from cwjax.parts.boxes import projected
 from cwjax.parts.losses import negative_margin
-from cwjax.parts.objectives import logit_margin
-from cwjax.search.rounds import tracked
-from cwjax.search.weight import multiplier
+from cwjax.parts.norms import check_norm
+
+_DEEP = 0.6  # the share of a deep leg's steps that goes far beyond the boundary and back
+_REMOVING = 0.1  # the share of a leg's steps in L0 that goes to removal
 
 
-def fast_l2(
-    *,
-    steps: Count = 300,
-    objective: Objective = logit_margin(),
-    box: Box = projected(),
-    optimizer: optax.GradientTransformation = optax.adam(1.0),
+class Norm(NamedTuple):
+    """A row of the family."""
+
+    distance: Callable[[], Distance]
+    rule: Callable[[Leg, Objective], Rule]  # of a leg
+    clean: int = 1  # legs that begin at the clean input, before others begin across from the best example
+
+
+def _linf(leg: Leg, objective: Objective) -> Rule:
+    """Within a radius, for the class that a look around says is nearest."""
+    return scouted("linf", leg, objective, slide("linf", leg, objective))
+
+
+def _l2(leg: Leg, objective: Objective) -> Rule:
+    """Within a radius and deep, by turns. A radius gets to the boundary in the fewest steps. A deep leg goes far beyond
+    the boundary and comes back to other minima; so does the first one, where slopes are not to be believed.
+    """
+    going = _DEEP * leg.steps
+    deep = then(shrink("l2", going), follow(leg.steps - going), going)
+    return scouted("l2", leg, objective, slide("l2", leg, objective), deep, instead=leg.number % 2 == 1)
+
+
+def _l1(leg: Leg, objective: Objective) -> Rule:
+    """Deep; in every second leg with steps that stay long, which come to other minima."""
+    return shrink("l1", leg.steps, bold=lambda problem: leg.number % 2 == 1)
+
+
+def _l0(leg: Leg, objective: Objective) -> Rule:
+    """Deep, with the L2/3 norm for a smooth count, and then one element undone at a step. Every second leg has steps
+    that stay long; away from a label the first.
+    """
+    going = (1 - _REMOVING) * leg.steps
+    bold = lambda problem: (leg.number % 2 == 0) == ~objective.reaches(problem.goal)  # noqa: E731
+    return then(shrink("l0", going, bold=bold), remove(), going)
+
+
+FAMILY = {
+    "l2": Norm(distances.l2, _l2, clean=2),
+    "linf": Norm(distances.linf, _linf),
+    "l1": Norm(distances.l1, _l1),
+    "l0": Norm(distances.l0, _l0),
+}
+
+
+def fast(
+    norm: str, *, steps: Count = 300, objective: Objective = negative_margin(), distance: Distance | None = None
 ) -> Attack:
-    """The L2 attack at a fixed price: minimise `|x' - x|₂² + c·f(x')` with c and the length of a step turned at every
-    step.
+    """The smallest change in L2, L-infinity, L1 or L0 for a given number of gradients.
 
-    Carlini & Wagner's problem (section VI-A), with f6 and projected descent by Adam; see `multiplier` for the knobs and
-    `in_legs` for what it does with the steps of a long run. Towards a target, and with a network trained to be robust,
-    `alternating_l2` comes nearer.
+    The paper's own problem (Carlini & Wagner 2017, sections V and VI), with its knobs turned at every step instead of
+    by rounds.
 
-    Args:
-      steps: gradients to spend on an example; may be traced. A hundred suffice. A longer run has several legs:
-        see `legs_of`.
-      objective: f. One whose loss is 0 as soon as the goal is met, such as f6.
-      box: how the iterate stays valid. One whose variable is the image, such as `projected`: steps are lengths in it,
-        and with the change of variables a hundred end three times as far away.
-      optimizer: any Optax transformation of learning rate 1; the search turns the length of its steps.
-    """
-    parts = {"objective": objective, "distance": distances.l2(), "box": box, "optimizer": optimizer}
-
-    def attack_of(leg):
-        return tracked(descend(steps=leg.steps, abort=never(), **parts), multiplier(steps=leg.steps))
-
-    return in_legs(attack_of, equal(legs_of(steps)), steps=steps)
-
-
-def fast_linf(*, steps: Count = 300, objective: Objective = negative_margin()) -> Attack:
-    """The smallest L-infinity radius at a fixed price: steps along signs within a radius tau that is turned at every
-    step, as the paper's L-infinity attack turns it round by round (section VI-C); see `radius` and `in_legs`, and
-    `aimed` for the class to go for away from a label.
+    A hundred gradients suffice. A longer run has several legs (`legs_of`): 2 of 150, 4 of 1,000. Each is of one of the
+    norm's rules, and from the second or third on begins across the clean input from the best example. A leg that finds
+    no example is given up after a third of all steps, and the next begins elsewhere.
 
     Args:
+      norm: "l2", "linf", "l1" or "l0".
       steps: gradients to spend on an example; may be traced.
-      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0
-        from there on, and the attack ends slightly farther away.
+      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0 from
+        there on, and the attack ends farther away.
+      distance: what is reported, and by which the closest example is chosen; by default that of the norm.
+        `distances.l0()` counts pixels, as the paper does; `distances.l0(per_pixel=False)` counts elements.
+
+    Returns:
+      The attack. An example costs exactly `steps` forward and backward passes, or fewer if its distance is 0.
+
+    Raises:
+      ValueError, TypeError: arguments that are not that.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, cwjax as cw
+      >>> model = cw.bind(lambda weights, x: x @ weights, jnp.array([[1.0, -1.0], [2.0, 0.0]]))
+      >>> keys, x, goal = jax.random.split(jax.random.key(0), 1), jnp.array([[0.5, 0.5]]), cw.untargeted([0])
+      >>> result = jax.jit(cw.batched(cw.fast("l2", steps=50)))(model, keys, x, goal)
+      >>> bool(result.success[0])
+      True
     """
-
-    def attack_of(leg):
-        turned = radius(norm="linf", steps=leg.steps, objective=objective, afar=leg.lost)
-        rule = aimed(steered(slid("linf", leg.steps, objective), turned), "linf", leg.steps, objective)
-        return iterated(rule, objective=objective, distance=distances.linf(), steps=leg.steps)
-
-    return in_legs(attack_of, equal(legs_of(steps)), steps=steps)
+    check_norm(norm, tuple(FAMILY))
+    check_count("steps", steps)
+    row = FAMILY[norm]
+    rule = in_legs(lambda leg: row.rule(leg, objective), steps=steps, legs=legs_of(steps), clean=row.clean)
+    return iterated(rule, objective=objective, distance=distance or row.distance(), steps=steps)

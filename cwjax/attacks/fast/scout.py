@@ -8,7 +8,6 @@ of its slope, among the nine likeliest classes and among a hundred. Here five ar
 and the nearest of them is looked at again from farther on.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +15,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.answers import Seen
-from cwjax.arguments import check_count, check_part
-from cwjax.attacks.fast.slide import METRICS
-from cwjax.base import Count, Goal, LabelGoal, Objective, Problem, select, wide
+from cwjax.attacks.fast.legs import Leg
+from cwjax.attacks.fast.slide import DOUBTED, METRICS, Promise
+from cwjax.base import Goal, LabelGoal, Objective, Problem, select, wide
 from cwjax.loop import Rule
-from cwjax.parts.losses import negative_margin
 from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 
@@ -28,7 +26,7 @@ _CLASSES = 5  # that are looked at: the likeliest
 _LEAST = 50  # steps of a leg; a shorter one has none to spare
 _CLEARLY = 0.9  # another class than the likeliest has to be nearer than this share of its distance
 _UNTIL = 0.3  # the share of the steps after which the loss is that of whichever class is likeliest
-_PROBE, _LEFT = 1.5, 0.5  # how many linearised distances a probe goes, and the largest share of the loss left there
+_PROBE = 1.5  # how many linearised distances a probe goes
 
 
 class View(NamedTuple):
@@ -55,82 +53,84 @@ class Scouting(NamedTuple):
     aim: Int[Array, ""]  # int32: the class of the loss at the next point; likewise
 
 
-class Scout(NamedTuple):
-    """Looks around before a leg begins."""
-
-    init: Callable[[Problem], Scouting]
-    # (problem, what is known, the point, whether there is a leg to look around for)
-    # -> (what is known now, what a rule is to know of the point, the next point unless the leg has begun)
-    look: Callable[..., tuple[Scouting, Seen, Float[Array, "*S"]]]
-    aim: Callable[[Problem, Scouting], Goal]
+class ScoutedMemory(NamedTuple):
+    known: Scouting
+    rule: Any
+    other: Any
 
 
-def scout(norm: str, steps: Count, *, always: bool = False, objective: Objective = negative_margin()) -> Scout:
-    """Looks at the five likeliest classes from the start, and at two of them from farther on, for a leg away from a
-    label that begins at the clean input.
+def scouted(
+    norm: str,
+    leg: Leg,
+    objective: Objective,
+    rule: Rule,
+    other: Rule | None = None,
+    *,
+    instead: bool | Bool[Array, ""] = False,
+) -> Rule:
+    """The rule, after a look around: at the five likeliest classes from the start, and at two of them from farther on,
+    in a leg away from a label that begins at the clean input.
 
     The first look is at the likeliest class, and the next at its probe: a point farther down the slope than the
-    boundary would be if the model were linear. Where half of the loss is left there, as on most digits of a network
-    that was trained to be robust and next to none of others, slopes say little of where the boundary is, and the leg
-    begins. Else the other classes are looked at from the start, and the one that is nearest by margin over slope from a
-    probe of its own, if it is not the likeliest. It is gone for where it is clearly nearer as Newton's steps from the
-    two probes have it. The leg begins at the start, with the slope there of the class that it goes for.
+    boundary would be if the model were linear. Where that keeps less than a third of what the slope promised, as on
+    most digits of a network that was trained to be robust and next to none of others, slopes say little of where the
+    boundary is, and the leg begins, with the other rule if there is one. Else the other classes are looked at from the
+    start, and the one that is nearest by margin over slope from a probe of its own, if it is not the likeliest. It is
+    gone for where it is clearly nearer as Newton's steps from the two probes have it. The leg begins at the start, with
+    the slope there of the class that it goes for. An example of any class counts.
+
+    So two to seven points are spent, the start itself included. With less than 50 steps, or an objective that knows no
+    logits of classes, there is no look at classes; only a leg that has another rule asks about the first probe.
 
     Args:
       norm: to be small: "l2" or "linf".
-      steps: of the leg; with less than 50 there is no look at other classes.
-      always: whether a leg that has no class to choose asks about the first probe, too.
-      objective: of the attack. Where it knows no logits of classes there is none to choose.
+      leg: of the run.
+      objective: of the attack, a margin.
+      rule: an `aim` of its own is not asked for, and of the logits at the start it is told NaN.
+      other: in its place where slopes are doubted,
+      instead: and in this leg as a whole, which does not look around.
 
     Raises:
       ValueError: an unknown norm.
     """
     check_norm(norm, tuple(METRICS))
-    check_count("steps", steps)
     metric = METRICS[norm]
 
-    def promised(view):
+    def distance_of(view):
         return view.loss / jnp.maximum(NORMS[norm].dual(view.slope), TINY)
 
     def probe(start, view):
-        along = metric.towards(view.slope, jnp.array(False), jnp.zeros_like(view.loss))
-        return start - _PROBE * promised(view) * along
+        return start - _PROBE * distance_of(view) * metric.towards(view.slope, jnp.ones_like(view.loss))
 
-    def likely(seen, goal):
-        if objective.logits is None:
-            return jnp.full(_CLASSES, -1, jnp.int32)
-        return likeliest(objective.logits(seen.outputs), goal)
-
-    def aim(problem, known):
-        return problem.goal if objective.logits is None else towards(known.aim, problem.goal)
-
-    def look(problem, known, seen, wanted):
-        choosing = (problem.start == problem.x).all() & (jnp.asarray(steps) >= _LEAST)
-        choosing = choosing & (objective.logits is not None)
+    def look(problem, known, seen):
+        """What is known now, what a rule is to know of the point, and the next point unless the leg has begun."""
+        choosing = (problem.start == problem.x).all() & (leg.steps >= _LEAST) & (objective.logits is not None)
+        looks = ~jnp.asarray(instead) & ~objective.reaches(problem.goal) & (choosing | (other is not None))
         view, place = View(seen.loss, seen.slope), seen.taken
-        known = select(place == 0, _begun_with(known, seen, likely(seen, problem.goal)), known)
+        known = select(place == 0, _begun_with(known, seen, _likely(objective, seen, problem.goal)), known)
         classes = jnp.sum(known.likely >= 0)
 
         waits = known.begun < 0
         probed = waits & (place == 1)
-        doubted = jnp.where(probed, seen.loss > _LEFT * known.likeliest.loss, known.doubted)
-        newton = promised(view)  # from a probe, on
-        far = jnp.where(probed, _PROBE * promised(known.likeliest) + newton, known.far)
+        kept = Promise(known.likeliest.loss, jnp.ones_like(view.loss)).kept(view.loss, jnp.full_like(view.loss, _PROBE))
+        doubted = jnp.where(probed, kept < DOUBTED, known.doubted)
+        newton = distance_of(view)  # from a probe, on
+        far = jnp.where(probed, _PROBE * distance_of(known.likeliest) + newton, known.far)
         looked = waits & (place > 1) & (place <= classes) & (known.aim >= 0)
-        nearer = looked & (promised(view) < promised(known.near))
+        nearer = looked & (distance_of(view) < distance_of(known.near))
         nearest, near = select(nearer, (known.aim, view), (known.nearest, known.near))
 
         last = waits & (place == classes + 1)
-        preferred = last & (_PROBE * promised(near) + newton < _CLEARLY * far)
+        preferred = last & (_PROBE * distance_of(near) + newton < _CLEARLY * far)
         sighted = (probed & (doubted | ~choosing)) | ((place == classes) & (nearest < 0)) | last
-        begins = waits & jnp.where(place == 0, ~wanted | ~(choosing | always), sighted)
+        begins = waits & jnp.where(place == 0, ~looks, sighted)
         begun = jnp.where(begins, place, known.begun)
         chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)
 
         there = _at_start(problem, known, seen, select(preferred, near, known.likeliest))
         told = select(begins & (place > 0), there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
 
-        going = jnp.where(place < _UNTIL * steps, chosen, -1)
+        going = jnp.where(place < _UNTIL * leg.steps, chosen, -1)
         class_of = jnp.where(place == classes, nearest, known.likely[jnp.minimum(place, classes - 1)])
         after = known._replace(
             nearest=nearest,
@@ -144,44 +144,24 @@ def scout(norm: str, steps: Count, *, always: bool = False, objective: Objective
         x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
         return after, told, jnp.where(place == classes, probe(known.start, near), x)
 
-    return Scout(init=_nothing_known, look=look, aim=aim)
-
-
-class AimMemory(NamedTuple):
-    known: Scouting
-    rule: Any
-
-
-def aimed(rule: Rule, norm: str, steps: Count, objective: Objective = negative_margin()) -> Rule:
-    """The rule; and away from a label, for the class that a `scout` chooses before the leg begins: the one whose
-    boundary is nearest, where that is clearly not the likeliest. An example of any class counts.
-
-    A leg that begins at the clean input spends two to seven of its points on that, the clean input itself included.
-
-    Args:
-      rule: of an attack whose objective is a margin of logits; an `aim` of its own is not asked for, and of the logits
-        at the start it is told NaN.
-      norm: to be small: "l2" or "linf".
-      steps: of the leg; with less than 50 there is no look at classes.
-      objective: of the attack. Where it knows no logits of classes there is none to choose.
-
-    Raises:
-      ValueError: an unknown norm.
-    """
-    check_part("rule", rule, Rule)
-    scouts = scout(norm, steps, objective=objective)
-
     def init(key, problem):
         start, first = rule.init(key, problem)
-        return start, AimMemory(scouts.init(problem), first)
+        return start, ScoutedMemory(_nothing_known(problem), first, other.init(key, problem)[1] if other else ())
 
     def move(problem, memory, seen):
-        known, told, x = scouts.look(problem, memory.known, seen, ~objective.reaches(problem.goal))
-        moved = rule.move(problem, memory.rule, told)
-        x, after = select(known.begun >= 0, moved, (x.astype(moved[0].dtype), memory.rule))
-        return x, AimMemory(known, after)
+        known, told, x = look(problem, memory.known, seen)
+        (there, after), later = rule.move(problem, memory.rule, told), ()
+        if other:
+            elsewhere, later = other.move(problem, memory.other, told)
+            there = jnp.where(instead | known.doubted, elsewhere, there)
+        begun = known.begun >= 0
+        after, later = select(begun, (after, later), (memory.rule, memory.other))
+        return jnp.where(begun, there, x.astype(there.dtype)), ScoutedMemory(known, after, later)
 
-    return Rule(init=init, move=move, aim=lambda problem, memory: scouts.aim(problem, memory.known))
+    def aim(problem, memory):
+        return problem.goal if objective.logits is None else towards(memory.known.aim, problem.goal)
+
+    return Rule(init=init, move=move, aim=aim)
 
 
 def _nothing_known(problem: Problem) -> Scouting:
@@ -248,3 +228,9 @@ def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> In
     values, classes = jax.lax.top_k(others, count)
     classes = jnp.where(values > -jnp.inf, classes.astype(jnp.int32), -1)
     return jnp.pad(classes, (0, most - count), constant_values=-1)
+
+
+def _likely(objective: Objective, seen: Seen, goal: Goal) -> Int[Array, "C"]:
+    if objective.logits is None:
+        return jnp.full(_CLASSES, -1, jnp.int32)
+    return likeliest(objective.logits(seen.outputs), goal)

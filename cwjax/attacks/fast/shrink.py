@@ -1,97 +1,26 @@
-"""Proximal descent: down the loss as Adam goes, and then what a norm without a useful gradient does to the change."""
+"""Shrink: down the loss as Adam goes, far beyond the boundary, and then what makes the change small."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Number, Problem, carried, wide
+from cwjax.base import Number, Problem, found, select, wide
 from cwjax.loop import Rule
-from cwjax.parts.norms import NORMS, TINY, check_norm, length, unit, units
-from cwjax.parts.schedules import annealed
+from cwjax.parts.norms import TINY, check_norm, length, unit
+from cwjax.parts.proximal import Adam, adam, shrunk, weighted_units
+from cwjax.parts.schedules import annealed, turned
 from cwjax.problems import clip
 
-_ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: the most in a step, and the relative change that ends them
-_SQUARES, _EPS = 0.999, 1e-8  # Adam's own
-_DECAY = 0.5  # of Adam's mean, in `proximal_descent`
+_DECAY = 0.5  # of Adam's mean
 _LIMITS_OF_C = (1e-3, 1e12)
-_TURN = {"l2": (0.2, 0.05), "l1": (0.3, 0.05), "l0": (0.2, 0.05)}  # of log c, at the first step and at the last
+_TURN = (0.2, 0.05)  # of log c, at the first step and at the last
+_FOLLOWING = (0.1, 0.01)  # likewise, along the boundary
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
-
-
-class Adam(NamedTuple):
-    """Written out, because the proximal operator works in Adam's metric."""
-
-    mean: Float[Array, "*S"]  # of gradients
-    square: Float[Array, "*S"]  # of their squares
-
-    def update(self, gradient: Float[Array, "*S"], decay: float) -> "Adam":
-        """Both means with one more gradient; `decay`: how much of the first stays."""
-        return Adam(
-            mean=decay * self.mean + (1 - decay) * gradient,
-            square=_SQUARES * self.square + (1 - _SQUARES) * gradient**2,
-        )
-
-    def divisor(self, taken: Int[Array, ""]) -> Float[Array, "*S"]:
-        """What the mean is divided by, element by element."""
-        return jnp.sqrt(self.square / (1 - jnp.asarray(_SQUARES, self.square.dtype) ** (taken + 1))) + _EPS
-
-    def step(self, taken: Int[Array, ""], decay: float) -> Float[Array, "*S"]:
-        """Of learning rate 1, uphill."""
-        return self.mean / (1 - jnp.asarray(decay, self.mean.dtype) ** (taken + 1)) / self.divisor(taken)
-
-
-def adam(like: Float[Array, "*S"]) -> Adam:
-    return Adam(mean=jnp.zeros_like(like), square=jnp.zeros_like(like))
-
-
-def weighted_units(norm: str, problem: Problem) -> tuple[Float[Array, "*S"], Float[Array, "..."]]:
-    """The unit that changes are measured in, by element, and a factor for the weight of the proximal operator.
-
-    The operator of L1 takes a weight for each element. So each is measured in its own width, and its weight is that
-    width over `problem.span`. In the other norms the factor is 1.
-    """
-    if norm == "l1":
-        return problem.widths, problem.widths / problem.span
-    return units(norm, problem), jnp.ones_like(problem.scale)
-
-
-def shrunk(
-    norm: str,
-    target: Float[Array, "*S"],
-    *,
-    divisor: Float[Array, "*S"],
-    weight: Float[Array, "..."],
-    clipped: Callable[[Float[Array, "*S"]], Float[Array, "*S"]],
-) -> Float[Array, "*S"]:
-    """The change on the way to the z that minimises `Σ_i D_i·(z_i - target_i)²/2 + weight·|z|`, D being what Adam
-    divided by (Melchior et al. 2019, "Proximal Adam"); with d the largest element of D,
-
-        z <- prox(z - D/d·(z - target), weight/d), clipped,           up to five times from the target
-
-    Five times are few where D/d is small: an element whose slopes are small is then shrunk by no more than five
-    weights, and not dropped at once for what it does to the loss just here.
-
-    Args:
-      norm: a key of NORMS.
-      target: where a step without the norm leads.
-      divisor: D > 0.
-      weight: > 0; [], or in L1 [*S].
-      clipped: a change as far as the box allows it.
-    """
-    largest = jnp.max(divisor)
-    metric, weight = divisor / largest, weight / largest
-
-    def iteration(_, state):
-        z, change = state
-        new = NORMS[norm].prox(z - metric * (z - target), weight)
-        new = jnp.where(change > _CONVERGED, clipped(new), z)
-        return carried(state, (new, length(new - z) / jnp.maximum(length(new), TINY)))
-
-    z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(largest)))
-    return z
+_NORMS = ("l2", "l1", "l0")
 
 
 class Temper(NamedTuple):
@@ -116,7 +45,7 @@ class DescentMemory(NamedTuple):
     margin: Float[Array, ""]  # the loss at the first point of the leg: what the others are measured in
 
 
-def proximal_descent(
+def shrink(
     norm: str, steps: Number, *, bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False)
 ) -> Rule:
     """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
@@ -137,7 +66,7 @@ def proximal_descent(
     Raises:
       ValueError: an unknown norm.
     """
-    check_norm(norm, tuple(_TURN))
+    check_norm(norm, _NORMS)
 
     def temper(problem):
         return Temper(*(jnp.where(bold(problem), *both) for both in zip(_BOLD, _careful(steps), strict=True)))
@@ -158,12 +87,102 @@ def proximal_descent(
         def clipped(share):
             return (clip(problem, clean + width * share) - clean) / width
 
-        turn = annealed(*_TURN[norm], seen.taken, steps)
-        c = jnp.clip(memory.c * jnp.exp(jnp.where(seen.met, -turn, turn)), *_LIMITS_OF_C)
+        c = jnp.clip(turned(memory.c, seen.met, _TURN, seen.taken, steps), *_LIMITS_OF_C)
         first, last, _ = temper(problem)
         step = annealed(first, last, seen.taken, steps)
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
         share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=step / c * weight, clipped=clipped)
         return clean + width * share, DescentMemory(adam=state, c=c, margin=margin)
+
+    return Rule(init=init, move=move)
+
+
+class ThenMemory(NamedTuple):
+    first: Any
+    last: Any
+    since: Int[Array, ""]  # int32: steps of the last rule
+
+
+def then(first: Rule, last: Rule, going: Number) -> Rule:
+    """The first rule for so many steps, and the last one from there on, if there is an example by then. The last is
+    told how many steps it has taken itself.
+    """
+
+    def init(key, problem):
+        start, memory = first.init(key, problem)
+        return start, ThenMemory(memory, last.init(key, problem)[1], jnp.zeros((), jnp.int32))
+
+    def move(problem, memory, seen):
+        on, after = first.move(problem, memory.first, seen)
+        end, later = last.move(problem, memory.last, seen._replace(taken=memory.since))
+        late = (seen.taken >= going) & found(seen.best)
+        x = jnp.where(late, end, on)
+        return x, select(late, ThenMemory(memory.first, later, memory.since + 1), memory._replace(first=after))
+
+    return Rule(init=init, move=move)
+
+
+class FollowingMemory(NamedTuple):
+    adam: optax.OptState
+    c: Float[Array, ""]  # the weight of the loss
+
+
+def follow(steps: Number) -> Rule:
+    """From the best example along the boundary: down `|delta|₂² + c·max(loss, 0)` by Adam, for a loss that is below 0
+    where the goal is met; the paper's problem (section VI-A), with c turned at every step.
+
+    c is at first the weight at which the two slopes are of one length, as they are at a minimum. A step is half of the
+    best distance long at first.
+    """
+    adam = optax.adam(1.0)
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        return start, FollowingMemory(adam.init(start), jnp.ones((), start.dtype))
+
+    def move(problem, memory, seen):
+        width, elements = problem.span, jnp.maximum(problem.mask.sum(), 1)
+        pulls = 2 * length(seen.delta / width), length(width * seen.slope)
+        stationary = jnp.minimum(pulls[0] / jnp.maximum(pulls[1], TINY), _LIMITS_OF_C[1])
+        c = jnp.where(seen.taken == 1, stationary, memory.c)
+        gradient = 2 * seen.delta / width + jnp.where(seen.met, 0, c * width * seen.slope)
+        updates, state = adam.update(gradient, memory.adam)
+        size = 0.5 * seen.best.distance / jnp.sqrt(elements) * annealed(1.0, 0.01, seen.taken, steps)
+        first = seen.taken == 0  # back to the best example
+        x = jnp.where(first, seen.best.x.astype(c.dtype), seen.x + size * jnp.asarray(updates))
+        c = turned(c, seen.met, _FOLLOWING, seen.taken, steps)
+        return x, FollowingMemory(select(first, memory.adam, state), c)
+
+    return Rule(init=init, move=move)
+
+
+class Undoing(NamedTuple):
+    needed: Bool[Array, "*S"]  # elements that could not be removed from the best example
+    tried: Bool[Array, "*S"]  # the element that was removed last
+
+
+def remove() -> Rule:
+    """From the best example, each step undoes the element whose slope times change promises to cost least, while the
+    others go on down the slope; where that is no example, the element stays for good. As the paper's L0 attack
+    (section VI-B), one element at a step.
+    """
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        nothing = jnp.zeros(start.shape, bool)
+        return start, Undoing(needed=nothing, tried=nothing)
+
+    def move(problem, memory, seen):
+        clean = seen.x - seen.delta
+        best = seen.best.x.astype(clean.dtype) - clean
+        improved = (best == seen.delta).all()
+        needed = memory.needed | jnp.where(improved, False, memory.tried)
+        open_ = (best != 0) & ~needed
+        cost = jnp.where(open_, -seen.slope * best, jnp.inf)
+        tried = (jnp.arange(cost.size).reshape(cost.shape) == jnp.argmin(cost)) & open_
+        farther = clip(problem, clean + best - jnp.sign(seen.slope) * problem.widths)
+        return jnp.where((best != 0) & ~tried, farther, clean), Undoing(needed, tried)
 
     return Rule(init=init, move=move)

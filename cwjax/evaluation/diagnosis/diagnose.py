@@ -199,7 +199,7 @@ def diagnose(
     `jax.jit`. For instance:
 
         diagnosis = cw.diagnose(
-            model, cw.fast_l2, x, goal, result, key, numbers={"steps": 100}, longer={"steps": 200}
+            model, cw.l2, x, goal, result, key, numbers={"steps": 100}, longer={"steps": 200}
         )
         print(diagnosis)
 
@@ -238,7 +238,7 @@ def diagnose(
     check_maker(attack)
     if isinstance(attack, Attack):
         if numbers or longer:
-            raise ValueError("numbers and longer take an attack given as a function of them, such as cwjax.fast_l2")
+            raise ValueError("numbers and longer take an attack given as a function of them, such as cwjax.l2")
     else:
         for which, some in (("numbers", numbers), ("longer", longer or numbers)):
             _check_makes(attack, which, some or {})

@@ -46,7 +46,7 @@ def attack(
 
     Args:
       settings: the attack's.
-      attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, alternating_l2, fast_l1, fast_linf and fast_l0, which
+      attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, fast_l1, fast_linf and fast_l0, which
         spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
         are for Python and `cwjax race`.
       model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a

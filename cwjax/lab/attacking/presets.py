@@ -102,11 +102,10 @@ PRESETS = {
     "l0": Preset(make=_shrinking(_L0_OF_PICTURES, _SHRINK_PICTURES), own=_L0),
     "linf": Preset(make=_shrinking(cw.linf, cw.search.shrink_tau), own=_LINF),
     "lbfgs": Preset(make=_searching(cw.lbfgs), own=dataclasses.replace(_LBFGS, starts=1, radius=0.0)),
-    "fast_l2": Preset(make=cw.fast_l2, own=dataclasses.replace(_FAST, objective=_HINGED, box="projected")),
-    "alternating_l2": Preset(make=cw.alternating_l2, own=_FAST),
-    "fast_l1": Preset(make=cw.fast_l1, own=_FAST),
-    "fast_linf": Preset(make=cw.fast_linf, own=_FAST),
-    "fast_l0": Preset(make=functools.partial(cw.fast_l0, distance=_PIXELS), own=_FAST),
+    "fast_l2": Preset(make=functools.partial(cw.fast, "l2"), own=_FAST),
+    "fast_l1": Preset(make=functools.partial(cw.fast, "l1"), own=_FAST),
+    "fast_linf": Preset(make=functools.partial(cw.fast, "linf"), own=_FAST),
+    "fast_l0": Preset(make=functools.partial(cw.fast, "l0", distance=_PIXELS), own=_FAST),
 }
 """By name, with the numbers of the released code where it has them."""
 

@@ -154,7 +154,6 @@ OURS: dict[str, Contestant] = {
     "linf": _entered("linf", _linf),
     "l0": _entered("l0", _l0),
     "lbfgs": _entered("lbfgs", _lbfgs),
-    "alternating_l2": _plain("alternating_l2"),
     "fast_l2": _plain("fast_l2"),
     "fast_l1": _plain("fast_l1"),
     "fast_linf": _plain("fast_linf"),
@@ -222,7 +221,7 @@ def _own(name: str) -> Contestant:
         if not isinstance(attack, Attack):
             raise ValueError(
                 f"--attacks {name} returned {type(attack).__name__}: it must return a cwjax.Attack, as "
-                "cwjax.fast_l2(steps=steps) is one"
+                "cwjax.fast(norm, steps=steps) is one"
             )
         return attack
 

@@ -57,7 +57,7 @@ def several_labels(confidence: Number = 0.0, *, hinged: bool = True) -> Objectiv
     Args:
       confidence: kappa >= 0, in logits, raised against rounding; may be traced.
       hinged: whether the loss stays at 0 where the goal is met. Attacks that want a loss that goes on falling come
-        nearer without: `alternating_l2`, the fast family in L1, L0 and L-infinity, FMN, PGD. Then say False.
+        nearer without: the fast family, FMN, PGD. Then say False.
 
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.

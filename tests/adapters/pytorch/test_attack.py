@@ -37,7 +37,7 @@ LABELS = NET(IMAGES).argmax(1)
 
 @pytest.fixture(scope="module")
 def attack():
-    return torch_attack(cw.fast_l2(steps=20))
+    return torch_attack(cw.fast("l2", steps=20))
 
 
 def test_tensors_come_back_as_they_went(attack):
@@ -63,7 +63,7 @@ def test_a_target_is_a_target_or_a_label(attack):
 
 
 def test_a_module_that_counts_is_asked():
-    attack = torch_attack(cw.fast_l2(steps=20), how="ask")
+    attack = torch_attack(cw.fast("l2", steps=20), how="ask")
     attack(NET, IMAGES, LABELS)
     before = NET.passes
     attack(NET, IMAGES, LABELS)
@@ -84,7 +84,7 @@ def test_a_model_is_made_once_and_again_where_its_weights_change(attack):
 
 
 def test_batches_are_cut():
-    whole, cut = torch_attack(cw.fast_l2(steps=20)), torch_attack(cw.fast_l2(steps=20), batch=4)
+    whole, cut = torch_attack(cw.fast("l2", steps=20)), torch_attack(cw.fast("l2", steps=20), batch=4)
     torch.testing.assert_close(whole(NET, IMAGES, LABELS), cut(NET, IMAGES, LABELS), rtol=1e-4, atol=1e-4)
 
 
@@ -109,4 +109,4 @@ def test_an_attack_is_wanted_and_a_result_comes_after_a_call():
     with pytest.raises(TypeError, match=r"attack must be of the type cwjax\.Attack"):
         torch_attack(cast(Any, print))
     with pytest.raises(RuntimeError, match="there is no result yet"):
-        _ = torch_attack(cw.fast_l2(steps=20)).result
+        _ = torch_attack(cw.fast("l2", steps=20)).result

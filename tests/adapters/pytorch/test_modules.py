@@ -80,7 +80,7 @@ def test_the_model_answers_as_the_module_does(both, how):
 @pytest.mark.parametrize("how", ["convert", "ask"])
 def test_an_attack_succeeds_also_in_torch(both, how):
     labels = by_torch(net(), X).argmax(1)
-    run = jax.jit(cw.batched(cw.fast_l2(steps=20)))
+    run = jax.jit(cw.batched(cw.fast("l2", steps=20)))
     result = run(both[how], jax.random.split(jax.random.key(0), 4), X, cw.untargeted(labels))
     moved = by_torch(net(), result.x).argmax(1) != labels
     assert moved.any()
@@ -91,7 +91,7 @@ def test_an_attack_succeeds_also_in_torch(both, how):
 def test_tensors_are_taken_as_inputs_and_labels(both):
     x, labels = torch.from_numpy(X).requires_grad_(), torch.from_numpy(by_torch(net(), X)).argmax(1)
     assert cw.validate(both["convert"], x, cw.untargeted(labels)).met == 0
-    run, keys = cw.batched(cw.fast_l2(steps=2)), jax.random.split(jax.random.key(0), 4)
+    run, keys = cw.batched(cw.fast("l2", steps=2)), jax.random.split(jax.random.key(0), 4)
     result = run(both["convert"], keys, x, cw.untargeted(labels))
     assert result.x.shape == X.shape
 
@@ -316,7 +316,7 @@ def test_eight_devices_ask_one_module():
         x = np.random.default_rng(0).uniform(size=(32, 6)).astype(np.float32)
         labels = net(torch.from_numpy(x)).argmax(1).numpy()
         keys, goal = jax.random.split(jax.random.key(0), 32), cw.untargeted(labels)
-        run = cw.batched(cw.fast_l2(steps=20))
+        run = cw.batched(cw.fast("l2", steps=20))
         mesh = jax.make_mesh((8,), ("data",))
         alone, spread = jax.jit(run)(model, keys, x, goal), jax.jit(cw.sharded(run, mesh))(model, keys, x, goal)
         np.testing.assert_allclose(alone.distance, spread.distance, rtol=1e-4)

@@ -8,12 +8,15 @@ import numpy as np
 
 import cwjax as cw
 from cwjax.arguments import sorted_out
+from cwjax.attacks.fast.legs import Leg
+from cwjax.loop import Rule, iterated
 from tests import problems
 
 SIZE, CLASSES = 12, 4
+MARGIN = cw.losses.negative_margin()
 
 
-FAST = {"l2": cw.fast_l2, "linf": cw.fast_linf, "l1": cw.fast_l1, "l2, alternating": cw.alternating_l2}
+NORMS = ("l2", "linf", "l1", "l0")
 
 
 def affine(params, x):
@@ -35,21 +38,32 @@ def towards(model: cw.Model) -> cw.LabelGoal:
     return cw.targeted((model.apply(model.params, X).argmax(-1) + 1) % CLASSES)
 
 
-def attacked(make, model: cw.Model, goal: cw.LabelGoal | None = None, **numbers) -> cw.Result:
-    """The result of the attack that `make` gives for these numbers, within `low` and `high` if they are among them.
-    They are traced: all of them share a program.
+def attacked(norm: str, model: cw.Model, goal: cw.LabelGoal | None = None, **numbers) -> cw.Result:
+    """The result of the fast attack with these numbers, within `low` and `high` if they are among them. They are
+    traced: all of them share a program.
     """
-    return program(make)(numbers, model, KEYS, X, goal or towards(model))
+    return program(norm)(numbers, model, KEYS, X, goal or towards(model))
 
 
 @functools.cache
-def program(make):
+def program(norm):
     @jax.jit
     def run(numbers, *given):
         allowed, own = sorted_out(numbers)
-        return cw.batched(make(**own))(*given, **allowed._asdict())
+        return cw.batched(cw.fast(norm, **own))(*given, **allowed._asdict())
 
     return run
+
+
+def leg_of(steps: int, *, number: int = 0, lost: bool = False, farther: float = 1.0) -> Leg:
+    """The first leg of a run, which begins at X[0]."""
+    count = jnp.asarray(number, jnp.int32), jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
+    return Leg(*count, start=X[0], farther=jnp.float32(farther), lost=jnp.array(lost))
+
+
+def followed(rule: Rule, norm: str, steps: int) -> cw.Attack:
+    """The attack that follows a rule down the margin."""
+    return iterated(rule, objective=MARGIN, distance=getattr(cw.distances, norm)(), steps=steps)
 
 
 def two_classes() -> tuple[cw.Model, np.ndarray, np.ndarray]:

@@ -10,15 +10,14 @@ import pytest
 import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import scout
-from cwjax.loop import Rule, iterated
+from cwjax.loop import Rule
 from cwjax.problems import problem as problem_of
-from tests.attacks.fast.made import program
+from tests.attacks.fast.made import KEYS, MARGIN, X, bent, followed, leg_of, program
 
 pytestmark = pytest.mark.xdist_group("the nearest class")  # they share programs
 
 SIZE = 8
 AWAY = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
-ATTACKS = {"l2": cw.alternating_l2, "linf": cw.fast_linf}
 
 
 def affine(params, x):
@@ -40,19 +39,19 @@ def fan(distances: list[float], likely: list[float]) -> cw.Model:
     return cw.bind(affine, (jnp.asarray(weights, jnp.float32), jnp.asarray(bias, jnp.float32)))
 
 
-def found(make, model: cw.Model, goal: cw.LabelGoal = AWAY, steps: int = 100) -> cw.Result:
+def found(norm: str, model: cw.Model, goal: cw.LabelGoal = AWAY, steps: int = 100) -> cw.Result:
     goal = jax.tree.map(lambda field: field[None], goal)
     numbers = {"steps": steps, "low": -9.0, "high": 9.0}
-    return program(make)(numbers, model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
+    return program(norm)(numbers, model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
 
 
-@pytest.mark.parametrize("norm", ATTACKS)
+@pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize("nearest", [0, 1, 2, 3])
 def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
     distances = [1.0, 1.1, 1.2, 1.3]
     distances[nearest] = 0.5
     model = fan(distances, likely=[4.0, 3.0, 2.0, 1.0])
-    result = found(ATTACKS[norm], model)
+    result = found(norm, model)
     np.testing.assert_allclose(result.distance, 0.5 / (np.sqrt(2) if norm == "linf" else 1), rtol=2e-2)
     assert model.apply(model.params, result.x).argmax() == 1 + nearest
     np.testing.assert_array_equal(result.forwards, 100)
@@ -61,8 +60,8 @@ def test_the_nearest_class_is_found_however_likely_it_is(norm, nearest):
 
 def test_without_a_look_at_classes_it_is_not():
     model = fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0])
-    for make, steps in ((cw.fast_l2, 100), (cw.alternating_l2, 49)):
-        assert found(make, model, steps=steps).distance > 0.7
+    for norm in ("l2", "linf"):
+        assert found(norm, model, steps=49).distance > 0.7 / (np.sqrt(2) if norm == "linf" else 1)
 
 
 class Walk(NamedTuple):
@@ -79,9 +78,8 @@ def walked(model: cw.Model, goal: cw.LabelGoal, count: int, steps: int = 60, sta
         told.append(seen)
         return seen.x + 1e-3, memory
 
-    rule = scout.aimed(Rule(init=lambda key, problem: (problem.start, ()), move=move), "l2", steps)
-    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
-    attack = iterated(rule, **parts, steps=steps)
+    onward = Rule(init=lambda key, problem: (problem.start, ()), move=move)
+    attack = followed(scout.scouted("l2", leg_of(steps), MARGIN, onward), "l2", steps)
     wide = {"low": jnp.full(SIZE, -9.0), "high": jnp.full(SIZE, 9.0)}
     problem = problem_of(jnp.zeros(SIZE), goal)._replace(start=jnp.full(SIZE, start), **wide)
     state, aims, points = attack.init(jax.random.key(0), problem), [], []
@@ -155,3 +153,28 @@ def test_no_step_goes_to_a_choice_where_there_is_none_to_make(spared):
     assert walk.aims == [-1] * 3
     assert [int(seen.taken) for seen in walk.told] == [0, 1, 2]
     assert (np.diff(walk.points, axis=0)[:, 0] > 5e-4).all()  # an element that shows a slope
+
+
+@pytest.mark.parametrize(("bend", "doubted"), [(0.0, False), (0.9, True)])
+def test_another_rule_goes_where_a_probe_finds_most_of_the_loss_left_and_in_a_leg_of_its_own(bend, doubted):
+    model, problem = cw.bind(bent, jnp.float32(1 - bend)), problem_of(X[0], AWAY)
+    problem = problem._replace(low=jnp.full(len(X[0]), -9.0), high=jnp.full(len(X[0]), 9.0))
+
+    def going(far):
+        return Rule(
+            init=lambda key, problem: (problem.start, ()), move=lambda problem, memory, seen: (seen.x + far, ())
+        )
+
+    def gone(**told):
+        rule = scout.scouted("l2", leg_of(40), MARGIN, going(1e-3), going(2e-3), **told)
+        attack = followed(rule, "l2", 40)
+        state, points = attack.init(KEYS[0], problem), []
+        for _ in range(4):
+            points.append(float((state.w - X[0])[0]))
+            state = attack.step(model, problem, state)
+        return points
+
+    probed = gone()
+    assert probed[1] * len(X[0]) == pytest.approx(1.5, rel=1e-5)  # the slope promises the boundary at 1
+    np.testing.assert_allclose(probed[2:], [2e-3, 4e-3] if doubted else [1e-3, 2e-3], rtol=1e-2)
+    np.testing.assert_allclose(gone(instead=True), [0, 2e-3, 4e-3, 6e-3], rtol=1e-2)  # and no probe

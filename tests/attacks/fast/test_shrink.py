@@ -1,84 +1,24 @@
 """Proximal descent: Adam, the operator in its metric, and one step of both by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import shrink
 from cwjax.base import untouched
-from cwjax.parts.norms import units
+from cwjax.loop import Rule
 from cwjax.problems import problem as problem_of
-from tests.attacks.fast.made import KEYS, SIZE
+from tests.attacks.fast.made import KEYS, SIZE, X, followed, two_classes
 
 GOAL = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
-UNEQUAL = problem_of(jnp.array([0.5, 0.5, 0.5]), GOAL, cw.problems.Allowed(high=np.array([1.0, 4.0, 2.0])))
-
-
-def test_adam_is_that_of_optax():
-    ours, theirs = shrink.adam(jnp.zeros(5)), optax.scale_by_adam()
-    state = theirs.init(jnp.zeros(5))
-    for taken in range(3):
-        gradient = jnp.asarray(np.random.default_rng(taken).normal(size=5), jnp.float32)
-        expected, state = theirs.update(gradient, state)
-        ours = ours.update(gradient, 0.9)
-        np.testing.assert_allclose(ours.step(jnp.int32(taken), 0.9), jnp.asarray(expected), rtol=1e-4)
-
-
-def test_in_l1_each_element_has_a_unit_and_a_weight_of_its_own():
-    width, weight = shrink.weighted_units("l1", UNEQUAL)
-    np.testing.assert_allclose(width, [1, 4, 2])
-    np.testing.assert_allclose(weight, [0.5, 2, 1], rtol=1e-6)  # the geometric mean of the widths is 2
-
-
-@pytest.mark.parametrize("norm", ["l2", "l0"])
-def test_in_other_norms_the_weight_is_one_for_all(norm):
-    width, weight = shrink.weighted_units(norm, UNEQUAL)
-    np.testing.assert_array_equal(width, units(norm, UNEQUAL))
-    assert weight == 1
-
-
-def shrunk(norm, target, divisor, weight, clipped=lambda change: change):
-    target, divisor = (jnp.asarray(each, jnp.float32) for each in (target, divisor))
-    weight = jnp.asarray(weight, jnp.float32)
-    return np.asarray(shrink.shrunk(norm, target, divisor=divisor, weight=weight, clipped=clipped))
-
-
-@pytest.mark.parametrize(
-    ("norm", "expected"),
-    [
-        ("l1", [2.5, 0.0, -3.5]),  # each loses weight/D
-        ("l2", np.array([3.0, 0.3, -4.0]) * (1 - 0.5 / np.sqrt(25.09))),  # the whole loses it
-    ],
-)
-def test_where_adam_divides_all_by_the_same_it_is_the_plain_operator(norm, expected):
-    np.testing.assert_allclose(shrunk(norm, [3.0, 0.3, -4.0], [2.0, 2.0, 2.0], 1.0), expected, rtol=1e-5)
-
-
-def test_it_comes_near_the_minimum_in_adams_metric():
-    """Of `Σ D·(z - target)²/2 + weight·|z|₁`, which is at the target less weight/D; half of the rest is left a time."""
-    target, divisor, weight = np.array([3.0, 3.0]), np.array([1.0, 0.5]), 0.4
-    np.testing.assert_allclose(shrunk("l1", target, divisor, weight), [2.6, 3 - 0.8 * (1 - 2.0**-5)], rtol=1e-5)
-
-
-def test_an_element_of_small_slopes_loses_five_weights_at_the_most():
-    np.testing.assert_allclose(shrunk("l1", [3.0, 3.0], [1.0, 1e-6], 0.1), [2.9, 2.5], rtol=1e-5)
-
-
-def test_it_ends_once_little_changes():
-    np.testing.assert_allclose(shrunk("l1", [30.0, 30.0], [1.0, 1e-6], 0.1), [29.9, 29.9], rtol=1e-6)
-
-
-def test_the_change_goes_no_farther_than_the_box():
-    found = shrunk("l1", [3.0, -0.3], [1.0, 1.0], 0.1, clipped=lambda change: jnp.clip(change, -0.1, 0.5))
-    np.testing.assert_allclose(found, [0.5, -0.1], rtol=1e-6)
 
 
 def test_a_norm_without_an_operator_is_refused():
     with pytest.raises(ValueError, match="norm must be one of l2, l1, l0, got 'linf'"):
-        shrink.proximal_descent("linf", 10)
+        shrink.shrink("linf", 10)
 
 
 PROBLEM = problem_of(jnp.full(SIZE, 0.5), GOAL)
@@ -89,7 +29,7 @@ def moved(steps: int, *, met: bool = False, bold: bool = False, loss: float = 2.
     """The first step in L1, down a slope whose elements all have the same size; with what is remembered before it and
     after.
     """
-    rule = shrink.proximal_descent("l1", steps, bold=lambda problem: jnp.array(bold))
+    rule = shrink.shrink("l1", steps, bold=lambda problem: jnp.array(bold))
     x, memory = rule.init(KEYS[0], PROBLEM)
     slope, loss = jnp.asarray(0.25 * SIGNS, jnp.float32), jnp.float32(loss)
     told = {"w": x, "x": x, "delta": jnp.zeros_like(x), "distance": jnp.float32(0), "outputs": jnp.zeros(4)}
@@ -120,8 +60,60 @@ def test_the_scale_of_the_loss_does_not_matter():
     np.testing.assert_allclose(moved(100, loss=2e-3)[1], moved(100, loss=2.0)[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("met", "factor"), [(True, np.exp(-0.3)), (False, np.exp(0.3))])
+@pytest.mark.parametrize(("met", "factor"), [(True, np.exp(-0.2)), (False, np.exp(0.2))])
 def test_c_falls_where_the_goal_is_met_and_rises_where_it_is_not(met, factor):
     before, _, after = moved(30, met=met)
     assert float(after.c / before.c) == pytest.approx(factor, rel=1e-5)
     assert after.margin == 2
+
+
+def reported(steps: int, rule: Rule):
+    """Two classes, the attack that follows a rule, and the distances that it ends at."""
+    model, margin, normal = two_classes()
+    goal = cw.untargeted(model.apply(model.params, X).argmax(-1))
+    result = jax.jit(cw.batched(followed(rule, "l2", steps)))(model, KEYS, X, goal, low=-1.0, high=2.0)
+    return result.distance, margin / np.linalg.norm(normal)
+
+
+@pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])
+def test_shrinking_and_then_following_the_boundary_finds_the_closed_form_minimum(steps, over):
+    going = 0.6 * steps
+    distances, expected = reported(steps, shrink.then(shrink.shrink("l2", going), shrink.follow(steps - going), going))
+    np.testing.assert_allclose(distances, expected, rtol=over)
+
+
+def test_the_last_rule_goes_once_there_is_an_example_and_counts_its_own_steps():
+    told = []
+
+    def going(name):
+        def move(problem, memory, seen):
+            told.append((name, int(seen.taken)))
+            return seen.x + 0.1, memory
+
+        return Rule(init=lambda key, problem: (problem.start, ()), move=move)
+
+    attack = followed(shrink.then(going("first"), going("last"), 2), "l2", 9)
+    model = cw.bind(lambda _, x: jnp.stack([0.35 - (x - 0.5)[:, 0], 0 * x[:, 0]], -1))
+    state = attack.init(KEYS[0], PROBLEM._replace(high=jnp.full(SIZE, 9.0)))
+    for _ in range(7):
+        state = attack.step(model, PROBLEM._replace(high=jnp.full(SIZE, 9.0)), state)
+    # Both are asked at each step; the last has taken none until the goal is met, at the fifth point.
+    assert [taken for name, taken in told if name == "first"] == [0, 1, 2, 3, 4, 5, 6]
+    assert [taken for name, taken in told if name == "last"] == [0, 0, 0, 0, 0, 1, 2]
+
+
+def test_removal_undoes_the_element_that_promises_to_cost_least_and_keeps_what_is_needed():
+    weights = jnp.asarray([3.0, 2.0, 1.0, 0.5])
+    problem = problem_of(jnp.full(4, 0.5), GOAL)
+    rule, example = shrink.remove(), jnp.array([1.0, 1.0, 1.0, 0.5])
+    best = untouched(problem).best._replace(x=example, distance=jnp.float32(3))
+    x, memory = rule.init(KEYS[0], problem)
+    gone, x = [], example
+    for taken in range(3):
+        told = {"w": x, "x": x, "delta": x - 0.5, "distance": jnp.float32(3), "outputs": jnp.zeros(2)}
+        told |= {"loss": jnp.float32(0), "slope": -weights, "total": jnp.float32(0), "gradient": -weights}
+        x, memory = rule.move(problem, memory, Seen(**told, met=jnp.array(True), taken=jnp.int32(taken), best=best))
+        gone.append(int(np.argmin(np.where(example != 0.5, x, 9))))
+        assert int((x == 0.5).sum()) == 2  # the one that was never changed, and one more
+    assert gone == [2, 1, 0]  # none of them led to a better example, so each is needed
+    assert memory.needed.tolist() == [False, True, True, False]

@@ -9,27 +9,20 @@ import cwjax as cw
 from cwjax.answers import Seen
 from cwjax.attacks.fast import slide
 from cwjax.base import untouched
-from cwjax.loop import Rule, iterated, steered
 from cwjax.parts.norms import NORMS
 from cwjax.problems import problem as problem_of
-from tests.attacks.fast.made import FAST, KEYS, SIZE, X, affine_model, bent
+from tests.attacks.fast.made import KEYS, MARGIN, SIZE, X, bent, followed, leg_of
 
 WIDE = {"low": jnp.full(SIZE, -99.0), "high": jnp.full(SIZE, 99.0)}  # bounds that nothing meets
 
 
-@pytest.mark.parametrize(("steps", "last"), [(1, 1e-3), (100, 1e-3), (200, 2.5e-4), (100_000, 1e-9)])
-def test_the_radius_in_l2_is_turned_more_finely_in_a_longer_round(steps, last):
-    np.testing.assert_allclose(slide.METRICS["l2"].turn(steps)[1], last, rtol=1e-5)
-    np.testing.assert_allclose(jax.jit(slide.METRICS["l2"].turn)(steps)[1], last, rtol=1e-5)  # traced, in 32 bits
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(("times", "steps"), [(6, 100), (30, 300)])
-@pytest.mark.parametrize("norm", ["l2", "linf", "l2, alternating"])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, steps):
     model = cw.bind(bent, jnp.float32(0.9 / (times - 0.1)))
     for goal in (cw.untargeted(np.zeros(1, int)), cw.targeted(np.ones(1, int))):
-        result = jax.jit(cw.batched(FAST[norm](steps=steps)))(model, KEYS[:1], X[:1], goal, low=-99, high=99)
+        result = jax.jit(cw.batched(cw.fast(norm, steps=steps)))(model, KEYS[:1], X[:1], goal, low=-99, high=99)
         np.testing.assert_allclose(result.distance, times / (SIZE if norm == "linf" else SIZE**0.5), rtol=3e-2)
 
 
@@ -37,40 +30,14 @@ def test_a_boundary_is_found_farther_away_than_the_slope_promises(norm, times, s
 def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     slope = jnp.linspace(-1, 2, SIZE)
     model = cw.bind(lambda slope, x: jnp.stack([0.7 + 0 * x[:, 0], (x - X[:1]) @ slope], axis=1), slope)
-    parts = {"objective": cw.losses.negative_margin(), "distance": NORMS[norm].distance}
-    rule = steered(slide.slid(norm, 1000), cw.attacks.fast.radius(norm=norm, steps=1000))
-    attack = iterated(rule, **parts, steps=1000)
-    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(1), jnp.float32(1)))._replace(scale=jnp.float32(0), **WIDE)
+    attack = followed(slide.slide(norm, leg_of(1000), MARGIN), norm, 1000)
+    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(1), jnp.float32(1)))._replace(**WIDE)
     state = attack.step(model, problem, attack.init(KEYS[0], problem))
     promised = 0.7 / (jnp.sum(jnp.abs(slope)) if norm == "linf" else jnp.linalg.norm(slope))
-    assert float(state.memory.knob.tau) == pytest.approx(float(promised), rel=1e-5)
+    assert float(state.memory.tau) == pytest.approx(float(promised), rel=1e-5)
     gone = NORMS[norm].distance.measure(state.w - X[0])
     share = {"linf": 0.3, "l2": 1.0}[norm]  # in L2 a point is moved out onto the sphere
     assert float(gone / promised) == pytest.approx(share, rel=1e-4)
-
-
-def test_a_knob_is_turned_after_each_step_and_before_the_first():
-    steps = 4
-    move = Rule(init=lambda key, problem: (problem.start, ()), move=lambda problem, _, seen: (seen.x + problem.c, ()))
-    counted = cw.Search(
-        init=lambda problem: jnp.float32(0),
-        ask=lambda problem, knob: problem._replace(c=knob),
-        tell=lambda problem, knob, outcome: knob + 1.0 * (outcome.forwards == knob + 1),
-        done=lambda knob: jnp.array(False),
-    )
-    parts = {"objective": cw.losses.negative_margin(), "distance": cw.distances.l2()}
-
-    def gone(attack, point):
-        problem = problem_of(jnp.zeros(SIZE), cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))._replace(**WIDE)
-        state = attack.init(KEYS[0], problem)
-        points = [point(state)]
-        for _ in range(steps):
-            state = attack.step(affine_model(), problem, state)
-            points.append(point(state))
-        return np.diff(points).tolist()
-
-    assert gone(cw.tracked(iterated(move, **parts, steps=9), counted), lambda s: s.inner.w[0]) == [0, 1, 2, 3]
-    assert gone(iterated(steered(move, counted), **parts, steps=9), lambda s: s.w[0]) == [1, 1, 2, 3]
 
 
 def seen_with(*, x, loss, slope, **told) -> Seen:
@@ -80,47 +47,36 @@ def seen_with(*, x, loss, slope, **told) -> Seen:
 
 @pytest.mark.parametrize(("sign", "turned"), [(-1, True), (1, False)])
 def test_once_there_is_an_example_the_last_slope_leads_away_from_a_label_and_their_mean_towards_one(sign, turned):
-    rule = slide.slid("linf", 10_000)
-    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(1), jnp.float32(sign)))
-    problem = problem._replace(tau=jnp.float32(1), scale=jnp.float32(0.1))
+    rule = slide.slide("linf", leg_of(10_000), MARGIN)
+    problem = problem_of(X[0], cw.LabelGoal(jnp.int32(1), jnp.float32(sign)))._replace(**WIDE)
     zero, example = jnp.zeros_like(X[0]), untouched(problem).best._replace(distance=jnp.float32(1))
     x, memory = rule.init(KEYS[0], problem)
     for taken, slope in enumerate([1.0, 1.0, 1.0, -1.0]):
         told = {"x": X[0], "delta": zero, "slope": jnp.full(SIZE, slope), "loss": jnp.float32(1)}
         told |= {"distance": zero.sum(), "met": jnp.array(True), "taken": jnp.int32(taken)}
-        seen = seen_with(**told, best=example)
-        x, memory = rule.move(problem, memory, seen)
-    np.testing.assert_allclose(x - X[0], 0.1 if turned else -0.1, rtol=1e-4)
+        x, memory = rule.move(problem, memory, seen_with(**told, best=example))
+    assert ((x > X[0]) == turned).all()
 
 
-@pytest.mark.parametrize(("left", "power"), [(0.4, 0.85), (0.6, 0.5)])  # of the loss after a step that was to take all
+@pytest.mark.parametrize(("left", "power"), [(0.6, 0.85), (0.7, 0.5)])  # of the loss after a step that was to take all
 def test_in_l2_steps_go_along_the_roots_of_a_slope_that_does_not_keep_its_promise(left, power):
-    rule = slide.slid("l2", 10_000)
+    rule = slide.slide("l2", leg_of(10_000), MARGIN)
     goal = cw.LabelGoal(jnp.int32(1), jnp.float32(1))
-    problem = problem_of(X[0], goal)._replace(tau=jnp.float32(1), scale=jnp.float32(1))
-    slope = jnp.linspace(-1, 2, SIZE)
+    problem, slope = problem_of(X[0], goal)._replace(**WIDE), jnp.linspace(-1, 2, SIZE)
 
     def direction(problem):
         x, memory = rule.init(KEYS[0], problem)
         for taken in range(2):
             loss, distance = (1, 0) if taken == 0 else (left, 1 / jnp.linalg.norm(slope))
-            zero = jnp.zeros_like(X[0])
-            told = {
-                "x": X[0],
-                "delta": zero,
-                "slope": slope,
-                "loss": jnp.float32(loss),
-                "distance": jnp.float32(distance),
-            }
-            told |= {"met": jnp.array(False), "taken": jnp.int32(taken)}
-            seen = seen_with(**told, best=untouched(problem).best)
-            x, memory = rule.move(problem, memory, seen)
-        return x - X[0]
+            told = {"x": X[0], "delta": jnp.zeros_like(X[0]), "slope": slope, "loss": jnp.float32(loss)}
+            told |= {"distance": jnp.float32(distance), "met": jnp.array(False), "taken": jnp.int32(taken)}
+            x, memory = rule.move(problem, memory, seen_with(**told, best=untouched(problem).best))
+        return (x - X[0]) / jnp.linalg.norm(x - X[0])
 
     def along(power):
         powers = jnp.sign(slope) * jnp.abs(slope) ** power
         return -powers / jnp.linalg.norm(powers)
 
     np.testing.assert_allclose(direction(problem), along(power), atol=1e-5)
-    # A round that begins elsewhere has nothing to go by.
+    # A leg that begins elsewhere has nothing to go by.
     np.testing.assert_allclose(direction(problem._replace(start=X[1])), along(0.5), atol=1e-5)

@@ -1,6 +1,7 @@
 """The attacks by name, and what each can be told."""
 
 import dataclasses
+import functools
 import re
 from typing import Any
 
@@ -18,11 +19,7 @@ PRESETS = {
     "l0": cw.l0,
     "linf": cw.linf,
     "lbfgs": cw.lbfgs,
-    "fast_l2": cw.fast_l2,
-    "alternating_l2": cw.alternating_l2,
-    "fast_l1": cw.fast_l1,
-    "fast_linf": cw.fast_linf,
-    "fast_l0": cw.fast_l0,
+    **{f"fast_{norm}": functools.partial(cw.fast, norm) for norm in ("l2", "l1", "linf", "l0")},
 }
 
 
