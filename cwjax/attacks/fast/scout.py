@@ -100,7 +100,7 @@ def scouted(
         return view.loss / jnp.maximum(NORMS[norm].dual(view.slope), TINY)
 
     def probe(start, view):
-        return start - _PROBE * distance_of(view) * metric.towards(view.slope, jnp.ones_like(view.loss))
+        return start - _PROBE * distance_of(view) * metric.towards(view.slope)
 
     def look(problem, known, seen):
         """What is known now, what a rule is to know of the point, and the next point unless the leg has begun."""

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from cwjax.attacks.fast.legs import Leg
 from cwjax.base import Objective, Problem, found, select, wide
 from cwjax.loop import Rule
-from cwjax.parts.norms import NORMS, TINY, check_norm, onto_sphere, unit
+from cwjax.parts.norms import NORMS, check_norm, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened, turned
 
 DOUBTED = 1 / 3  # slopes are, where a step took away less than this share of what they promised
@@ -27,30 +27,23 @@ class Pace(NamedTuple):
 class Metric(NamedTuple):
     """A norm to slide in."""
 
-    # (momentum, the power that its elements are raised to) -> the direction of a step
-    towards: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]
+    towards: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # momentum -> the direction of a step
     onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # delta, radius -> delta within it
     seeking: Pace  # until there is an example
     towards_label: Pace  # and then
     from_label: Pace
 
 
-def _powers(v: Float[Array, "*S"], power: Float[Array, ""]) -> Float[Array, "*S"]:
-    """Of L2 norm one: along the elements, or nearer to their signs, the smaller the power is."""
-    sizes = jnp.abs(v) / jnp.maximum(jnp.max(jnp.abs(v)), TINY)
-    return unit(jnp.sign(v) * jnp.maximum(sizes, TINY) ** power)
-
-
 METRICS = {
     "linf": Metric(
-        towards=lambda momentum, power: jnp.sign(momentum),
+        towards=jnp.sign,
         onto=NORMS["linf"].onto,
         seeking=Pace(rate=0.3, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.6),
         from_label=Pace(rate=1.5, decay=0.2),
     ),
     "l2": Metric(
-        towards=_powers,
+        towards=unit,
         onto=onto_sphere,  # also from inside, as FMN does
         seeking=Pace(rate=0.5, decay=0.9),
         towards_label=Pace(rate=1.0, decay=0.5),
@@ -85,7 +78,6 @@ class SlidingMemory(NamedTuple):
     momentum: Float[Array, "*S"]  # of slopes of L2 norm one
     tau: Float[Array, ""]  # the radius
     promise: Promise  # of the first point; its distance longer, where it was not kept
-    doubted: Bool[Array, ""]
 
 
 def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
@@ -96,9 +88,6 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
     Until an example is found it grows (`lengthened`), and farther where the first step took away less than a third of
     what its slope promised. Then it is multiplied by exp(-r) where the goal is met, and by exp(r) where it is not, and
     never exceeds the best distance. r and the length of a step fall along a cosine.
-
-    In L2 a step goes along the square roots of the momentum at first, where the first step of a leg from the clean
-    input did not keep what its slope promised, or where none tells; else nearly along the momentum.
 
     Args:
       norm: "linf" or "l2".
@@ -115,7 +104,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         del key
         start = problem.start.astype(wide(problem.x))
         zero = jnp.zeros_like(start, shape=())
-        return start, SlidingMemory(jnp.zeros_like(start), zero, Promise(zero, zero), doubted=jnp.array(True))
+        return start, SlidingMemory(jnp.zeros_like(start), zero, Promise(zero, zero))
 
     def move(problem, memory, seen):
         first, second, best = seen.taken == 0, seen.taken == 1, seen.best.distance
@@ -124,8 +113,6 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         kept = memory.promise.kept(seen.loss, seen.distance)
         longer = select(first, there, memory.promise)
         longer = longer._replace(distance=longer.distance * jnp.where(second & (kept < DOUBTED), 1 / DOUBTED, 1))
-        told = second & (problem.start == problem.x).all()
-        doubted = jnp.where(told, kept < DOUBTED, memory.doubted)
 
         sought = lengthened(memory.tau, leg.farther * longer.distance, seen.taken, leg.steps)
         along = jnp.minimum(turned(jnp.minimum(memory.tau, best), seen.met, _TURN, seen.taken, leg.steps), best)
@@ -134,9 +121,8 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         following = select(objective.reaches(problem.goal), metric.towards_label, metric.from_label)
         pace = select(found(seen.best), following, metric.seeking)
         momentum = pace.decay * memory.momentum + (1 - pace.decay) * unit(seen.slope)
-        power = 1 - annealed(1.0, 0.0, seen.taken, leg.steps) * jnp.where(doubted, 0.5, 0.15)
         size = pace.rate * annealed(1.0, _SHORTEST, seen.taken, leg.steps) * tau
-        delta = metric.onto(seen.delta - size * metric.towards(momentum, power), tau)
-        return seen.x - seen.delta + delta, SlidingMemory(momentum, tau, longer, doubted)
+        delta = metric.onto(seen.delta - size * metric.towards(momentum), tau)
+        return seen.x - seen.delta + delta, SlidingMemory(momentum, tau, longer)
 
     return Rule(init=init, move=move)
