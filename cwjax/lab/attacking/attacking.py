@@ -72,7 +72,7 @@ def run(
             nonlocal report
             if not place:
                 shown.close()  # the bar of the rows
-                report = shown.enter_context(progress(f"{attack} attack: checks", of, first="compiling the checks"))
+                report = shown.enter_context(progress(f"{attack} attack: checks", of, first=_COMPILING))
             report(int(place > 0), name.replace("_", " "))
 
         attacked = compute(
@@ -88,6 +88,9 @@ def run(
         if checks:
             report()  # the last of them has ended
     return attacked
+
+
+_COMPILING = "compiling the checks, about as long as the attack (--no-checks leaves them out)"
 
 
 def _successes(status: cw.runners.Status) -> str:
