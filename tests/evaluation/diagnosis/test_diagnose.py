@@ -1,5 +1,6 @@
 """Every check raises its flag where it should, and none does where all is well."""
 
+import functools
 import json
 from typing import Any, NamedTuple
 
