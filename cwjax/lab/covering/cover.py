@@ -10,7 +10,7 @@ from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
 from cwjax.lab.covering import covering, page
-from cwjax.lab.data import load
+from cwjax.lab.data import Dataset, MissingData, load
 from cwjax.lab.files import environment, store
 from cwjax.lab.subjects import AUTO, model_and_data
 
@@ -51,7 +51,7 @@ def cover(
     network, _, data, dataset = model_and_data(model, data, data_folder)
     test = dataset.images
     suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:])]
-    seen = load(training, "test", data_folder) if training else load(data, "train", data_folder)
+    seen = load(training, "test", data_folder) if training else _training(data, data_folder)
     neurons = coverage.neurons(network, test, layers=layers, value=value, unit=unit)
     profile = coverage.profiled(neurons, seen.images)
     criteria = covering.criteria_of(profile, sections)
@@ -83,3 +83,13 @@ def cover(
     show(drawn(rows[0], (row.values() for row in rows)))
     say("Coverage describes inputs; it is no measure of quality.")
     say(f"Report: {path}")
+
+
+def _training(data: str, folder: Path | None) -> Dataset:
+    """The training images of that name. Raises MissingData where there are none."""
+    try:
+        return load(data, "train", folder)
+    except MissingData as error:
+        raise MissingData(
+            f"{error}: the ranges of neurons need training images; name others with --training"
+        ) from error

@@ -63,7 +63,7 @@ def read_tfds(name: str, what: str, split: str, wanted: Wanted, folder: Path) ->
     pictures = (_picture(np.asarray(example[image])) for example in examples)
     images = stacked(name, list(pictures), names, wanted.resize)
     labels = np.array([int(example[label]) for example in examples])
-    return Dataset.of(images, labels, name=name, classes=features[label].names)
+    return Dataset.of(images, labels, name=name, classes=features[label].names, names=names)
 
 
 def read_hf(name: str, what: str, split: str, wanted: Wanted, folder: Path) -> Dataset:
@@ -101,7 +101,7 @@ def read_hf(name: str, what: str, split: str, wanted: Wanted, folder: Path) -> D
     rows = list(itertools.islice(iter(table), wanted.first))
     names = [f"{split}/{place}" for place in range(len(rows))]
     images = stacked(name, [row[image] for row in rows], names, wanted.resize)
-    return Dataset.of(images, [row[label] for row in rows], name=name, classes=table.features[label].names)
+    return Dataset.of(images, [row[label] for row in rows], name=name, classes=table.features[label].names, names=names)
 
 
 def _one(name: str, kind: str, found: Iterable[str]) -> str:
