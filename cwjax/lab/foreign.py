@@ -209,7 +209,7 @@ def original(named: Named, made: Any, shape: tuple[int, ...]) -> Way | None:
 
             return keras_original(made, **named.adapting("layout", "mean", "std", "softmax", "shape"))
         from cwjax.adapters.inputs import inputs_of
-        from cwjax.adapters.torch.modules import in_torch
+        from cwjax.adapters.pytorch.modules import in_torch
 
         size, told = _sized(named, None if "shape" in named.told else shape, "NCHW", "how")
         told.pop("how", None)
