@@ -42,7 +42,7 @@ def attack(
     std: Annotated[tuple[float, ...], optional("[FLOAT ...]", "1")] = (),
     softmax: Annotated[Literal["refuse", "cut"] | None, optional("{refuse,cut}", "refuse")] = None,
     resize: Annotated[str | None, optional("HxW", "never")] = None,
-    save: tuple[Literal["png", "npz"], ...] = (),
+    save: Annotated[tuple[Literal["png", "npz"], ...], optional("[{png,npz} ...]", "none")] = (),
     data_folder: DataFolder = None,
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
