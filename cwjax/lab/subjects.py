@@ -1,7 +1,6 @@
 """Models by name: a folder, a function, or a network of the zoo; and the data that suits each."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from cwjax.arguments import check_logits
 from cwjax.frameworks import described
-from cwjax.lab import functions
+from cwjax.lab import foreign, functions
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import SOURCES, Dataset, load
 from cwjax.lab.racing.racing import Subject
@@ -25,38 +24,94 @@ MET = ("goal not met", "goal met")  # in the place of classes, of the inputs of 
 _SAMPLES = {"mnist5k": (28, 28, 1), "cifar10_sample": (32, 32, 3)}  # data that comes along -> the shape of an image
 
 
-def model_of(name: str) -> tuple[Model, dict[str, Any]]:
+def model_of(name: str, shape: tuple[int, ...] | None = None) -> tuple[Model, dict[str, Any]]:
     """The model and its card: what is known of a network, as card.json beside its weights has it.
 
     Args:
-      name: a folder that `cwjax train` wrote; zoo:NAME, a network that is published with the library; or
-        MODULE:FUNCTION, a function without arguments that returns what `cwjax.bind` returns, or a `cwjax.Task`.
+      name: a folder that `cwjax train` wrote; zoo:NAME, a network that is published with the library; a file .onnx,
+        .keras or .h5; or MODULE:FUNCTION, a function without arguments that returns what `cwjax.bind` returns, a module
+        of another framework, or a `cwjax.Task`. Options may follow, see `foreign.OPTIONS`.
+      shape: of the images [H, W, C] that a module is meant for; None: it is tried on those that come with cwjax.
 
     Raises:
       ValueError: there is no such model, or it is none.
     """
-    if ":" not in name or Path(name).exists():
-        trained = training.load(Path(name))
+    named = foreign.Named.of(name)
+    if named.file:
+        return foreign.of_file(named), {"file": name}
+    if ":" not in named.bare or Path(named.bare).exists():
+        named.adapting()
+        trained = training.load(Path(named.bare))
         return trained.model, trained.card
-    if name.startswith(ZOO):
+    if named.bare.startswith(ZOO):
         from cwjax.lab import zoo
 
-        trained = zoo.load(name.removeprefix(ZOO))
+        named.adapting()
+        trained = zoo.load(named.bare.removeprefix(ZOO))
         return trained.model, trained.card
-    model = _returned(name, functions.named("--model", name))
+    made = foreign.returned(named.bare, functions.named("--model", named.bare))
+    model = foreign.of_object(named, made, list(_SAMPLES.values()) if shape is None else [shape])
     if isinstance(model, Task):
         return model.model, {"function": name, "task": model.name}
-    if not isinstance(model, Model):
-        came = described(model, between=" | ")
-        raise ValueError(f"--model {name} must return what cwjax.bind returns, or a cwjax.Task, got {came}")
     return model, {"function": name}
 
 
-@functools.cache
-def _returned(name: str, function: Callable[[], Any]) -> Any:
-    """What the function returns. It is called once in a process, because it may train a network."""
-    with functions.blamed("--model", name):
-        return function()
+def original_of(name: str, shape: tuple[int, ...]) -> foreign.Way | None:
+    """The model as its own framework runs it; None where it has no other. Raises ValueError where it cannot be had."""
+    named = foreign.Named.of(name)
+    if named.file:
+        return foreign.original(named, None, shape)
+    if ":" not in named.bare or Path(named.bare).exists() or named.bare.startswith(ZOO):
+        return None
+    return foreign.original(named, foreign.returned(named.bare, functions.named("--model", named.bare)), shape)
+
+
+def model_and_data(
+    name: str, data: str = AUTO, folder: Path | None = None, *, checked: bool = True
+) -> tuple[Model, dict[str, Any], str, Dataset]:
+    """The model, its card, the name of its data and its test images: a module is made for images that are named.
+
+    Args:
+      name: of the model.
+      data: see `data_for`.
+      folder: where data is kept.
+      checked: whether to ask if they go together; the caller says it otherwise.
+
+    Raises:
+      ValueError: there is no such model or data, or they do not go together.
+      data.MissingData, data.CorruptData: see `data.load`.
+    """
+    known = None if data == AUTO or data.startswith(TASK) else dataset_of(data, folder)
+    model, card = model_of(name, None if known is None else known.images.shape[1:])
+    found = data_for(data, name, model, card)
+    dataset = dataset_of(found, folder) if known is None or found != data else known
+    if checked and dataset.task is None:
+        check_suits(name, model, found, dataset)
+    return model, card, found, dataset
+
+
+def check_suits(name: str, model: Model, data: str, dataset: Dataset) -> None:
+    """Raises ValueError where a model does not take the images of a data set, or has fewer classes. It is not run."""
+    shape = dataset.images.shape[1:]
+    try:
+        classes = check_logits(model, np.zeros((1, *shape), np.float32))
+    except (TypeError, ValueError) as error:
+        first = (shape[-1], *shape[:-1])
+        more = f": {' '.join(str(error).split())[:200]}"
+        if len(shape) == 3 and _takes(model, first):
+            more = f", but {list(first)}: channels first? Say --layout NCHW, or transpose in the model"
+        raise ValueError(f"--model {name} does not take the images {list(shape)} of --data {data}{more}") from error
+    if dataset.labels.max() >= classes:
+        raise ValueError(
+            f"--data {data} has the label {dataset.labels.max()}, and --model {name} has {classes} classes"
+        )
+
+
+def _takes(model: Model, shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(check_logits(model, np.zeros((1, *shape), np.float32)))
+    except (TypeError, ValueError):
+        return False
 
 
 def dataset_of(data: str, folder: Path | None = None) -> Dataset:
@@ -69,7 +124,8 @@ def dataset_of(data: str, folder: Path | None = None) -> Dataset:
     if not data.startswith(TASK):
         return load(data, "test", folder)
     name = data.removeprefix(TASK)
-    task = _returned(name, functions.named("--data", name))
+    with functions.blamed("--data", name):
+        task = foreign.returned(name, functions.named("--data", name))
     if not isinstance(task, Task):
         raise ValueError(f"--data {data} must return a cwjax.Task, got {described(task, between=' | ')}")
     index = np.arange(len(task.x))
@@ -139,7 +195,11 @@ def subject_of(name: str, data: str = AUTO, folder: Path | None = None) -> Subje
     Raises:
       ValueError: there is no such model, or none of the data fits it; a task, which is no race between classifiers.
     """
-    model, card = model_of(name)
+    model, card, _, dataset = model_and_data(name, data, folder)
     if "task" in card:
         raise ValueError(f"--model {name} is the task {card['task']!r}: races are for models that return classes")
-    return Subject(name, model, load(data_for(data, name, model, card), "test", folder))
+    if dataset.mask is not None:
+        raise ValueError(
+            f"--data {data} has a mask, which a race does not take: attacks of a race may change all elements"
+        )
+    return Subject(name, model, dataset)

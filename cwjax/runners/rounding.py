@@ -14,12 +14,29 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_allowed, check_count, sorted_out
-from cwjax.base import AnyArray, Bound, Count, Goal, Network, Objective, Result, Runner, Terms, answered, settled, wide
+from cwjax.base import (
+    AnyArray,
+    Bound,
+    Count,
+    Distance,
+    Goal,
+    Network,
+    Objective,
+    Outputs,
+    Result,
+    Runner,
+    Terms,
+    answered,
+    settled,
+    wide,
+)
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin
 from cwjax.problems import Allowed
 from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
+
+STEPS = 100  # elements that a repair moves, at the most
 
 
 class Rounding(NamedTuple):
@@ -45,7 +62,7 @@ def discretised(
     *,
     levels: int = 256,
     between: tuple[Bound, Bound] | None = None,
-    steps: Count = 100,
+    steps: Count = STEPS,
     terms: Terms | None = None,
 ) -> Callable[..., tuple[Result, Rounding]]:
     """The runner's results as images of `levels` values an element; those that rounding breaks are repaired.
@@ -85,32 +102,13 @@ def discretised(
 
     def one(terms, shared, ends, model, x, goal, result, own):
         allowed = Allowed(**shared, **own)
-        nearest, other = _allowed(_neighbours(result.x, x, levels, *ends), x, allowed)
-        ask = canonical(functools.partial(_repaired, terms.objective, steps))
-        start = RepairState(
-            x=nearest,
-            other=other,
-            moves=jnp.zeros((), jnp.int32),
-            met=jnp.array(False),
-            finite=jnp.array(True),
-            done=~result.success,
-        )
+        ask = canonical(functools.partial(repaired, terms.objective, steps))
         end = lax.while_loop(
-            lambda state: ~state.done, lambda state: ask(model.given(allowed.context), goal, state), start
+            lambda state: ~state.done,
+            lambda state: ask(model.given(allowed.context), goal, state),
+            begun(result, x, allowed, levels=levels, between=ends),
         )
-
-        looks = jnp.where(result.success, end.moves + 1, 0)
-        discrete = settled(result, x, end.x, end.met, terms.distance)._replace(
-            forwards=result.forwards + looks,
-            backwards=result.backwards + looks,
-            finite=result.finite & end.finite,
-        )
-        return discrete, Rounding(
-            distance=result.distance,
-            success=result.success,
-            rounded=end.met & (end.moves == 0),
-            repairs=end.moves,
-        )
+        return settled_on(terms.distance, x, result, end)
 
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **options: Any) -> tuple[Result, Rounding]:
         allowed, numbers = sorted_out(options)
@@ -127,15 +125,49 @@ def discretised(
     return run
 
 
-def _repaired(objective: Objective, steps: Count, model: Network, goal: Goal, state: RepairState) -> RepairState:
+def begun(result: Result, x: AnyArray, allowed: Allowed, *, levels: int = 256, between: Any) -> RepairState:
+    """The result of one example on the lattice, before the model is asked; see `discretised`."""
+    nearest, other = _allowed(_neighbours(result.x, x, levels, *between), x, allowed)
+    return RepairState(
+        x=nearest,
+        other=other,
+        moves=jnp.zeros((), jnp.int32),
+        met=jnp.array(False),
+        finite=jnp.array(True),
+        done=~result.success,
+    )
+
+
+def settled_on(distance: Distance, x: AnyArray, result: Result, end: RepairState) -> tuple[Result, Rounding]:
+    """What a repair came to, for one example."""
+    looks = jnp.where(result.success, end.moves + 1, 0)
+    discrete = settled(result, jnp.asarray(x), end.x, end.met, distance)._replace(
+        forwards=result.forwards + looks,
+        backwards=result.backwards + looks,
+        finite=result.finite & end.finite,
+    )
+    return discrete, Rounding(
+        distance=result.distance,
+        success=result.success,
+        rounded=end.met & (end.moves == 0),
+        repairs=end.moves,
+    )
+
+
+def loss_of(objective: Objective, outputs: Outputs, goal: Goal) -> Float[Array, ""]:
+    """The loss that a repair lowers."""
+    loss = objective.loss(outputs, goal)
+    if loss.ndim:  # of several losses, as DeepFool's, none is f
+        loss = logit_margin(objective.confidence).loss(outputs, goal)
+    return loss
+
+
+def repaired(objective: Objective, steps: Count, model: Network, goal: Goal, state: RepairState) -> RepairState:
     """Asks the model about the image, and moves one element if the goal is not met."""
 
     def value(x):
         outputs = model(x)
-        loss = objective.loss(outputs, goal)
-        if loss.ndim:  # of several losses, as DeepFool's, none is f
-            loss = logit_margin(objective.confidence).loss(outputs, goal)
-        return loss, outputs
+        return loss_of(objective, outputs, goal), outputs
 
     (loss, outputs), slope = jax.value_and_grad(value, has_aux=True)(state.x)
     fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))

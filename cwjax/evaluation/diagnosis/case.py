@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, PyTree
 
 from cwjax.base import Attack, Goal, LabelGoal, Objective, Outputs, Result, Terms, answered, wide
-from cwjax.evaluation.diagnosis import programs
-from cwjax.evaluation.diagnosis.programs import Followed, Slopes
+from cwjax.evaluation.diagnosis import asking, programs, repairing, weaker
+from cwjax.evaluation.diagnosis.asking import Slopes
+from cwjax.evaluation.diagnosis.programs import Followed
 from cwjax.goals import targeted
 from cwjax.models import Model
 from cwjax.problems import Allowed
@@ -22,7 +23,10 @@ from cwjax.runners.rounding import Rounding
 FEW = 8  # examples for what costs little
 RERUN = (2, 256, 0.05)  # examples that a longer attack is run on: at least, at most, and which share of all
 RADII = (0.9, 1.5, 3.0, 6.0)  # that PGD is run within, of the distance found; the first is where it should fail
+_ROUNDING = 1e-5  # of answers, as a share of the largest
+DRAWS = 100  # of noise, for checks of the model
 _RUNS = 5
+_AT_ONCE = 256  # examples that a model is asked about that is not compiled
 
 
 class View(NamedTuple):
@@ -104,16 +108,77 @@ class Case:
 
     def _rows(self, places: np.ndarray, size: int | None, goal: Any, allowed: Allowed) -> tuple[Any, ...]:
         places = np.resize(places, size or len(places))
-        keys = jax.random.split(self.key, len(self.x))
-        return jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], (keys, self.x, goal, allowed))
+        keys = jax.random.wrap_key_data(jnp.asarray(self._keys[places]), impl=jax.random.key_impl(self.key))
+        return keys, *jax.tree.map(lambda leaf: np.asarray(leaf)[places], (self.x, goal, allowed))
 
-    def outputs(self, x: Array, places: np.ndarray) -> Array:
-        """What the model says of some inputs [R, *S], not compiled, all arrays of it in one row: [R, N]. They are told
-        the context of the examples at these places [R].
+    @functools.cached_property
+    def _keys(self) -> np.ndarray:
+        return np.asarray(jax.random.key_data(jax.random.split(self.key, len(self.x))))
+
+    @functools.cached_property
+    def repeatable(self) -> bool:
+        """Whether a compiled program says of the model what its Python code would say: see `asking.repeatable`."""
+        _, x, _, allowed = self.rows(self.few, self.block)
+        return asking.repeatable(self.model, x, allowed.context, _RUNS)
+
+    def outputs(self, model: Model, x: ArrayLike, places: np.ndarray) -> np.ndarray:
+        """What the model says of some inputs [R, *S], all arrays of it in one row: [R, N]. They are told the context of
+        the examples at these places [R].
+
+        The model alone is asked, at the highest precision: one compiled program for all inputs, in blocks. One whose
+        Python code does not repeat itself is not compiled, so that nothing that it draws is frozen.
         """
-        context = jax.tree.map(lambda leaf: leaf[jnp.asarray(places)], self.allowed.context)
-        leaves = jax.tree.leaves(self.model.of_batch(x, context))
-        return jnp.concatenate([leaf.reshape(len(x), -1) for leaf in leaves], -1)
+        context, size = jax.tree.map(lambda leaf: np.asarray(leaf)[places], self.allowed.context), self.block
+        if self.repeatable:
+            self.spend(self.filled(len(places)))
+            ask = functools.partial(asking.outputs, model)
+        else:
+            self.spend(len(places))
+            ask, size = lambda x, context: model.of_batch(jnp.asarray(x), context), min(len(places), _AT_ONCE)
+        with jax.default_matmul_precision("highest"):
+            leaves = jax.tree.leaves(asking.by_blocks(ask, size, x, context))
+        return np.concatenate([leaf.reshape(len(places), -1) for leaf in leaves], -1)
+
+    def leads(self, x: ArrayLike, places: np.ndarray) -> np.ndarray:
+        """The margins [R] of inputs made of the examples at these places, which the view's model sees one by one; nan
+        where it gives a NaN.
+        """
+        _, goal, allowed = self.view
+        goal, context = jax.tree.map(lambda leaf: np.asarray(leaf)[places], (goal, allowed.context))
+        self.spend(self.filled(len(places)))
+        return asking.by_blocks(self._lead, self.block, x, goal, context)
+
+    def _lead(self, x: Array, goal: LabelGoal, context: PyTree) -> Array:
+        """The margins of a block. Where it makes no difference, the program of `outputs` serves."""
+        if not (self.classifier and self.separate):
+            return asking.leads(self.view.model, x, goal, context)
+        with jax.default_matmul_precision("highest"):
+            return asking.leads_of(asking.outputs(self.model, x, context), goal)
+
+    @functools.cached_property
+    def together_and_alone(self) -> tuple[np.ndarray, np.ndarray]:
+        """What the model says of a few [R, N] in a batch of them all and of their negatives, and alone."""
+        low, high = map(np.asarray, self.bounds)
+        x, places = np.asarray(self.rows(self.few)[1]), self.few
+        together = self.outputs(self.model, np.concatenate([x, (low + high)[None] - x]), np.tile(places, 2))
+        alone = [self.outputs(self.model, x[i : i + 1], places[i : i + 1]) for i in range(len(places))]
+        return together[: len(places)], np.concatenate(alone)
+
+    @property
+    def separate(self) -> bool:
+        """Whether a compiled batch tells of each example what the model says of it alone, up to rounding."""
+        together, alone = self.together_and_alone
+        close = np.abs(together - alone) <= _ROUNDING * np.abs(alone).max(-1, keepdims=True)
+        return self.repeatable and bool(close.all())
+
+    @property
+    def block(self) -> int:
+        """How many examples the model is asked about at once: few are four times in it."""
+        return 4 * self.size_of_few
+
+    def filled(self, count: int) -> int:
+        """How many passes so many examples cost in blocks."""
+        return -(-count // self.block) * self.block
 
     def meets(self, lead: np.ndarray) -> np.ndarray:
         """Whether margins, in logits, meet their goals with the attack's confidence."""
@@ -147,10 +212,11 @@ class Case:
 
     @functools.cached_property
     def slopes(self) -> Slopes:
-        """Of all examples: one forward and two backward passes each."""
-        self.spend(len(self.x), 2 * len(self.x))
+        """Of all examples: two forward and two backward passes each."""
+        spent = 2 * self.filled(len(self.x))
+        self.spend(spent, spent)
         model, goal, allowed = self.view
-        return jax.tree.map(np.asarray, programs.slopes(model, self.x, goal, allowed.context))
+        return asking.slopes(model, self.x, goal, allowed.context, block=self.block)
 
     @functools.cached_property
     def steepest(self) -> np.ndarray:
@@ -159,11 +225,16 @@ class Case:
 
     @functools.cached_property
     def answers(self) -> np.ndarray:
-        """What the model says of a few, five times, not compiled: [5, R, K]."""
-        x, places = self.rows(self.few, self.size_of_few)[1], np.resize(self.few, self.size_of_few)
-        self.spend(_RUNS * len(x))
-        answers = [np.asarray(self.outputs(x, places)) for _ in range(_RUNS)]
-        return np.stack(answers)[:, : len(self.few)]
+        """What the model says of a few, five times: [5, R, N]."""
+        x = self.rows(self.few)[1]
+        return np.stack([self.outputs(self.model, x, self.few) for _ in range(_RUNS)])
+
+    @functools.cached_property
+    def noise(self) -> np.ndarray:
+        """Shares of the box for as many images as are few, each many times: [DRAWS, R, *S] in [0, 1)."""
+        seed = np.asarray(jax.random.key_data(self.key)).ravel().tolist()
+        shape = (DRAWS, self.size_of_few, *self.x.shape[1:])
+        return np.random.default_rng(seed).random(shape, np.float32).astype(self.x.dtype)
 
     @functools.cached_property
     def open(self) -> np.ndarray:
@@ -226,12 +297,15 @@ class Case:
         """The largest element of what the model adds to the attack's own gradient at its first step, on a few; nan
         where there is nothing to do.
         """
-        rows = self.rows(self.few, self.size_of_few)
-        self.spend(2 * self.size_of_few, self.size_of_few)
-        slopes = programs.first_slopes(self.model, self.attack, dict(self.numbers), *rows)
-        return np.asarray(slopes)[: len(self.few)]
+        size = min(self.size_of_few, self.size_of_some)  # that of `path`, whose program this is
+        parts = []
+        for first in range(0, len(self.few), size):
+            rows = self.rows(self.few[first : first + size], size)
+            parts.append(programs.first_slopes(self.model, self.attack, dict(self.numbers), *rows))
+            self.spend(2 * size, 2 * size)
+        return np.concatenate(parts)[: len(self.few)]
 
-    def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str, size: int) -> np.ndarray:
+    def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str) -> np.ndarray:
         """What a weaker attack comes to on some examples, each within a radius: distances [R], inf where it fails.
 
         Args:
@@ -239,27 +313,31 @@ class Case:
           places: [R]: which examples.
           radius: [R].
           norm: of the radius.
-          size: see `rows`.
         """
-        given = (*self.viewed(places, size), jnp.asarray(np.resize(radius.astype(np.float32), size)), self.confidence)
-        result = programs.within(self.view.model, *given, name=name, norm=norm)
-        self.spend(result.forwards.sum(), result.backwards.sum())
-        return np.asarray(result.distance)[: len(places)]
+        given = (*self.viewed(places), radius.astype(np.float32), self.confidence)
+        result, asked = weaker.within(self.view.model, *given, name=name, norm=norm, block=self.block)
+        self.spend(asked * self.block, asked * self.block)
+        return np.asarray(result.distance)
 
-    def drawn(self, places: np.ndarray, radius: np.ndarray, count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    def drawn(self, places: np.ndarray, radius: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise within a radius around some examples, `count` draws each: margins and distances, both [R, count]."""
-        self.spend(count * size)
-        given = (self.attack, dict(self.numbers), *self.viewed(places, size), jnp.asarray(np.resize(radius, size)))
-        drawn = programs.drawn(self.view.model, *given, count=count)
-        lead, distance = (np.asarray(each)[: len(places)] for each in drawn)
+        self.spend(self.filled(count) * len(places))
+        given = (self.attack, dict(self.numbers), *self.viewed(places), jnp.asarray(radius))
+        lead, distance = weaker.drawn(self._lead, *given, count=count, block=self.block)
         return lead, distance
 
     def rounded(self, places: np.ndarray) -> tuple[Result, Rounding]:
         """Some of the results with 8-bit values, repaired."""
-        rows = self.rows(places, self.size_of_few)
-        result = jax.tree.map(lambda leaf: jnp.asarray(leaf[np.resize(places, self.size_of_few)]), self.result)
-        after, cost = programs.rounded(self.model, self.attack, dict(self.numbers), *rows, self.bounds, result)
-        self.spend((after.forwards - result.forwards).sum(), (after.backwards - result.backwards).sum())
+        size = self.block if self.classifier else self.size_of_few
+        keys, x, goal, allowed = self.rows(places, size)
+        result = jax.tree.map(lambda leaf: leaf[np.resize(places, size)], self.result)
+        given, numbers = (x, goal, allowed, self.bounds, result), dict(self.numbers)
+        if self.classifier:
+            after, cost, asked = repairing.rounded(self.model, self.attack, numbers, *given)
+            self.spend(asked * size, asked * size)
+        else:
+            after, cost = repairing.rounded_outputs(self.model, self.attack, numbers, keys, *given)
+            self.spend((after.forwards - result.forwards).sum(), (after.backwards - result.backwards).sum())
         return jax.tree.map(lambda leaf: np.asarray(leaf)[: len(places)], (after, cost))
 
     @functools.cached_property
@@ -274,7 +352,7 @@ class Case:
         """What PGD comes to on a few within each of RADII: distances [4, R], inf where it fails."""
         radius = np.concatenate([share * self.reach[self.few] for share in RADII])
         places = np.tile(self.few, len(RADII))
-        found = self.within("pgd", places, radius, self.norm, len(RADII) * self.size_of_few)
+        found = self.within("pgd", places, radius, self.norm)
         return found.reshape(len(RADII), -1)
 
 

@@ -165,7 +165,7 @@ CHECKS = {
     ),
     "second_look": Definition(
         of_result.second_look,
-        "share of the adversarial examples that are none when their saved arrays go through the model, not compiled",
+        "share of the adversarial examples that are none when their saved arrays go through the model alone",
         warn=0,
         fail=0,
         source="nn_robust_attacks, issues 7 and 22: any",

@@ -58,7 +58,7 @@ def unbounded_fails(case: Case) -> Measured | Skipped:
         return Skipped("the attack may change only some elements, which may not suffice")
     low, high = case.bounds
     side = float((high - low).max())
-    free = case.within("pgd", failed, np.full(len(failed), side), "linf", case.size_of_some)
+    free = case.within("pgd", failed, np.full(len(failed), side), "linf")
     return of_examples(np.isinf(free), failed, free, f"{np.isinf(free).sum()} of {len(failed)}")
 
 

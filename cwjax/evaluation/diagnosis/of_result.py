@@ -1,12 +1,10 @@
 """Checks of the result: does anything simpler beat it, and does what was found survive?"""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
+from cwjax.evaluation.diagnosis import asking
 from cwjax.evaluation.diagnosis.case import RADII, Case
 from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
-from cwjax.parts.objectives import margin
 
 _DRAWS, _NOISED = 1000, 4  # draws of noise, and the examples they are drawn around
 
@@ -18,12 +16,12 @@ def weaker_wins(case: Case) -> Measured | Skipped:
         return Skipped("every example met its goal before the attack")
     radius, found = RADII[0] * case.reach, {"noise": np.full(len(case.x), np.inf)}
     if case.norm != "l0":
-        found["FGSM"] = case.within("fgsm", case.everyone, radius, case.norm, len(case.x)).astype(float)
+        found["FGSM"] = case.within("fgsm", case.everyone, radius, case.norm).astype(float)
         found["PGD"] = np.full(len(case.x), np.inf)
         found["PGD"][case.few] = case.climbs[0]
     order = np.argsort(case.result.success[case.few], kind="stable")  # failures first: there it counts most
     four = case.few[order[:_NOISED]]
-    lead, distance = case.drawn(four, radius[four], _DRAWS, min(_NOISED, len(case.x)))
+    lead, distance = case.drawn(four, radius[four], _DRAWS)
     found["noise"][four] = np.where(case.meets(lead), distance, np.inf).min(1)
     each = np.stack([reached[rows] for reached in found.values()])
     winner, closest, own = np.array(list(found))[each.argmin(0)], each.min(0), case.result.distance[rows]
@@ -79,19 +77,13 @@ def lost_by_rounding(case: Case) -> Measured | Skipped:
 
 
 def second_look(case: Case) -> Measured | Skipped:
-    """Of the adversarial examples, those that the model alone does not confirm: not compiled, at the highest
-    precision, in batches of its own.
+    """Of the adversarial examples, those that the model alone does not confirm: at the highest precision, in batches of
+    its own.
     """
     rows = np.flatnonzero(case.result.success)
     if not rows.size:
         return Skipped("there is no adversarial example to look at")
-    places, model = np.resize(rows, len(case.x)), case.view.model
-    images, (_, _, goal, allowed) = jnp.asarray(case.result.x[places]), case.viewed(places)
-    given = images, allowed.context
-    with jax.default_matmul_precision("highest"):
-        some = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 256], given) for i in range(0, len(images), 256)]
-        parts = [model.of_batch(*part) for part in some]
-    case.spend(len(images))
-    lead = np.asarray(jax.vmap(margin)(jnp.concatenate(parts), goal))[: len(rows)]
+    outputs = case.outputs(case.view.model, case.result.x[rows], rows)
+    lead = asking.by_blocks(asking.leads_of, case.block, outputs, case.viewed(rows)[2])
     lost = ~case.meets(lead)
     return of_examples(lost, rows, lead, f"{lost.sum()} of {len(rows)}")

@@ -1,12 +1,12 @@
-"""What the checks compile.
+"""What the checks compile of an attack: it is followed step by step.
 
-Checks are driven from the host, like `streamed`, and no caller around them could compile. So these programs
-call `jax.jit` themselves. They are made once for a shape and an attack, whatever its numbers.
+Checks are driven from the host, like `streamed`, and no caller around them could compile. So these programs, and those
+of `asking`, `weaker` and `repairing`, call `jax.jit` themselves. They are made once for a shape and an attack, whatever
+its numbers.
 """
 
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -14,38 +14,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.attacks.fgsm import fgsm
-from cwjax.attacks.pgd import pgd
-from cwjax.base import AnyArray, Attack, Goal, LabelGoal, Result, State, answered, wide
+from cwjax.base import AnyArray, Attack, State
 from cwjax.descent import Descent
 from cwjax.loop import IteratedState
 from cwjax.models import Model
-from cwjax.parts.losses import label_cross_entropy, negative_margin
-from cwjax.parts.norms import NORMS
-from cwjax.parts.objectives import margin
-from cwjax.problems import clip, problem
-from cwjax.runners.batch import by_rows, lanes, looped, result_of
-from cwjax.runners.fast_convolutions import canonical
-from cwjax.runners.rounding import Rounding, discretised
+from cwjax.problems import problem
+from cwjax.runners.batch import lanes
 from cwjax.search.bisection import Bracket
 
-WEAKER: dict[str, Callable[..., Attack]] = {
-    "fgsm": fgsm,
-    "pgd": functools.partial(pgd, steps=20, relative_step=0.1),
-}
-"""What should not win, by name: attacks of a given radius."""
-
 _STEPS_AT_ONCE = 50
-
-
-class Slopes(NamedTuple):
-    """What the model does at the clean inputs; every field has the axis B."""
-
-    margin: Float[Array, "B"]  # by how many logits the goal is met
-    slope: Float[Array, "B *S"]  # of the margin
-    entropy: Float[Array, "B"]  # the largest element of the slope of the cross-entropy of the model's answer
 
 
 class Followed(NamedTuple):
@@ -79,39 +58,40 @@ def _parts(state: State, kind: type) -> list[Any]:
     return [part for part in found if isinstance(part, kind)]
 
 
-@jax.jit
-def slopes(model: Model, x: Array, goal: Goal, context: PyTree = None) -> Slopes:
-    """What the model does at x [B, *S]: one forward and two backward passes each."""
-
-    @canonical
-    def one(x, goal, context):
-        logits, pull = jax.vjp(lambda x: model(x, context), x)
-        lead, away = jax.value_and_grad(margin)(logits, goal)
-        answer = LabelGoal(label=jnp.argmax(logits).astype(jnp.int32), sign=-jnp.ones_like(goal.sign))
-        blind = jax.grad(label_cross_entropy().loss)(logits, answer)
-        slope, entropy = (pull(each.astype(logits.dtype))[0].astype(wide(x)) for each in (away, blind))
-        return Slopes(margin=lead, slope=slope, entropy=jnp.max(jnp.abs(entropy)))
-
-    return by_rows(one, x, goal, context)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def begun(attack, numbers, keys, x, goal, allowed) -> State:
     """The states of an attack before its first step."""
     return lanes(made(attack, numbers)).begin(keys, x, goal, allowed)
 
 
+def followed(model, attack, numbers, x, goal, allowed, states, *, steps=50, seeing=True) -> tuple[State, Any]:
+    """The states of an attack some steps on, at most fifty, and what was seen after each of them.
+
+    Where `seeing` is False the attack gets no slope from the model.
+    """
+    return _followed(model, attack, numbers, x, goal, allowed, states, jnp.int32(steps), jnp.bool_(seeing))
+
+
 @functools.partial(jax.jit, static_argnums=1)
-def followed(model, attack, numbers, x, goal, allowed, states) -> tuple[State, Any]:
-    """The states of an attack some steps on, and what was seen after each of them."""
+def _followed(model, attack, numbers, x, goal, allowed, states, steps, seeing):
     one_attack = made(attack, numbers)
     advance, box = lanes(one_attack).advance, one_attack.terms.box
+    shown = Model(apply=_Seen(model.apply), params=(model.params, seeing))
 
-    def step(states, _):
-        states = advance(model, x, goal, states, 1, allowed)
+    def step(states, place):
+        states = advance(shown, x, goal, states, (place < steps).astype(jnp.int32), allowed)
         return states, jax.vmap(functools.partial(_look, box))(x, goal, allowed, states)
 
-    return lax.scan(step, states, length=_STEPS_AT_ONCE)
+    return lax.scan(step, states, jnp.arange(_STEPS_AT_ONCE))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:  # a class and not a closure: equal when the inner function is, so that it compiles once
+    apply: Callable[..., Array]
+
+    def __call__(self, params: Any, x: Array, *context: Any) -> Any:
+        inner, seeing = params
+        return self.apply(inner, jnp.where(seeing, x, lax.stop_gradient(x)), *context)
 
 
 def _look(box, x, goal, allowed, state) -> Followed:
@@ -146,83 +126,16 @@ def _saturated(box, given, w):
     return jnp.sum(inside & (jnp.abs(slope) * share < 1e-6)) / jnp.maximum(jnp.sum(inside), 1)
 
 
-@functools.partial(jax.jit, static_argnums=1)
-def first_slopes(model, attack, numbers, keys, x, goal, allowed):
+def first_slopes(model, attack, numbers, keys, x, goal, allowed) -> np.ndarray:
     """The largest element by which the attack's first gradient changes when the model has none: [R]. nan where the goal
     is met at once, 0 where the model gives a NaN.
     """
-    one_attack = looped(made(attack, numbers))
-    still = Model(apply=_Still(model.apply), params=model.params)
-
-    def one(key, x, goal, allowed):
-        given = problem(x, goal, allowed)
-        state = one_attack.init(key, given)
-        with_model, without = (one_attack.step(each, given, state).progress for each in (model, still))
-        slope = jnp.max(jnp.abs(with_model.last.gradient - without.last.gradient))
-        return jnp.where(with_model.last.met, jnp.nan, jnp.where(with_model.finite, slope, 0))
-
-    return by_rows(one, keys, x, goal, allowed)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Still:  # a class and not a closure: equal when the inner function is, so that it compiles once
-    apply: Callable[..., Array]
-
-    def __call__(self, params: Any, x: Array, *context: Any) -> Any:
-        return lax.stop_gradient(self.apply(params, x, *context))
-
-
-@functools.partial(jax.jit, static_argnames=("name", "norm"))
-def within(model, keys, x, goal, allowed, radius, confidence, *, name, norm) -> Result:
-    """A weaker attack on every example, each within a radius [R] of its own."""
-    attack = looped(WEAKER[name](epsilon=1.0, norm=norm, objective=negative_margin(confidence)))
-
-    def one(key, x, goal, allowed, radius):
-        given = problem(x, goal, allowed)._replace(scale=radius.astype(wide(x)))
-        state = attack.init(key, given)
-        end = lax.while_loop(lambda state: ~state.progress.done, lambda state: attack.step(model, given, state), state)
-        return result_of(end.progress)
-
-    return by_rows(one, keys, x, goal, allowed, radius)
-
-
-@functools.partial(jax.jit, static_argnames=("attack", "count"))
-def drawn(model, attack, numbers, keys, x, goal, allowed, radius, *, count):
-    """Noise within a radius [R] around every example: margins (nan where the model gives one) and distances, both
-    [R, count].
-    """
-    distance = made(attack, numbers).terms.distance
-
-    def one(key, given, radius):
-        clean = given.x.astype(wide(given.x))
-        if distance.norm == "l0":
-            change = _few_pixels(key, clean, radius, given.low, given.high, distance.channels(clean.shape))
-        else:
-            change = radius * NORMS[distance.norm].draw(key, clean)
-        image = jnp.where(given.mask, clip(given, clean + change), clean).astype(given.x.dtype)
-        logits = model(image, given.context)
-        lead = jnp.where(answered(logits), margin(logits, given.goal), jnp.nan)
-        return lead, distance.measure(image.astype(clean.dtype) - clean)
-
-    def draws(key, x, goal, allowed, radius):
-        given = problem(x, goal, allowed)
-        return lax.map(lambda key: one(key, given, radius), jax.random.split(key, count), batch_size=250)
-
-    return lax.map(lambda row: draws(*row), (keys, x, goal, allowed, radius))
-
-
-def _few_pixels(key, clean, radius, low, high, axis):
-    """As many pixels as the radius says, each to one of its bounds: the change. Channels are along that axis."""
-    where, values = jax.random.split(key)
-    pixels = clean.shape if axis is None else (*clean.shape[:axis], 1, *clean.shape[axis + 1 :])
-    order = jax.random.permutation(where, math.prod(pixels)).reshape(pixels)
-    chosen = order < radius
-    extreme = jnp.where(jax.random.bernoulli(values, jnp.float32(0.5), clean.shape), high, low)
-    return jnp.where(chosen, extreme - clean, 0)
-
-
-@functools.partial(jax.jit, static_argnames="attack")
-def rounded(model, attack, numbers, keys, x, goal, allowed, hull, result) -> tuple[Result, Rounding]:
-    """A result with 8-bit values between the bounds of the hull, repaired."""
-    run = discretised(lambda *_, **bounds: result, between=hull, terms=made(attack, numbers).terms)
-    return run(model, keys, x, goal, **allowed._asdict())
+    before = begun(attack, numbers, keys, x, goal, allowed)
+    with_model, without = (
+        jax.tree.map(
+            np.asarray, followed(model, attack, numbers, x, goal, allowed, before, steps=1, seeing=seeing)[0].progress
+        )
+        for seeing in (True, False)
+    )
+    change = np.abs(with_model.last.gradient - without.last.gradient).reshape(len(x), -1).max(1)
+    return np.where(with_model.last.met, np.nan, np.where(with_model.finite, change, 0))

@@ -8,7 +8,8 @@ import tyro
 from rich.table import Table
 
 from cwjax.arguments import check_count
-from cwjax.lab.attacking import attacking, presets, rows, runs, selection
+from cwjax.lab import options
+from cwjax.lab.attacking import attacking, presets, rows, runs, saving, selection
 from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console.parsing import DataFolder, optional
@@ -16,7 +17,7 @@ from cwjax.lab.console.progress import say, show
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import environment, store
 from cwjax.lab.reporting import findings, run_report, verdicts
-from cwjax.lab.subjects import AUTO, data_for, dataset_of, model_of
+from cwjax.lab.subjects import AUTO, model_and_data
 
 
 def attack(
@@ -35,6 +36,13 @@ def attack(
     seed: int = 0,
     width: int | Literal["auto"] = "auto",
     precision: Literal["bfloat16", "tensorfloat32", "highest"] = "highest",
+    how: Annotated[Literal["auto", "convert", "ask"] | None, optional("{auto,convert,ask}", "auto")] = None,
+    layout: Annotated[Literal["NHWC", "NCHW"] | None, optional("{NHWC,NCHW}", "found")] = None,
+    mean: Annotated[tuple[float, ...], optional("[FLOAT ...]", "0")] = (),
+    std: Annotated[tuple[float, ...], optional("[FLOAT ...]", "1")] = (),
+    softmax: Annotated[Literal["refuse", "cut"] | None, optional("{refuse,cut}", "refuse")] = None,
+    resize: Annotated[str | None, optional("HxW", "never")] = None,
+    save: Annotated[tuple[Literal["png", "npz"], ...], optional("[{png,npz} ...]", "none")] = (),
     data_folder: DataFolder = None,
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
@@ -49,11 +57,13 @@ def attack(
       attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, fast_l1, fast_linf and fast_l0, which
         spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
         are for Python and `cwjax race`.
-      model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; or MODULE:FUNCTION, a
-        function without arguments that returns what cwjax.bind returns, or a cwjax.Task: a model that need not be a
-        classifier, with its own inputs and goals.
+      model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; net.onnx, net.keras or
+        net.h5; or MODULE:FUNCTION, a function without arguments that returns what cwjax.bind returns, a module of
+        PyTorch, Flax NNX, Equinox, Keras or scikit-learn, or a cwjax.Task: a model that need not be a classifier, with
+        its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
-      data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo). auto: what
+      data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo); FILE.npz with
+        the arrays images and labels; a folder of PNG and JPEG files by class; tfds:NAME or hf:NAME. auto: what
         the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
         for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
         own inputs.
@@ -70,14 +80,24 @@ def attack(
       width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
       precision: of the search. Whatever it is, an example counts only if it stands in float32: those that just miss are
         lengthened by up to an eighth.
+      how: of a PyTorch module: convert it to JAX, or ask it at every step; auto: convert it if that works.
+      layout: how a model of another framework takes images.
+      mean: what images are normalised by before the model, one number or one a channel.
+      std: likewise.
+      softmax: at the end of an ONNX or Keras model: refuse it, or cut it off.
+      resize: images of a folder, tfds: or hf: to this height and width, such as 224x224. Other sizes are refused.
+      save: the successes, besides: png, one file each, looked at again as they are on disk, in 8 bits; npz, a file that
+        --data takes.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
     store.check_folder(out)
-    network, card = model_of(model)
-    data = data_for(data, model, network, card)
-    dataset = dataset_of(data, data_folder)
+    taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
+    model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
+    saving.check(save)
+    network, card, data, dataset = model_and_data(model, data, data_folder)
+    saving.check_pictures(save, dataset)
     if dataset.task:
         chosen = presets.resolved(attack, settings, dataset.task)
     if examples > len(dataset.labels):
@@ -101,6 +121,9 @@ def attack(
         free = np.broadcast_to(allowed, some.images.shape[1:])
         configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of an image may change"
     finish(out, attacked, some, configuration, card)
+    for kind in save:
+        for line in saving.save(kind, attacked, some, network, out):
+            say(line)
 
 
 def finish(
@@ -130,6 +153,10 @@ def finish(
     for name, diagnosis in diagnoses.items():
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "/".join(f"{value:g}" for value in values)
 
 
 def _summary(found: list[findings.Run], title: str) -> Table:

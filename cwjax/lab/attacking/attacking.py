@@ -72,7 +72,7 @@ def run(
             nonlocal report
             if not place:
                 shown.close()  # the bar of the rows
-                report = shown.enter_context(progress(f"{attack} attack: checks", of, first="compiling the checks"))
+                report = shown.enter_context(progress(f"{attack} attack: checks", of, first=_COMPILING))
             report(int(place > 0), name.replace("_", " "))
 
         attacked = compute(
@@ -88,6 +88,9 @@ def run(
         if checks:
             report()  # the last of them has ended
     return attacked
+
+
+_COMPILING = "compiling the checks, about as long as the attack (--no-checks leaves them out)"
 
 
 def _successes(status: cw.runners.Status) -> str:
@@ -121,15 +124,16 @@ def compute(
     keys, clean, task = keys_of(dataset, rows, seed=request.seed), dataset.images[rows.place], dataset.task
     goal = judging.goals_of(dataset, rows.place) if task else rows.goal()
     context = judging.context_of(dataset, rows.place)
-    mask = judging.mask_of(dataset, mask)
+    mask = judging.mask_of(dataset, mask, rows.place)
     highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
         runner = _runner(request.attack, fixed, task, width, tuple(local_devices()))
-        *queue, told = _with(extra, keys, clean, goal, context)
-        result = runner(model, *queue, watch=watch, mask=mask, context=told, **numbers)
+        own = mask if dataset.own_masks else None
+        *queue, (told, masks) = _with(extra, keys, clean, goal, (context, own))
+        result = runner(model, *queue, watch=watch, mask=mask if own is None else masks, context=told, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
     made = {"name": request.attack, "fixed": fixed, "task": task, "numbers": numbers, "context": context}

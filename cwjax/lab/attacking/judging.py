@@ -81,9 +81,13 @@ def _in_words(function: Callable[[Any], str], value: Any) -> str:
         return f"({type(error).__name__}: {error})"
 
 
-def mask_of(dataset: Dataset, mask: np.ndarray | None) -> np.ndarray | None:
-    """Which elements may change: those that a mask and the task of the data set both allow; None: all."""
-    own = dataset.task.mask if dataset.task else None
+def mask_of(dataset: Dataset, mask: np.ndarray | None, places: np.ndarray) -> np.ndarray | None:
+    """Which elements of the examples at these places may change: those that a mask, and the data set or its task, both
+    allow; None: all. It broadcasts to one input, or has one for each place.
+    """
+    own = dataset.task.mask if dataset.task else dataset.mask
+    if dataset.own_masks:
+        own = np.asarray(own)[places]
     if mask is None or own is None:
         return own if mask is None else mask
     return np.logical_and(mask, own)
@@ -101,7 +105,7 @@ def validate(model: Model, dataset: Dataset, mask: np.ndarray | None = None) -> 
         cw.validate(model, dataset.images, cw.untargeted(dataset.labels))
     else:
         more = {"objective": task.objective_of(hinged=False), "context": context_of(dataset, places)}
-        cw.validate(model, dataset.images, goals_of(dataset, places), mask=mask_of(dataset, mask), **more)
+        cw.validate(model, dataset.images, goals_of(dataset, places), mask=mask_of(dataset, mask, places), **more)
         _try(task, model, dataset)
 
 

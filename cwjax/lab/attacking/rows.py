@@ -133,6 +133,8 @@ def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, mor
         "finite": result.finite,
         **more,
     }
+    if dataset.names:
+        columns["name"] = [dataset.names[place] for place in rows.place]
     if dataset.task:
         columns |= judging.words_of(dataset.task, goal, before, after)
     if lost := int((result.success & ~after.met).sum()):

@@ -1,17 +1,18 @@
 """`cwjax cover`."""
 
 from pathlib import Path
+from typing import Annotated
 
 from cwjax import coverage
 from cwjax.arguments import check_count
 from cwjax.coverage.convention import Unit, Value
-from cwjax.lab.console.parsing import DataFolder
+from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
 from cwjax.lab.covering import covering, page
-from cwjax.lab.data import load
+from cwjax.lab.data import Dataset, MissingData, load
 from cwjax.lab.files import environment, store
-from cwjax.lab.subjects import AUTO, data_for, model_of
+from cwjax.lab.subjects import AUTO, model_and_data
 
 
 def cover(
@@ -24,6 +25,7 @@ def cover(
     value: Value = "after",
     unit: Unit = "channel mean",
     sections: int = 1000,
+    training: Annotated[str | None, optional("DATA", "the training images of --data")] = None,
     data_folder: DataFolder = None,
 ) -> None:
     """Say which neurons the test images reach, and the examples of attacks, beside equally many test images.
@@ -41,17 +43,17 @@ def cover(
       value: of activation functions: what comes out of them, or what goes in.
       unit: what a neuron is: the mean of a channel over its positions, its maximum, or each element.
       sections: of each neuron's range, for KMNC.
+      training: whose images give the ranges of neurons; for data that has no training images, such as FILE.npz.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     check_count("--sections", sections)
     store.check_folder(out)
-    network, card = model_of(model)
-    data = data_for(data, model, network, card)
-    test = load(data, "test", data_folder).images
+    network, _, data, dataset = model_and_data(model, data, data_folder)
+    test = dataset.images
     suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:])]
-    training = load(data, "train", data_folder).images
+    seen = load(training, "test", data_folder) if training else _training(data, data_folder)
     neurons = coverage.neurons(network, test, layers=layers, value=value, unit=unit)
-    profile = coverage.profiled(neurons, training)
+    profile = coverage.profiled(neurons, seen.images)
     criteria = covering.criteria_of(profile, sections)
     ends = [len(each.images) for each in suites]
     points = covering.measured(neurons, criteria, suites, ends)
@@ -81,3 +83,13 @@ def cover(
     show(drawn(rows[0], (row.values() for row in rows)))
     say("Coverage describes inputs; it is no measure of quality.")
     say(f"Report: {path}")
+
+
+def _training(data: str, folder: Path | None) -> Dataset:
+    """The training images of that name. Raises MissingData where there are none."""
+    try:
+        return load(data, "train", folder)
+    except MissingData as error:
+        raise MissingData(
+            f"{error}: the ranges of neurons need training images; name others with --training"
+        ) from error

@@ -21,6 +21,7 @@ NORMS = {
 MISCLASSIFIED, WITHOUT = "misclassified", "mean without them"  # headings
 MOST_WORDS = 10  # examples of a task that are told in words
 MET_BEFORE = "met before"  # the heading that tasks have in the place of MISCLASSIFIED
+NAME = "name"  # a column of rows whose images have names
 SAID = ("wanted", "clean_says", "says")  # columns of text that rows of a task have besides
 COLUMNS = {"index", "label", "target", "clean_prediction", "prediction", "success", "distance", *NORMS}
 COLUMNS |= {"margin", "c", "forwards", "backwards", "finite"}
@@ -211,8 +212,8 @@ def columns_of(run: Run) -> dict[str, np.ndarray]:
 
 
 def arrays_of(table: pa.Table) -> dict[str, np.ndarray]:
-    """The columns COLUMNS of a table, and those of SAID that it has."""
-    words = {name: np.array(table[name].to_pylist(), object) for name in SAID if name in table.column_names}
+    """The columns COLUMNS of a table, and those of SAID and NAME that it has."""
+    words = {name: np.array(table[name].to_pylist(), object) for name in (*SAID, NAME) if name in table.column_names}
     return {name: table[name].to_numpy() for name in COLUMNS} | words
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cwjax.evaluation.metrics import success_curve
-from cwjax.lab.reporting.findings import NORMS, SAID, Run, cases_of, length, median_of, norm_name, number
+from cwjax.lab.reporting.findings import NAME, NORMS, SAID, Run, cases_of, length, median_of, norm_name, number
 
 DPI = 128  # a power of two, so that whole pixels stay whole
 SIDE = 96  # pixels of the shorter side of a picture in a grid, at most; of the longer one twice as many
@@ -157,9 +157,15 @@ def strip(run: Run, columns: dict[str, np.ndarray], most: int = MOST) -> Picture
     for i in picked:
         source, answer = (_class(run, int(columns[name][i])) for name in ("label", "prediction"))
         arrow = "\n→ " if len(source + answer) > 6 else " → "
-        headings.append(source + arrow + answer if columns["success"][i] else source)
+        own = f"{_ending(str(columns[NAME][i]))}\n" if NAME in columns else ""
+        headings.append(own + (source + arrow + answer if columns["success"][i] else source))
     said = "The right class of some examples and what the model answers for the adversarial image"
     return _strip(run, columns, picked, (run.clean[picked], run.adversarial[picked]), headings, said)
+
+
+def _ending(name: str) -> str:
+    """The end of a name, which tells files apart."""
+    return name if len(name) <= LINE else f"…{name[1 - LINE :]}"
 
 
 def _told(run: Run, columns: dict[str, np.ndarray], most: int) -> Picture:

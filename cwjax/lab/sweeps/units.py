@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 import cwjax
+from cwjax.lab import foreign
 from cwjax.lab.attacking import judging, selection
 from cwjax.lab.attacking.presets import resolved
 from cwjax.lab.attacking.rows import rows_of
@@ -137,7 +138,7 @@ def model_named(name: str) -> Content:
     model, card = _known(name)
     leaves = [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(model.params)]
     structure = str(jax.tree.structure(model.params))
-    source = card.get("net") or _source_of(name)
+    source = card.get("net") or _source_of(name)  # and of a file its bytes, with the options behind its name
     return Content(model, store.fingerprint([leaves, structure, source]))
 
 
@@ -210,6 +211,7 @@ def code() -> str:
 def _examples_digest(source: _Source, start: int, stop: int) -> str:
     some = source.examples(start, stop)
     arrays, told = [some.images, some.labels, some.index], []
+    arrays += [] if some.mask is None else [some.mask]
     if some.task:
         mine = judging.entries_of((some.task.goal, some.task.context), some, np.arange(stop - start))
         arrays += [*jax.tree.leaves(mine), np.asarray(True if some.task.mask is None else some.task.mask)]
@@ -218,7 +220,13 @@ def _examples_digest(source: _Source, start: int, stop: int) -> str:
 
 
 def _source_of(function: str) -> str:
-    """The source of the module of MODULE:FUNCTION. What that imports is not looked at."""
+    """The source of the module of MODULE:FUNCTION, or the digest of a model's file, with the options behind the name.
+    What a module imports is not looked at.
+    """
+    named = foreign.Named.of(function)
+    if named.told or named.file:
+        content = store.fingerprint(Path(named.bare).expanduser()) if named.file else _source_of(named.bare)
+        return store.fingerprint([content, dict(named.told)])
     return inspect.getsource(importlib.import_module(function.partition(":")[0]))
 
 

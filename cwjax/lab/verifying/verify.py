@@ -21,6 +21,8 @@ def verify(
     """Ask about every stored image once more: without jit, in float32 at the highest precision, with distances in
     NumPy's float64. Exit code 1 if rows disagree; 2 if there is nothing to verify, or it cannot be read.
 
+    A model that came from PyTorch, ONNX or Keras is asked in its own framework as well: rows have to agree by both.
+
     Writes FOLDER/verification.parquet: the rows, what was found of each, and whether it agrees.
 
     Args:

@@ -21,12 +21,11 @@ from cwjax.lab import functions
 from cwjax.lab.attacking import judging
 from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.attacking.rows import places_of
-from cwjax.lab.console import tables
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
-from cwjax.lab.subjects import AUTO, data_for, model_of
-from cwjax.lab.sweeps import units
+from cwjax.lab.reporting.findings import NAME
+from cwjax.lab.subjects import AUTO, model_and_data, original_of
 from cwjax.lab.verifying import claims
 from cwjax.lab.verifying.claims import Claims
 from cwjax.models import Model
@@ -72,16 +71,23 @@ def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_fol
       ValueError: an attack that this version does not know; a model that cannot be had, or does not take the images;
         data with other images than those that were attacked.
     """
-    found = list(claims.read(folder))
-    models = {name: model_of(name) for name in dict.fromkeys(claim.model for claim in found)}
+    found, originals = list(claims.read(folder)), {}
+
+    def asked(claim: Claims) -> tuple[str, str]:
+        return claim.model, claim.data if data == AUTO else data
+
+    known = {pair: model_and_data(*pair, data_folder, checked=False) for pair in dict.fromkeys(map(asked, found))}
     more = {"torch_": twin(torch)} if torch else {}
+    for name, dataset in {name: known[name, told][3] for name, told in known}.items():
+        if (way := original_of(name, dataset.images.shape[1:])) is not None:
+            originals[name] = {"original_": _judged_alone(way, name)}
+            say(f"{name}: every row is asked in the model's own framework as well.")
     looked = []
     with progress("rows verified", sum(len(claim.table) for claim in found)) as advance:
         for claim in found:
-            model, card = models[claim.model]
-            named = data_for(claim.data if data == AUTO else data, claim.model, model, card)
-            dataset = units.data_named(named, data_folder)
-            looked.append(looked_at(claim, {"": plain(model, claim.model)} | more, dataset, advance))
+            model, _, _, dataset = known[asked(claim)]
+            ways = {"": plain(model, claim.model)} | originals.get(claim.model, {}) | more
+            looked.append(looked_at(claim, ways, dataset, advance))
     try:
         table = pa.concat_tables(looked, promote_options="permissive")
     except pa.ArrowException as error:
@@ -91,9 +97,13 @@ def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_fol
     wrong = table.filter(pa.array(~table["agrees"].to_numpy()))
     say(f"{len(table) - len(wrong)} of {len(table)} rows agree: {folder / FILE}")
     told = ("attack", "index", "target", "success", "distance", "found_success", "found_distance")
-    for attack, index, target, *both in tables.cells(wrong.slice(0, 5).select(told)):
+    for row in wrong.slice(0, 5).to_pylist():
+        attack, index, target, *both = (row[name] for name in told)
         claimed, true = (f"{'success' if hit else 'failure'} at {far:.6g}" for hit, far in (both[:2], both[2:]))
-        say(f"  {attack}, example {index}, target {target}: claims {claimed}; found {true}")
+        called = f" ({row[NAME]})" if row.get(NAME) else ""
+        own = row.get("found_original_margin")
+        more = "" if own is None else f"; margin {row['found_margin']:.3g} here, {own:.3g} in the model's own framework"
+        say(f"  {attack}, example {index}{called}, target {target}: claims {claimed}; found {true}{more}")
     return len(wrong)
 
 
@@ -105,6 +115,18 @@ def plain(model: Model, name: str) -> Way:
             return jax.tree.map(np.asarray, model.of_batch(jnp.asarray(x), context))
 
     return outputs
+
+
+def _judged_alone(way: Callable[[np.ndarray], np.ndarray], name: str) -> Way:
+    """The original of a model, in the shape of a `Way`."""
+
+    def logits(x: np.ndarray, context: PyTree = None) -> np.ndarray:
+        with functions.blamed("--model", name):
+            if context is not None:
+                raise ValueError("the task has a context, which a model of another framework is not told")
+            return np.asarray(way(np.asarray(x, np.float32)))
+
+    return logits
 
 
 def twin(name: str) -> Way:
@@ -137,7 +159,9 @@ def looked_at(claim: Claims, ways: dict[str, Way], dataset: Dataset, advance: An
     columns, met = {}, np.ones(len(clean), bool)
     judge = judge_of(dataset, table, claim.confidence * (1 - _TOLERANCE))
     for prefix, way in ways.items():
-        which = "the model of --torch" if prefix else f"--model {claim.model}"
+        which = {"": f"--model {claim.model}", "torch_": "the model of --torch"}.get(
+            prefix, f"the original of --model {claim.model}"
+        )
         margin = np.empty(len(clean))
         for first in range(0, len(clean), _AT_ONCE):
             rows = np.arange(first, min(first + _AT_ONCE, len(clean)))

@@ -235,6 +235,16 @@ def test_a_number_that_is_none_is_a_failure():
     assert check.verdict == "fail"
 
 
+def test_the_network_is_compiled_three_times(caplog):
+    seen = "Finished XLA compilation of jit("
+    model = cw.bind(lambda params, x: tricks.clean(x))  # a new one: none of its programs is kept
+    with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
+        cw.diagnose(**arguments(Row("")) | {"model": model})
+    compiled = [record.getMessage().removeprefix(seen).partition(")")[0] for record in caplog.records]
+    holding = [name for name in compiled if name in ("outputs", "leads", "_pulled", "_followed", "rounded_outputs")]
+    assert sorted(holding) == ["_followed", "_pulled", "outputs"]  # `leads` is for models that depend on their batch
+
+
 def test_other_numbers_compile_nothing():
     given = arguments(Row(""))
     cw.diagnose(**given)

@@ -91,15 +91,15 @@ def test_a_success_on_the_way_closer_than_what_is_returned_is_silent():
 def test_unbounded_fails_is_the_share_of_failures_that_pgd_does_not_fool_in_the_whole_box():
     asked = []
 
-    def within(name, places, radius, norm, size):
-        asked.append((name, places.tolist(), radius.tolist(), norm, size))
+    def within(name, places, radius, norm):
+        asked.append((name, places.tolist(), radius.tolist(), norm))
         return np.array([np.inf, 1.0, np.inf])[: len(places)]
 
     success, tried = np.ones(COUNT, bool), np.ones(COUNT, bool)
     success[[2, 5, 7, 9, 11]] = tried[2] = False
     case = found(known(COUNT, within=within, open=tried, low=-1.0, high=np.full((3, 4), 2.0)), success=success)
     result = measured(of_attack.unbounded_fails, case)
-    assert asked == [("pgd", [5, 7, 9], [3.0] * 3, "linf", 3)]  # the first of those that had something to be fooled for
+    assert asked == [("pgd", [5, 7, 9], [3.0] * 3, "linf")]  # the first of those that had something to be fooled for
     assert result.number == 2 / 3
     assert result.note == "2 of 3"
     assert result.rows.tolist() == [5, 7, 9]

@@ -28,12 +28,12 @@ def weaker(*, fgsm=None, pgd=None, noise=(), norm="l2", tried=None, success=None
     """A case at distance 1 everywhere, and what weaker attacks come to: distances; inf where they fail."""
     asked = []
 
-    def within(name, places, radius, of, size):
-        asked.append((name, len(places), radius.tolist(), of, size))
+    def within(name, places, radius, of):
+        asked.append((name, len(places), radius.tolist(), of))
         return np.full(COUNT, np.inf) if fgsm is None else fgsm
 
-    def drawn(places, radius, count, size):
-        asked.append((places.tolist(), radius.tolist(), count, size))
+    def drawn(places, radius, count):
+        asked.append((places.tolist(), radius.tolist(), count))
         lead, distance = np.full((4, count), -1.0), np.full((4, count), 0.1)
         for row, (length, ahead) in enumerate(noise):
             distance[row, 7], lead[row, 7] = length, ahead
@@ -57,8 +57,8 @@ def test_weaker_wins_where_something_simple_comes_within_nine_tenths():
     assert result.number == 5 / COUNT
     assert result.rows.tolist() == ALL.tolist()
     np.testing.assert_allclose(result.evidence[[0, 1, 5, 9]], [0.3, 0.89, 0.2, 0.5])
-    assert asked[0] == ("fgsm", COUNT, pytest.approx([0.9] * COUNT), "l2", COUNT)
-    assert asked[1] == ([0, 1, 2, 3], pytest.approx([0.9] * 4), 1000, 4)
+    assert asked[0] == ("fgsm", COUNT, pytest.approx([0.9] * COUNT), "l2")
+    assert asked[1] == ([0, 1, 2, 3], pytest.approx([0.9] * 4), 1000)
 
 
 def test_noise_goes_first_where_the_attack_failed():
@@ -151,6 +151,6 @@ def test_second_look_is_the_share_that_the_model_alone_does_not_confirm():
     assert result.note == "2 of 150"
     assert result.rows.tolist() == list(range(0, count, 2))
     np.testing.assert_allclose(result.evidence[:5], [0.5, 0.5, 0.0, 0.2, 0.25])
-    assert seen == [256, 44]
-    assert case.spent == {"forwards": count, "backwards": 0}
+    assert set(seen) == {32}
+    assert case.spent == {"forwards": 160, "backwards": 0}  # five blocks
     assert isinstance(of_result.second_look(case), Skipped)

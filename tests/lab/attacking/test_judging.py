@@ -125,9 +125,10 @@ def test_where_a_draw_fails_the_inputs_are_drawn(capsys):
 
 def test_a_mask_allows_no_more_than_the_task_does():
     own = dataset("weighed").task.mask
-    np.testing.assert_array_equal(judging.mask_of(dataset("weighed"), None), own)
-    np.testing.assert_array_equal(judging.mask_of(dataset("weighed"), np.arange(9) < 3), [0, 1, 1, 0, 0, 0, 0, 0, 0])
-    assert judging.mask_of(dataset("corners"), None) is None
+    np.testing.assert_array_equal(judging.mask_of(dataset("weighed"), None, np.arange(2)), own)
+    both = judging.mask_of(dataset("weighed"), np.arange(9) < 3, np.arange(2))
+    np.testing.assert_array_equal(both, [0, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert judging.mask_of(dataset("corners"), None, np.arange(2)) is None
 
 
 def test_an_answer_with_a_nan_meets_nothing_and_has_no_margin():

