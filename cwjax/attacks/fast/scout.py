@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.answers import Seen
 from cwjax.attacks.fast.legs import Leg
-from cwjax.attacks.fast.slide import DOUBTED, METRICS, Promise
+from cwjax.attacks.fast.slide import METRICS
 from cwjax.base import Goal, LabelGoal, Objective, Problem, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
@@ -72,9 +72,9 @@ def scouted(
     in a leg away from a label that begins at the clean input.
 
     The first look is at the likeliest class, and the next at its probe: a point farther down the slope than the
-    boundary would be if the model were linear. Where that keeps less than a third of what the slope promised, as on
-    most digits of a network that was trained to be robust and next to none of others, slopes say little of where the
-    boundary is, and the leg begins, with the other rule if there is one. Else the other classes are looked at from the
+    boundary would be if the model were linear. Where that is still on this side of it, as on most digits of a network
+    that was trained to be robust and few of others, slopes say little of where the boundary is, and the leg begins,
+    with the other rule if there is one. Else the other classes are looked at from the
     start, and the one that is nearest by margin over slope from a probe of its own, if it is not the likeliest. It is
     gone for where it is clearly nearer as Newton's steps from the two probes have it. The leg begins at the start, with
     the slope there of the class that it goes for. An example of any class counts.
@@ -112,8 +112,7 @@ def scouted(
 
         waits = known.begun < 0
         probed = waits & (place == 1)
-        kept = Promise(known.likeliest.loss, jnp.ones_like(view.loss)).kept(view.loss, jnp.full_like(view.loss, _PROBE))
-        doubted = jnp.where(probed, kept < DOUBTED, known.doubted)
+        doubted = jnp.where(probed, view.loss > 0, known.doubted)
         newton = distance_of(view)  # from a probe, on
         far = jnp.where(probed, _PROBE * distance_of(known.likeliest) + newton, known.far)
         looked = waits & (place > 1) & (place <= classes) & (known.aim >= 0)
