@@ -215,18 +215,23 @@ def rows(table: dict[str, Row], long: Iterable[str] = ()):
     )
 
 
-every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS)
 # What a runner does with an attack's steps. Most rivals are rules for the one loop, which does not know them apart: one
 # of each kind will do.
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
+_OTHERS = RIVALS.keys() - FAST.keys() - {*_KINDS, "fmn, l2", "vfga"}  # each has an oracle of its own as well
+every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS.keys() | _OTHERS)
 _ALIKE = ("l2, clipped, Nesterov", "l1", "l2, worst target", "fast_linf", "fast_l0")  # those that run as others do
 _ALIKE += ("apgd, l2, minimised", "jsma-z", "ead", "pdgd")
 every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}, long=_ALIKE)
 every_kind = rows(ATTACKS | RIVALS | TASKS, long=(RIVALS | TASKS).keys() - FAST.keys() - set(_KINDS))
 # Half of the triples still have every norm, every box and every optimiser.
-_OTHERS = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
-_LONG = {", ".join(triple) for triple in _OTHERS} | {f"linf, {name}" for name in cw.objectives.OBJECTIVES} | {*_NORMS}
-_LONG |= {"fga", "trust_region, l2"}  # the rule of vfga, and of the other norm
+_HALF = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
+_LONG = (
+    _OTHERS
+    | {", ".join(triple) for triple in _HALF}
+    | {f"linf, {name}" for name in cw.objectives.OBJECTIVES}
+    | {*_NORMS}
+)
 every_combination = rows(ATTACKS | RIVALS | TASKS | COMBINATIONS, long=_LONG)
 
 
