@@ -41,9 +41,10 @@ def section_coverage(profile: Profile, *, sections: int = 1000) -> Criterion:
         name,
         profile.convention,
         init=lambda: Sections(no_bits(profile.convention.neurons, sections)),
-        update=partial(_cover, sections=sections),
+        update=_cover,
         value=partial(_value, convention=profile.convention, name=name, sections=sections),
         data=(low, high, _scale(low, high, sections)),
+        options={"sections": sections},
         network=profile.network,
     )
 
