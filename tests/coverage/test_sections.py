@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,7 +52,8 @@ def test_ten_thousand_sections_of_fifty_thousand_neurons_take_little_more_than_t
     state = jax.eval_shape(it.init)
     bits = state.bits.size * state.bits.dtype.itemsize
     assert bits == neurons * -(-sections // 32) * 4
-    seen = cw.coverage.Activations(*(jax.ShapeDtypeStruct((batch, n), np.float32) for n in (neurons, 1, 1)))
+    shapes = [(batch, neurons), (batch, 1), (batch, 1)]
+    seen = jax.eval_shape(lambda: cw.coverage.Activations(*(jnp.zeros(shape) for shape in shapes)))
     planned = jax.jit(it.update, donate_argnums=0).lower(state, seen).compile().memory_analysis()
     assert planned is not None
     assert planned.argument_size_in_bytes + planned.temp_size_in_bytes < 1.5 * bits
