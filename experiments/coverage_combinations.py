@@ -36,8 +36,8 @@ from experiments import shown
 
 @dataclasses.dataclass(frozen=True)
 class Arguments(subjects.Common):
-    examples: int = 128  # images that the attack is given, the first that the network gets right
-    steps: int = 200  # gradients in each of 3 rounds
+    examples: int = 64  # images that the attack is given, the first that the network gets right
+    steps: int = 150  # gradients in each of 3 rounds
     strength: int = 2  # t
     out: Path = Path("runs/coverage_combinations")  # where the results go
 
@@ -74,7 +74,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
 def suites(network: subjects.Network, arguments: Arguments) -> dict[str, np.ndarray]:
     """Images, what the attack made of them, and other images, equally many."""
     images = subjects.right(network, arguments.examples)
-    attack = cw.l2(steps=arguments.steps, search=cw.search.binary_search(3, initial_c=10.0))
+    attack = subjects.l2(arguments.steps)
     made = subjects.attacked(network, attack, images, seed=arguments.seed)
     if not len(made):
         raise RuntimeError(f"the attack on {network.name} has no success: take more steps")

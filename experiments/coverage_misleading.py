@@ -109,7 +109,7 @@ def correlation(network, bits: Bits, arguments, rng) -> tuple[list[dict[str, Any
     for name, each in bits.items():
         covered = [int(np.bitwise_count(np.bitwise_or.reduce(each[suite])).sum()) for suite in suites]
         constant = len(set(covered)) == 1 or len(set(errors)) == 1
-        rho, p = (np.nan, np.nan) if constant else spearmanr(covered, errors)
+        rho, p = (np.nan, np.nan) if constant else np.asarray(spearmanr(covered, errors))
         rows.append(row("E1", name, f"rho over {len(suites)} suites of {size}", float(rho), p=float(p)))
         cloud[name] = (covered, errors)
     return rows, cloud
@@ -135,7 +135,7 @@ def grown(network, bits: Bits, arguments, rng) -> Iterator[dict[str, Any]]:
 def added(network, criteria, arguments) -> Iterator[dict[str, Any]]:
     """E3."""
     images = subjects.right(network, arguments.examples)
-    attack = cw.l2(steps=arguments.steps, search=cw.search.binary_search(3, initial_c=10.0))
+    attack = subjects.l2(arguments.steps)
     made = subjects.attacked(network, attack, images, seed=arguments.seed)
     good = network.test.images[~network.wrong]
     base, others = good[: len(made)], good[arguments.examples : arguments.examples + len(made)]

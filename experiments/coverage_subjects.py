@@ -6,7 +6,8 @@ arrays in one NPZ file they are read with `--weights FILE`: `lenet1.block1_conv1
 """
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from cwjax.lab.subjects import model_of
 from cwjax.lab.training.layered import max_pool
 from experiments import shown
 
+# All 24 of 24 digits succeed on lenet1 with these, in 30 steps at each c for L0 and L∞; with the rates of the paper's
+# code, 0.005 and 0.01, it was 11.
+RATE, FIRST = 0.05, 1.0
 LENETS = ("lenet1", "lenet4", "lenet5")
 
 
@@ -69,7 +73,10 @@ def networks(told: Common, *, layers: str | Sequence[str] = "activation") -> lis
         model, _ = model_of(name)
         neurons = cw.coverage.neurons(model, test.images, layers=layers)
         found.append((name.removeprefix("zoo:"), model, neurons))
-    return [Network(*each, train, test, shown.outputs_of(each[1], test.images)) for each in found]
+    return [
+        Network(name, model, neurons, train, test, shown.outputs_of(model, test.images))
+        for name, model, neurons in found
+    ]
 
 
 def lenets(path: Path) -> dict[str, dict[str, dict[str, jax.Array]]]:
@@ -130,6 +137,16 @@ def attacked(network: Network, attack: Any, images: Dataset, *, seed: int = 0) -
     made = np.asarray(result.x)
     hit = shown.outputs_of(network.model, made).argmax(-1) != images.labels
     return made[hit & np.asarray(result.success)]
+
+
+def short(attack: Callable[..., Any], search: Callable[..., Any], steps: int, **options: Any) -> Any:
+    """An attack of the paper with a larger rate and a larger first c than its code has, so that fewer steps do."""
+    return attack(steps=steps, optimizer=cw.optimizers.adam(RATE), search=search(initial_c=FIRST), **options)
+
+
+def l2(steps: int) -> Any:
+    """The L2 attack in three rounds."""
+    return short(cw.l2, functools.partial(cw.search.binary_search, 3), steps)
 
 
 def activations(neurons: Neurons, images: np.ndarray, *, at_once: int = 500) -> cw.coverage.Activations:

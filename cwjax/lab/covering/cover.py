@@ -35,7 +35,8 @@ def cover(
     Args:
       model: see `cwjax attack`.
       out: the folder to write to.
-      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack.
+      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack; or that `cwjax sweep` wrote: by
+        configuration, so that coverage is seen along every axis.
       data: whose images; auto: see `cwjax attack`.
       layers: which are counted: activation, convolution, dense, pool, or names such as relu_0.
       value: of activation functions: what comes out of them, or what goes in.
@@ -48,7 +49,7 @@ def cover(
     network, card = model_of(model)
     data = data_for(data, model, network, card)
     test = load(data, "test", data_folder).images
-    suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:])]
+    suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:], model)]
     training = load(data, "train", data_folder).images
     neurons = coverage.neurons(network, test, layers=layers, value=value, unit=unit)
     profile = coverage.profiled(neurons, training)
