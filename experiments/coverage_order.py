@@ -1,16 +1,20 @@
 """Which order finds a network's errors first: by uncertainty, by surprise, by coverage, or by chance.
 
 Claim: an order by the network's own uncertainty (DeepGini, largest softmax, entropy) finds errors far earlier than an
-order by coverage, which is little better than chance (Feng et al. 2020; Weiss and Tonella 2022).
+order by the coverage of hidden neurons, which is little better than chance (Feng et al. 2020; Weiss and Tonella 2022).
 
 Command:
 
     python -m experiments.coverage_order --weights FILE --models zoo:mnist_cnn --data mnist --data-folder FOLDER
     python -m experiments.coverage_order                                       # the zoo's networks on mnist5k
 
-Cost: {COST}
+Cost: a minute and a half of one core for four networks and 10,000 images.
 
-Expect: {EXPECT}
+Expect: on DeepXplore's LeNet-5 DeepGini 0.970, largest softmax 0.970, entropy 0.970, DSA 0.955, NBC 0.596, NC (0.75)
+0.570, chance 0.494; the best there is is 0.994. Uncertainty is first on all four networks (0.954 to 0.987). NC is
+high where it measures uncertainty: the LeNets count their outputs as neurons, so that an unsure image covers two of them. On
+LeNet-1 NC has 0.906 with the outputs, and 0.59 without. On the zoo's CNN, without outputs, NC has 0.287: worse than
+chance.
 
 The number is APFD: 1 - k/(2n) at best with k errors among n images, one half by chance. DSA compares with a share of
 the training images, in the last hidden layer. CTM orders by what each image covers alone; CAM by what it adds.
@@ -111,7 +115,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
     axes.axvline(0.5, color="#bbbbbb", linewidth=1)
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     axes.set_title("How early each order finds a network's errors")
     shown.plain(axes, "APFD: 1 at best, one half by chance", "")
     return drawn
