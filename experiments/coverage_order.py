@@ -11,10 +11,10 @@ Command:
 Cost: a minute and a half of one core for four networks and 10,000 images.
 
 Expect: on DeepXplore's LeNet-5 DeepGini 0.970, largest softmax 0.970, entropy 0.970, DSA 0.955, NBC 0.596, NC (0.75)
-0.570, chance 0.494; the best there is is 0.994. Uncertainty is first on all four networks (0.954 to 0.987). NC is
-high where it measures uncertainty: the LeNets count their outputs as neurons, so that an unsure image covers two of them. On
-LeNet-1 NC has 0.906 with the outputs, and 0.59 without. On the zoo's CNN, without outputs, NC has 0.287: worse than
-chance.
+0.570, chance 0.494; the best there is is 0.994. Uncertainty is first on all four networks (0.954 to
+0.987). NC is high where it measures uncertainty: the LeNets count their outputs as neurons, so that an unsure image
+covers two of them. On LeNet-1 NC has 0.906 with the outputs, and 0.59 without. On the zoo's CNN, where outputs do not
+count, NC has 0.287: worse than chance.
 
 The number is APFD: 1 - k/(2n) at best with k errors among n images, one half by chance. DSA compares with a share of
 the training images, in the last hidden layer. CTM orders by what each image covers alone; CAM by what it adds.
