@@ -1,7 +1,8 @@
 """Are suspicious neurons the faulty ones? Faults are planted in a network, and a spectrum is asked where they are.
 
-Claim: no measure finds the faulty neurons everywhere. Where a fifth of a hidden layer is broken, the best of DeepFault's
-measures (Tarantula, Ochiai, D*) on one network is worse than chance on another. The paper had no such ground truth.
+Claim: no measure finds the faulty neurons everywhere. Where a fifth of a hidden layer is broken, the best of
+DeepFault's measures (Tarantula, Ochiai, D*) on one network is worse than chance on another. The paper had no such
+ground truth.
 
 Command:
 

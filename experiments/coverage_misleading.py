@@ -77,10 +77,9 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
         found = [*drawn, *grown(network, bits, arguments, rng), *added(network, criteria, arguments)]
         found += [*shared_cells(network, arguments), *fuzzed(network, profile, arguments)]
         rows += [{"network": network.name} | row for row in found]
-    told = ["Coverage describes inputs. It is no measure of quality; these numbers are a reason why."]
-    shown.write(
-        "coverage_misleading", "What coverage has to do with errors", rows, figure(clouds), arguments, told=told
-    )
+        told = ["Coverage describes inputs. It is no measure of quality; these numbers are a reason why."]
+        title = "What coverage has to do with errors"
+        shown.write("coverage_misleading", title, rows, figure(clouds), arguments, told=told)  # what is done is kept
     return rows
 
 

@@ -1,7 +1,7 @@
 """The coverage of Carlini-Wagner examples, of PGD's and FGSM's, and of equally many natural images.
 
-Claim: at equal numbers, adversarial examples differ from natural images in the criteria of boundaries alone. They leave
-the range that neurons have in training, because an attack leaves the usual images. Other criteria hardly move.
+Claim: at equal numbers, C&W examples cover what the images that they started from cover, in every criterion within a
+few points. PGD's and FGSM's cover fewer sections, and some of them leave the range that neurons have in training.
 Coverage describes these suites. It does not say that one of them tests better.
 
 Command:
@@ -9,9 +9,12 @@ Command:
     python -m experiments.coverage_of_attacks                                       # the zoo's LeNet and CNN, mnist5k
     python -m experiments.coverage_of_attacks --weights FILE --models zoo:mnist_cnn --data mnist --data-folder FOLDER
 
-Cost: {COST}
+Cost: three and a half minutes of one core for four networks.
 
-Expect: {EXPECT}
+Expect: 24 examples of each suite on DeepXplore's LeNets, 17 on the zoo's CNN. KMNC with 10 sections on LeNet-5:
+natural 0.53 and 0.53, C&W L2, L∞ and L0 0.49, 0.48 and 0.49, PGD 0.43, FGSM 0.39. Natural images and C&W examples cross
+no boundary of a profile of 60,000 images. PGD and FGSM cross 1.3 and 1.8 % of the CNN's (NBC), at most 0.3 % of the
+LeNets'. NC (0.7), TKNC and TKNP differ by what two natural suites differ by.
 
 The attacks are the paper's three with fewer steps, FGSM and PGD at 0.3. Every success is looked at again. All suites of
 a network are cut to the same number of examples, because coverage grows with it. Two of them are natural: the images
@@ -76,13 +79,16 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
             numbers = {each: coverage.value for each, coverage in said.items()}
             rows.append({"network": network.name, "suite": name, "inputs": len(images)} | numbers)
             say(f"{network.name}, {name}: {len(images)} inputs")
-    told = [
-        "Coverage describes these suites; it is no measure of quality. Compare rows of one network, at equal inputs."
-    ]
+        write(rows, arguments)  # after each network: what is done is kept
+    return rows
+
+
+def write(rows: list[dict[str, Any]], arguments: Arguments) -> None:
+    """The table and the picture."""
+    told = ["Coverage describes these suites; it is no measure of quality. Compare equal inputs of one network."]
     if arguments.counted == "first-and-outputs":
         told += [f"Published by CovTesting for {name}: {', '.join(map(str, row))}." for name, row in PUBLISHED.items()]
     shown.write("coverage_of_attacks", "Coverage of attacks' examples", rows, figure(rows), arguments, told=told)
-    return rows
 
 
 def suites(network: subjects.Network, arguments: Arguments) -> Mapping[str, np.ndarray]:
