@@ -1,17 +1,18 @@
 """How many on-off patterns of two neurons are reached: by natural images, and by Carlini-Wagner examples.
 
-Claim: t-way combination coverage (DeepCT) grows with the number of inputs, natural or not. At equal numbers, C&W
-examples reach more patterns of two neurons than natural images. They lie at the boundary between two classes, where the
-neurons of both are on. That describes them, and says nothing of the quality of a test.
+Claim: t-way combination coverage (DeepCT) grows with the number of inputs, and C&W examples reach no more of it than
+equally many natural images. That describes them, and says nothing of the quality of a test.
 
 Command:
 
     python -m experiments.coverage_combinations --weights FILE --models zoo:mnist_cnn --data mnist --data-folder FOLDER
     python -m experiments.coverage_combinations                                   # the zoo's networks on mnist5k
 
-Cost: {COST}
+Cost: a minute of one core for three networks.
 
-Expect: {EXPECT}
+Expect: patterns of two neurons that 64 inputs reach, natural images that were attacked, others, C&W examples: LeNet-4
+0.82, 0.82, 0.81; LeNet-5 0.88, 0.85, 0.84; the zoo's CNN 0.93, 0.93, 0.95. Twice as many inputs reach far more than
+another suite does.
 
 Counted are the pairs of neurons of each hidden dense layer. "Natural, others" are images that no attack started from.
 
