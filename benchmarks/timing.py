@@ -12,13 +12,21 @@ import jax
 from cwjax.lab.files import environment
 
 
-def interleaved(contestants: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, `rounds` of them for each contestant, in turn, after one call each that is not counted."""
+def interleaved(
+    contestants: Mapping[str, Callable[[], object]], rounds: int, *, warmed: bool = False
+) -> dict[str, list[float]]:
+    """Seconds of each call, `rounds` of them for each contestant, in turn, after one call each that is not counted.
+
+    With `warmed`, another such call stands before each that is counted. Calls of less than a millisecond need it: a
+    contestant that follows one of much memory finds nothing in the processor's caches.
+    """
     for call in contestants.values():
         jax.block_until_ready(call())
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, call in contestants.items():
+            if warmed:
+                jax.block_until_ready(call())
             began = time.perf_counter()
             jax.block_until_ready(call())
             seconds[name].append(time.perf_counter() - began)

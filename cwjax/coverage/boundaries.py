@@ -74,12 +74,11 @@ def _criterion(name: str, profile: Profile, offset: Number, update, state) -> Cr
 
 def _cover_corners(state: Corners, activations: Activations, low: Array, high: Array) -> Corners:
     upper = _cover_upper(Upper(state.upper), activations, low, high).upper
-    below = activations.values.min(0) < low
-    return Corners(state.lower | packed(below), upper)
+    return Corners(state.lower | packed((activations.values < low[None]).any(0)), upper)
 
 
 def _cover_upper(state: Upper, activations: Activations, low: Array, high: Array) -> Upper:
-    return Upper(state.upper | packed(activations.values.max(0) > high))
+    return Upper(state.upper | packed((activations.values > high[None]).any(0)))
 
 
 def _value(state: Corners | Upper, *, convention: Convention, name: str) -> Coverage:

@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -79,9 +78,10 @@ def combination_coverage(
         title,
         convention,
         init=lambda: Seen(tuple(jnp.zeros(count, jnp.uint32) for count in counts)),
-        update=partial(_see, convention=convention),
+        update=_see,
         value=value,
         data=(chosen, jnp.asarray(threshold, float)),
+        options={"convention": convention},
     )
 
 

@@ -1,5 +1,6 @@
 """The one type of coverage: a criterion is four functions of a state, a pytree of packed bits and sums."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
@@ -38,6 +39,9 @@ class Coverage(NamedTuple):
 class Criterion(NamedTuple):
     """A coverage criterion. `merge` is associative and commutative, and `update` with a batch is `merge` with the state
     of that batch alone: so order, batches and shards change nothing.
+
+    The four functions are pure, and none is compiled: wrap `update` in `jax.jit` before you call it often. `measure`,
+    `curve`, `priority.covered_by_each` and `surprise.distance_surprise` loop on the host over programs of their own.
     """
 
     init: Callable[[], State]
@@ -59,26 +63,31 @@ def made(
     value: Callable[[State], Any],
     merge: Callable[[State, State], State] | None = None,
     data: tuple[Any, ...] = (),
+    options: Mapping[str, Any] | None = None,
     network: str | None = None,
     on_host: bool = False,
 ) -> Criterion:
-    """A criterion whose `update(state, activations, *data)` refuses what is not finite; states are united bit by bit
-    unless there is another `merge`.
+    """A criterion whose `update(state, activations, *data, **options)` refuses what is not finite. New data do not
+    compile again, new options do. States are united bit by bit unless there is another `merge`.
     """
     check_part("convention", convention, Convention)
-    compiled = update if on_host else jax.jit(update)  # or a loop inside would compile again at every call
-    checked = jax.tree_util.Partial(partial(_checked, compiled, convention), *data)
+    checked = jax.tree_util.Partial(_Checked(update, convention, tuple((options or {}).items())), *data)
     return Criterion(init, checked, merge or united, value, name, convention, network, on_host)
 
 
-def _checked(update: Callable[..., State], convention: Convention, *given: Any) -> State:
-    *data, state, activations = given
-    if activations.values.shape[1:] != (convention.neurons,):
-        raise ValueError(
-            f"activations [B, {convention.neurons}] are wanted, of {convention}; got {list(activations.values.shape)}"
-        )
-    check_finite(activations, convention)
-    return update(state, activations, *data)
+@dataclasses.dataclass(frozen=True)
+class _Checked:  # a class and not a closure: equal for equal choices, so that equal criteria compile once
+    update: Callable[..., State]
+    convention: Convention
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, *given: Any) -> State:
+        *data, state, activations = given
+        shape, neurons = activations.values.shape, self.convention.neurons
+        if shape[1:] != (neurons,):
+            raise ValueError(f"activations [B, {neurons}] are wanted, of {self.convention}; got {list(shape)}")
+        check_finite(activations, self.convention)
+        return self.update(state, activations, *data, **dict(self.options))
 
 
 def check_finite(activations: Activations, convention: Convention, first: int = 0) -> None:
@@ -219,7 +228,7 @@ def _advanced(neurons, criteria, states, x, context, first):
     return mine | outside
 
 
-@partial(jax.jit, donate_argnums=2)
+@partial(jax.jit, donate_argnums=2)  # the one program of `curve` and `measure`
 def _step(neurons, updates, states, x, context):
     _, activations = neurons(x, context)
     return {name: update(states[name], activations) for name, update in updates.items()}, activations

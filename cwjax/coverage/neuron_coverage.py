@@ -36,9 +36,10 @@ def neuron_coverage(convention: Convention, *, threshold: Number = 0.25, scaled:
         f"NC {'' if scaled else 'raw '}(t = {threshold})",
         convention,
         init=lambda: Covered(no_bits(convention.neurons)),
-        update=partial(_cover, convention=convention, scaled=scaled),
+        update=_cover,
         value=partial(_value, convention=convention, name=f"NC {'' if scaled else 'raw '}(t = {threshold})"),
         data=(jnp.asarray(threshold, float),),
+        options={"convention": convention, "scaled": scaled},
     )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int, UInt32
 
 from cwjax.base import AnyArray
 from cwjax.coverage.convention import Activations
-from cwjax.coverage.criterion import Criterion
+from cwjax.coverage.criterion import Criterion, check_finite
 
 
 def covered_by_each(criterion: Criterion, activations: Activations) -> UInt32[np.ndarray, "B W"]:
@@ -21,17 +21,20 @@ def covered_by_each(criterion: Criterion, activations: Activations) -> UInt32[np
       activations: of the inputs.
 
     Raises:
-      ValueError: a criterion whose state is something else.
+      ValueError: a criterion whose state is something else; an activation that is NaN or infinite.
     """
     bits = not criterion.on_host and all(leaf.dtype == np.uint32 for leaf in jax.tree.leaves(criterion.init()))
     if not bits:
         raise ValueError(f"the state of {criterion.name} is not of bits: order by another criterion")
 
-    def one(row):
-        return criterion.update(criterion.init(), jax.tree.map(lambda leaf: leaf[None], row))
-
-    states = jax.tree.leaves(jax.jit(jax.vmap(one))(activations))
+    check_finite(activations, criterion.convention)
+    states = jax.tree.leaves(_each_alone(criterion.update, criterion.init(), activations))
     return np.concatenate([np.asarray(leaf).reshape(leaf.shape[0], -1) for leaf in states], axis=1)
+
+
+@jax.jit  # the one program of `covered_by_each`, whatever the criterion's data
+def _each_alone(update, nothing, activations: Activations):
+    return jax.vmap(lambda row: update(nothing, jax.tree.map(lambda leaf: leaf[None], row)))(activations)
 
 
 def by_total_coverage(covered: UInt32[np.ndarray, "B W"]) -> Int[np.ndarray, "B"]:

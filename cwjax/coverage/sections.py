@@ -13,6 +13,8 @@ from cwjax.coverage.convention import Activations, Convention
 from cwjax.coverage.criterion import Coverage, Criterion, counted, made, no_bits
 from cwjax.coverage.profiles import Profile, bounds
 
+FEW = 8  # words: comparing all of them takes half the time of an index at 4 words, 0.8 at 8, as long at 16 (on a CPU)
+
 
 class Sections(NamedTuple):
     bits: UInt32[Array, "N W"]  # of each neuron, a bit for each section
@@ -41,9 +43,10 @@ def section_coverage(profile: Profile, *, sections: int = 1000) -> Criterion:
         name,
         profile.convention,
         init=lambda: Sections(no_bits(profile.convention.neurons, sections)),
-        update=partial(_cover, sections=sections),
+        update=_cover,
         value=partial(_value, convention=profile.convention, name=name, sections=sections),
         data=(low, high, _scale(low, high, sections)),
+        options={"sections": sections},
         network=profile.network,
     )
 
@@ -61,18 +64,29 @@ def _scale(low: Array, high: Array, sections: int) -> Array:
 def _cover(
     state: Sections, activations: Activations, low: Array, high: Array, scale: Array, *, sections: int
 ) -> Sections:
-    neurons = jnp.arange(low.shape[0])
+    neurons, words = jnp.arange(low.shape[0]), jnp.arange(state.bits.shape[1])
 
-    def one(words, values):
+    def found(values):
+        """Of each neuron, the word of its section, and the bit in it: none if the value is outside of the range."""
         inside = (values >= low) & (values <= high) & (scale > 0)
         place = jnp.clip(jnp.floor((values - low) * scale), 0, sections - 1)
         place = jnp.where(inside, place, 0).astype(jnp.int32)
-        bit = jnp.where(inside, jnp.left_shift(jnp.uint32(1), (place % 32).astype(jnp.uint32)), jnp.uint32(0))
-        at = words.at[neurons, place // 32]
+        bit = jnp.left_shift(jnp.uint32(1), (place % 32).astype(jnp.uint32))
+        return place // 32, jnp.where(inside, bit, jnp.uint32(0))
+
+    def few(bits, values):
+        word, bit = found(values)
+        return bits | jnp.where(words[:, None] == word[None], bit[None], jnp.uint32(0)), None
+
+    def many(bits, values):
+        word, bit = found(values)
+        at = bits.at[neurons, word]
         joined = at.get(mode="promise_in_bounds") | bit
         return at.set(joined, unique_indices=True, indices_are_sorted=True, mode="promise_in_bounds"), None
 
-    return Sections(jax.lax.scan(one, state.bits, activations.values)[0])
+    if len(words) <= FEW:
+        return Sections(jax.lax.scan(few, state.bits.T, activations.values)[0].T)
+    return Sections(jax.lax.scan(many, state.bits, activations.values)[0])
 
 
 def _value(state: Sections, *, convention: Convention, name: str, sections: int) -> Coverage:

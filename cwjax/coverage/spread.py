@@ -53,7 +53,8 @@ def covariance_spread(convention: Convention, *, most: int = 4096) -> Criterion:
         "covariance spread",
         convention,
         init=init,
-        update=partial(_observe, convention=convention),
+        update=_observe,
+        options={"convention": convention},
         value=partial(_value, convention=convention),
         merge=partial(_merged, convention=convention),
     )

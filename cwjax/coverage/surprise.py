@@ -53,7 +53,7 @@ def distance_surprise(
     return np.concatenate([np.zeros(0), *(_distance_surprise(*told, values[p], asked[p]) for p in parts)])
 
 
-@jax.jit
+@jax.jit  # the one program of `distance_surprise`, which loops over batches on the host
 def _distance_surprise(reference, classes, values, predicted):
     same = predicted[:, None] == classes[None]
     first = _nearest(values, reference, same)

@@ -1,6 +1,5 @@
 """Top-k coverage: which neurons of a layer are among its largest, and in which patterns."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -39,7 +38,8 @@ def top_neuron_coverage(convention: Convention, *, k: int = 2) -> Criterion:
         name,
         convention,
         init=lambda: Leaders(no_bits(convention.neurons)),
-        update=partial(_lead, convention=convention, k=k),
+        update=_lead,
+        options={"convention": convention, "k": k},
         value=lambda state: counted(name, convention, unpacked(state.bits, convention.neurons)),
     )
 
@@ -68,7 +68,8 @@ def top_pattern_count(convention: Convention, *, k: int = 2) -> Criterion:
         name,
         convention,
         init=lambda: Patterns(np.empty((0, width), np.int32)),
-        update=partial(_note, convention=convention, k=k),
+        update=_note,
+        options={"convention": convention, "k": k},
         value=value,
         merge=lambda first, second: Patterns(distinct(first.rows, second.rows)),
         on_host=True,
@@ -80,7 +81,6 @@ def distinct(first: Any, second: Any) -> np.ndarray:
     return np.unique(np.concatenate([np.asarray(first), np.asarray(second)]), axis=0)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
 def _largest(values: Array, convention: Convention, k: int) -> list[Array]:
     """Of each layer, the places of its k largest [B, k]."""
     return [jax.lax.top_k(values[:, part], min(k, part.stop - part.start))[1] for part in convention.slices]
@@ -93,7 +93,10 @@ def _lead(state: Leaders, activations: Activations, *, convention: Convention, k
     return Leaders(state.bits | packed(bits))
 
 
+_largest_at_once = jax.jit(_largest, static_argnums=(1, 2))  # `_note` runs on the host, and owns this program
+
+
 def _note(state: Patterns, activations: Activations, *, convention: Convention, k: int) -> Patterns:
-    places = _largest(jnp.asarray(activations.values), convention, k)
+    places = _largest_at_once(jnp.asarray(activations.values), convention, k)
     rows = np.concatenate([np.sort(np.asarray(each, np.int32), axis=1) for each in places], axis=1)
     return Patterns(distinct(state.rows, rows))

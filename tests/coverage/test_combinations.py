@@ -14,7 +14,7 @@ OF = made.convention(6, 2)
 @pytest.mark.parametrize("strength", [1, 2, 3, 5])
 def test_against_a_count_of_every_combination(strength):
     it = cw.coverage.combination_coverage(OF, strength=strength)
-    reached = it.value(it.update(it.init(), made.activations(ON.astype(np.float32), OF)))
+    reached = it.value(made.updated(it, made.activations(ON.astype(np.float32), OF)))
     for layer, part in zip(OF.layers, OF.slices, strict=True):
         seen = [
             len({tuple(row) for row in ON[:, part][:, list(which)]})

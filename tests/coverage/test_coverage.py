@@ -34,5 +34,5 @@ def test_the_benchmark_at_a_small_size(capsys):
 
     arguments = coverage.Arguments(batch=3, rounds=1, units="channel", sections=(10,), reference=300)
     rows = coverage.main(arguments)
-    assert {row["what"].split(" ")[0] for row in rows} == {"KMNC", "NC", "TKNC", "DSA", "forward", "memory"}
+    assert {row["what"].split(" ")[0] for row in rows} == {"KMNC", "NC", "NBC", "TKNC", "DSA", "forward", "memory"}
     assert "592 neurons" in capsys.readouterr().out

@@ -69,13 +69,10 @@ def test_of_the_stored_activations_in_float64():
         ends = jnp.zeros((100, len(of.layers)))
         batch = [Activations(values[rows], ends[rows], ends[rows]) for rows in (slice(50), slice(50, 100))]
         profiling = cw.coverage.profiling(of)
-        profile = profiling.value(profiling.update(profiling.init(), batch[0]))
+        profile = profiling.value(made.updated(profiling, batch[0]))
         assert profile.low.dtype == np.float64
         for seen, expected in zip(batch, (reference["channel_test_is_profile"], reference["channel"]), strict=True):
-            reached = {
-                name: it.value(jax.jit(it.update)(it.init(), seen) if not it.on_host else it.update(it.init(), seen))
-                for name, it in criteria(profile)
-            }
+            reached = {name: it.value(made.updated(it, seen)) for name, it in criteria(profile)}
             unscaled = {name: value for name, value in expected.items() if not name.startswith("NC_scaled")}
             held_to(unscaled, reached, rounding=0)
 
@@ -84,7 +81,7 @@ def test_both_sides_of_the_boundaries():
     reference, of = made.golden()[1]["reference"]["channel"], made.channels()
     values = made.golden()[0]["channel_means"]
     it = cw.coverage.boundary_coverage(made.profile_of(values[:50], of))
-    state = it.update(it.init(), made.activations(values[50:], of))
+    state = made.updated(it, made.activations(values[50:], of))
     upper, lower = (int(np.bitwise_count(np.asarray(bits)).sum()) for bits in (state.upper, state.lower))
     either = int(np.bitwise_count(np.asarray(state.upper | state.lower)).sum())
     assert [upper, lower, either] == reference["NBC_0"][1:]
@@ -95,7 +92,7 @@ MEASURES = {"sparse": 1.0, "dense": None, "completeness_0.5": 0.5, "completeness
 
 def combined(values, of, share, strength=2) -> cw.coverage.Coverage:
     it = cw.coverage.combination_coverage(of, strength=strength, share=share)
-    return it.value(it.update(it.init(), made.activations(values, of)))
+    return it.value(made.updated(it, made.activations(values, of)))
 
 
 @pytest.mark.parametrize("measure", MEASURES)
@@ -125,7 +122,7 @@ def test_the_worked_example_of_combinations():
 def test_sign_sign_pairs():
     of, expected = made.channels(), made.golden()[1]["other"]["ssc"]
     it = cw.coverage.sign_sign_coverage(of)
-    reached = it.value(it.update(it.init(), made.activations(made.golden()[0]["channel_means"][50:], of)))
+    reached = it.value(made.updated(it, made.activations(made.golden()[0]["channel_means"][50:], of)))
     counts = list(zip(reached.covered.values(), reached.total.values(), strict=True))
     assert counts == [(covered, total) for covered, total, _ in expected.values()]
 
@@ -137,7 +134,7 @@ def test_the_covariance_spread_does_not_depend_on_batches():
     for batch in (50, 25, 10, 5, 1):
         state = it.init()
         for first in range(0, 50, batch):
-            state = it.update(state, made.activations(values[first : first + batch], of))
+            state = made.updated(it, made.activations(values[first : first + batch], of), state)
         reached = it.value(state)
         assert reached.value == pytest.approx(expected["sum"], rel=1e-5)
         np.testing.assert_allclose(list(reached.covered.values()), list(expected["layers"].values()), rtol=1e-4)

@@ -11,7 +11,7 @@ OF = made.convention(3, 2)
 
 def covered(values, *, of=OF, seen=None, **options):
     it = cw.coverage.neuron_coverage(of, **options)
-    return it.value(it.update(it.init(), seen or made.activations(np.asarray(values, np.float32), of))).covered
+    return it.value(made.updated(it, seen or made.activations(np.asarray(values, np.float32), of))).covered
 
 
 def test_each_layer_of_each_input_is_scaled_by_itself():

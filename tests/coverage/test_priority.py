@@ -53,7 +53,7 @@ def test_what_each_covers_unites_to_what_all_cover():
     it = cw.coverage.section_coverage(made.profile_of(values[:50], of), sections=100)
     seen = made.activations(values[50:], of)
     each = np.bitwise_or.reduce(priority.covered_by_each(it, seen))
-    np.testing.assert_array_equal(each, np.asarray(it.update(it.init(), seen).bits).reshape(-1))
+    np.testing.assert_array_equal(each, np.asarray(made.updated(it, seen).bits).reshape(-1))
 
 
 def test_how_early_faults_are_found():

@@ -36,7 +36,7 @@ def test_a_small_spread_around_a_large_mean_is_not_lost():
     it = cw.coverage.profiling(of)
     state = it.init()
     for first in range(0, len(values), 64):
-        state = it.update(state, made.activations(values[first : first + 64], of))
+        state = made.updated(it, made.activations(values[first : first + 64], of), state)
     assert it.value(state).deviation[0] == pytest.approx(values.astype(np.float64).std(), rel=1e-2)
 
 

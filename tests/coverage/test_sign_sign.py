@@ -22,7 +22,7 @@ def by_definition(values):
 def test_against_the_definition(count):
     values = np.random.default_rng(count).normal(size=(count, 7)).astype(np.float32)
     it = cw.coverage.sign_sign_coverage(OF)
-    reached = it.value(it.update(it.init(), made.activations(values, OF)))
+    reached = it.value(made.updated(it, made.activations(values, OF)))
     assert reached.covered == {"relu_0 → relu_1": by_definition(values)}
     assert reached.total == {"relu_0 → relu_1": 12}
 

@@ -10,7 +10,7 @@ OF = made.convention(3, 5)
 def test_against_numpy():
     values = np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32)
     it = cw.coverage.covariance_spread(OF)
-    reached = it.value(it.update(it.init(), made.activations(values, OF)))
+    reached = it.value(made.updated(it, made.activations(values, OF)))
     wanted = [np.abs(np.cov(values[:, part].T, ddof=0)).mean() for part in OF.slices]
     np.testing.assert_allclose(list(reached.covered.values()), wanted, rtol=1e-4)
     assert reached.value == pytest.approx(sum(wanted), rel=1e-4)

@@ -8,7 +8,7 @@ OF = made.convention(4, 2)
 
 
 def said(criterion, *rows):
-    return criterion.value(criterion.update(criterion.init(), made.activations(np.asarray(rows, np.float32), OF)))
+    return criterion.value(made.updated(criterion, made.activations(np.asarray(rows, np.float32), OF)))
 
 
 def test_the_largest_of_each_layer():
@@ -26,7 +26,7 @@ def test_a_layer_of_fewer_neurons_is_covered_at_once():
 
 def test_of_equal_values_the_first_count():
     it = cw.coverage.top_neuron_coverage(OF, k=2)
-    state = it.update(it.init(), made.activations(np.zeros((1, 6), np.float32), OF))
+    state = made.updated(it, made.activations(np.zeros((1, 6), np.float32), OF))
     assert int(state.bits[0]) == 0b110011
 
 

@@ -52,3 +52,31 @@ def check_task(task: cw.Task, out: Path) -> None:
     [run] = runs.runs_of([attacked], dataset)
     page = run_report.write([run], run_report.About("", {}, {}, None, {}), out).read_text()
     assert rows["says"][rows["success"].index(True)].split()[0] in page
+
+
+@pytest.fixture
+def hidden_net(monkeypatch):
+    """What every name of a model means: a network of six hidden neurons that gets some blobs wrong."""
+    from experiments import coverage_subjects
+
+    train = data.load("blobs", "train")
+    flat = train.images.reshape(len(train.images), -1)
+    first = np.random.default_rng(2).normal(size=(flat.shape[1], 6)).astype(np.float32) / 8
+    hidden = np.maximum(flat @ first, 0)
+    wanted = np.eye(3, dtype=np.float32)[train.labels]
+    second = np.linalg.lstsq(hidden, wanted, rcond=None)[0].astype(np.float32)
+
+    def apply(params, x):
+        return 10 * jax.nn.relu(x.reshape(len(x), -1) @ params["first"]) @ params["second"]
+
+    model = cw.bind(apply, {"first": first, "second": second})
+    monkeypatch.setattr(coverage_subjects, "model_of", lambda name: (model, None))
+    return model
+
+
+def check_coverage_table(name: str, rows: list[dict], out: Path) -> None:
+    """The files are there, and the page says that coverage is no quality."""
+    assert {path.name for path in out.iterdir()} == {f"{name}.md", f"{name}.csv", f"{name}.png"}
+    with (out / f"{name}.csv").open() as file:
+        assert [list(row) for row in csv.DictReader(file)] == [list(row) for row in rows]
+    assert "no measure of" in (out / f"{name}.md").read_text()

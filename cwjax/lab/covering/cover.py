@@ -37,7 +37,8 @@ def cover(
     Args:
       model: see `cwjax attack`.
       out: the folder to write to.
-      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack.
+      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack; or that `cwjax sweep` wrote: by
+        configuration, so that coverage is seen along every axis.
       data: whose images; auto: see `cwjax attack`.
       layers: which are counted: activation, convolution, dense, pool, or names such as relu_0.
       value: of activation functions: what comes out of them, or what goes in.
@@ -50,7 +51,7 @@ def cover(
     store.check_folder(out)
     network, _, data, dataset = model_and_data(model, data, data_folder)
     test = dataset.images
-    suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:])]
+    suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:], model)]
     seen = load(training, "test", data_folder) if training else _training(data, data_folder)
     neurons = coverage.neurons(network, test, layers=layers, value=value, unit=unit)
     profile = coverage.profiled(neurons, seen.images)

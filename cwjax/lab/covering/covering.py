@@ -9,6 +9,8 @@ import numpy as np
 from cwjax import coverage
 from cwjax.coverage import Coverage, Criterion, Neurons, Profile
 from cwjax.lab.files import store
+from cwjax.lab.sweeps import outcomes, results, working
+from cwjax.lab.sweeps.vault import Vault
 
 NATURAL = "test images"
 
@@ -42,28 +44,56 @@ def criteria_of(profile: Profile, sections: int) -> dict[str, Criterion]:
     return {criterion.name: criterion for criterion in several}
 
 
-def suites_of(folders: Sequence[Path], shape: tuple[int, ...]) -> Iterator[Suite]:
-    """The adversarial examples of each attack of each folder: only those that succeeded.
+def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> Iterator[Suite]:
+    """The adversarial examples of each folder, of each attack of a run or configuration of a sweep by itself: only
+    those that succeeded.
+
+    Args:
+      folders: of `cwjax attack` or `cwjax sweep`.
+      shape: of one image.
+      model: whose coverage is measured: a sweep's configurations of other models are left out.
 
     Raises:
-      ValueError: a folder that `cwjax attack` did not write, images of another shape, or an attack without a success.
+      ValueError: a folder of something else, images of another shape, a suite without a success, or a sweep of other
+        models.
     """
     for folder in folders:
-        path = folder / "adversarial.npz"
-        if not path.exists():
-            raise ValueError(f"{path} is not there: --suite takes folders that `cwjax attack` wrote")
-        try:
-            with np.load(path) as file:
-                images, success, attacks = (file[name] for name in ("adversarial", "success", "attack"))
-        except (ValueError, KeyError, OSError) as error:
-            raise store.CorruptFile(f"{path} is damaged: {error}") from error
-        if images.shape[1:] != shape:
-            raise ValueError(f"{path} has images {list(images.shape[1:])}, and the data has {list(shape)}")
-        for attack in dict.fromkeys(attacks.tolist()):
-            found = images[success & (attacks == attack)]
-            if not len(found):
-                raise ValueError(f"the {attack} attack of {path} has no success: there is nothing to cover")
-            yield Suite(f"{folder.name}, {attack}", found)
+        several = _of_sweep(folder, model) if (folder / results.PLAN).exists() else _of_run(folder)
+        for name, images, success in several:
+            if images.shape[1:] != shape:
+                raise ValueError(f"{folder} has images {list(images.shape[1:])}, and the data has {list(shape)}")
+            if not success.any():
+                raise ValueError(f"{name}, of {folder}, has no success: there is nothing to cover")
+            yield Suite(f"{folder.name}, {name}", images[success])
+
+
+def _of_run(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Of each attack: its name, its images, and which of them succeeded."""
+    path = folder / "adversarial.npz"
+    if not path.exists():
+        raise ValueError(f"{path} is not there: --suite takes folders that `cwjax attack` or `cwjax sweep` wrote")
+    try:
+        with np.load(path) as file:
+            images, success, attacks = (file[name] for name in ("adversarial", "success", "attack"))
+    except (ValueError, KeyError, OSError) as error:
+        raise store.CorruptFile(f"{path} is damaged: {error}") from error
+    for attack in dict.fromkeys(attacks.tolist()):
+        chosen = attacks == attack
+        yield attack, images[chosen], success[chosen]
+
+
+def _of_sweep(folder: Path, model: str) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The same of each configuration of the model, by its label. Units that are not done are left out."""
+    vault, found = Vault(folder), outcomes.read(folder)[0]
+    mine = [each for each in found if each.axes["model"] == model]
+    if not mine:
+        others = ", ".join(dict.fromkeys(each.axes["model"] for each in found))
+        raise ValueError(f"the sweep in {folder} has nothing of --model {model}: it is of {others}")
+    for each in mine:
+        files = [kept for unit in each.units if (kept := vault.get(unit)) is not None]
+        images = np.concatenate([working.arrays(kept)["adversarial"] for kept in files])
+        success = np.concatenate([working.table(kept)["success"].to_numpy() for kept in files])
+        yield f"{each.place}: {each.label('model', 'data')}", images, success
 
 
 def counts_of(inputs: int) -> tuple[int, ...]:

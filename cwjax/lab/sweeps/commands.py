@@ -77,6 +77,7 @@ def sweep(
     say(f"Table: {out / results.TABLE}")
     say(f'Next:  cwjax results {out} "select * from results limit 5"')
     say(f"       cwjax report {out}")
+    say(f"       cwjax cover --model {plan.configurations[0].model} --suite {out} --out {out}/cover")
 
 
 def answer(

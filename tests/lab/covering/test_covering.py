@@ -1,11 +1,15 @@
+import shutil
+
 import jax
 import numpy as np
 import pytest
 
 import cwjax as cw
+from cwjax.lab import data
 from cwjax.lab.covering import covering
 from cwjax.lab.covering.covering import NATURAL, Suite
 from cwjax.lab.files import store
+from tests.lab.sweeps import made
 
 RNG = np.random.default_rng(0)
 X = RNG.random((20, 16, 16, 1)).astype(np.float32)
@@ -56,19 +60,34 @@ def stored(folder, **changed):
 
 
 def test_the_successes_of_each_attack(tmp_path):
-    found = list(covering.suites_of([stored(tmp_path / "run")], X.shape[1:]))
+    found = list(covering.suites_of([stored(tmp_path / "run")], X.shape[1:], "any"))
     assert [suite.name for suite in found] == ["run, l2", "run, l0"]
     np.testing.assert_array_equal(found[0].images, X[[0, 2]])
 
 
+def test_the_successes_of_each_configuration_of_a_sweep(tmp_path):
+    asked = [made.configuration(confidence=kappa) for kappa in (0.0, 5.0)] + [made.configuration(model="other")]
+    plan = made.sweep(tmp_path, asked, reach=lambda place, index: 1.0 if index % (place + 2) else np.inf)
+    shutil.rmtree(tmp_path / "units" / plan.all[3].digest)  # the second half of the second configuration
+    found = list(covering.suites_of([tmp_path], (16, 16, 1), "mine"))
+    names = [suite.name.removeprefix(f"{tmp_path.name}, ") for suite in found]
+    assert names == ["1: confidence 0", "2: confidence 5"]
+    clean = data.load("blobs", "test").images
+    moved = np.clip(clean + 0.1, 0, 1)
+    np.testing.assert_allclose(found[0].images, moved[[1, 3, 5, 7, 9]])
+    np.testing.assert_allclose(found[1].images, moved[[1, 2, 4]])
+    with pytest.raises(ValueError, match="has nothing of --model another: it is of mine, other"):
+        list(covering.suites_of([tmp_path], (16, 16, 1), "another"))
+
+
 def test_mistakes(tmp_path):
-    with pytest.raises(ValueError, match="folders that `cwjax attack` wrote"):
-        list(covering.suites_of([tmp_path], (16, 16, 1)))
-    with pytest.raises(ValueError, match=r"l0 attack .* has no success"):
-        list(covering.suites_of([stored(tmp_path / "none", success=np.array([1, 1, 1, 0], bool))], (16, 16, 1)))
+    with pytest.raises(ValueError, match="folders that `cwjax attack` or `cwjax sweep` wrote"):
+        list(covering.suites_of([tmp_path], (16, 16, 1), "any"))
+    with pytest.raises(ValueError, match=r"l0, of .* has no success"):
+        list(covering.suites_of([stored(tmp_path / "none", success=np.array([1, 1, 1, 0], bool))], (16, 16, 1), "any"))
     with pytest.raises(ValueError, match=r"has images \[16, 16, 1\], and the data has \[28, 28, 1\]"):
-        list(covering.suites_of([stored(tmp_path / "other")], (28, 28, 1)))
+        list(covering.suites_of([stored(tmp_path / "other")], (28, 28, 1), "any"))
     damaged = stored(tmp_path / "damaged")
     (damaged / "adversarial.npz").write_bytes(b"nothing")
     with pytest.raises(store.CorruptFile, match="is damaged"):
-        list(covering.suites_of([damaged], (16, 16, 1)))
+        list(covering.suites_of([damaged], (16, 16, 1), "any"))
