@@ -156,12 +156,8 @@ def my_exit():
     sys.exit("no weights here")
 
 
-def test_the_command_line_says_it_of_a_function_that_returns_a_module():
-    with pytest.raises(
-        ValueError, match=r"--model tests.test_frameworks:my_module must return what cwjax.bind returns"
-    ):
-        model_of("tests.test_frameworks:my_module")
-    with pytest.raises(ValueError, match=r"a module of Flax NNX.* \| from cwjax.adapters import from_nnx \|"):
+def test_the_command_line_asks_for_the_shape_that_a_module_takes():
+    with pytest.raises(ValueError, match=r"Say the shape .* --model tests.test_frameworks:my_module,shape=3/32/32"):
         model_of("tests.test_frameworks:my_module")
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.answers import Seen
 from cwjax.attacks.fast.legs import Leg
-from cwjax.attacks.fast.slide import METRICS
+from cwjax.attacks.fast.slide import KEPT, METRICS, Promise
 from cwjax.base import Goal, LabelGoal, Objective, Problem, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
@@ -72,12 +72,12 @@ def scouted(
     in a leg away from a label that begins at the clean input.
 
     The first look is at the likeliest class, and the next at its probe: a point farther down the slope than the
-    boundary would be if the model were linear. Where that is still on this side of it, as on most digits of a network
-    that was trained to be robust and few of others, slopes say little of where the boundary is, and the leg begins,
-    with the other rule if there is one. Else the other classes are looked at from the
-    start, and the one that is nearest by margin over slope from a probe of its own, if it is not the likeliest. It is
-    gone for where it is clearly nearer as Newton's steps from the two probes have it. The leg begins at the start, with
-    the slope there of the class that it goes for. An example of any class counts.
+    boundary would be if the model were linear. Where that is still on this side of it, slopes are doubted, and the leg
+    goes by the other rule, if there is one. Where it kept less than a third of what the slope promised, as on most
+    digits of a network that was trained to be robust, slopes say so little that the leg begins at once. Else the other
+    classes are looked at from the start, and the one that is nearest by margin over slope from a probe of its own, if
+    it is not the likeliest. It is gone for where it is clearly nearer as Newton's steps from the two probes have it.
+    The leg begins at the start, with the slope there of the class that it goes for. An example of any class counts.
 
     So two to seven points are spent, the start itself included. With less than 50 steps, or an objective that knows no
     logits of classes, there is no look at classes; only a leg that has another rule asks about the first probe.
@@ -112,6 +112,9 @@ def scouted(
 
         waits = known.begun < 0
         probed = waits & (place == 1)
+        kept = Promise(known.likeliest.loss, jnp.ones_like(view.loss)).kept(
+            view.loss, _PROBE * jnp.ones_like(view.loss)
+        )
         doubted = jnp.where(probed, view.loss > 0, known.doubted)
         newton = distance_of(view)  # from a probe, on
         far = jnp.where(probed, _PROBE * distance_of(known.likeliest) + newton, known.far)
@@ -121,7 +124,7 @@ def scouted(
 
         last = waits & (place == classes + 1)
         preferred = last & (_PROBE * distance_of(near) + newton < _CLEARLY * far)
-        sighted = (probed & (doubted | ~choosing)) | ((place == classes) & (nearest < 0)) | last
+        sighted = (probed & ((kept < KEPT) | ~choosing)) | ((place == classes) & (nearest < 0)) | last
         begins = waits & jnp.where(place == 0, ~looks, sighted)
         begun = jnp.where(begins, place, known.begun)
         chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)

@@ -12,7 +12,7 @@ from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, check_norm, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened, turned
 
-_KEPT = 1 / 3  # of what a slope promised: where a step takes away less than this share, one looks so much farther
+KEPT = 1 / 3  # of what a slope promised: where a step takes away less than this share, one looks so much farther
 _TURN = (0.1, 0.001)  # of log tau, at the first step of a leg and at the last
 _SHORTEST = 0.01  # the last step over the first
 
@@ -112,7 +112,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         there = there._replace(distance=there.distance + jnp.where(leg.lost, seen.distance, 0))
         kept = memory.promise.kept(seen.loss, seen.distance)
         longer = select(first, there, memory.promise)
-        longer = longer._replace(distance=longer.distance * jnp.where(second & (kept < _KEPT), 1 / _KEPT, 1))
+        longer = longer._replace(distance=longer.distance * jnp.where(second & (kept < KEPT), 1 / KEPT, 1))
 
         sought = lengthened(memory.tau, leg.farther * longer.distance, seen.taken, leg.steps)
         along = jnp.minimum(turned(jnp.minimum(memory.tau, best), seen.met, _TURN, seen.taken, leg.steps), best)
