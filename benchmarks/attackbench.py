@@ -131,7 +131,7 @@ def _lenet() -> torch.nn.Module:
 
 def accepted(norm: str, model: str, arguments: Arguments) -> str:
     """The table of one run of the acceptance command, as Markdown."""
-    acceptance = importlib.import_module("attackbench.acceptance")
+    acceptance: Any = importlib.import_module("attackbench.acceptance")
     known = importlib.import_module("attackbench.attacks.registry").library_modules
     beside = *BESIDE[norm], *(name for name in MORE.get(norm, ()) if "adv_lib" in known)
     entries = *(f"cwjax:{name}" for name in fast_attacks(norm)), *beside
