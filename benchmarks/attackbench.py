@@ -2,12 +2,16 @@
 
 Claim: none, orientation. AttackBench counts the passes, enforces the budget and measures the distances.
 
-    pip install 'cwjax[demo,foolbox,art]' attackbenchlib cleverhans; pip install --no-deps adv-lib
-    python -m benchmarks.attackbench --out benchmarks/attackbench.md        # an hour on one busy core
-    python -m benchmarks.attackbench --norms l2 --examples 16 --budget 200  # a minute
+    pip install 'cwjax[demo,bench,torch]' 'attackbenchlib[attacks]'; pip install --no-deps adv-lib
+    python -m benchmarks.attackbench --out table.md                           # 20 minutes on one busy core
+    python -m benchmarks.attackbench --models mnist_cnn mnist_robust          # AttackBench's SmallCNN: longer
+    python -m benchmarks.attackbench --norms linf --examples 4 --budget 60    # half a minute
 
-AttackBench's checkpoints and MNIST are downloads. Its SmallCNN has the weights of the zoo here, which are of the same
+AttackBench's checkpoints and MNIST are downloads. Here its SmallCNN has the weights of the zoo's networks of the same
 layers, and the images are digits of mnist5k, on which no network of the zoo was trained.
+
+An attack of cwjax is asked through `torch_attack(…, how="ask")`. The first call compares the asked model with the
+module, and AttackBench counts these passes too: an image or two have fewer of their budget left.
 """
 
 # pyright: reportMissingImports=false
@@ -19,7 +23,7 @@ import importlib.metadata
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -52,7 +56,7 @@ class Arguments:
     examples: int = 64
     budget: int = 2000  # forward and backward passes of an image
     norms: tuple[str, ...] = ("l2", "linf", "l1", "l0")
-    models: tuple[str, ...] = ("mnist_lenet", "mnist_cnn", "mnist_robust")  # of the zoo
+    models: tuple[Literal["mnist_lenet", "mnist_cnn", "mnist_distilled", "mnist_robust"], ...] = ("mnist_lenet",)
     out: Path | None = None  # a Markdown file that the tables are added to
 
 
@@ -70,10 +74,9 @@ def entered() -> None:
             config = {"name": name, "source": "cwjax", "threat_model": norm, "num_steps": STEPS}
             attacks.attack_configs["cwjax"][name] = functools.partial(dict, config)
             attacks.library_getters["cwjax"][name] = _getter(name)
-    for name in zoo.NAMES:
-        if name.startswith("mnist"):
-            models.MODEL_CONFIGS[f"zoo_{name}"] = {"name": f"zoo_{name}", "dataset": "mnist", "source": "local"}
-            models._local_models[f"zoo_{name}"] = functools.partial(network, name)
+    for name in ("mnist_lenet", "mnist_cnn", "mnist_distilled", "mnist_robust"):
+        models.MODEL_CONFIGS[f"zoo_{name}"] = {"name": f"zoo_{name}", "dataset": "mnist", "source": "local"}
+        models._local_models[f"zoo_{name}"] = functools.partial(network, name)
     images._datasets["mnist"] = digits
 
 
