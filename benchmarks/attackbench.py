@@ -23,7 +23,7 @@ import importlib.metadata
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from benchmarks.timing import machine
 from cwjax.adapters import torch_attack
 from cwjax.attacks.registry import ATTACKS, fast_attacks
 from cwjax.lab import data, zoo
+
+Name = Literal["mnist_lenet", "mnist_cnn", "mnist_distilled", "mnist_robust"]  # networks of the zoo
 
 STEPS = 1000  # of AttackBench's own configurations: 1,000 passes each way are its budget of 2,000
 
@@ -56,7 +58,7 @@ class Arguments:
     examples: int = 64
     budget: int = 2000  # forward and backward passes of an image
     norms: tuple[str, ...] = ("l2", "linf", "l1", "l0")
-    models: tuple[Literal["mnist_lenet", "mnist_cnn", "mnist_distilled", "mnist_robust"], ...] = ("mnist_lenet",)
+    models: tuple[Name, ...] = ("mnist_lenet",)
     out: Path | None = None  # a Markdown file that the tables are added to
 
 
@@ -72,9 +74,9 @@ def entered() -> None:
     for norm in BESIDE:
         for name in fast_attacks(norm):
             config = {"name": name, "source": "cwjax", "threat_model": norm, "num_steps": STEPS}
-            attacks.attack_configs["cwjax"][name] = functools.partial(dict, config)
+            attacks.attack_configs["cwjax"][f"{name}_{norm}"] = functools.partial(dict, config)
             attacks.library_getters["cwjax"][name] = _getter(name)
-    for name in ("mnist_lenet", "mnist_cnn", "mnist_distilled", "mnist_robust"):
+    for name in get_args(Name):
         models.MODEL_CONFIGS[f"zoo_{name}"] = {"name": f"zoo_{name}", "dataset": "mnist", "source": "local"}
         models._local_models[f"zoo_{name}"] = functools.partial(network, name)
     images._datasets["mnist"] = digits
@@ -85,8 +87,11 @@ def _called(model: Any, inputs: Any, labels: Any, attack: Any, targets: Any = No
 
 
 def _getter(name: str) -> Callable[..., Any]:
-    def made(num_steps: int):
-        return torch_attack(ATTACKS[name].make(steps=num_steps), how="ask")
+    entry = ATTACKS[name]
+
+    def made(threat_model: str, num_steps: int):
+        norm = {"norm": threat_model} if len(entry.norms) > 1 else {}
+        return torch_attack(entry.make(steps=num_steps, **norm), how="ask")
 
     return made
 
@@ -98,7 +103,7 @@ def digits(root: str) -> list[tuple[torch.Tensor, int]]:
     return [(image, int(label)) for image, label in zip(images, dataset.labels, strict=True)]
 
 
-def network(name: str) -> torch.nn.Module:
+def network(name: Name) -> torch.nn.Module:
     """A network of the zoo in PyTorch: AttackBench's own SmallCNN, or LeNet-5."""
     model = zoo.load(name).model
     net = _lenet() if name == "mnist_lenet" else importlib.import_module("attackbench.models.mnist").SmallCNN()
