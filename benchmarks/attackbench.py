@@ -43,7 +43,7 @@ BESIDE = {  # AttackBench's attacks that make a norm small, and for L-infinity o
     "l2": ("preconfigured:fmn", "preconfigured:deepfool", "preconfigured:superdeepfool", "preconfigured:fab"),
     "linf": ("preconfigured:fmn", "preconfigured:fab", "preconfigured:apgd"),
     "l1": ("preconfigured:fmn", "preconfigured:fab"),
-    "l0": ("preconfigured:fmn", "original:sigma_zero"),
+    "l0": ("preconfigured:fmn", "mended:sigma_zero"),
 }
 MORE = {"l2": ("adv_lib:ddn", "adv_lib:alma"), "l1": ("adv_lib:alma",)}  # where adv-lib is installed
 
@@ -76,6 +76,11 @@ def entered() -> None:
             config = {"name": name, "source": "cwjax", "threat_model": norm, "num_steps": STEPS}
             attacks.attack_configs["cwjax"][f"{name}_{norm}"] = functools.partial(dict, config)
             attacks.library_getters["cwjax"][name] = _getter(name)
+    # The entry of σ-zero in attackbenchlib 2.0.2 hands its function an argument that it does not take, and so fails.
+    attacks.library_modules["mended"] = types.SimpleNamespace(_wrapper=_called)
+    config = attacks.attack_configs["original"]["sigma_zero"]() | {"num_steps": STEPS}
+    attacks.attack_configs["mended"]["sigma_zero"] = functools.partial(dict, config)
+    attacks.library_getters["mended"]["sigma_zero"] = attacks.library_getters["original"]["sigma_zero"]
     for name in get_args(Name):
         models.MODEL_CONFIGS[f"zoo_{name}"] = {"name": f"zoo_{name}", "dataset": "mnist", "source": "local"}
         models._local_models[f"zoo_{name}"] = functools.partial(network, name)
