@@ -7,8 +7,10 @@ from cwjax.adapters.checking import NotConvertible, confirmed
 from cwjax.adapters.inputs import adapted, inputs_of
 
 if TYPE_CHECKING:
+    from cwjax.adapters.art import art_attack
     from cwjax.adapters.equinox import from_equinox
     from cwjax.adapters.flax import from_linen, from_nnx
+    from cwjax.adapters.foolbox import foolbox_attack
     from cwjax.adapters.haiku import from_haiku
     from cwjax.adapters.keras import from_keras
     from cwjax.adapters.onnx.loading import from_onnx
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from cwjax.adapters.sklearn import from_sklearn
 
 _WHERE = {  # a name -> the module below this folder that is imported when it is first used, and the extra it needs
+    "art_attack": ("art", "art"),
+    "foolbox_attack": ("foolbox", "foolbox"),
     "from_equinox": ("equinox", "equinox"),
     "from_haiku": ("haiku", "haiku"),
     "from_keras": ("keras", "keras"),
@@ -33,7 +37,9 @@ _WHERE = {  # a name -> the module below this folder that is imported when it is
 __all__ = [
     "NotConvertible",
     "adapted",
+    "art_attack",
     "confirmed",
+    "foolbox_attack",
     "from_equinox",
     "from_haiku",
     "from_keras",

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Array, Float
 
 from cwjax.adapters.inputs import logits_of
+from cwjax.base import AnyArray
 
 
 class _Pass(NamedTuple):
@@ -39,7 +40,7 @@ class Asked:
         self._kept: collections.deque[_Pass] = collections.deque(maxlen=jax.local_device_count())
         self._seen = state_of(module)
 
-    def __call__(self, params: Array, x: Float[Array, "B *S"]) -> Float[Array, "B K"]:
+    def __call__(self, params: AnyArray, x: Float[Array, "B *S"]) -> Float[Array, "B K"]:
         return _asked(self, x)
 
     def logits(self, x: Any, *, keep: bool = False) -> np.ndarray:

@@ -109,8 +109,8 @@ class TorchAttack:
         keys = jax.random.split(jax.random.key(self._seed), len(x))
         result = self._run(self._model(model, tuple(inputs.shape[1:]), images), keys, x, goal)
         self._result = jax.tree.map(np.array, result)
-        found = np.asarray(result.x).transpose(0, 3, 1, 2) if images else np.array(result.x)
-        return torch.from_numpy(np.ascontiguousarray(found)).to(inputs)
+        found = np.asarray(result.x).transpose(0, 3, 1, 2) if images else np.asarray(result.x)
+        return torch.from_numpy(np.array(found, order="C")).to(inputs)  # a copy: whoever calls may write to it
 
     def _model(self, module: torch.nn.Module, shape: tuple[int, ...], images: bool) -> Model:
         wanted = (module, shape, state_of(module)) if isinstance(module, torch.nn.Module) else (module, shape, 0)

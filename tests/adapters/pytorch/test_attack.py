@@ -83,6 +83,17 @@ def test_a_model_is_made_once_and_again_where_its_weights_change(attack):
     assert (attack.result.distance[LABELS.numpy() != 0] == 0).all()
 
 
+def test_a_grey_result_may_be_written_to():
+    """Images of one channel lie in memory as JAX has them, so that no move of the channels copies them."""
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 3)).eval()
+    grey = torch.rand(2, 1, 2, 3, generator=torch.Generator().manual_seed(1))
+    attack = torch_attack(cw.fast_l2(steps=5))
+    found = attack(net, grey, net(grey).argmax(1))
+    kept = attack.result.x.copy()
+    found.clamp_(max=0)
+    np.testing.assert_array_equal(attack.result.x, kept)
+
+
 def test_batches_are_cut():
     whole, cut = torch_attack(cw.fast("l2", steps=20)), torch_attack(cw.fast("l2", steps=20), batch=4)
     torch.testing.assert_close(whole(NET, IMAGES, LABELS), cut(NET, IMAGES, LABELS), rtol=1e-4, atol=1e-4)
