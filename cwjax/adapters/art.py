@@ -44,7 +44,7 @@ def art_attack(
       >>> import cwjax as cw
       >>> from cwjax.adapters import art_attack
       >>> classifier = PyTorchClassifier(net, loss, (3, 32, 32), 10, clip_values=(0, 1))  # doctest: +SKIP
-      >>> attack = art_attack(cw.fast_l2(steps=100), classifier)  # doctest: +SKIP
+      >>> attack = art_attack(cw.fast("l2", steps=100), classifier)  # doctest: +SKIP
       >>> adversarial = attack.generate(images, labels)  # doctest: +SKIP
 
     References:

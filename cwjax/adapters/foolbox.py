@@ -39,7 +39,7 @@ def foolbox_attack(attack: Attack, *, batch: int | None = None, seed: int = 0) -
       >>> import cwjax as cw
       >>> from cwjax.adapters import foolbox_attack
       >>> model = foolbox.PyTorchModel(net.eval(), bounds=(0, 1))  # doctest: +SKIP
-      >>> attack = foolbox_attack(cw.fast_l2(steps=100))  # doctest: +SKIP
+      >>> attack = foolbox_attack(cw.fast("l2", steps=100))  # doctest: +SKIP
       >>> raw, clipped, success = attack(model, images, labels, epsilons=[0.5, 1.0])  # doctest: +SKIP
 
     References:

@@ -39,7 +39,7 @@ LABELS = CLASSIFIER.predict(IMAGES).argmax(1)
 
 @pytest.fixture(scope="module")
 def attack():
-    return art_attack(cw.fast_l2(steps=20), CLASSIFIER)
+    return art_attack(cw.fast("l2", steps=20), CLASSIFIER)
 
 
 def test_art_finds_the_successes(attack):
@@ -65,7 +65,7 @@ def test_a_target_is_reached(attack):
     finally:
         attack.set_params(targeted=False)
     np.testing.assert_array_equal(CLASSIFIER.predict(found).argmax(1), targets)
-    np.testing.assert_array_equal(art_attack(cw.fast_l2(steps=20), CLASSIFIER, targeted=True).targeted, True)
+    np.testing.assert_array_equal(art_attack(cw.fast("l2", steps=20), CLASSIFIER, targeted=True).targeted, True)
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_a_target_is_reached(attack):
 )
 def test_a_classifier_that_does_not_fit_is_refused(words, how):
     with pytest.raises(ValueError, match=words):
-        art_attack(cw.fast_l2(steps=5), classifier(**how))
+        art_attack(cw.fast("l2", steps=5), classifier(**how))
 
 
 def test_other_arguments_are_refused(attack):
     with pytest.raises(TypeError, match=r"attack must be of the type cwjax\.Attack"):
         art_attack(cast(Any, print), CLASSIFIER)
     with pytest.raises(EstimatorError, match="PyTorchClassifier"):
-        art_attack(cw.fast_l2(steps=5), NET)
+        art_attack(cw.fast("l2", steps=5), NET)
     with pytest.raises(TypeError, match="takes x and y alone, got mask"):
         attack.generate(IMAGES, LABELS, mask=IMAGES)
     with pytest.raises(ValueError, match=r"own bounds \[0, 255\], got values from .* to 300"):

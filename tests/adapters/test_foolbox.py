@@ -26,7 +26,7 @@ LABELS = MODEL(IMAGES).argmax(1)
 
 @pytest.fixture(scope="module")
 def attack():
-    return foolbox_attack(cw.fast_l2(steps=20))
+    return foolbox_attack(cw.fast("l2", steps=20))
 
 
 def test_foolbox_finds_the_successes_at_their_epsilons(attack):
@@ -61,7 +61,7 @@ def test_new_weights_are_seen(attack):
 
 
 def test_what_the_attack_leaves_alone_stays_bit_by_bit():
-    attack = foolbox_attack(cw.fast_l0(steps=20))
+    attack = foolbox_attack(cw.fast("l0", steps=20))
     raw, _, success = attack(MODEL, IMAGES, LABELS, epsilons=None)
     assert success.all()
     pixels = (raw != IMAGES).any(1).flatten(1).sum(1)
@@ -71,8 +71,8 @@ def test_what_the_attack_leaves_alone_stays_bit_by_bit():
 
 def test_the_distance_is_that_of_the_norm(attack):
     assert attack.distance is foolbox.distances.l2
-    assert foolbox_attack(cw.fast_linf(steps=5)).distance is foolbox.distances.linf
-    other = cw.fast_l2(steps=5)
+    assert foolbox_attack(cw.fast("linf", steps=5)).distance is foolbox.distances.linf
+    other = cw.fast("l2", steps=5)
     other = other._replace(terms=other.terms._replace(distance=other.terms.distance._replace(norm="other")))
     with pytest.raises(
         ValueError, match=r"foolbox has the distances l0, l1, l2, linf, and the attack measures 'other'"

@@ -87,7 +87,7 @@ def test_a_grey_result_may_be_written_to():
     """Images of one channel lie in memory as JAX has them, so that no move of the channels copies them."""
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, 3)).eval()
     grey = torch.rand(2, 1, 2, 3, generator=torch.Generator().manual_seed(1))
-    attack = torch_attack(cw.fast_l2(steps=5))
+    attack = torch_attack(cw.fast("l2", steps=5))
     found = attack(net, grey, net(grey).argmax(1))
     kept = attack.result.x.copy()
     found.clamp_(max=0)
