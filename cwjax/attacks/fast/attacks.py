@@ -55,8 +55,11 @@ def _l0(leg: Leg, objective: Objective) -> Rule:
     """Deep, with the L2/3 norm for a smooth count, and then one element undone at a step. Every second leg has steps
     that stay long; away from a label the first.
     """
+
+    def bold(problem):
+        return (leg.number % 2 == 0) == ~objective.reaches(problem.goal)
+
     going = (1 - _REMOVING) * leg.steps
-    bold = lambda problem: (leg.number % 2 == 0) == ~objective.reaches(problem.goal)  # noqa: E731
     return then(shrink("l0", going, bold=bold), remove(), going)
 
 
