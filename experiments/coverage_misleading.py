@@ -1,17 +1,22 @@
 """Could coverage be misleading? Five experiments on what it has to do with errors.
 
-Claim (Li, Ma, Xu and Cao 2019, "Structural coverage criteria for neural networks could be misleading"): among natural
-suites of one size, coverage has nothing to do with the number of errors. Adversarial examples lie in the same cells of
-the criteria as natural inputs. What finds errors is the search for them, not coverage.
+Claim (Li, Ma, Xu and Cao 2019, "Structural coverage criteria for neural networks could be misleading"): coverage and
+errors have little to do with each other. Four of the five experiments say so, and one does not: suites that are grown
+greedily for sections have more errors than random suites.
 
 Command:
 
-    python -m experiments.coverage_misleading --weights FILE --models zoo:mnist_cnn --data mnist --data-folder FOLDER
+    python -m experiments.coverage_misleading --weights FILE --models --data mnist --data-folder FOLDER
     python -m experiments.coverage_misleading                                     # the zoo's networks on mnist5k
 
-Cost: {COST}
+Cost: four and a half minutes of one core for three networks.
 
-Expect: {EXPECT}
+Expect, on DeepXplore's LeNet-1, LeNet-4 and LeNet-5: E1 rho between -0.08 and 0.12, of 17 numbers three with p < 0.05
+(0.03 at least). E2 KMNC: 16.8, 6.8 and 3.4 errors in 100 images, random suites 2.1, 1.5 and 1.2 (p = 0.003); with other
+criteria a suite is at most 62 images, and few numbers differ from chance. E3 50 C&W examples add about as much as 50
+natural images, in most criteria less: KMNC 11 to 12 points, and 11 to 13. E4 in cells of a dense layer there is an adversarial example in 80
+to 95 %, and none was found in a cell of a convolution. E5 errors in 100 mutants 5.7, 0 and 0.6, by chance 0.6, 0.2 and
+1.5: more on LeNet-1, fewer on LeNet-5.
 
 - E1: do natural suites with more coverage have more errors? Spearman's rho over random suites of one size, and its p.
 - E2: do suites grown for coverage have more errors? Errors in 100 of a CAM suite, beside random ones as large.
@@ -54,10 +59,10 @@ Bits = dict[str, np.ndarray]  # of each criterion: what each image covers, packe
 class Arguments(subjects.Common):
     suites: int = 300  # of E1, and random ones of E2
     size: int = 500  # of a suite; at most an eighth of the test images
-    examples: int = 100  # of E3
-    cells: int = 40  # images of E4
-    steps: int = 300  # gradients for each image of E3 and E4
-    rounds: int = 60  # of E5, of 64 mutants each
+    examples: int = 50  # of E3
+    cells: int = 20  # images of E4
+    steps: int = 150  # gradients for each image of E3 and E4
+    rounds: int = 30  # of E5, of 64 mutants each
     seeds: int = 64  # images of E5
     epsilon: float = 0.3  # of E5, the largest change of a pixel
     out: Path = Path("runs/coverage_misleading")  # where the results go
@@ -238,7 +243,7 @@ def figure(clouds: dict[str, dict[str, Any]]) -> Figure:
         for axes, name in zip(line, names, strict=True):
             covered, errors = cloud[name]
             axes.plot(covered, errors, ".", color=shown.BLUE, alpha=0.4, markersize=4)
-            if line is panels[0]:
+            if network == next(iter(clouds)):
                 axes.set_title(name, fontsize=9, parse_math=False)
             shown.plain(axes, "bits covered", f"{network}: errors" if name == names[0] else "")
     drawn.suptitle("A dot for each natural suite of one size: coverage has little to do with errors")
