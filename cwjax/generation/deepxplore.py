@@ -1,0 +1,310 @@
+"""DeepXplore: inputs on which several models disagree and that activate neurons which nothing has activated yet.
+
+units  = [cw.coverage.neurons(model, x) for model in models]
+attack = deepxplore.differential(deepxplore.occlusion(10, 10), step=10.0)
+run    = jax.jit(cw.discretised(cw.batched(attack)))                # within the box, and judged after 8 bits
+found  = deepxplore.explored(run, units, keys, x)
+print(found.success.mean(), [str(each) for each in found.coverage])
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+
+from cwjax.arguments import check_count, check_number, check_part
+from cwjax.base import AnyArray, Attack, Count, Goal, Number, Objective, Outputs, Result, Runner, shapes, wide
+from cwjax.coverage.convention import Neurons
+from cwjax.coverage.criterion import Coverage, unpacked
+from cwjax.coverage.neuron_coverage import neuron_coverage
+from cwjax.generation.differences import answers_of, models_disagree
+from cwjax.generation.requirements import Observed, observed
+from cwjax.loop import Rule, iterated
+from cwjax.models import Model, joined
+from cwjax.parts.norms import ball
+
+Constraint: TypeAlias = Callable[[PRNGKeyArray, Float[Array, "*S"]], Float[Array, "*S"]]
+"""`(key of this iteration, direction) -> the step that is allowed`: what an input may change."""
+
+
+class DifferentialGoal(NamedTuple):
+    """What one seed is to reach; read by `disagreement`."""
+
+    label: Int[Array, "..."]  # int32 []: the answer that all models give
+    leaves: Float[Array, "..."]  # float32 [M]: 1 for the model that is to leave the label, 0 for the others
+    neurons: tuple[Float[Array, "..."], ...]  # of each model, float32 [N]: weights of the neurons to raise
+
+
+def light(*, factor: Number = 1.0) -> Constraint:
+    """All elements change alike, by the mean of the direction: lighter or darker.
+
+    Args:
+      factor: of that mean; DeepXplore's code has 1 for MNIST and 10,000 for driving and ImageNet.
+    """
+    check_number("factor", factor, least=0, above=True)
+    return lambda key, direction: jnp.full_like(direction, factor * jnp.mean(direction))
+
+
+def occlusion(height: int, width: int, *, top: int = 0, left: int = 0) -> Constraint:
+    """Only one rectangle of an image [H, W, ...] changes.
+
+    Args:
+      height: of the rectangle, in pixels; DeepXplore has 10 by 10 for MNIST and 50 by 50 for larger images.
+      width: likewise.
+      top: its first row.
+      left: its first column.
+    """
+    for name, value, least in (("height", height, 1), ("width", width, 1), ("top", top, 0), ("left", left, 0)):
+        check_count(name, value, least=least)
+
+    def step(key: PRNGKeyArray, direction: Float[Array, "*S"]) -> Float[Array, "*S"]:
+        del key
+        return jnp.where(_patch(direction.shape, top, left, height, width), direction, 0)
+
+    return step
+
+
+def blackout(size: int) -> Constraint:
+    """One square patch of an image [H, W, ...], drawn anew at each iteration, becomes darker by 1 times the step, if
+    the mean of the direction over it is below 0; else nothing changes.
+
+    Args:
+      size: of a side, in pixels; DeepXplore has 6 for MNIST and 10 for larger images.
+    """
+    check_count("size", size)
+
+    def step(key: PRNGKeyArray, direction: Float[Array, "*S"]) -> Float[Array, "*S"]:
+        room = np.maximum(np.asarray(direction.shape[:2]) - size + 1, 1)
+        top, left = jax.random.randint(key, (2,), 0, jnp.asarray(room))
+        inside = _patch(direction.shape, top, left, size, size)
+        return jnp.where(inside & (jnp.sum(jnp.where(inside, direction, 0)) < 0), -1.0, 0.0).astype(direction.dtype)
+
+    return step
+
+
+def increasing(rises: Bool[ArrayLike, "*S"], free: Bool[ArrayLike, "*S"] | None = None) -> Constraint:
+    """Some features may only grow, others may change both ways, and all others stay: a document that keeps what it
+    does.
+
+    Args:
+      rises: which may only grow.
+      free: which may change both ways; none, if left out.
+    """
+    up = np.asarray(rises, bool)
+    both = np.zeros_like(up) if free is None else np.asarray(free, bool)
+    if up.shape != both.shape:
+        raise ValueError(f"rises {list(up.shape)} and free {list(both.shape)} differ in shape")
+    return lambda key, direction: jnp.where(both, direction, jnp.where(up & (direction > 0), direction, 0))
+
+
+def disagreement(*, leaving_weight: Number = 1.0, coverage_weight: Number = 0.1) -> Objective:
+    """DeepXplore's joint objective, with its sign turned so that it falls (Pei et al. 2017, equations 2 and 3):
+
+        f = -(Σ_{k≠j} Z_k,c - lambda1·Z_j,c + lambda2·Σ_m n_m)
+
+    for the label c, the model j that is to leave it, and a neuron n_m of each model. The goal is met where two models
+    give different answers. Outputs are those of `cw.joined`, of models from `observed`; goals are `DifferentialGoal`.
+
+    Args:
+      leaving_weight: lambda1, > 0.
+      coverage_weight: lambda2, >= 0.
+
+    References:
+      https://arxiv.org/abs/1705.06640
+    """
+    check_number("leaving_weight", leaving_weight, least=0, above=True)
+    check_number("coverage_weight", coverage_weight, least=0)
+    differ = models_disagree()
+
+    def loss(outputs, goal):
+        total = jnp.zeros((), jnp.float32)
+        for place, (each, weights) in enumerate(zip(outputs, goal.neurons, strict=True)):
+            leaves = goal.leaves[place]
+            total = total + ((1 - leaves) - leaving_weight * leaves) * each.outputs[goal.label]
+            total = total + coverage_weight * jnp.sum(weights * each.values)
+        return -total
+
+    def check(outputs: Outputs, goal: Goal) -> None:
+        if not isinstance(goal, DifferentialGoal):
+            raise TypeError(f"disagreement reads goals from deepxplore.goals_of, got {shapes(goal)}")
+        differ.check(outputs, goal)
+        if not all(isinstance(each, Observed) for each in outputs) or len(outputs) != len(goal.neurons):
+            raise ValueError(
+                f"disagreement reads {len(goal.neurons)} models from requirements.observed, got {shapes(outputs)}"
+            )
+
+    return differ._replace(loss=loss, check=check)
+
+
+def differential(
+    constraint: Constraint,
+    *,
+    step: Number = 10.0,
+    steps: Count = 20,
+    leaving_weight: Number = 1.0,
+    coverage_weight: Number = 0.1,
+) -> Attack:
+    """DeepXplore's ascent (Pei et al. 2017, algorithm 1): from the seed, along the slope of `disagreement`, divided by
+    its root mean square and put under a constraint, until two models disagree.
+
+        x_{t+1} = x_t + s·constraint(g / (rms(g) + 1e-5))
+
+    Points stay within the bounds that the runner is given. The released code has none: it judges images that no file
+    can hold. For that variant, give the runner wide bounds, such as `low=-1e4, high=1e4`.
+
+    Args:
+      constraint: `light()`, `occlusion(…)`, `blackout(…)`, `increasing(…)`, or your own.
+      step: s, > 0; 10 for MNIST, ImageNet and driving, 0.1 for PDF documents.
+      steps: iterations, >= 1.
+      leaving_weight: lambda1, > 0: 1 for MNIST, ImageNet and driving, 2 for PDF documents.
+      coverage_weight: lambda2, >= 0.
+    """
+    check_number("step", step, least=0, above=True)
+    check_count("steps", steps)
+
+    def init(key, problem):
+        return problem.start.astype(wide(problem.x)), key
+
+    def move(problem, key, seen):
+        del problem
+        direction = -seen.slope
+        direction = direction / (jnp.sqrt(jnp.mean(direction**2)) + 1e-5)
+        return seen.x + step * constraint(jax.random.fold_in(key, seen.taken), direction), key
+
+    rule = Rule(init, move, over=lambda problem, key, seen: seen.met)
+    objective = disagreement(leaving_weight=leaving_weight, coverage_weight=coverage_weight)
+    return iterated(rule, objective=objective, distance=ball("l2").distance, steps=steps + 1)
+
+
+class Explored(NamedTuple):
+    """What came of seeds, in their order."""
+
+    result: Result  # an input on which models disagree where `success`, else the seed
+    already: Bool[np.ndarray, "B"]  # the models disagree on the seed itself: a success at distance 0
+    misread: Bool[np.ndarray, "B"]  # the models agree on the seed, and are wrong; all False without labels
+    answers: Int[np.ndarray, "M B"]  # of each model on `result.x`
+    coverage: tuple[Coverage, ...]  # of each model, by the inputs on which they disagree
+
+    @property
+    def success(self) -> Bool[np.ndarray, "B"]:
+        """Where an input was generated, seeds on which the models disagree already left out."""
+        return np.asarray(self.result.success) & ~self.already
+
+    @property
+    def kinds(self) -> int:
+        """How many different tuples of answers there are among the generated inputs."""
+        return len(np.unique(self.answers[:, self.success], axis=1).T)
+
+
+def goals_of(
+    key: PRNGKeyArray,
+    labels: Int[AnyArray, "B"],
+    uncovered: Sequence[Bool[AnyArray, "N"]],
+    *,
+    target: int = 0,
+) -> DifferentialGoal:
+    """For each seed, one uncovered neuron of each model, drawn at random; any neuron where none is left.
+
+    Args:
+      key: of the draw.
+      labels: what the models answer for each seed.
+      uncovered: of each model, which neurons nothing has covered yet.
+      target: which model is to leave the label.
+    """
+    check_count("target", target, least=0, most=len(uncovered) - 1)
+    weights = []
+    for place, left in enumerate(uncovered):
+        chance = jnp.where(jnp.any(jnp.asarray(left)), jnp.asarray(left), True).astype(jnp.float32)
+        own = jax.random.fold_in(key, place)
+        drawn = jax.random.categorical(own, jnp.log(chance), shape=(len(labels),))
+        weights.append(jax.nn.one_hot(drawn, len(left), dtype=jnp.float32))
+    leaves = jnp.tile(jax.nn.one_hot(target, len(uncovered), dtype=jnp.float32), (len(labels), 1))
+    return DifferentialGoal(jnp.asarray(labels, jnp.int32), leaves, tuple(weights))
+
+
+def explored(
+    runner: Runner | Callable[..., Any],
+    neurons: Sequence[Neurons],
+    keys: PRNGKeyArray,
+    x: Float[AnyArray, "B *S"],
+    *,
+    labels: Int[AnyArray, "B"] | None = None,
+    target: int = 0,
+    rounds: int = 1,
+    threshold: Number = 0.0,
+    **bounds: Any,
+) -> Explored:
+    """All seeds through a differential attack, in a few programs' calls.
+
+    DeepXplore draws the neurons for a seed from those that no earlier seed has covered. Here the seeds go in `rounds`:
+    those of a round know what the rounds before it have covered.
+
+    Args:
+      runner: of `differential`: `jax.jit(cw.batched(attack))`, or one that `cw.discretised` wraps.
+      neurons: of two or more models of the same inputs.
+      keys: [B], from `jax.random.split`.
+      x: the seeds.
+      labels: the true classes, if seeds that the models get wrong are to be counted apart.
+      target: which model is to leave its answer.
+      rounds: equal parts of the seeds; each part compiles once, if all are of one size.
+      threshold: of neuron coverage, scaled as in DeepXplore.
+      **bounds: for the runner: `low`, `high`, `mask`.
+
+    Raises:
+      ValueError: fewer than two models, models that do not fit the seeds, or more rounds than seeds.
+    """
+    for each in neurons:
+        check_part("each of neurons", each, Neurons)
+    check_count("rounds", rounds, most=len(x))
+    model = joined([observed(each) for each in neurons])
+    clean = answers(model, x)
+    criteria = [neuron_coverage(each.convention, threshold=threshold) for each in neurons]
+    states, parts = [each.init() for each in criteria], []
+    for number, rows in enumerate(np.array_split(np.arange(len(x)), rounds)):
+        uncovered = [
+            ~unpacked(state.bits, each.convention.neurons) for state, each in zip(states, neurons, strict=True)
+        ]
+        drawn = goals_of(jax.random.fold_in(keys[0], number), clean[0, rows], uncovered, target=target)
+        said = runner(model, keys[rows], jnp.asarray(x[rows]), drawn, **bounds)
+        parts.append(said if isinstance(said, Result) else said[0])
+        made = np.asarray(parts[-1].x)[np.asarray(parts[-1].success)]
+        if len(made):
+            states = [
+                criterion.update(state, each(made)[1])
+                for criterion, state, each in zip(criteria, states, neurons, strict=True)
+            ]
+    result = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
+    coverage = tuple(criterion.value(state) for criterion, state in zip(criteria, states, strict=True))
+    already = (clean != clean[:1]).any(0)
+    misread = np.zeros(len(x), bool) if labels is None else ~already & (clean[0] != np.asarray(labels))
+    return Explored(result, already, misread, answers(model, result.x), coverage)
+
+
+def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Int[np.ndarray, "M B"]:
+    """The class that each of several joined models answers.
+
+    Args:
+      model: from `cw.joined`.
+      x: the inputs.
+    """
+    outputs = answers_of(_outputs(model, jnp.asarray(x)))
+    if len(outputs) < 2:
+        raise ValueError(f"differences need at least two models, got {len(outputs)}")
+    return np.stack([np.asarray(each).argmax(-1) for each in outputs])
+
+
+@jax.jit
+def _outputs(model: Model, x: Array) -> Outputs:
+    return model.of_batch(x)
+
+
+def _patch(shape: tuple[int, ...], top: Any, left: Any, height: int, width: int) -> Bool[Array, "..."]:
+    """Which elements of an image of this shape lie in a rectangle."""
+    if len(shape) < 2:
+        raise ValueError(f"a rectangle needs images [H, W, …], got inputs of shape {list(shape)}")
+    rows, columns = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])[None]
+    inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
+    return jnp.broadcast_to(inside.reshape(*shape[:2], *(1,) * (len(shape) - 2)), shape)

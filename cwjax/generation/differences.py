@@ -1,0 +1,103 @@
+"""Models of one input that are to disagree, as objectives for the attacks. `cw.joined` makes them one model."""
+
+import jax.core
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cwjax.arguments import check_number
+from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
+from cwjax.generation.requirements import Observed
+from cwjax.parts.objectives.classification import comparable, rounding_margin
+from cwjax.parts.objectives.count import raised
+
+
+def answers_of(outputs: Outputs) -> tuple[Array, ...]:
+    """What each model answers, without its neurons."""
+    return tuple(each.outputs if isinstance(each, Observed) else each for each in outputs)
+
+
+def models_disagree(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
+    """Two of several classifiers are to give different answers:
+
+        f = min over classes a of max(min_j l_j(a), min_k -l_k(a)) + kappa,    l_j(a) = max_{i≠a} Z_j,i - Z_j,a
+
+    There is a class that one model says and another does not. While all say the same, f is the least lead that any
+    model has. The goal is ignored: pass `cw.untargeted(labels)`.
+
+    Args:
+      confidence: kappa >= 0, the lead of either answer in logits, raised against rounding.
+      hinged: whether the loss stays at 0 where they disagree; attacks such as FMN come nearer without.
+
+    Raises:
+      ValueError: a confidence out of range; at the runner, fewer than two models, or logits of different lengths.
+    """
+    check_number("confidence", confidence, least=0)
+
+    def lag(outputs):
+        logits = [comparable(each) for each in answers_of(outputs)]
+        margin = jnp.stack([rounding_margin(each) for each in logits])[:, None]
+        lags = jnp.stack([_lags(each) for each in logits])
+        says, leaves = jnp.min(lags + margin, 0), jnp.min(-lags + margin, 0)
+        return jnp.min(jnp.maximum(says, leaves)) + confidence
+
+    def loss(outputs: Outputs, goal: Goal) -> Array:
+        del goal
+        behind = lag(outputs)
+        return jnp.where(behind <= 0, 0, behind) if hinged else behind
+
+    def check(outputs: Outputs, goal: Goal) -> None:
+        del goal
+        _check_several("models_disagree", outputs, 1)
+
+    return _objective(loss, lambda outputs, goal: lag(outputs) <= 0, check, confidence)
+
+
+def models_apart(tolerance: Number, *, hinged: bool = True) -> Objective:
+    """Two of several models of one number are to differ by more than a tolerance: `f = t - (max_j y_j - min_j y_j)`.
+
+    Args:
+      tolerance: t > 0; DeepXplore has 0.2 for steering angles.
+      hinged: as in `models_disagree`.
+
+    Raises:
+      ValueError: a tolerance out of range; at the runner, fewer than two models, or outputs that are no number.
+    """
+    check_number("tolerance", tolerance, least=0, above=True)
+
+    def lag(outputs):
+        values = jnp.stack([each.reshape(()).astype(wide(each)) for each in answers_of(outputs)])
+        return tolerance - (jnp.max(values) - jnp.min(values)) + jnp.max(raised(0.0, values))
+
+    def loss(outputs: Outputs, goal: Goal) -> Array:
+        del goal
+        behind = lag(outputs)
+        return jnp.where(behind <= 0, 0, behind) if hinged else behind
+
+    def check(outputs: Outputs, goal: Goal) -> None:
+        del goal
+        _check_several("models_apart", outputs, None)
+
+    return _objective(loss, lambda outputs, goal: lag(outputs) <= 0, check, 0.0)
+
+
+def _lags(logits: Float[Array, "K"]) -> Float[Array, "K"]:
+    """By how much each class is behind the largest other one."""
+    own = jnp.eye(logits.shape[0], dtype=bool)
+    return jnp.max(jnp.where(own, -jnp.inf, logits[None]), 1) - logits
+
+
+def _objective(loss, met, check, confidence) -> Objective:
+    return Objective(
+        loss=loss, met=met, confidence=confidence, check=check, reaches=lambda goal: jnp.array(False), logits=None
+    )
+
+
+def _check_several(name: str, outputs: Outputs, rank: int | None) -> None:
+    several = isinstance(outputs, tuple) and not isinstance(outputs, Observed) and len(outputs) > 1
+    found = answers_of(outputs) if several else ()
+    alike = all(hasattr(each, "shape") for each in found) and len({each.shape for each in found}) == 1
+    if not alike or (rank is None and found[0].shape not in ((), (1,))) or (rank and len(found[0].shape) != rank):
+        what = "logits [K] of equal length" if rank else "one number each"
+        raise ValueError(
+            f"{name} reads the outputs of two or more models from cwjax.joined, {what}, got {shapes(outputs)}"
+        )
