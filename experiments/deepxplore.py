@@ -7,7 +7,7 @@ and nearer ones.
 
 Command:
 
-    python -m experiments.deepxplore --weights FILE --models "" --data mnist --data-folder FOLDER   # the released LeNets
+    python -m experiments.deepxplore --weights FILE --models "" --data mnist --data-folder FOLDER  # the released LeNets
     python -m experiments.deepxplore                                            # the zoo's networks on mnist5k
 
 Cost: {COST}
@@ -46,12 +46,14 @@ PUBLISHED = 1073, 1968, 827  # differences of 2,000 MNIST seeds; table 2 of the 
 @dataclasses.dataclass(frozen=True)
 class Arguments(subjects.Common):
     models: tuple[str, ...] = ("zoo:mnist_lenet", "zoo:mnist_cnn", "zoo:mnist_distilled")
-    seeds: int = 300  # the first test images
+    seeds: int = 150  # the first test images
     steps: int = 20  # iterations for each seed
     step: float = 10.0  # DeepXplore's s
     target: int = 0  # which model is to leave the label
     threshold: float = 0.25  # of neuron coverage
     patch: int = 10  # a side of what occlusion changes; blackout has 6 of 10 of it
+    constraints: tuple[str, ...] = ("light", "occlusion", "blackout")
+    norms: tuple[str, ...] = ("l2", "linf")  # of the attacks on the disagreement
     rounds: int = 3  # parts of the seeds, each of which knows what the ones before it covered
     out: Path = Path("runs/deepxplore")  # where the results go
 
@@ -84,8 +86,8 @@ def main(arguments: Arguments, subject: Subject | None = None) -> list[dict[str,
     already = (clean != clean[0]).any(0)
     misread = ~already & (clean[0] != some.labels)
     told = [
-        f"Networks: {', '.join(some.names)}; {len(some.seeds)} seeds. They disagree on {already.sum()} of them already, "
-        f"which are left out, and are wrong together on {misread.sum()}.",
+        f"Networks: {', '.join(some.names)}; {len(some.seeds)} seeds. They disagree on {already.sum()} of them "
+        f"already, which are left out, and are wrong together on {misread.sum()}.",
         f"Published: {', '.join(map(str, PUBLISHED))} differences of 2,000 seeds (Pei et al. 2017, table 2), judged "
         "without a box.",
         "Neuron coverage describes the images; it is no measure of quality.",
@@ -122,12 +124,13 @@ def searches(arguments: Arguments, some: Subject) -> dict[str, Callable[[np.ndar
         "blackout": deepxplore.blackout(small),
     }
     ways: dict[str, Callable[[np.ndarray], Suite]] = {}
-    for name, constraint in constraints.items():
+    for name in arguments.constraints:
+        constraint = constraints[name]
         attack = deepxplore.differential(constraint, step=arguments.step, steps=arguments.steps)
         plain, rounded = jax.jit(cw.batched(attack)), jax.jit(cw.discretised(cw.batched(attack)))
         ways[f"{name}, released"] = lambda counts, run=plain: released(arguments, some, run, counts)
         ways[f"{name}, in the box"] = lambda counts, run=rounded: inside(arguments, some, run, counts)
-    for norm in ("l2", "linf"):
+    for norm in arguments.norms:
         objective = differences.models_disagree(hinged=False)
         attack = cw.attacks.fmn(norm=norm, objective=objective, steps=arguments.steps + 1)
         run = jax.jit(cw.discretised(cw.batched(attack)))

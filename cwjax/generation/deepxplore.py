@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax.arguments import check_count, check_number, check_part
 from cwjax.base import AnyArray, Attack, Count, Goal, Number, Objective, Outputs, Result, Runner, shapes, wide
@@ -21,12 +21,12 @@ from cwjax.coverage.convention import Neurons
 from cwjax.coverage.criterion import Coverage, unpacked
 from cwjax.coverage.neuron_coverage import neuron_coverage
 from cwjax.generation.differences import answers_of, models_disagree
-from cwjax.generation.requirements import Observed, observed
+from cwjax.generation.requirements import Observed, Places, observed
 from cwjax.loop import Rule, iterated
 from cwjax.models import Model, joined
 from cwjax.parts.norms import ball
 
-Constraint: TypeAlias = Callable[[PRNGKeyArray, Float[Array, "*S"]], Float[Array, "*S"]]
+Constraint: TypeAlias = Callable[[PRNGKeyArray, Float[AnyArray, "*S"]], Float[AnyArray, "*S"]]
 """`(key of this iteration, direction) -> the step that is allowed`: what an input may change."""
 
 
@@ -60,7 +60,7 @@ def occlusion(height: int, width: int, *, top: int = 0, left: int = 0) -> Constr
     for name, value, least in (("height", height, 1), ("width", width, 1), ("top", top, 0), ("left", left, 0)):
         check_count(name, value, least=least)
 
-    def step(key: PRNGKeyArray, direction: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    def step(key: PRNGKeyArray, direction: Float[AnyArray, "*S"]) -> Float[Array, "*S"]:
         del key
         return jnp.where(_patch(direction.shape, top, left, height, width), direction, 0)
 
@@ -76,7 +76,7 @@ def blackout(size: int) -> Constraint:
     """
     check_count("size", size)
 
-    def step(key: PRNGKeyArray, direction: Float[Array, "*S"]) -> Float[Array, "*S"]:
+    def step(key: PRNGKeyArray, direction: Float[AnyArray, "*S"]) -> Float[Array, "*S"]:
         room = np.maximum(np.asarray(direction.shape[:2]) - size + 1, 1)
         top, left = jax.random.randint(key, (2,), 0, jnp.asarray(room))
         inside = _patch(direction.shape, top, left, size, size)
@@ -85,7 +85,7 @@ def blackout(size: int) -> Constraint:
     return step
 
 
-def increasing(rises: Bool[ArrayLike, "*S"], free: Bool[ArrayLike, "*S"] | None = None) -> Constraint:
+def increasing(rises: Places, free: Places | None = None) -> Constraint:
     """Some features may only grow, others may change both ways, and all others stay: a document that keeps what it
     does.
 
@@ -228,7 +228,7 @@ def goals_of(
 def explored(
     runner: Runner | Callable[..., Any],
     neurons: Sequence[Neurons],
-    keys: PRNGKeyArray,
+    keys: Array,
     x: Float[AnyArray, "B *S"],
     *,
     labels: Int[AnyArray, "B"] | None = None,

@@ -1,6 +1,5 @@
 """Models of one input that are to disagree, as objectives for the attacks. `cw.joined` makes them one model."""
 
-import jax.core
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -11,7 +10,7 @@ from cwjax.parts.objectives.classification import comparable, rounding_margin
 from cwjax.parts.objectives.count import raised
 
 
-def answers_of(outputs: Outputs) -> tuple[Array, ...]:
+def answers_of(outputs: Outputs) -> tuple[Outputs, ...]:
     """What each model answers, without its neurons."""
     return tuple(each.outputs if isinstance(each, Observed) else each for each in outputs)
 

@@ -10,9 +10,9 @@ The nearest input that meets a requirement is what an attack finds. A requiremen
 not met, by `result.success`; nothing says that no input meets it.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
@@ -24,6 +24,8 @@ from cwjax.coverage.profiles import Profile
 from cwjax.models import Model
 from cwjax.parts.objectives.classification import logit_margin
 from cwjax.parts.objectives.count import outputs_margin
+
+Places: TypeAlias = ArrayLike | Sequence[Any]
 
 
 class Observed(NamedTuple):
@@ -63,9 +65,7 @@ def _observe(neurons: Neurons, x: Array, context: PyTree = None) -> Observed:
     return Observed(outputs, activations.values)
 
 
-def patterns_reached(
-    convention: Convention, neurons: ArrayLike, on: ArrayLike, *, threshold: Number = 0.0
-) -> NeuronsGoal:
+def patterns_reached(convention: Convention, neurons: Places, on: Places, *, threshold: Number = 0.0) -> NeuronsGoal:
     """Several neurons are to be on or off, as a t-way combination of DeepCT wants them.
 
     Args:
@@ -89,7 +89,7 @@ def patterns_reached(
     return NeuronsGoal(jnp.asarray(sign), jnp.broadcast_to(jnp.asarray(threshold, jnp.float32), sign.shape))
 
 
-def neurons_activated(convention: Convention, neurons: ArrayLike, *, threshold: Number = 0.0) -> NeuronsGoal:
+def neurons_activated(convention: Convention, neurons: Places, *, threshold: Number = 0.0) -> NeuronsGoal:
     """One neuron for each input is to be above a threshold (NC of DeepConcolic: above 0, before the ReLU).
 
     Args:
@@ -104,7 +104,7 @@ def neurons_activated(convention: Convention, neurons: ArrayLike, *, threshold: 
     return patterns_reached(convention, places, np.ones(places.shape, bool), threshold=threshold)
 
 
-def bounds_left(profile: Profile, neurons: ArrayLike, above: ArrayLike, *, offset: float | int = 0.0) -> NeuronsGoal:
+def bounds_left(profile: Profile, neurons: Places, above: Places, *, offset: float | int = 0.0) -> NeuronsGoal:
     """One neuron for each input is to leave the range that it had in training (NBC of DeepGauge).
 
     Args:
@@ -127,7 +127,7 @@ def bounds_left(profile: Profile, neurons: ArrayLike, above: ArrayLike, *, offse
     return goal._replace(bound=jnp.asarray(np.where(up[:, None], most[None], least[None])))
 
 
-def signs_paired(values: ArrayLike, convention: Convention, condition: ArrayLike, decision: ArrayLike) -> NeuronsGoal:
+def signs_paired(values: ArrayLike, convention: Convention, condition: Places, decision: Places) -> NeuronsGoal:
     """A neuron of one layer is to change its sign, the others of that layer are not, and a neuron of the next layer is
     to change its sign too: sign-sign cover of DeepConcolic and of Sun et al.
 
@@ -197,7 +197,7 @@ def neurons_reached(confidence: Number = 0.0, *, hinged: bool = True) -> Objecti
     return _objective(loss, met, check, confidence)
 
 
-def suspects(labels: LabelGoal, convention: Convention, neurons: ArrayLike) -> SuspectsGoal:
+def suspects(labels: LabelGoal, convention: Convention, neurons: Places) -> SuspectsGoal:
     """The same few neurons are to rise for every input, until it leaves its label.
 
     Args:
@@ -257,7 +257,7 @@ def _check_observed(name: str, outputs: Outputs, like: Any) -> None:
         )
 
 
-def _places(convention: Convention, neurons: ArrayLike) -> np.ndarray:
+def _places(convention: Convention, neurons: Places) -> np.ndarray:
     """Places among all neurons, checked."""
     check_part("convention", convention, Convention)
     places = np.asarray(neurons)

@@ -73,7 +73,7 @@ def test_coverage_is_that_of_the_generated_inputs(found):
 def test_the_first_step_is_the_papers():
     """From the slope of the joint objective, by finite differences in float64."""
     labels = made.logits(1, SEEDS).argmax(-1)
-    seed = int(np.flatnonzero(~np.asarray((labels != made.logits(2, SEEDS).argmax(-1))))[0])
+    seed = int(np.flatnonzero(~np.asarray(labels != made.logits(2, SEEDS).argmax(-1)))[0])
     x, label = SEEDS[seed : seed + 1].astype(np.float64), labels[seed]
 
     def joint(x):

@@ -102,7 +102,7 @@ def test_mistakes():
         requirements.suspects(cw.untargeted([0]), units.convention, [])
     goal = requirements.neurons_activated(units.convention, [0] * 6)
     run = cw.batched(cw.attacks.fmn(objective=requirements.neurons_reached()))
-    with pytest.raises(ValueError, match="reads a model from requirements.observed with the 6 neurons"):
+    with pytest.raises(ValueError, match="with the 6 neurons of the goal"):
         run(made.model(), made.keys(6), X, goal)
     with pytest.raises(TypeError, match="reads a goal of neurons"):
         run(requirements.observed(units), made.keys(6), X, cw.untargeted([0] * 6))

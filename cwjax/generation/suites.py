@@ -1,0 +1,196 @@
+"""Suites of tests that grow until requirements are met: one attack for many requirements at once.
+
+Each requirement is searched for from the test that is nearest to it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_number, check_part
+from cwjax.base import AnyArray, Number, Result, Runner
+from cwjax.coverage.convention import Neurons
+from cwjax.generation.requirements import NeuronsGoal, observed
+from cwjax.models import Model
+
+Aim: TypeAlias = Callable[[Int[np.ndarray, "B"], Float[np.ndarray, "B N"]], NeuronsGoal]
+"""`(which requirements, the values of the tests that the search starts from) -> goals`, one for each."""
+
+
+class Suite(NamedTuple):
+    """The tests that came of seeds, and which requirements they meet."""
+
+    x: Float[np.ndarray, "T *S"]  # the seeds first, then each test as it was found
+    origin: Int[np.ndarray, "T"]  # the seed that each goes back to
+    labels: Int[np.ndarray, "T"]  # what the model answers
+    met: Bool[np.ndarray, "R"]  # which requirements some test meets
+    distance: Float[np.ndarray, "T"]  # L-infinity, from the seed
+    searches: int  # how many times a requirement was searched for
+
+    @property
+    def adversarial(self) -> Bool[np.ndarray, "T"]:
+        """Tests whose label is not that of their seed."""
+        return self.labels != self.labels[self.origin]
+
+    @property
+    def share(self) -> float:
+        """Of the requirements, those that are met."""
+        return float(self.met.mean())
+
+
+def grown(
+    runner: Runner | Callable[..., Any],
+    neurons: Neurons,
+    seeds: Float[AnyArray, "B *S"],
+    aim: Aim,
+    count: int,
+    *,
+    radius: Number = 0.3,
+    lanes: int = 64,
+    rounds: int = 3,
+    relative: bool = False,
+    seed: int = 0,
+) -> Suite:
+    """The suite that meets as many requirements as the attack finds tests for.
+
+    In each round every requirement that is not met yet is searched for from the test that lacks least for it. No test
+    is farther from its seed than the radius in L-infinity. A new test may meet other requirements too, and then they
+    are not searched for. What is not met at the end is reported as not met.
+
+    Args:
+      runner: of an attack whose objective is `requirements.neurons_reached`, such as
+        `jax.jit(cw.discretised(cw.batched(attack), between=(0, 1)))`. It compiles once, for `lanes` inputs.
+      neurons: of a classifier; for a search by slopes `value="before"`.
+      seeds: inputs in [0, 1].
+      aim: the goals of some requirements, by number.
+      count: how many requirements there are.
+      radius: the farthest from a seed, > 0; DeepConcolic has 0.3.
+      lanes: requirements at once.
+      rounds: how often a requirement is tried at the most.
+      relative: whether goals depend on the test that the search starts from, as those of sign-sign cover do. Then
+        a requirement is met by the test that was searched for it, and by no other.
+      seed: of the attack's randomness.
+
+    Raises:
+      ValueError: no requirements, or numbers out of range.
+    """
+    check_part("neurons", neurons, Neurons)
+    check_number("radius", radius, least=0, above=True)
+    for name, value in (("count", count), ("lanes", lanes), ("rounds", rounds)):
+        check_count(name, value)
+    model, key = observed(neurons), jax.random.key(seed)
+    x = [np.asarray(each) for each in seeds]
+    origin = list(range(len(x)))
+    labels, values = (list(each) for each in _seen(model, np.stack(x), lanes))
+    met, searches = np.zeros(count, bool), 0
+    every = np.arange(count)
+    if not relative:
+        met = _met_by(aim, every, np.stack(values))
+    for _ in range(rounds):
+        waiting = np.flatnonzero(~met)
+        for first in range(0, len(waiting), lanes):
+            which = waiting[first : first + lanes]
+            which = which[~met[which]]
+            if not len(which):
+                continue
+            known = np.stack(values)
+            start = _nearest(aim, which, known)
+            rows = np.resize(np.arange(len(which)), lanes)  # so that the program has one shape
+            goal = aim(which[rows], known[start[rows]])
+            begin = np.stack([x[each] for each in start[rows]])
+            home = np.stack([x[origin[each]] for each in start[rows]])
+            low, high = np.maximum(home - radius, 0), np.minimum(home + radius, 1)
+            key, own = jax.random.split(key)
+            said = runner(model, jax.random.split(own, lanes), np.clip(begin, low, high), goal, low=low, high=high)
+            result = said if isinstance(said, Result) else said[0]
+            searches += len(which)
+            hit = np.flatnonzero(np.asarray(result.success)[: len(which)])
+            if not len(hit):
+                continue
+            made = np.asarray(result.x)[hit]
+            new_labels, new_values = _seen(model, made, lanes)
+            if relative:
+                met[which[hit]] = True
+                kept = np.arange(len(hit))
+            else:
+                open_now = np.flatnonzero(~met)
+                kept, done = _useful(aim, open_now, new_values)
+                met[open_now[done]] = True
+            x += list(made[kept])
+            origin += [origin[start[each]] for each in hit[kept]]
+            labels += list(new_labels[kept])
+            values += list(new_values[kept])
+        if met.all():
+            break
+    tests, came = np.stack(x), np.asarray(origin)
+    distance = np.abs(tests - tests[came]).reshape(len(tests), -1).max(1)
+    return Suite(tests, came, np.asarray(labels), met, distance, searches)
+
+
+def values_of(neurons: Neurons, x: Float[AnyArray, "B *S"], *, batch: int = 64) -> Float[np.ndarray, "B N"]:
+    """The values of all neurons on some inputs.
+
+    Args:
+      neurons: of the network.
+      x: the inputs.
+      batch: how many at once.
+    """
+    return _seen(observed(neurons), np.asarray(x), batch)[1]
+
+
+def _seen(model: Model, x: np.ndarray, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The answers and the values of the neurons, in batches of one shape."""
+    parts = []
+    for first in range(0, len(x), batch):
+        rows = np.resize(np.arange(first, min(first + batch, len(x))), batch)
+        said = _of_batch(model, jnp.asarray(x[rows]))
+        parts.append((np.asarray(said.outputs).argmax(-1), np.asarray(said.values)))
+    labels, values = (np.concatenate(each)[: len(x)] for each in zip(*parts, strict=True))
+    return labels, values
+
+
+@jax.jit
+def _of_batch(model: Model, x: Array) -> Any:
+    return model.of_batch(x)
+
+
+def _behind(goal: NeuronsGoal, values: np.ndarray) -> np.ndarray:
+    """By how much each neuron is behind, [..., N]; at most 0 where it is on its side or does not count."""
+    sign, bound = np.asarray(goal.sign), np.asarray(goal.bound)
+    lag = sign * (bound - values)
+    return np.where(sign > 0, np.where(lag >= 0, np.maximum(lag, np.finfo(np.float32).tiny), lag), lag)
+
+
+def _met_by(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Which requirements some row of values meets; goals do not depend on the row."""
+    return _meets(aim, which, values).any(0)
+
+
+def _meets(aim: Aim, which: np.ndarray, values: np.ndarray, at_once: int = 256) -> np.ndarray:
+    """Whether each row of values meets each requirement, [T, R]."""
+    parts = [np.zeros((len(values), 0), bool)]
+    for first in range(0, len(which), at_once):
+        some = which[first : first + at_once]
+        goal = aim(some, np.broadcast_to(values[:1], (len(some), values.shape[1])))
+        parts.append(np.stack([(_behind(goal, row[None]) <= 0).all(-1) for row in values]))
+    return np.concatenate(parts, 1)
+
+
+def _useful(aim: Aim, which: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that meet a requirement that no row before them does, and which requirements are met."""
+    meets = _meets(aim, which, values)
+    first = meets & (np.cumsum(meets, 0) == 1)
+    return np.flatnonzero(first.any(1)), meets.any(0)
+
+
+def _nearest(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """For each requirement the test that lacks least for it."""
+    lacks = []
+    for row in values:
+        goal = aim(which, np.broadcast_to(row, (len(which), len(row))))
+        lacks.append(np.maximum(_behind(goal, row[None]), 0).sum(-1))
+    return np.stack(lacks).argmin(0)
