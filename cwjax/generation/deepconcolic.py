@@ -7,8 +7,7 @@
     print(suite.share, suite.adversarial.mean(), suite.distance[1:].min())
 
 The paper looks for each test with a linear program that keeps the signs of all neurons before the target's layer. Here
-attacks by gradients look, for many requirements at once; `linear_program.nearest_in_region` is that linear program, as a second
-opinion.
+attacks by gradients look, for many requirements at once. `linear_program.nearest_in_region` is a second opinion.
 """
 
 import itertools
