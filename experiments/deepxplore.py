@@ -33,6 +33,7 @@ import tyro
 from matplotlib.figure import Figure
 
 import cwjax as cw
+from cwjax.base import Attack
 from cwjax.coverage import Neurons
 from cwjax.generation import deepxplore, differences
 from cwjax.lab.console.progress import progress, say
@@ -54,6 +55,8 @@ class Arguments(subjects.Common):
     patch: int = 10  # a side of what occlusion changes; blackout has 6 of 10 of it
     constraints: tuple[str, ...] = ("light", "occlusion", "blackout")
     norms: tuple[str, ...] = ("l2", "linf")  # of the attacks on the disagreement
+    repairs: int = 5  # gradients that 8 bits may take of each
+    epsilon: float = 0.3  # of PGD in L-infinity on the disagreement
     rounds: int = 3  # parts of the seeds, each of which knows what the ones before it covered
     out: Path = Path("runs/deepxplore")  # where the results go
 
@@ -127,15 +130,23 @@ def searches(arguments: Arguments, some: Subject) -> dict[str, Callable[[np.ndar
     for name in arguments.constraints:
         constraint = constraints[name]
         attack = deepxplore.differential(constraint, step=arguments.step, steps=arguments.steps)
-        plain, rounded = jax.jit(cw.batched(attack)), jax.jit(cw.discretised(cw.batched(attack)))
+        plain, rounded = jax.jit(cw.batched(attack)), in_eight_bits(arguments, attack)
         ways[f"{name}, released"] = lambda counts, run=plain: released(arguments, some, run, counts)
         ways[f"{name}, in the box"] = lambda counts, run=rounded: inside(arguments, some, run, counts)
-    for norm in arguments.norms:
-        objective = differences.models_disagree(hinged=False)
-        attack = cw.attacks.fmn(norm=norm, objective=objective, steps=arguments.steps + 1)
-        run = jax.jit(cw.discretised(cw.batched(attack)))
-        ways[f"FMN {norm} on the disagreement"] = lambda counts, run=run: attacked(arguments, some, run, counts)
+    objective, points = differences.models_disagree(hinged=False), max(arguments.steps - arguments.repairs, 1)
+    attacks = {f"FMN {norm}": cw.attacks.fmn(norm=norm, objective=objective, steps=points) for norm in arguments.norms}
+    attacks[f"PGD linf {arguments.epsilon:g}"] = cw.attacks.pgd(
+        epsilon=arguments.epsilon, relative_step=0.1, steps=points, random_start=False, objective=objective
+    )
+    for name, attack in attacks.items():
+        run = in_eight_bits(arguments, attack)
+        ways[f"{name} on the disagreement"] = lambda counts, run=run: attacked(arguments, some, run, counts)
     return ways
+
+
+def in_eight_bits(arguments: Arguments, attack: Attack) -> Any:
+    """The attack in the box, judged after 8 bits. Looks at rounded images are gradients too."""
+    return jax.jit(cw.discretised(cw.batched(attack), steps=arguments.repairs))
 
 
 def released(arguments: Arguments, some: Subject, run: Any, counts: np.ndarray) -> Suite:

@@ -19,9 +19,7 @@ def test_what_is_reported_in_the_box_survives_eight_bits(tmp_path):
         seeds.astype(np.float32),
         made.logits(1, seeds).argmax(-1),
     )
-    arguments = deepxplore.Arguments(
-        patch=3, step=1.0, rounds=1, constraints=("occlusion",), norms=("linf",), out=tmp_path
-    )
+    arguments = deepxplore.Arguments(patch=3, step=1.0, rounds=1, constraints=("occlusion",), norms=(), out=tmp_path)
     rows = deepxplore.main(arguments, some)
     assert {path.suffix for path in tmp_path.iterdir()} == {".md", ".csv", ".png"}
     with (tmp_path / "deepxplore.csv").open() as file:

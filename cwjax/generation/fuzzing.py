@@ -1,0 +1,285 @@
+"""Fuzzing: a queue of inputs, mutants of them, and those are kept that do something new.
+
+    mutate  = fuzzing.transformed([TRANSFORMS["brightness"], TRANSFORMS["rotation"]])
+    novelty = fuzzing.new_coverage(cw.coverage.neuron_coverage(units.convention))
+    found   = fuzzing.fuzzed(units, x, labels, mutate=mutate, novelty=novelty, rounds=20)
+    print(found.wrong.sum(), "mutants that the network gets wrong")
+
+The loop is one; what is new and how inputs change are its arguments. `deephunter` and `tensorfuzz` are two settings.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_number, check_part
+from cwjax.base import AnyArray, Number
+from cwjax.coverage.convention import Activations, Neurons
+from cwjax.coverage.criterion import Criterion
+from cwjax.generation.transforms import TRANSFORMS, Transform
+
+
+class Mutants(NamedTuple):
+    """What a mutation makes of one parent."""
+
+    x: Float[Array, "B *S"]
+    affine: Bool[Array, "B"]  # whether it moved pixels, after which differences by pixel mean nothing
+
+
+class Novelty(NamedTuple):
+    """What is new to a queue."""
+
+    init: Callable[[], Any]
+    # (state, activations of one batch, outputs) -> (state, which rows are new); rows see what the rows before them did
+    update: Callable[[Any, Activations, np.ndarray], tuple[Any, Bool[np.ndarray, "B"]]]
+
+
+class Fuzzed(NamedTuple):
+    """What a run of the loop came to."""
+
+    x: Float[np.ndarray, "Q *S"]  # the queue: the seeds first
+    origin: Int[np.ndarray, "Q"]  # the seed that each goes back to
+    labels: Int[np.ndarray, "Q"]  # what the network answers
+    wrong: Bool[np.ndarray, "Q"]  # whether that is not the label of the seed
+    tried: int  # mutants that were made
+    valid: int  # of them, those that may keep their seed's label
+    failures: Float[np.ndarray, "F *S"]  # valid mutants that the network gets wrong, new or not
+    failed_from: Int[np.ndarray, "F"]  # the seed of each
+
+
+def fuzzed(
+    neurons: Neurons,
+    seeds: Float[AnyArray, "B *S"],
+    labels: Int[AnyArray, "B"],
+    *,
+    mutate: Callable[[Array, Array], Mutants],
+    novelty: Novelty,
+    valid: Callable[[Array, Array], Bool[Array, ""]] | None = None,
+    rounds: int = 100,
+    mutants: int = 20,
+    choose: Callable[[np.random.Generator, np.ndarray], int] | None = None,
+    seed: int = 0,
+) -> Fuzzed:
+    """The loop of DeepHunter, TensorFuzz and DeepTest: in each round a parent of the queue, so many mutants of it, and
+    those join the queue that are valid and new.
+
+    A mutant of a mutant is judged against its reference: the seed, or the last of its ancestors that moved pixels. At
+    most one ancestor has done so.
+
+    Args:
+      neurons: of a classifier.
+      seeds: inputs in [0, 1].
+      labels: their classes.
+      mutate: `(keys [B], x [B, *S]) -> Mutants`; see `transformed` and `noisy`.
+      novelty: what is new; see `new_coverage` and `far_outputs`.
+      valid: `(reference, mutant) -> whether it may keep its label`, of one input; None: all are valid.
+      rounds: parents to take.
+      mutants: of each parent.
+      choose: `(generator, how often each of the queue was taken) -> a place`; None: uniformly.
+      seed: of all randomness.
+
+    Raises:
+      ValueError: numbers out of range.
+    """
+    check_part("neurons", neurons, Neurons)
+    check_part("novelty", novelty, Novelty)
+    check_count("rounds", rounds)
+    check_count("mutants", mutants)
+    make, key = jax.jit(mutate), jax.random.key(seed)
+    rng, allowed = np.random.default_rng(seed), jax.jit(jax.vmap(valid or (lambda reference, x: jnp.array(True))))
+    x, origin = [np.asarray(each, np.float32) for each in seeds], list(range(len(seeds)))
+    reference, moved, taken = list(x), [False] * len(x), [0] * len(x)
+    state, said = novelty.init(), []
+    for each in x:
+        outputs, activations = _seen(neurons, np.resize(each, (mutants, *each.shape)))
+        state, _ = novelty.update(state, _row(activations, 0), outputs[:1])
+        said.append(int(outputs[0].argmax()))
+    tried, passed, failures, failed_from = 0, 0, [], []
+    for _ in range(rounds):
+        place = choose(rng, np.asarray(taken)) if choose else int(rng.integers(len(x)))
+        taken[place] += 1
+        key, own = jax.random.split(key)
+        made = jax.tree.map(np.asarray, make(jax.random.split(own, mutants), np.stack([x[place]] * mutants)))
+        # pixels that move are judged from where they came to; they may move once
+        kept = np.asarray(allowed(np.stack([reference[place]] * mutants), made.x))
+        kept = np.where(made.affine, not moved[place], kept)
+        outputs, activations = _seen(neurons, made.x)
+        tried, passed = tried + mutants, passed + int(kept.sum())
+        for row in np.flatnonzero(kept):
+            answer = int(outputs[row].argmax())
+            if answer != labels[origin[place]]:
+                failures.append(made.x[row])
+                failed_from.append(origin[place])
+            state, new = novelty.update(state, _row(activations, row), outputs[row : row + 1])
+            if new[0]:
+                x.append(made.x[row])
+                origin.append(origin[place])
+                reference.append(made.x[row] if made.affine[row] else reference[place])
+                moved.append(bool(moved[place] or made.affine[row]))
+                taken.append(0)
+                said.append(answer)
+    answers, came = np.asarray(said), np.asarray(origin)
+    lost = np.stack(failures) if failures else np.zeros((0, *x[0].shape), np.float32)
+    wrong = answers != np.asarray(labels)[came]
+    return Fuzzed(np.stack(x), came, answers, wrong, tried, passed, lost, np.asarray(failed_from, int))
+
+
+def new_coverage(criterion: Criterion) -> Novelty:
+    """New is what covers something that nothing before it covered.
+
+    Args:
+      criterion: of packed bits, such as `neuron_coverage` or `section_coverage`.
+    """
+    check_part("criterion", criterion, Criterion)
+
+    def update(state, activations, outputs):
+        del outputs
+        after = criterion.update(state, activations)
+        before, now = jax.tree.leaves(state), jax.tree.leaves(after)
+        new = any(not np.array_equal(old, new) for old, new in zip(before, now, strict=True))
+        return after, np.array([new])
+
+    return Novelty(criterion.init, update)
+
+
+def far_outputs(threshold: Number = 1.0) -> Novelty:
+    """New is an input whose logits are far from those of all that were kept: TensorFuzz's rule, with exact neighbours
+    (Odena et al. 2019, "TensorFuzz", section 3.4).
+
+    Args:
+      threshold: of the squared L2 distance, > 0.
+
+    References:
+      https://arxiv.org/abs/1807.10875
+    """
+    check_number("threshold", threshold, least=0, above=True)
+
+    def update(state, activations, outputs):
+        del activations
+        [row] = outputs
+        if len(state) and ((np.stack(state) - row) ** 2).sum(-1).min() <= threshold:
+            return state, np.array([False])
+        return (*state, row), np.array([True])
+
+    return Novelty(tuple, update)
+
+
+def transformed(transforms: Sequence[Transform]) -> Callable[[Array, Array], Mutants]:
+    """Mutants by one transform each, drawn at random with its parameters.
+
+    Args:
+      transforms: at least one.
+    """
+    several = tuple(transforms)
+    if not several:
+        raise ValueError("mutants need at least one transform, got none")
+    moves = np.array([each.name in ("translation", "scale", "shear", "rotation") for each in several])
+
+    def one(key, x):
+        which, own = jax.random.split(key)
+        place = jax.random.randint(which, (), 0, len(several))
+        branches = [functools.partial(_by, each) for each in several]
+        return jnp.clip(jax.lax.switch(place, branches, own, x), 0, 1), jnp.asarray(moves)[place]
+
+    return lambda keys, x: Mutants(*jax.vmap(one)(keys, x))
+
+
+def noisy(sigma: Number = 0.2) -> Callable[[Array, Array], Mutants]:
+    """Mutants by white noise, clipped to [0, 1]: TensorFuzz's.
+
+    Args:
+      sigma: of the noise, > 0.
+    """
+    check_number("sigma", sigma, least=0, above=True)
+
+    def one(key, x):
+        return jnp.clip(x + sigma * jax.random.normal(key, x.shape, x.dtype), 0, 1)
+
+    return lambda keys, x: Mutants(jax.vmap(one)(keys, x), jnp.zeros(len(x), bool))
+
+
+def close(*, changed: Number = 0.02, largest: Number = 0.2) -> Callable[[Array, Array], Bool[Array, ""]]:
+    """DeepHunter's validity: few elements changed, by any amount, or all of them by little (Xie et al. 2019,
+    "DeepHunter", section 4.1).
+
+    Args:
+      changed: the share of elements that may change by any amount, in [0, 1].
+      largest: how much each may change otherwise, in the unit of x.
+
+    References:
+      https://doi.org/10.1145/3293882.3330579
+    """
+    check_number("changed", changed, least=0, most=1)
+    check_number("largest", largest, least=0)
+
+    def valid(reference: Array, x: Array) -> Bool[Array, ""]:
+        change = jnp.abs(x - reference)
+        return (jnp.mean(change > 0) < changed) | (jnp.max(change) < largest)
+
+    return valid
+
+
+def seldom_taken(*, least: float = 0.1, first: float = 0.8, decay: float = 20.0) -> Callable[..., int]:
+    """A parent is taken with a chance of `first - taken / decay`, and at least `least`: DeepHunter's.
+
+    Args:
+      least: of the chances.
+      first: of what was never taken.
+      decay: gamma: after so many times `first` a parent has the least chance.
+    """
+
+    def choose(rng: np.random.Generator, taken: np.ndarray) -> int:
+        chance = np.maximum(first - taken / decay, least)
+        return int(rng.choice(len(taken), p=chance / chance.sum()))
+
+    return choose
+
+
+def deephunter(criterion: Criterion) -> dict[str, Any]:
+    """DeepHunter's settings for `fuzzed`: the transforms of `TRANSFORMS` without fog and rain, its validity, and its
+    choice of parents.
+
+    Args:
+      criterion: what is to be covered.
+    """
+    chosen = [each for name, each in TRANSFORMS.items() if name not in ("fog", "rain")]
+    return {
+        "mutate": transformed(chosen),
+        "novelty": new_coverage(criterion),
+        "valid": close(),
+        "choose": seldom_taken(),
+    }
+
+
+def tensorfuzz(*, threshold: Number = 1.0, sigma: Number = 0.2, radius: Number = 0.4) -> dict[str, Any]:
+    """TensorFuzz's settings for `fuzzed`: noise, new logits, and a ball around each seed.
+
+    Args:
+      threshold: of `far_outputs`.
+      sigma: of the noise.
+      radius: of the ball, in L-infinity; of its study on quantised networks.
+    """
+    return {"mutate": noisy(sigma), "novelty": far_outputs(threshold), "valid": close(changed=0, largest=radius)}
+
+
+def _by(transform: Transform, key: Array, x: Array) -> Array:
+    return transform.apply(x, transform.drawn(key, 1)[0])
+
+
+def _seen(neurons: Neurons, x: np.ndarray) -> tuple[np.ndarray, Activations]:
+    outputs, activations = _of_batch(neurons, jnp.asarray(x))
+    return np.asarray(outputs), jax.tree.map(np.asarray, activations)
+
+
+def _row(activations: Activations, row: int) -> Activations:
+    return jax.tree.map(lambda leaf: leaf[row : row + 1], activations)
+
+
+@jax.jit
+def _of_batch(neurons: Neurons, x: Array) -> tuple[Any, Activations]:
+    return neurons(x)
