@@ -1,5 +1,7 @@
 """Fuzzing: what joins the queue, what is valid, and the settings."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,21 +16,21 @@ UNITS, X = made.units(), made.inputs(5)
 LABELS = made.logits(0, X).argmax(-1)
 
 
-def covered(x):
-    criterion = cw.coverage.section_coverage(cw.coverage.profiled(UNITS, made.inputs(40)), sections=20)
-    return cw.coverage.measure(UNITS, criterion, x).value
+@functools.cache
+def criterion():
+    return cw.coverage.section_coverage(cw.coverage.profiled(UNITS, made.inputs(40)), sections=20)
 
 
 def test_what_joins_the_queue_is_new_and_valid():
-    criterion = cw.coverage.section_coverage(cw.coverage.profiled(UNITS, made.inputs(40)), sections=20)
-    options = {"mutate": fuzzing.noisy(0.15), "novelty": fuzzing.new_coverage(criterion)}
+    options = {"mutate": fuzzing.noisy(0.15), "novelty": fuzzing.new_coverage(criterion())}
     found = fuzzing.fuzzed(UNITS, X, LABELS, **options, valid=fuzzing.close(largest=0.4), rounds=12, mutants=5)
     assert len(found.x) > 5
     assert found.tried == 60
     assert len(found.x) - 5 <= found.valid <= 60
     np.testing.assert_array_equal(found.x[:5], X)
     assert np.abs(found.x - X[found.origin]).max() < 0.4
-    values = [covered(found.x[: i + 1]) for i in range(4, len(found.x), 4)]
+    counts = range(5, len(found.x) + 1)
+    values = [said.value for said in cw.coverage.curve(UNITS, criterion(), found.x, counts, batch=1)]
     assert np.all(np.diff(values) > 0)
     np.testing.assert_array_equal(found.labels, made.logits(0, found.x).argmax(-1))
     np.testing.assert_array_equal(found.wrong, found.labels != LABELS[found.origin])

@@ -1,0 +1,177 @@
+"""DeepTest: images that are changed as weather and cameras change them, until coverage grows or a relation breaks.
+
+changed = deeptest.swept(x, TRANSFORMS["rotation"], TRANSFORMS["rotation"].grid)    # [P, B, H, W, C]
+guided  = deeptest.guided(units, criterion, x, list(TRANSFORMS.values()))           # the paper's greedy search
+worst   = deeptest.worst(run, model, TRANSFORMS["rotation"], keys, x, relation.goal)  # by slopes
+"""
+
+import collections
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from cwjax.arguments import check_count, check_part
+from cwjax.base import AnyArray, Goal, Result, Runner
+from cwjax.coverage.convention import Neurons
+from cwjax.coverage.criterion import Criterion
+from cwjax.generation.fuzzing import Novelty, new_coverage
+from cwjax.generation.transforms import Transform, composed, parametrised
+from cwjax.models import Model
+
+
+class Guided(NamedTuple):
+    """What the greedy search kept."""
+
+    x: Float[np.ndarray, "G H W C"]  # images that covered something new
+    origin: Int[np.ndarray, "G"]  # the seed of each
+    transforms: list[tuple[str, ...]]  # of each, all that were applied since its seed
+    tried: int  # images that were made
+
+
+class Worst(NamedTuple):
+    """The least change of parameters that breaks a relation."""
+
+    x: Float[np.ndarray, "B H W C"]  # the changed images; where nothing was found, the images as they were
+    parameters: Float[np.ndarray, "B P"]
+    found: Bool[np.ndarray, "B"]
+    result: Result  # of the attack on the parameters
+
+
+def swept(
+    x: Float[AnyArray, "B H W C"], transform: Transform, parameters: Sequence[Sequence[float]]
+) -> Float[Array, "P B H W C"]:
+    """Every image under every setting of a transform, in one program, as 8-bit images.
+
+    Args:
+      x: images in [0, 1].
+      transform: of them.
+      parameters: the settings, such as `transform.grid`.
+    """
+    return _swept(transform, jnp.asarray(x), jnp.asarray(parameters, jnp.float32).reshape(-1, len(transform.low)))
+
+
+def guided(
+    neurons: Neurons,
+    criterion: Criterion,
+    seeds: Float[AnyArray, "B H W C"],
+    transforms: Sequence[Transform],
+    *,
+    tries: int = 10,
+    most: int = 1000,
+    seed: int = 0,
+) -> Guided:
+    """DeepTest's greedy search (Tian et al. 2018, algorithm 1): depth first from each seed. The top image is changed by
+    two transforms with random parameters; one that covers something new is put on top, and its transforms are tried
+    first from then on. After so many tries in vain the image is given up.
+
+    All tries of an image are made in one batch, and the first that is new is taken. Images are rounded to 8 bits.
+
+    Args:
+      neurons: of the network.
+      criterion: of packed bits; the paper's is neuron coverage at 0.2.
+      seeds: images in [0, 1]; the last is searched first, as from a stack.
+      transforms: at least two.
+      tries: for an image; the paper has 10.
+      most: images to make in all, after which it ends.
+      seed: of the draws.
+
+    Raises:
+      ValueError: fewer than two transforms, or numbers out of range.
+
+    References:
+      https://arxiv.org/abs/1708.08559
+    """
+    check_part("neurons", neurons, Neurons)
+    check_count("tries", tries)
+    check_count("most", most)
+    if len(transforms) < 2:
+        raise ValueError(f"two transforms are drawn for an image, and {len(transforms)} are given")
+    rng, novelty = np.random.default_rng(seed), new_coverage(criterion)
+    helped: collections.deque[int] = collections.deque(maxlen=len(transforms))
+    stack = [(np.asarray(each, np.float32), place, ()) for place, each in enumerate(seeds)]
+    state = novelty.init()
+    for image, *_ in stack:
+        state, _ = _new(neurons, novelty, state, np.stack([image] * tries), first=1)
+    kept, tried = [], 0
+    while stack and tried < most:
+        image, place, history = stack[-1]
+        pair = [int(each) for each in rng.permutation(len(transforms))[:2]]
+        if helped:
+            pair[0] = helped.popleft()
+            if pair[0] == pair[1]:
+                pair[1] = int(rng.choice([each for each in range(len(transforms)) if each != pair[0]]))
+        both = composed([transforms[each] for each in pair])
+        settings = rng.uniform(both.low, both.high, (tries, len(both.low)))
+        made = np.asarray(_swept(both, jnp.asarray(image[None]), jnp.asarray(settings, jnp.float32)))[:, 0]
+        state, row = _new(neurons, novelty, state, made, first=tries)
+        tried += tries if row is None else row + 1
+        if row is None:
+            stack.pop()
+            continue
+        names = (*history, *(transforms[each].name for each in pair))
+        stack.append((made[row], place, names))
+        kept.append(stack[-1])
+        helped.extend(pair)
+    found = np.stack([each for each, _, _ in kept]) if kept else np.zeros((0, *np.shape(seeds)[1:]), np.float32)
+    return Guided(found, np.asarray([place for _, place, _ in kept], int), [names for *_, names in kept], tried)
+
+
+def worst(
+    runner: Runner | Callable[..., Any],
+    model: Model,
+    transform: Transform,
+    keys: Array,
+    x: Float[AnyArray, "B H W C"],
+    goal: Goal,
+) -> Worst:
+    """The parameters of a transform that an attack finds for each image, between the transform's limits.
+
+    What an attack makes small is the distance of parameters from those that change nothing.
+
+    Args:
+      runner: of an attack whose objective reads the relation, such as `jax.jit(cw.batched(cw.l2()))`.
+      model: of images.
+      transform: whose parameters are looked for.
+      keys: [B], from `jax.random.split`.
+      x: images in [0, 1].
+      goal: of a violation; from `metamorphic`.
+    """
+    result = runner(
+        parametrised(model, transform),
+        keys,
+        jnp.asarray(transform.start(len(x))),
+        goal,
+        low=np.asarray(transform.low, np.float32),
+        high=np.asarray(transform.high, np.float32),
+        context=jnp.asarray(x),
+    )
+    images = np.asarray(jax.jit(jax.vmap(transform.apply))(jnp.asarray(x), result.x))
+    found = np.asarray(result.success)
+    return Worst(np.where(found[:, None, None, None], images, np.asarray(x)), np.asarray(result.x), found, result)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _swept(transform: Transform, x: Array, parameters: Array) -> Array:
+    changed = jax.vmap(lambda some: jax.vmap(lambda image: transform.apply(image, some))(x))(parameters)
+    return jnp.round(255 * jnp.clip(changed, 0, 1)) / 255
+
+
+def _new(neurons: Neurons, novelty: Novelty, state: Any, x: np.ndarray, *, first: int) -> tuple[Any, int | None]:
+    """The state after the first of the first few images that is new, and its place; None where none is."""
+    outputs, activations = _seen(neurons, jnp.asarray(x))
+    for row in range(first):
+        own = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], activations)
+        state, new = novelty.update(state, own, np.asarray(outputs[row : row + 1]))
+        if new[0]:
+            return state, row
+    return state, None
+
+
+@jax.jit
+def _seen(neurons: Neurons, x: Array) -> Any:
+    return neurons(x)
