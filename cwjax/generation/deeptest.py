@@ -20,7 +20,7 @@ from cwjax.base import AnyArray, Goal, Result, Runner
 from cwjax.coverage.convention import Neurons
 from cwjax.coverage.criterion import Criterion
 from cwjax.generation.fuzzing import Novelty, new_coverage
-from cwjax.generation.transforms import Transform, composed, parametrised
+from cwjax.generation.transforms import Transform, parametrised
 from cwjax.models import Model
 
 
@@ -91,7 +91,7 @@ def guided(
     check_count("most", most)
     if len(transforms) < 2:
         raise ValueError(f"two transforms are drawn for an image, and {len(transforms)} are given")
-    rng, novelty = np.random.default_rng(seed), new_coverage(criterion)
+    rng, key, novelty = np.random.default_rng(seed), jax.random.key(seed), new_coverage(criterion)
     helped: collections.deque[int] = collections.deque(maxlen=len(transforms))
     stack = [(np.asarray(each, np.float32), place, ()) for place, each in enumerate(seeds)]
     state = novelty.init()
@@ -105,9 +105,11 @@ def guided(
             pair[0] = helped.popleft()
             if pair[0] == pair[1]:
                 pair[1] = int(rng.choice([each for each in range(len(transforms)) if each != pair[0]]))
-        both = composed([transforms[each] for each in pair])
-        settings = rng.uniform(both.low, both.high, (tries, len(both.low)))
-        made = np.asarray(_swept(both, jnp.asarray(image[None]), jnp.asarray(settings, jnp.float32)))[:, 0]
+        made = jnp.asarray(np.stack([image] * tries))
+        for each in pair:  # one program for each transform, and not for each pair
+            key, own = jax.random.split(key)
+            made = _each(transforms[each], made, transforms[each].drawn(own, tries))
+        made = np.asarray(_rounded(made))
         state, row = _new(neurons, novelty, state, made, first=tries)
         tried += tries if row is None else row + 1
         if row is None:
@@ -134,7 +136,8 @@ def worst(
     What an attack makes small is the distance of parameters from those that change nothing.
 
     Args:
-      runner: of an attack whose objective reads the relation, such as `jax.jit(cw.batched(cw.l2()))`.
+      runner: of an attack whose objective reads the relation, such as `jax.jit(cw.batched(cw.attacks.ddn()))`.
+        Many parameters change nothing at a limit: take an attack that does not change variables.
       model: of images.
       transform: whose parameters are looked for.
       keys: [B], from `jax.random.split`.
@@ -158,7 +161,17 @@ def worst(
 @functools.partial(jax.jit, static_argnums=0)
 def _swept(transform: Transform, x: Array, parameters: Array) -> Array:
     changed = jax.vmap(lambda some: jax.vmap(lambda image: transform.apply(image, some))(x))(parameters)
-    return jnp.round(255 * jnp.clip(changed, 0, 1)) / 255
+    return _rounded(changed)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _each(transform: Transform, x: Array, parameters: Array) -> Array:
+    return jax.vmap(transform.apply)(x, parameters)
+
+
+def _rounded(x: Array) -> Array:
+    """As 8-bit images."""
+    return jnp.round(255 * jnp.clip(x, 0, 1)) / 255
 
 
 def _new(neurons: Neurons, novelty: Novelty, state: Any, x: np.ndarray, *, first: int) -> tuple[Any, int | None]:

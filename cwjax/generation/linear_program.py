@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy import optimize, sparse
 
 from cwjax.arguments import check_count, check_number, check_part
 from cwjax.base import AnyArray
@@ -56,6 +55,8 @@ def nearest_in_region(
     Raises:
       ValueError: neurons that are not elements before the activation function, or a goal of several neurons.
     """
+    from scipy import optimize, sparse  # for this alone: it takes a while to load
+
     check_part("neurons", neurons, Neurons)
     check_count("added", added)
     check_count("most", most)

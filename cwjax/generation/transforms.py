@@ -7,7 +7,7 @@ Each has a slope in its parameters, so an attack can look for the worst ones. `p
 of them, and the limits are the bounds:
 
     model  = transforms.parametrised(network, turned)
-    run    = jax.jit(cw.batched(cw.l2()))
+    run    = jax.jit(cw.batched(cw.attacks.ddn()))
     result = run(model, keys, turned.start(len(x)), goal, low=turned.low, high=turned.high, context=x)
 """
 

@@ -78,7 +78,7 @@ def test_an_attack_finds_the_least_parameters():
     shift = dataclasses.replace(TRANSFORMS["brightness"], low=(-0.5,), high=(0.5,))
     x = np.stack([np.full((4, 4, 1), 0.4), np.full((4, 4, 1), 0.7)]).astype(np.float32)
     relation = metamorphic.label_kept(np.array([0, 1]))
-    attack = cw.l2(steps=60, objective=relation.objective, search=cw.search.binary_search(6))
+    attack = cw.attacks.ddn(steps=60)
     result = jax.jit(cw.batched(attack))(
         transforms.parametrised(cw.bind(apply), shift),
         jax.random.split(jax.random.key(0), 2),
