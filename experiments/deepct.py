@@ -106,10 +106,11 @@ def main(
             {"added": name, "tests added": len(some), "patterns reached": float(np.mean(reached))}
             | {each: coverage.value for each, coverage in said.items()}
         )
+    far = grown.distance[len(seeds) :]
     told = [
-        f"{len(left.neurons)} patterns of {arguments.strength} neurons that {len(seeds)} digits leave. Of the tests for "
-        f"them {grown.adversarial[len(seeds) :].mean():.1%} leave the label of their seed; the median L-infinity "
-        f"distance is {np.median(grown.distance[len(seeds) :]):.3f}, the least {grown.distance[len(seeds) :].min():.4f}.",
+        f"{len(left.neurons)} patterns of {arguments.strength} neurons that {len(seeds)} digits leave. Of the tests "
+        f"for them {grown.adversarial[len(seeds) :].mean():.1%} leave the label of their seed; the median L-infinity "
+        f"distance is {np.median(far):.3f}, the least {far.min():.4f}.",
         "Coverage describes the tests; it is no measure of their quality.",
     ]
     shown.write("deepct", "Patterns of neurons reached", rows, figure(rows), arguments, told=told)

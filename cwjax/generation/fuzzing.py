@@ -110,7 +110,7 @@ def fuzzed(
         kept = np.where(made.affine, not moved[place], kept)
         outputs, activations = _seen(neurons, made.x)
         tried, passed = tried + mutants, passed + int(kept.sum())
-        for row in np.flatnonzero(kept):
+        for row in map(int, np.flatnonzero(kept)):
             answer = int(outputs[row].argmax())
             if answer != labels[origin[place]]:
                 failures.append(made.x[row])

@@ -13,7 +13,7 @@ of them, and the limits are the bounds:
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from cwjax.arguments import check_model
 from cwjax.base import AnyArray, Outputs
 from cwjax.models import Model
 
+Numbers: TypeAlias = tuple[float | int, ...]
 WIDEST = 3.0  # of a Gaussian blur, in pixels; the window has three of it on each side
 
 
@@ -37,10 +38,10 @@ class Transform:
 
     name: str
     apply: Callable[..., Float[Array, "H W C"]]  # (image, parameters [P])
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    neutral: tuple[float, ...]  # changes nothing
-    grid: tuple[tuple[float, ...], ...] = ()  # DeepTest's ten settings, for images 640 pixels wide
+    low: Numbers
+    high: Numbers
+    neutral: Numbers  # changes nothing
+    grid: tuple[Numbers, ...] = ()  # DeepTest's ten settings, for images 640 pixels wide
 
     def start(self, count: int) -> Float[np.ndarray, "B P"]:
         """So many times the parameters that change nothing."""
@@ -185,7 +186,7 @@ class _Composed:
         return image
 
 
-def _grid(setting: Callable[[int], tuple[float, ...]]) -> tuple[tuple[float, ...], ...]:
+def _grid(setting: Callable[[int], Numbers]) -> tuple[Numbers, ...]:
     return tuple(setting(p) for p in range(1, 11))
 
 

@@ -24,4 +24,4 @@ def test_outputs_are_kept():
     relation = metamorphic.outputs_kept(np.float32([0.1, 0.1]), 0.1)
     np.testing.assert_array_equal(metamorphic.violated(relation, np.float32([0.15, 0.25])), [False, True])
     with pytest.raises(ValueError, match="factor must be more than 0"):
-        metamorphic.error_kept([0.1], 0.1, factor=0)
+        metamorphic.error_kept(np.float32([0.1]), 0.1, factor=0)
