@@ -1,0 +1,144 @@
+"""DeepTest on digits: which changes of an image break a label, how they are found, and how many are false alarms.
+
+Claim: a search by slopes over a transform's parameters breaks at least as many labels as the best of as many random
+settings, with changes that are smaller. Some violations are false alarms: another network, trained by itself, also
+loses the label. Guided images cover more neurons than as many natural ones.
+
+Command:
+
+    python -m experiments.deeptest
+
+Cost: {COST}
+
+Expect: {EXPECT}
+
+The relation is that the label stays. Transforms stay within DeepHunter's validity limits. `random` is the best of as
+many random settings as the slopes take gradients. A false alarm is a changed image that the judge gets wrong too, where
+it got the image right as it was. The paper's own relation, on steering angles, is `metamorphic.error_kept`.
+
+Published: thousands of erroneous behaviours on three driving networks, and up to twice the neuron coverage of the
+seeds by transforms (Tian et al. 2018, abstract). Those networks and rains are not to be had.
+
+Coverage describes the images; it is no measure of their quality. Writes OUT/deeptest.md, .csv and .png.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+import cwjax as cw
+from cwjax.generation import deeptest, metamorphic
+from cwjax.generation.transforms import TRANSFORMS
+from cwjax.lab import data
+from cwjax.lab.console.progress import say
+from cwjax.lab.files import store
+from cwjax.lab.subjects import model_of
+from experiments import shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+    model: str = "zoo:mnist_lenet"  # see cwjax.lab.subjects
+    judge: str = "zoo:mnist_cnn"  # an independent network, which says what a false alarm is
+    data: str = "mnist5k"  # see cwjax.lab.data
+    images: int = 100  # the first test images that both networks get right
+    steps: int = 20  # gradients for the parameters of an image, and random settings
+    transforms: tuple[str, ...] = tuple(TRANSFORMS)
+    guided: int = 600  # images that the guided search makes
+    threshold: float = 0.5  # of neuron coverage
+    seed: int = 0
+    out: Path = Path("runs/deeptest")  # where the results go
+
+
+def main(
+    arguments: Arguments, models: Sequence[cw.Model] | None = None, images: data.Dataset | None = None
+) -> list[dict[str, Any]]:
+    """Runs the experiment; one row for each transform."""
+    store.make_folder(arguments.out)
+    model, judge = models or [model_of(name)[0] for name in (arguments.model, arguments.judge)]
+    test = images or data.load(arguments.data, "test")
+    right = ~(wrong(model, test.images, test.labels) | wrong(judge, test.images, test.labels))
+    places = shown.first_of(right, len(right))
+    x, labels = test.images[places[: arguments.images]], test.labels[places[: arguments.images]]
+    relation = metamorphic.label_kept(labels)
+    run = jax.jit(cw.batched(cw.attacks.ddn(steps=arguments.steps)))
+    rows, pictures = [], {}
+    for name in arguments.transforms:
+        transform = TRANSFORMS[name]
+        keys = jax.random.split(jax.random.key(arguments.seed), len(x))
+        found = deeptest.worst(run, model, transform, keys, x, relation.goal)
+        by_slopes = wrong(model, eight_bits(found.x), labels)
+        alarm = wrong(judge, eight_bits(found.x), labels)
+        drawn = transform.drawn(jax.random.key(arguments.seed + 1), arguments.steps)
+        changed = np.asarray(deeptest.swept(x, transform, np.asarray(drawn).tolist()))
+        each = np.stack([wrong(model, some, labels) for some in changed])
+        judged = np.stack([wrong(judge, some, labels) for some in changed])
+        rows.append(
+            {
+                "transform": name,
+                "images": len(x),
+                "random, share of settings": float(each.mean()),
+                "random, some setting": float(each.any(0).mean()),
+                "random, false alarms": float(judged[each].mean()) if each.any() else float("nan"),
+                "slopes": float(by_slopes.mean()),
+                "slopes, false alarms": float(alarm[by_slopes].mean()) if by_slopes.any() else float("nan"),
+            }
+        )
+        pictures[name] = (x, eight_bits(found.x), by_slopes)
+        say(f"{name}: random {each.any(0).mean():.0%}, slopes {by_slopes.mean():.0%}")
+    told = [coverage_of(arguments, model, x, test.images[places[arguments.images :]])]
+    shown.write("deeptest", "Labels that transforms break", rows, figure(pictures, model), arguments, told=told)
+    return rows
+
+
+def coverage_of(arguments: Arguments, model: cw.Model, x: np.ndarray, natural: np.ndarray) -> str:
+    """What guided images cover beside as many natural ones, in a sentence."""
+    units = cw.coverage.neurons(model, x)
+    criterion = cw.coverage.neuron_coverage(units.convention, threshold=arguments.threshold)
+    some = [TRANSFORMS[name] for name in arguments.transforms]
+    found = deeptest.guided(units, criterion, x, some, most=arguments.guided, seed=arguments.seed)
+    count = min(len(found.x), len(natural))
+    suites = {"the seeds": x[:0], "as many natural images": natural[:count], "guided images": found.x[:count]}
+    said = [
+        f"{cw.coverage.measure(units, criterion, np.concatenate([x, some])).value:.1%} with {name}"
+        for name, some in suites.items()
+    ]
+    return (
+        f"Neuron coverage at {arguments.threshold:g} of {len(x)} images, and {count} more, the first of those that the "
+        f"guided search keeps of {found.tried}: {', '.join(said)}. It is no measure of quality."
+    )
+
+
+def eight_bits(x: np.ndarray) -> np.ndarray:
+    """The images as a file holds them."""
+    return (np.round(255 * np.clip(x, 0, 1)) / 255).astype(np.float32)
+
+
+def wrong(model: cw.Model, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which images the network gets wrong."""
+    return shown.misread(shown.outputs_of(model, x), labels)
+
+
+def figure(pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], model: cw.Model) -> Figure:
+    """For each transform an image, and the least change that breaks its label."""
+    drawn = Figure(figsize=(1.5 * len(pictures), 3.2), dpi=110, layout="constrained")
+    grid = drawn.subplots(2, len(pictures), squeeze=False)
+    for column, (name, (x, changed, broken)) in zip(grid.T, pictures.items(), strict=True):
+        place = int(np.flatnonzero(broken)[0]) if broken.any() else 0
+        said = shown.outputs_of(model, np.stack([x[place], changed[place]])).argmax(-1)
+        titles = f"{name}\n{said[0]}", str(said[1]) if broken.any() else "none found"
+        for axes, image, title in zip(column, (x[place], changed[place]), titles, strict=True):
+            axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=1)
+            axes.set_title(title, fontsize=8)
+            axes.axis("off")
+    return drawn
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments, description=__doc__))
