@@ -93,7 +93,9 @@ def guided(
         raise ValueError(f"two transforms are drawn for an image, and {len(transforms)} are given")
     rng, key, novelty = np.random.default_rng(seed), jax.random.key(seed), new_coverage(criterion)
     helped: collections.deque[int] = collections.deque(maxlen=len(transforms))
-    stack = [(np.asarray(each, np.float32), place, ()) for place, each in enumerate(seeds)]
+    stack: list[tuple[Any, int, tuple[str, ...]]] = [
+        (np.asarray(each, np.float32), place, ()) for place, each in enumerate(seeds)
+    ]
     state = novelty.init()
     for image, *_ in stack:
         state, _ = _new(neurons, novelty, state, np.stack([image] * tries), first=1)
