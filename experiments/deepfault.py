@@ -130,9 +130,10 @@ def searched(
             others.append(deepfault.random_neurons(rng, subject.neurons, own, excluded=every))
         except ValueError:  # too few are left when the suspects of all classes are excluded, as the paper does
             others.append(deepfault.random_neurons(rng, subject.neurons, own))
-    goal, size = cw.untargeted(labels), {"epsilon": arguments.epsilon}
+    goal = cw.untargeted(labels)
+    size: dict[str, Any] = {"epsilon": arguments.epsilon}
     raising = {"suspects": goals_of(subject, suspects, labels), "random neurons": goals_of(subject, others, labels)}
-    many = {"steps": arguments.steps, "relative_step": 0.1, "random_start": False}
+    many: dict[str, Any] = {"steps": arguments.steps, "relative_step": 0.1, "random_start": False}
     made: dict[str, np.ndarray] = {}
     for name, attack in {
         "one step": deepfault.synthesis(**size),

@@ -23,7 +23,7 @@ Writes OUT/deepxplore.md, .csv and .png.
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -153,16 +153,17 @@ def released(arguments: Arguments, some: Subject, run: Any, counts: np.ndarray) 
     """As the released code: no box in the loop, and images clipped and truncated to 8 bits when they are saved."""
     found = explored(arguments, some, run, low=-1e4, high=1e4)
     saved = np.floor(255 * np.clip(found.result.x, 0, 1)).astype(np.float32) / 255
-    return Suite(found.result.x, found.success & counts, saved, float(found.result.forwards[counts].mean()))
+    return Suite(np.asarray(found.result.x), found.success & counts, saved, float(found.result.forwards[counts].mean()))
 
 
 def inside(arguments: Arguments, some: Subject, run: Any, counts: np.ndarray) -> Suite:
     """Within the box, and judged after 8 bits."""
     found = explored(arguments, some, run)
-    return Suite(found.result.x, found.success & counts, found.result.x, float(found.result.forwards[counts].mean()))
+    x = np.asarray(found.result.x)
+    return Suite(x, found.success & counts, x, float(found.result.forwards[counts].mean()))
 
 
-def explored(arguments: Arguments, some: Subject, run: Any, **bounds: float) -> deepxplore.Explored:
+def explored(arguments: Arguments, some: Subject, run: Any, **bounds: Any) -> deepxplore.Explored:
     """DeepXplore's search from all seeds."""
     return deepxplore.explored(
         run,
@@ -215,7 +216,7 @@ def figure(some: Subject, suites: dict[str, tuple[Suite, np.ndarray, np.ndarray]
     drawn = Figure(figsize=(6.4, 1.75 * len(suites)), dpi=100, layout="constrained")
     grid = drawn.subplots(len(suites), 3, squeeze=False)
     for line, (name, (suite, answers, kept)) in zip(grid, suites.items(), strict=True):
-        chosen: Sequence[int] = np.flatnonzero(kept if kept.any() else suite.found)
+        chosen = np.flatnonzero(kept if kept.any() else suite.found)
         place = int(chosen[len(chosen) // 2]) if len(chosen) else 0
         images = some.seeds[place], suite.x[place], suite.saved[place]
         said = ", ".join(map(str, answers[:, place]))

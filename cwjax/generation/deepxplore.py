@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax.arguments import check_count, check_number, check_part
 from cwjax.base import AnyArray, Attack, Count, Goal, Number, Objective, Outputs, Result, Runner, shapes, wide
-from cwjax.coverage.convention import Neurons
+from cwjax.coverage.convention import Activations, Neurons
 from cwjax.coverage.criterion import Coverage, unpacked
 from cwjax.coverage.neuron_coverage import neuron_coverage
 from cwjax.generation.differences import answers_of, models_disagree
@@ -273,7 +273,7 @@ def explored(
         made = np.asarray(parts[-1].x)[np.asarray(parts[-1].success)]
         if len(made):
             states = [
-                criterion.update(state, each(made)[1])
+                criterion.update(state, _activations(each, jnp.asarray(made)))
                 for criterion, state, each in zip(criteria, states, neurons, strict=True)
             ]
     result = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
@@ -294,6 +294,11 @@ def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Int[np.ndarray, "M B"]:
     if len(outputs) < 2:
         raise ValueError(f"differences need at least two models, got {len(outputs)}")
     return np.stack([np.asarray(each).argmax(-1) for each in outputs])
+
+
+@jax.jit
+def _activations(neurons: Neurons, x: Array) -> Activations:
+    return neurons(x)[1]
 
 
 @jax.jit

@@ -1,5 +1,7 @@
 """Models of one input that are to disagree, as objectives for the attacks. `cw.joined` makes them one model."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -93,7 +95,7 @@ def _objective(loss, met, check, confidence) -> Objective:
 
 def _check_several(name: str, outputs: Outputs, rank: int | None) -> None:
     several = isinstance(outputs, tuple) and not isinstance(outputs, Observed) and len(outputs) > 1
-    found = answers_of(outputs) if several else ()
+    found: Any = answers_of(outputs) if several else ()
     alike = all(hasattr(each, "shape") for each in found) and len({each.shape for each in found}) == 1
     if not alike or (rank is None and found[0].shape not in ((), (1,))) or (rank and len(found[0].shape) != rank):
         what = "logits [K] of equal length" if rank else "one number each"

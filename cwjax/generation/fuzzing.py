@@ -136,10 +136,11 @@ def new_coverage(criterion: Criterion) -> Novelty:
       criterion: of packed bits, such as `neuron_coverage` or `section_coverage`.
     """
     check_part("criterion", criterion, Criterion)
+    see = criterion.update if criterion.on_host else jax.jit(criterion.update)
 
     def update(state, activations, outputs):
         del outputs
-        after = criterion.update(state, activations)
+        after = see(state, activations)
         before, now = jax.tree.leaves(state), jax.tree.leaves(after)
         new = any(not np.array_equal(old, new) for old, new in zip(before, now, strict=True))
         return after, np.array([new])

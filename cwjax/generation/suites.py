@@ -167,7 +167,7 @@ def _behind(goal: NeuronsGoal, values: np.ndarray) -> np.ndarray:
 
 def _met_by(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Which requirements some row of values meets; goals do not depend on the row."""
-    return _meets(aim, which, values).any(0)
+    return np.asarray(_meets(aim, which, values).any(0))
 
 
 def _meets(aim: Aim, which: np.ndarray, values: np.ndarray, at_once: int = 256) -> np.ndarray:
@@ -184,7 +184,7 @@ def _useful(aim: Aim, which: np.ndarray, values: np.ndarray) -> tuple[np.ndarray
     """The rows that meet a requirement that no row before them does, and which requirements are met."""
     meets = _meets(aim, which, values)
     first = meets & (np.cumsum(meets, 0) == 1)
-    return np.flatnonzero(first.any(1)), meets.any(0)
+    return np.flatnonzero(first.any(1)), np.asarray(meets.any(0))
 
 
 def _nearest(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -122,7 +122,7 @@ def blurred(image: Float[AnyArray, "H W C"], sigma: Float[AnyArray, "1"]) -> Flo
 
 def fogged(image: Float[AnyArray, "H W C"], density: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
     """Mixed with white: `x·(1 - a) + a`."""
-    return image * (1 - density[0]) + density[0]
+    return jnp.asarray(image * (1 - density[0]) + density[0])
 
 
 def rained(image: Float[AnyArray, "H W C"], parameters: Float[AnyArray, "2"]) -> Float[Array, "H W C"]:
@@ -140,7 +140,7 @@ def rained(image: Float[AnyArray, "H W C"], parameters: Float[AnyArray, "2"]) ->
     lean = parameters[1] / height
     matrix = jnp.stack([jnp.array([1.0, 0.0]), jnp.stack([lean, jnp.ones(())])])
     streaks = _warped(jnp.asarray(field)[..., None], matrix, jnp.zeros(2))
-    return image + parameters[0] * streaks * (1 - image)
+    return jnp.asarray(image + parameters[0] * streaks * (1 - image))
 
 
 def _warped(image: Any, matrix: Any, offset: Any) -> Array:
