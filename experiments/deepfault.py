@@ -13,7 +13,8 @@ Cost: {COST}
 
 Expect: {EXPECT}
 
-Suspects are the neurons of the highest Ochiai score for each class, from the whole test set. Seeds are test images that
+Random neurons are of the suspects' layers and suspected for no class, as in the paper. LeNet-1 has too few of those, so
+there they are any that this class does not suspect. Suspects are the neurons of the highest Ochiai score for each class, from the whole test set. Seeds are test images that
 the network gets right. A class that has no errors has no suspects, so it has no seeds. `its own zero` counts, over all
 classes, the suspects that DeepFault's code would choose otherwise: after a ReLU it takes inactive neurons of passed
 inputs for inactive neurons of failed ones, because it asks for a value below 0.
@@ -44,7 +45,7 @@ from experiments import shown
 @dataclasses.dataclass(frozen=True)
 class Arguments(subjects.Common):
     models: tuple[str, ...] = ("zoo:mnist_lenet",)
-    suspects: int = 10  # k, for each class
+    suspects: int = 5  # k, for each class
     epsilon: float = 0.1  # d
     steps: int = 20  # of the attacks that take more than one
     seeds: int = 200  # images, equally many of each class as far as there are
@@ -128,8 +129,9 @@ def searched(
     for own in suspects:
         try:
             others.append(deepfault.random_neurons(rng, subject.neurons, own, excluded=every))
-        except ValueError:  # too few are left when the suspects of all classes are excluded, as the paper does
-            others.append(deepfault.random_neurons(rng, subject.neurons, own))
+        except ValueError:  # a small network has too few neurons that no class suspects: then this class alone counts
+            left = np.setdiff1d(np.arange(subject.neurons.convention.neurons), own)
+            others.append(rng.choice(left, min(len(own), len(left)), replace=False))
     goal = cw.untargeted(labels)
     size: dict[str, Any] = {"epsilon": arguments.epsilon}
     raising = {"suspects": goals_of(subject, suspects, labels), "random neurons": goals_of(subject, others, labels)}

@@ -202,7 +202,7 @@ class Explored(NamedTuple):
 def goals_of(
     key: PRNGKeyArray,
     labels: Int[AnyArray, "B"],
-    uncovered: Sequence[Bool[AnyArray, "N"]],
+    uncovered: Sequence[Bool[AnyArray, "_"]],
     *,
     target: int = 0,
 ) -> DifferentialGoal:
