@@ -1,17 +1,19 @@
 """DeepCT on a digit network: tests for patterns of two neurons that nothing has reached, many at once.
 
 Claim: an attack that is told a pattern of two neurons that are on or off reaches most patterns that a few digits leave,
-within 0.3 of a digit in L-infinity. The same number of random points around the digits, or of Carlini-Wagner examples,
-reaches far fewer.
+within 0.3 of a digit in L-infinity. The same number of random points around the digits reaches far fewer.
 
 Command:
 
     python -m experiments.deepct
     python -m experiments.deepct --model zoo:mnist_cnn
 
-Cost: {COST}
+Cost: 20 seconds of processor time for the zoo's LeNet.
 
-Expect: {EXPECT}
+Expect: of 192 patterns that 20 digits leave, 64 % are reached by 60 tests, 6 % by as many random points, 33 % by as many
+natural images, and 8 % by the 20 examples of an attack on the label. Dense coverage goes from 74.3 % to 83.1 % by
+patterns, 80.8 % by natural images, 76.5 % by the attack and 76.1 % by random points; natural images lead in sparse
+coverage, 57.3 % against 52.3 %. Of the tests for patterns 5 % leave the label of their seed.
 
 Neurons are those of the hidden dense layers. Coverage is dense and sparse 2-way combination coverage of the whole
 suite. The paper's tables could not be read, so there is no published number beside these.

@@ -13,11 +13,12 @@ Cost: {COST}
 
 Expect: {EXPECT}
 
-Random neurons are of the suspects' layers and suspected for no class, as in the paper. LeNet-1 has too few of those, so
-there they are any that this class does not suspect. Suspects are the neurons of the highest Ochiai score for each class, from the whole test set. Seeds are test images that
-the network gets right. A class that has no errors has no suspects, so it has no seeds. `its own zero` counts, over all
-classes, the suspects that DeepFault's code would choose otherwise: after a ReLU it takes inactive neurons of passed
-inputs for inactive neurons of failed ones, because it asks for a value below 0.
+Suspects are the neurons of the highest Ochiai score for each class, from the whole test set. Random neurons are of the
+suspects' layers and suspected for no class, as in the paper. LeNet-1 has too few of those: there they are any that this
+class does not suspect. Seeds are test images that the network gets right. A class that has no errors has no suspects,
+so it has no seeds. `Its own zero` counts, over all classes, the suspects that DeepFault's code would choose otherwise:
+after a ReLU it takes inactive neurons of passed inputs for inactive neurons of failed ones, because it asks for a value
+below 0.
 
 Writes OUT/deepfault.md, .csv and .png.
 """
