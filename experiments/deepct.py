@@ -10,8 +10,8 @@ Command:
 
 Cost: 20 seconds of processor time for the zoo's LeNet.
 
-Expect: of 192 patterns that 20 digits leave, 64 % are reached by 60 tests, 6 % by as many random points, 33 % by as many
-natural images, and 8 % by the 20 examples of an attack on the label. Dense coverage goes from 74.3 % to 83.1 % by
+Expect: of 192 patterns that 20 digits leave, 64 % are reached by 60 tests, 6 % by as many random points, 33 % by as
+many natural images, and 8 % by the 20 examples of an attack on the label. Dense coverage goes from 74.3 % to 83.1 % by
 patterns, 80.8 % by natural images, 76.5 % by the attack and 76.1 % by random points; natural images lead in sparse
 coverage, 57.3 % against 52.3 %. Of the tests for patterns 5 % leave the label of their seed.
 
