@@ -1,17 +1,30 @@
 """DeepConcolic on a digit network: neurons, boundaries and pairs of signs covered from one seed by gradients.
 
 Claim: an attack by gradients that looks for many requirements at once covers most neurons from one seed, within 0.3 of
-it in L-infinity, where random points of the same number and size cover hardly more than the seed. A linear program in
-the seed's own region finds the same neurons no nearer, or none.
+it in L-infinity; random points of the same number and size cover fewer. A linear program says of single elements how
+near an input could be without 8 bits.
 
 Command:
 
     python -m experiments.deepconcolic                                     # the paper's network, a channel is a neuron
     python -m experiments.deepconcolic --model zoo:mnist_lenet --boundaries 100 --pairs 100
 
-Cost: {COST}
+Cost: three quarters of a minute of processor time.
 
-Expect: {EXPECT}
+Expect: for the zoo's network of the paper's shape,
+
+| requirements | met | by random tests | tests | adversarial | published: met, adversarial |
+|---|---|---|---|---|---|
+| NC, 592 channel means, one seed | 75.3 % | 35.6 % | 120 | 78.3 % | |
+| NC, 128 elements drawn at random, one seed | 83.6 % | 65.6 % | 59 | 3.4 % | 97.89 %, 9.69 % |
+| NBC, 64 channel bounds, ten seeds | 64.1 % | 9.4 % | 43 | 4.7 % | 60.74 %, .83 % |
+| SSC, 64 pairs of channels, ten seeds | 46.9 % | 0 | 40 | 0 | 94.10 %, .37 % |
+
+The mean of a channel before its ReLU is above 0 for fewer inputs than single elements are, so these numbers are of other
+neurons than the paper's, except the second row. That row stays 14 points below it, with 40 gradients for each neuron
+and no retry from other tests. SSC stays far below: of a whole layer one sign alone is to change, and all
+of them are channel means of one of ten seeds, where the paper has 1,000. A linear program finds the first three
+elements nearer than a level of 8 bits, and the attack finds them at exactly one level, .0039.
 
 Published, for this network with every element of a convolution as a neuron (Sun et al. 2018, table 3, L-infinity):
 coverage, adversarial share of the suite, least distance: NC 97.89 %, 9.69 %, .0039; SSC 94.10 %, .37 %, .1215; NBC
@@ -50,6 +63,7 @@ class Arguments:
     radius: float = 0.3  # in L-infinity
     lanes: int = 64  # requirements at once
     rounds: int = 2
+    elements: int = 128  # requirements of NC for single elements, drawn at random; 0: none
     boundaries: int = 64  # requirements of NBC, drawn at random
     pairs: int = 64  # of SSC
     programs: int = 3  # linear programs, on elements of the first layer; 0: none
@@ -86,7 +100,7 @@ def main(
                 "adversarial": float(suite.adversarial.mean()),
                 "least distance": float(new.min()) if len(new) else float("nan"),
                 "median distance": float(np.median(new)) if len(new) else float("nan"),
-                "published: % met / % adversarial / distance": PUBLISHED[kind],
+                "published: % met / % adversarial / distance": PUBLISHED[kind.split(",")[0]],
             }
         )
         say(f"{kind}: {suite.share:.1%} met by {len(suite.x)} tests, {suite.adversarial.mean():.2%} adversarial")
@@ -95,6 +109,21 @@ def main(
     suite = deepconcolic.neuron_cover(run, units, one, **options)
     random = suites.values_of(units, randomly(rng, one, len(suite.x), arguments.radius))
     note("NC", suite, one, float((random > 0).any(0).mean()))
+    told = [elements_of(arguments, model, one, suite.x)]
+
+    if arguments.elements:
+        every = cw.coverage.neurons(model, x, layers=arguments.layers, value="before", unit="element")
+        which = rng.permutation(every.convention.neurons)[: arguments.elements]
+        suite = suites.grown(
+            run,
+            every,
+            one,
+            lambda chosen, values: requirements.neurons_activated(every.convention, which[chosen]),
+            len(which),
+            **options,
+        )
+        random = suites.values_of(every, randomly(rng, one, len(suite.x), arguments.radius))[:, which]
+        note("NC, elements", suite, one, float((random > 0).any(0).mean()))
 
     profile = cw.coverage.profiled(units, test.images[:500])
     which = rng.permutation(2 * convention.neurons)[: arguments.boundaries]
@@ -115,10 +144,20 @@ def main(
     random = suites.values_of(units, randomly(rng, x, len(suite.x), arguments.radius)) > 0
     note("SSC", suite, x, float(np.mean([paired(random, convention, *pair) for pair in pairs])))
 
-    told = ["Coverage describes the tests; it is no measure of their quality."]
+    told += ["Coverage describes the tests; it is no measure of their quality."]
     told += second_opinion(arguments, model, run, one)
     shown.write("deepconcolic", "Requirements met by gradients", rows, figure(rows), arguments, told=told)
     return rows
+
+
+def elements_of(arguments: Arguments, model: cw.Model, one: np.ndarray, tests: np.ndarray) -> str:
+    """How many elements, the paper's neurons, the suite for channels turns on, in a sentence."""
+    units = cw.coverage.neurons(model, one, layers=arguments.layers, value="before", unit="element")
+    alone, by_all = ((suites.values_of(units, x, batch=16) > 0).any(0).mean() for x in (one, tests))
+    return (
+        f"Of {units.convention.neurons:,} elements, which are the paper's neurons, {alone:.1%} are on for {len(one)} "
+        f"seed(s), and {by_all:.1%} for some test of the suite that was grown for {arguments.layers}."
+    )
 
 
 def randomly(rng: np.random.Generator, seeds: np.ndarray, count: int, radius: float) -> np.ndarray:
