@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, PyTree
 
 from cwjax.arguments import check_number, check_part
-from cwjax.base import Goal, LabelGoal, Number, Objective, Outputs, shapes, wide
+from cwjax.base import AnyArray, Goal, LabelGoal, Number, Objective, Outputs, shapes, wide
 from cwjax.coverage.convention import Convention, Neurons
 from cwjax.coverage.profiles import Profile
 from cwjax.models import Model
@@ -32,7 +32,7 @@ class Observed(NamedTuple):
     """What a model says of one input, and what its neurons do."""
 
     outputs: Outputs
-    values: Float[Array, "*B N"]  # of the neurons, layer after layer
+    values: Float[AnyArray, "*B N"]  # of the neurons, layer after layer
 
 
 class NeuronsGoal(NamedTuple):
@@ -46,7 +46,7 @@ class SuspectsGoal(NamedTuple):
     """Neurons that are to rise until the label falls; read by `suspects_raised`."""
 
     label: LabelGoal
-    weights: Float[Array, "..."]  # float32 [N]: of each neuron in the mean; 0 where it is no suspect
+    weights: Float[AnyArray, "..."]  # float32 [N]: of each neuron in the mean; 0 where it is no suspect
 
 
 def observed(neurons: Neurons) -> Model:

@@ -41,7 +41,7 @@ def test_an_attack_finds_a_nearby_input_on_which_they_differ():
 
 def test_numbers_are_apart_beyond_the_tolerance():
     objective = differences.models_apart(0.2)
-    outputs = (np.float32([[0.1], [0.1]]), np.float32([[0.25], [0.35]]))
+    outputs = (np.array([[0.1], [0.1]], np.float32), np.array([[0.25], [0.35]], np.float32))
     np.testing.assert_array_equal(jax.vmap(objective.met)(outputs, np.zeros(2)), [False, True])
     np.testing.assert_allclose(jax.vmap(objective.loss)(outputs, np.zeros(2)), [0.05, 0], atol=1e-5)
 

@@ -24,7 +24,7 @@ def test_laws(name):
     assert all(low <= neutral <= high for low, neutral, high in zip(each.low, each.neutral, each.high, strict=True))
     assert len(each.grid) == 10
     drawn = np.concatenate([np.asarray(each.drawn(jax.random.key(1), 5)), each.start(1)])
-    assert ((drawn >= np.float32(each.low)) & (drawn <= np.float32(each.high))).all()
+    assert ((drawn >= np.array(each.low, np.float32)) & (drawn <= np.array(each.high, np.float32))).all()
     made = jax.jit(jax.vmap(each.apply))(np.stack([IMAGE] * 6), drawn)
     assert made.shape == (6, *IMAGE.shape)
     assert made.min() >= -1e-6
@@ -84,8 +84,8 @@ def test_an_attack_finds_the_least_parameters():
         jax.random.split(jax.random.key(0), 2),
         shift.start(2),
         relation.goal,
-        low=np.float32(shift.low),
-        high=np.float32(shift.high),
+        low=np.array(shift.low, np.float32),
+        high=np.array(shift.high, np.float32),
         context=x,
     )
     assert result.success.all()
