@@ -128,7 +128,7 @@ def figure(rows: list[dict[str, Any]]) -> Figure:
         axes.barh(place + shift, [row[what] for row in rows], 0.38, color=colour, label=what)
     axes.set_yticks(place, [f"{row['added']} ({row['tests added']})" for row in rows])
     axes.invert_yaxis()
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1, 1))
     shown.plain(axes, "combination coverage", "")
     return drawn
 

@@ -125,3 +125,8 @@ def test_mistakes():
     linear = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, :3])
     with pytest.raises(ValueError, match="the model has no layer 'activation'"):
         cw.coverage.neurons(linear, SEEDS)
+
+
+def test_kinds_are_different_tuples_of_answers(found):
+    answers = np.stack([made.logits(seed, found.result.x).argmax(-1) for seed in (1, 2, 3)]).T[found.success]
+    assert found.kinds == len(set(map(tuple, answers.tolist()))) > 0
