@@ -160,7 +160,7 @@ def rows(library: str, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error))[:200].replace("|", "/")
+    return " ".join(str(error).split())[:200].replace("|", "/")
 
 
 def main() -> None:
