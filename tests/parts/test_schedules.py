@@ -11,30 +11,18 @@ from tests.attacks.fast.made import SIZE, X
 
 
 @pytest.mark.parametrize("c", [1.0, 10.0])
-@pytest.mark.parametrize(
-    ("search", "knob", "left", "times"),
-    [
-        (cw.search.multiplier(steps=40), "length", 1.0, 10),
-        (cw.attacks.fast.radius(norm="l2", steps=40), "tau", 0.5, 10),
-        (
-            cw.attacks.fast.radius(norm="l2", steps=40),
-            "tau",
-            0.9,
-            33,
-        ),  # of the loss after a step that was to take away all
-    ],
-)
-def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(search, knob, left, times, c):
+def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(c):
+    search = cw.search.multiplier(steps=40)
     plain = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
     problem = plain._replace(scale=jnp.float32(0), c=jnp.float32(c))
     nothing = untouched(problem)
     state, lengths = search.init(problem), []
     for step in range(40):
-        loss, distance = (1, 0) if step == 0 else (left, SIZE**-0.5)
+        loss, distance = (1, 0) if step == 0 else (1.0, SIZE**-0.5)
         seen = cw.base.Evaluation(jnp.float32(loss), jnp.float32(distance), jnp.array(False), jnp.ones(SIZE))
         state = search.tell(problem, state, nothing._replace(last=seen))
-        lengths.append(float(getattr(state, knob)) * SIZE**0.5)
+        lengths.append(float(state.length) * SIZE**0.5)
     assert lengths[0] == pytest.approx(1)
     assert (np.diff(lengths) >= 0).all()
     assert max(lengths[:12]) <= 3 * c
-    assert min(times / 2, 1.1**39) < lengths[-1] <= 1.01 * times * c
+    assert 5 < lengths[-1] <= 10.1 * c

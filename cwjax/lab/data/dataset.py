@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
@@ -75,7 +75,7 @@ class Dataset(NamedTuple):
         names: Sequence[str] | None = None,
         bounds: tuple[float, float] | None = None,
         mask: np.ndarray | None = None,
-    ) -> Self:
+    ) -> "Dataset":
         """A data set of arrays.
 
         Args:
@@ -109,7 +109,7 @@ class Dataset(NamedTuple):
         allowed = None if mask is None else _mask(name, np.asarray(mask), pixels.shape)
         return cls(name, split, pixels, numbers, known, np.arange(len(pixels)), None, called, allowed)
 
-    def take(self, places: slice | np.ndarray) -> Self:
+    def take(self, places: slice | np.ndarray) -> "Dataset":
         """The images at these places, with their labels."""
         names, mask = self.names, self.mask
         if names:

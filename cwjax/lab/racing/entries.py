@@ -43,7 +43,14 @@ def _entered(name: str, make: Callable[..., Attack], numbers: Callable[[str], Nu
     entry = ATTACKS[name]
     norms = [each for norm in entry.norms for each in (("l0", "l0_elements") if norm == "l0" else (norm,))]
     kinds = ("untargeted",) if name == "apgd_targeted" else ("untargeted", "targeted")
-    return ours(make, *norms, cost=entry.passes, kinds=kinds, source=entry.make.__module__, numbers=numbers)
+    return ours(
+        make,
+        *norms,
+        cost=entry.passes,
+        kinds=kinds,
+        source=getattr(entry.make, "func", entry.make).__module__,
+        numbers=numbers,
+    )
 
 
 def _numbers(function: Callable[..., Attack], own: Callable[[str], dict[str, Any]]) -> Callable[[str], Numbers]:

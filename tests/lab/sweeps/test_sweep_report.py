@@ -158,7 +158,7 @@ def test_other_images_under_the_same_name_are_not_shown(three, monkeypatch):
 
 
 def test_nothing_succeeded(tmp_path):
-    made.sweep(tmp_path, [made.configuration(objective=name) for name in ("f1", "f6")], lambda place, index: INF)
+    made.sweep(tmp_path, [made.configuration("l2", objective=name) for name in ("f1", "f6")], lambda place, index: INF)
     page, _ = written(tmp_path)
     assert "20 attacks, of which 0 succeeded" in page
     assert "Success within a distance" not in page
@@ -166,11 +166,11 @@ def test_nothing_succeeded(tmp_path):
 
 def test_objectives_and_boxes_are_compared_where_nothing_else_differs(tmp_path):
     grid = [(name, box, steps) for steps in (10, 20) for name in ("f1", "f6") for box in ("projected", "clipped")]
-    asked = [made.configuration(objective=name, box=box, steps=steps) for name, box, steps in grid]
+    asked = [made.configuration("l2", objective=name, box=box, steps=steps) for name, box, steps in grid]
     made.sweep(tmp_path, [*asked, made.configuration("fast_linf")])
     found, _ = outcomes.read(tmp_path)
     assert [[each.place for each in some] for some in outcomes.ablations(found)] == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert [each.label(*outcomes.VARIED) for each in found[3::5]] == ["fast_l2, steps 10", "fast_linf, steps 300"]
+    assert [each.label(*outcomes.VARIED) for each in found[3::5]] == ["L2, steps 10", "fast_linf, steps 300"]
     page, markdown = written(tmp_path)
     assert page.count("the form of Table III") == 1
     assert "### L∞" in markdown
