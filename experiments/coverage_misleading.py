@@ -14,9 +14,9 @@ Cost: four and a half minutes of one core for three networks.
 Expect, on DeepXplore's LeNet-1, LeNet-4 and LeNet-5: E1 rho between -0.08 and 0.12, of 17 numbers three with p < 0.05
 (0.03 at least). E2 KMNC: 16.8, 6.8 and 3.4 errors in 100 images, random suites 2.1, 1.5 and 1.2 (p = 0.003); with other
 criteria a suite is at most 62 images, and few numbers differ from chance. E3 50 C&W examples add about as much as 50
-natural images, in most criteria less: KMNC 11 to 12 points, and 11 to 13. E4 in cells of a dense layer there is an adversarial example in 80
-to 95 %, and none was found in a cell of a convolution. E5 errors in 100 mutants 5.7, 0 and 0.6, by chance 0.6, 0.2 and
-1.5: more on LeNet-1, fewer on LeNet-5.
+natural images, in most criteria less: KMNC 11 to 12 points, and 11 to 13. E4 in cells of a dense layer there is an
+adversarial example in 80 to 95 %, and none was found in a cell of a convolution. E5 errors in 100 mutants 5.7, 0 and
+0.6, by chance 0.6, 0.2 and 1.5: more on LeNet-1, fewer on LeNet-5.
 
 - E1: do natural suites with more coverage have more errors? Spearman's rho over random suites of one size, and its p.
 - E2: do suites grown for coverage have more errors? Errors in 100 of a CAM suite, beside random ones as large.
