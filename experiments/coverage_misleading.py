@@ -1,8 +1,8 @@
 """Could coverage be misleading? Five experiments on what it has to do with errors.
 
 Claim (Li, Ma, Xu and Cao 2019, "Structural coverage criteria for neural networks could be misleading"): coverage and
-errors have little to do with each other. Four of the five experiments say so, and one does not: suites that are grown
-greedily for sections have more errors than random suites.
+errors have little to do with each other. E1 and E3 say so here, and E4 in dense layers. E5 differs between networks. E2
+says otherwise: suites that are grown greedily for sections have more errors than random suites.
 
 Command:
 
