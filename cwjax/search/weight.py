@@ -103,11 +103,9 @@ def multiplier(
     move, s being the best distance so far. r and the length of a step fall along a cosine. Lengths are in widths of the
     box, as in `descend`.
 
-    A problem of scale 0 is one about which nothing is known. The first step then only looks: with the margin m to cross
-    and its gradient g, the boundary of the linearised problem lies at `s = m/|g|₂`, where `2·delta + c·g = 0` for
-    `c = 2·s/|g|₂`. Until an example is found s grows (`lengthened`). The problem's own c, which `in_legs` raises after
-    a leg without an example, multiplies that c and how far s may grow. A problem of another scale has an example at
-    that distance, found under its c.
+    The first step only looks: with the margin m to cross and its gradient g, the boundary of the linearised problem
+    lies at `s = m/|g|₂`, where `2·delta + c·g = 0` for `c = 2·s/|g|₂`. Until an example is found s grows
+    (`lengthened`). The problem's own c multiplies that c and how far s may grow.
 
     Args:
       steps: of the descent.
@@ -119,12 +117,12 @@ def multiplier(
     check_number("shortest", shortest, least=0, most=1)
 
     def init(problem):
-        scale = problem.scale / problem.span
+        zero = jnp.zeros_like(problem.c)
         return Multiplier(
             c=problem.c,
-            length=scale,
-            promised=scale,
-            known=problem.scale > 0,
+            length=zero,
+            promised=zero,
+            known=jnp.array(False),
             taken=jnp.zeros((), jnp.int32),
         )
 

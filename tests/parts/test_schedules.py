@@ -14,7 +14,7 @@ from tests.attacks.fast.made import SIZE, X
 def test_without_an_example_a_length_grows_to_ten_times_what_the_slope_promises(c):
     search = cw.search.multiplier(steps=40)
     plain = problem_of(X[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
-    problem = plain._replace(scale=jnp.float32(0), c=jnp.float32(c))
+    problem = plain._replace(c=jnp.float32(c))
     nothing = untouched(problem)
     state, lengths = search.init(problem), []
     for step in range(40):

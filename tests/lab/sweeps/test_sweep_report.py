@@ -170,7 +170,7 @@ def test_objectives_and_boxes_are_compared_where_nothing_else_differs(tmp_path):
     made.sweep(tmp_path, [*asked, made.configuration("fast_linf")])
     found, _ = outcomes.read(tmp_path)
     assert [[each.place for each in some] for some in outcomes.ablations(found)] == [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert [each.label(*outcomes.VARIED) for each in found[3::5]] == ["L2, steps 10", "fast_linf, steps 300"]
+    assert [each.label(*outcomes.VARIED) for each in found[3::5]] == ["l2, steps 10", "fast_linf, steps 300"]
     page, markdown = written(tmp_path)
     assert page.count("the form of Table III") == 1
     assert "### L∞" in markdown
