@@ -4,7 +4,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -26,7 +26,7 @@ class Wanted(NamedTuple):
     config: str | None
 
     @classmethod
-    def of(cls, name: str, told: Mapping[str, str]) -> Self:
+    def of(cls, name: str, told: Mapping[str, str]) -> "Wanted":
         """Raises ValueError for a value that is none."""
         size = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", told.get("resize", "1"))
         first = told.get("first", "1")
