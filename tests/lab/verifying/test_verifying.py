@@ -1,6 +1,7 @@
 """`cwjax verify`: what is true agrees, and what has been changed does not."""
 
 import contextlib
+import dataclasses
 import json
 import sys
 import types
@@ -140,12 +141,12 @@ def test_norms_are_those_of_the_metrics(norm):
     np.testing.assert_allclose(verifying.NORMS[norm](delta.astype(np.float64)), expected, rtol=1e-6)
 
 
-@pytest.mark.optimized  # without, sums of 3,072 elements are as far off as a second look allows
 def test_a_sweep_is_verified_unit_by_unit(tmp_path, capsys):
     from cwjax.lab.sweeps import working
     from tests.lab.sweeps import small
 
-    plan = small.planned()
+    # In L2, sums of 3,072 elements without XLA's optimisations are as far off as a second look allows.
+    plan = small.planned(dataclasses.replace(small.SWEEP, attack=("fast_linf",)))
     working.work(tmp_path, plan.all)
     small.finished(tmp_path, plan)
     assert verifying.verify(tmp_path) == 0
