@@ -7,6 +7,7 @@ sum over the table that its `gain` takes at every step. DeepXplore's loop is wri
 """
 
 # pyright: reportMissingImports=false
+import abc
 from collections.abc import Callable
 from typing import Any
 
@@ -140,7 +141,7 @@ def each_pair(reference: np.ndarray, classes: np.ndarray, values: np.ndarray, pr
     return np.asarray(scores)
 
 
-class Torch:
+class Torch(abc.ABC):
     """NeuraL-Coverage's `step`: the tables of a batch, united with what is kept, and their sum."""
 
     def __init__(self, values: np.ndarray, of: Convention):
@@ -150,8 +151,9 @@ class Torch:
         self.layers = [torch.from_numpy(each) for each in split(values, of)]
         self.kept: list[Any] = [False] * len(self.layers)
 
+    @abc.abstractmethod
     def table(self, place: int) -> Any:
-        raise NotImplementedError
+        """Which neurons, or sections, the batch reaches in one layer."""
 
     def step(self) -> float:
         self.kept = [self.table(place) | kept for place, kept in enumerate(self.kept)]

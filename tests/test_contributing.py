@@ -28,7 +28,7 @@ from cwjax.evaluation.diagnosis.checks import Measured, Skipped, of_examples
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
 from cwjax.parts.losses import negative_margin
-from cwjax.parts.objectives.classification import _objective, _positive
+from cwjax.parts.objectives.classification import _objective, positive
 """
 
 

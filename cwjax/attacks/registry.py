@@ -74,9 +74,9 @@ ATTACKS = {
     "sparse_pgd": Entry(sparse_pgd, ("l0",), within=True),
     "pma": Entry(pma, ("linf",), within=True),
 }
-"""By name; of the fast family, the strongest of a norm first."""
+"""By name."""
 
 
 def fast_attacks(norm: str) -> tuple[str, ...]:
-    """The names of the fast family's attacks that make a norm small, the strongest first."""
+    """The names of the fast family's attacks that make a norm small."""
     return tuple(name for name, entry in ATTACKS.items() if entry.family == "fast" and norm in entry.norms)

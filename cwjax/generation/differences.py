@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from cwjax.arguments import check_number
 from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
 from cwjax.generation.requirements import Observed
-from cwjax.parts.objectives.classification import comparable, rounding_margin
+from cwjax.parts.objectives.classification import comparable, positive, rounding_margin
 from cwjax.parts.objectives.count import raised
 
 
@@ -44,7 +44,7 @@ def models_disagree(confidence: Number = 0.0, *, hinged: bool = True) -> Objecti
     def loss(outputs: Outputs, goal: Goal) -> Array:
         del goal
         behind = lag(outputs)
-        return jnp.where(behind <= 0, 0, behind) if hinged else behind
+        return positive(behind) if hinged else behind
 
     def check(outputs: Outputs, goal: Goal) -> None:
         del goal
@@ -72,7 +72,7 @@ def models_apart(tolerance: Number, *, hinged: bool = True) -> Objective:
     def loss(outputs: Outputs, goal: Goal) -> Array:
         del goal
         behind = lag(outputs)
-        return jnp.where(behind <= 0, 0, behind) if hinged else behind
+        return positive(behind) if hinged else behind
 
     def check(outputs: Outputs, goal: Goal) -> None:
         del goal

@@ -65,6 +65,6 @@ def test_an_attack_makes_the_norm_small_that_it_says_and_a_step_costs_what_it_sa
         assert minimised(attack, steps=3).terms.distance.norm == norm
 
 
-def test_advice_names_the_strongest_fast_attack_of_a_norm_first():
+def test_each_norm_has_its_attack_of_the_fast_family():
     assert [fast_attacks(norm) for norm in ("l2", "l0", "linf")] == [("fast_l2",), ("fast_l0",), ("fast_linf",)]
     assert fast_attacks("other") == ()

@@ -24,7 +24,7 @@ _DEEP = 0.6  # the share of a deep leg's steps that goes far beyond the boundary
 _REMOVING = 0.1  # the share of a leg's steps in L0 that goes to removal
 
 
-class Norm(NamedTuple):
+class Member(NamedTuple):
     """A row of the family."""
 
     distance: Callable[[], Distance]
@@ -64,10 +64,10 @@ def _l0(leg: Leg, objective: Objective) -> Rule:
 
 
 FAMILY = {
-    "l2": Norm(distances.l2, _l2, clean=2),
-    "linf": Norm(distances.linf, _linf),
-    "l1": Norm(distances.l1, _l1),
-    "l0": Norm(distances.l0, _l0),
+    "l2": Member(distances.l2, _l2, clean=2),
+    "linf": Member(distances.linf, _linf),
+    "l1": Member(distances.l1, _l1),
+    "l0": Member(distances.l0, _l0),
 }
 
 

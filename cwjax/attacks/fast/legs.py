@@ -17,7 +17,7 @@ from cwjax.loop import Rule
 
 _UNIT = 60  # n² times as many steps make n legs
 _TRIES = 3  # a leg that is to find a first example has one over this of all steps,
-_LEAST = 25  # and so many at the least
+_LEAST = 25  # but not fewer than these
 _MOST_POWERS = 12  # of ten that a leg may look farther by
 
 

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.answers import Seen
 from cwjax.attacks.fast.legs import Leg
-from cwjax.attacks.fast.slide import KEPT, METRICS, Promise
+from cwjax.attacks.fast.slide import KEPT, METRICS
 from cwjax.base import Goal, LabelGoal, Objective, Problem, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
@@ -112,9 +112,7 @@ def scouted(
 
         waits = known.begun < 0
         probed = waits & (place == 1)
-        kept = Promise(known.likeliest.loss, jnp.ones_like(view.loss)).kept(
-            view.loss, _PROBE * jnp.ones_like(view.loss)
-        )
+        blind = (known.likeliest.loss > 0) & (view.loss > (1 - _PROBE * KEPT) * known.likeliest.loss)
         doubted = jnp.where(probed, view.loss > 0, known.doubted)
         newton = distance_of(view)  # from a probe, on
         far = jnp.where(probed, _PROBE * distance_of(known.likeliest) + newton, known.far)
@@ -124,7 +122,7 @@ def scouted(
 
         last = waits & (place == classes + 1)
         preferred = last & (_PROBE * distance_of(near) + newton < _CLEARLY * far)
-        sighted = (probed & ((kept < KEPT) | ~choosing)) | ((place == classes) & (nearest < 0)) | last
+        sighted = (probed & (blind | ~choosing)) | ((place == classes) & (nearest < 0)) | last
         begins = waits & jnp.where(place == 0, ~looks, sighted)
         begun = jnp.where(begins, place, known.begun)
         chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)

@@ -104,8 +104,8 @@ class ThenMemory(NamedTuple):
 
 
 def then(first: Rule, last: Rule, going: Number) -> Rule:
-    """The first rule for so many steps, and the last one from there on, if there is an example by then. The last is
-    told how many steps it has taken itself.
+    """The first rule for `going` steps, and then the last one, once there is an example. The last rule is told how many
+    steps it has taken itself.
     """
 
     def init(key, problem):

@@ -103,7 +103,7 @@ def probability_margin(confidence: Number = 0.0, *, hinged: bool = True) -> Obje
 
     Without the max it is the loss of the probability margin attack (`cwjax.attacks.pma`).
     """
-    return _objective(confidence, lambda z: _positive(z.probability_lag) if hinged else z.probability_lag)
+    return _objective(confidence, lambda z: positive(z.probability_lag) if hinged else z.probability_lag)
 
 
 def smooth_probability_margin(confidence: Number = 0.0) -> Objective:
@@ -113,7 +113,7 @@ def smooth_probability_margin(confidence: Number = 0.0) -> Objective:
 
 def half_probability(confidence: Number = 0.0) -> Objective:
     """f4: `max(1/2 - F_w, 0)`. Zero is enough for the goal, not necessary."""
-    return _objective(confidence, lambda z: _positive(jnp.tanh(z.log_odds_against / 2) / 2))
+    return _objective(confidence, lambda z: positive(jnp.tanh(z.log_odds_against / 2) / 2))
 
 
 def log_half_probability(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
@@ -125,7 +125,7 @@ def log_half_probability(confidence: Number = 0.0, *, hinged: bool = True) -> Ob
 
     def loss(z):
         value = _half_softplus(z.log_odds_against)
-        return _positive(value) if hinged else value
+        return positive(value) if hinged else value
 
     return _objective(confidence, loss)
 
@@ -143,7 +143,7 @@ def logit_margin(confidence: Number = 0.0) -> Objective:
     Raises:
       ValueError: a confidence that is negative or not finite.
     """
-    return _objective(confidence, lambda z: _positive(z.lag))
+    return _objective(confidence, lambda z: positive(z.lag))
 
 
 def smooth_logit_margin(confidence: Number = 0.0) -> Objective:
@@ -203,7 +203,8 @@ def _standing(logits, goal, lag) -> _Standing:
     return _Standing(lag=lag, log_odds_against=log_odds, probability_lag=both * jnp.tanh(lag / 2))
 
 
-def _positive(value):
+def positive(value: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The hinge: what is above 0, and NaN."""
     return jnp.where(value <= 0, 0, value)  # and not jnp.maximum, which may drop a NaN on CPU
 
 

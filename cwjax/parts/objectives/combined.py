@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from cwjax.arguments import check_number, check_part
 from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
+from cwjax.parts.objectives.classification import positive
 from cwjax.parts.objectives.count import raised
 
 
@@ -96,7 +97,7 @@ def below(
 
     def loss(outputs, goal):
         behind = lag(outputs, goal)
-        return jnp.where(behind <= 0, 0, behind) if hinged else behind
+        return positive(behind) if hinged else behind
 
     def check(outputs: Outputs, goal: Goal) -> None:
         del goal
