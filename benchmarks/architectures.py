@@ -1,5 +1,5 @@
-"""Which architectures `cwjax.adapters.from_torch` converts: networks of torchvision, timm and transformers with random
-weights, each compared with the original, logits and input gradients.
+"""Which architectures `cwjax.adapters.from_torch` converts: networks of torchvision, timm, transformers and
+robustbench with random weights, each compared with the original, logits and input gradients.
 
     python -m benchmarks.architectures --library timm --out table.md      # a minute a network on one core
     python -m benchmarks.architectures --library timm --names vit_tiny_patch16_224 resnet18
@@ -11,7 +11,10 @@ branch is silent. Needs the extra torch, and the libraries that are asked about.
 # pyright: reportMissingImports=false
 import argparse
 import gc
+import importlib
+import sys
 import time
+import types
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,6 +84,26 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
 }
 
 
+# File and class in robustbench.model_zoo.architectures, and arguments: its networks, of few layers and narrow.
+ROBUSTBENCH: dict[str, tuple[str, dict[str, Any]]] = {
+    "WideResNet": ("wide_resnet", {"depth": 16, "widen_factor": 2, "sub_block1": True}),
+    "DMWideResNet": ("dm_wide_resnet", {"depth": 16, "width": 2}),
+    "DMPreActResNet": ("dm_wide_resnet", {}),
+    "RobustWideResNet": ("robust_wide_resnet", {"channel_configs": [16, 32, 64, 128], "depth_configs": [2, 2, 2]}),
+    "ResNet18": ("resnet", {}),
+    "PreActResNet18": ("resnet", {}),
+    "CifarResNeXt": (
+        "resnext",
+        {"block": "ResNeXtBottleneck", "depth": 29, "cardinality": 4, "base_width": 8, "num_classes": 10},
+    ),
+    "LRR_ResNet": ("CARD_resnet", {"width": 16}),
+    "WidePreActResNet": ("CARD_resnet", {}),
+    "ConvNeXtV2": ("convnext_v2", {"depths": [1, 1, 1, 1], "dims": [16, 32, 64, 64]}),
+    "MeanSparse_DMWideResNet": ("Meansparse_wrn_94_16", {"depth": 16, "width": 2}),
+    "debenedetti2022light_xcit_s12_cifar10_linf": ("xcit", {}),
+}
+
+
 def of_torchvision(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
     import torchvision
 
@@ -106,10 +129,20 @@ def of_transformers(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
     return getattr(transformers, f"{name}ForImageClassification")(config), (3, size, size)
 
 
+def of_robustbench(name: str) -> tuple[torch.nn.Module, tuple[int, ...]]:
+    for asked, value in (("autoattack", "AutoAttack"), ("autoattack.state", "EvaluationState")):  # for, and not needed
+        setattr(sys.modules.setdefault(asked, types.ModuleType(asked)), value, None)
+    file, arguments = ROBUSTBENCH[name]
+    defined = importlib.import_module(f"robustbench.model_zoo.architectures.{file}")
+    named = {key: getattr(defined, value) if isinstance(value, str) else value for key, value in arguments.items()}
+    return getattr(defined, name)(**named), (3, 32, 32)
+
+
 LIBRARIES: dict[str, tuple[Callable[[str], tuple[torch.nn.Module, tuple[int, ...]]], tuple[str, ...]]] = {
     "torchvision": (of_torchvision, tuple(TORCHVISION.split())),
     "timm": (of_timm, tuple(TIMM.split())),
     "transformers": (of_transformers, tuple(TRANSFORMERS)),
+    "robustbench": (of_robustbench, tuple(ROBUSTBENCH)),
 }
 
 

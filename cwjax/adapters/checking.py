@@ -19,6 +19,10 @@ class NotConvertible(ValueError):  # noqa: N818
     """A model of another framework cannot become a cwjax model: the operation, layer or number, and the way out."""
 
 
+class GradientsDiffer(NotConvertible):
+    """The logits are the original's, and the input gradients are not."""
+
+
 def confirmed(
     model: Model,
     original: Original,
@@ -43,8 +47,8 @@ def confirmed(
       The model that came.
 
     Raises:
-      NotConvertible: other shapes than [B, K]; NaN; logits or gradients that differ by more than the tolerance;
-        an original whose logits of an example depend on the rest of the batch, or on chance.
+      NotConvertible: other shapes than [B, K]; NaN; logits or gradients (GradientsDiffer) that differ by more than the
+        tolerance; an original whose logits of an example depend on the rest of the batch, or on chance.
     """
     theirs = np.asarray(original(x))
     if theirs.ndim != 2 or len(theirs) != len(x) or theirs.shape[1] < 2:
@@ -88,7 +92,7 @@ def _check_close(what: str, ours: np.ndarray, theirs: np.ndarray, name: str, tol
             raise NotConvertible(f"the {what} of {whose} are NaN or infinite on inputs drawn from its box")
     apart = _apart(ours, theirs)
     if apart > tolerance:
-        raise NotConvertible(
+        raise (GradientsDiffer if what == "input gradients" else NotConvertible)(
             f"the {what} of the model made of {name} differ from the original's by {apart:.1e} of the largest, more "
             f"than tolerance={tolerance:g}: an operation is converted wrongly, or is not steady in 32 bits"
         )

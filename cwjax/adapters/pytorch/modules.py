@@ -1,15 +1,17 @@
 """`from_torch`: a PyTorch module as a cwjax model, converted to jax.numpy or asked at every step."""
 
 # pyright: reportMissingImports=false
+import copy
 import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax
 import numpy as np
 import torch
 
-from cwjax.adapters.checking import TOLERANCE, Gradient, NotConvertible, Original, confirmed, kind_of
+from cwjax.adapters.checking import TOLERANCE, Gradient, GradientsDiffer, NotConvertible, Original, confirmed, kind_of
 from cwjax.adapters.inputs import Inputs, Layout, Scale, adapted, inputs_of, logits_of
 from cwjax.adapters.pytorch.asked import Asked, fingerprint
 from cwjax.adapters.pytorch.exported import converted
@@ -80,7 +82,12 @@ def from_torch(
     if how != "ask":
         try:
             program, weights = converted(module, _example(module, inputs), name)
-            return check(adapted(program, weights, inputs, dtype=_dtype(module), name=name))
+            model = adapted(program, weights, inputs, dtype=_dtype(module), name=name)
+            try:
+                return check(model)
+            except GradientsDiffer as error:
+                _check_in_double(module, inputs, name, error)
+                return model
         except NotConvertible as error:
             if how == "convert":
                 raise
@@ -110,6 +117,24 @@ def in_torch(module: torch.nn.Module, inputs: Inputs) -> tuple[Original, Gradien
         return inputs.from_module((torch.zeros_like(given) if slope is None else slope).float().cpu().numpy())
 
     return original, gradient
+
+
+def _check_in_double(module: torch.nn.Module, inputs: Inputs, name: str, error: GradientsDiffer) -> None:
+    """Raises the error of 32 bits unless the gradients agree in 64.
+
+    A deep network has so many rectifiers that some of them are within rounding of 0: there the slope is of one side in
+    PyTorch and of the other in JAX, and neither is wrong. In 64 bits they are on the same side.
+    """
+    double = copy.deepcopy(module).double()
+    original, gradient = in_torch(double, inputs)
+    with jax.enable_x64(True):
+        program, weights = converted(double, _example(double, inputs), name)
+        model = adapted(program, weights, inputs, name=name)
+        x = inputs.drawn().astype(np.float64)
+        try:
+            confirmed(model, original, x, name=name, gradient=gradient, tolerance=TOLERANCE**2)
+        except NotConvertible:
+            raise error from None
 
 
 def _check_evaluating(module: torch.nn.Module, name: str) -> None:

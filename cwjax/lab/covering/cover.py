@@ -35,7 +35,8 @@ def cover(
     Writes OUT/report.html, report.md, a figure, and coverage.json (every number, with what a neuron was).
 
     Args:
-      model: see `cwjax attack`.
+      model: see `cwjax attack`; how a model of another framework is taken stands behind its name:
+        net.onnx,layout=NCHW,mean=0.5.
       out: the folder to write to.
       suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack; or that `cwjax sweep` wrote: by
         configuration, so that coverage is seen along every axis.

@@ -38,7 +38,8 @@ def race(
 
     Args:
       settings: of the race.
-      model: one or several; see `cwjax attack`.
+      model: one or several; see `cwjax attack`; how a model of another framework is taken stands behind its name:
+        net.onnx,layout=NCHW,mean=0.5.
       out: the folder to write to.
       data: whose test images; auto: see `cwjax attack`.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).

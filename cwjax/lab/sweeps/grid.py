@@ -35,7 +35,7 @@ class Sweep:
     of a setting the attack's own.
     """
 
-    # folders that `cwjax train` wrote, zoo:NAME, or MODULE:FUNCTION
+    # see `cwjax attack`; options of a model of another framework stand behind its name: net.onnx,layout=NCHW,mean=0.5
     model: Annotated[tuple[str, ...], optional("[STR ...]")] = ()
     # whose test images; auto: that of each model, see `cwjax attack`
     data: Annotated[tuple[str, ...], optional("[STR ...]", "auto")] = ()

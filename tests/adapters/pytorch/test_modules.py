@@ -18,9 +18,12 @@ from cwjax.adapters import NotConvertible
 torch = pytest.importorskip("torch", reason="needs the extra torch")
 
 from cwjax.adapters import from_torch  # noqa: E402
+from cwjax.adapters.checking import GradientsDiffer, confirmed  # noqa: E402
+from cwjax.adapters.inputs import adapted, inputs_of  # noqa: E402
 from cwjax.adapters.pytorch.asked import Asked  # noqa: E402
-from cwjax.adapters.pytorch.exported import Program  # noqa: E402
+from cwjax.adapters.pytorch.exported import Program, converted  # noqa: E402
 from cwjax.adapters.pytorch.modules import in_torch  # noqa: E402
+from cwjax.adapters.pytorch.rules import RULES  # noqa: E402
 from cwjax.lab.sweeps import units  # noqa: E402
 
 nn = torch.nn
@@ -340,3 +343,33 @@ def test_the_modules_own_answers_are_those_in_our_box(both):
     moved = X + 1e-2 * np.random.default_rng(3).normal(size=X.shape).astype(np.float32)
     slope = gradient((X + moved) / 2, up)
     np.testing.assert_allclose((up * (original(moved) - original(X))).sum(), (slope * (moved - X)).sum(), rtol=0.05)
+
+
+def test_rectifiers_within_rounding_of_zero_do_not_refuse_a_right_conversion():
+    """In 32 bits they are on one side in PyTorch and on the other in JAX; in 64 bits both have the same slope."""
+
+    class OnTheEdge(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(784, 200), nn.Linear(200, 3)
+            given = torch.from_numpy(inputs_of((784,)).drawn())
+            with torch.no_grad():
+                self.first.bias.zero_()
+                self.first.bias -= self.first(given)[0]  # so that every unit is 0 at the first input, or an ulp away
+
+        def forward(self, x):
+            return self.last(torch.relu(self.first(x)))
+
+    made = net(kind=OnTheEdge)
+    inputs = inputs_of((784,))
+    program, weights = converted(made, torch.from_numpy(inputs.drawn(1)), "it")
+    original, gradient = in_torch(made, inputs)
+    with pytest.raises(GradientsDiffer):
+        confirmed(adapted(program, weights, inputs), original, inputs.drawn(), name="it", gradient=gradient)
+    assert isinstance(from_torch(made, (784,), how="convert"), cw.Model)
+
+
+def test_a_wrong_gradient_is_refused_in_64_bits_too(monkeypatch):
+    monkeypatch.setitem(RULES, "relu", lambda x: jax.lax.stop_gradient(jax.nn.relu(x)))
+    with pytest.raises(GradientsDiffer, match="input gradients"):
+        from_torch(nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 3)).eval(), (9,), how="convert")
