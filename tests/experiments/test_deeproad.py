@@ -1,0 +1,53 @@
+"""DeepRoad's and DeepTest's experiments on driving, on small drawn roads."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import deeproad, deeptest_roads, roads
+
+
+@pytest.mark.long
+def test_translated_weather_is_scored_against_the_weather(tmp_path):
+    arguments = deeproad.Arguments(
+        roads=True, weathers=("night",), images=30, updates=10, channels=4, steering=100, out=tmp_path
+    )
+    rows = deeproad.main(arguments)
+    assert [row["made by"] for row in rows] == ["the operator itself", "moved colours", "translator"]
+    assert rows[0]["error"] == 0
+    assert rows[1]["error"] < 0.05  # night is affine
+    assert rows[0]["right"] == 1 or rows[0]["reports"] == 0
+    assert {path.suffix for path in tmp_path.iterdir()} == {".md", ".csv", ".png"}
+
+
+@pytest.mark.long
+def test_a_larger_lambda_breaks_fewer_frames(tmp_path):
+    arguments = deeptest_roads.Arguments(
+        images=12, updates=200, steps=5, factors=(1.0, 50.0), transforms=("translation",), out=tmp_path
+    )
+    few, many = deeptest_roads.main(arguments, roads.drawn(120))[::-1]
+    assert few["random"] <= many["random"]
+    assert few["clean"] <= many["clean"]
+
+
+def test_a_drive_is_read_from_jpeg_files_and_blocks_are_held_out(tmp_path):
+    rng, pieces = np.random.default_rng(0), []
+    for _ in range(20):
+        file = io.BytesIO()
+        Image.fromarray(rng.integers(0, 255, (9, 10, 3), np.uint8)).save(file, "JPEG")
+        pieces.append(file.getvalue())
+    offset = np.cumsum([0, *map(len, pieces)])
+    path = tmp_path / "drive.npz"
+    np.savez(path, blob=np.frombuffer(b"".join(pieces), np.uint8), offset=offset, steering=np.arange(20.0))
+    drive = roads.of_file(path)
+    assert drive.train.frames.shape[1:] == (8, 8, 3)
+    assert len(drive.train.angles) + len(drive.held_out.angles) == 20
+    assert drive.held_out.angles.tolist() == [2, 3, 8, 9, 14, 15]  # blocks 1, 4 and 7 of ten
+
+
+def test_a_file_of_something_else_is_refused_by_name(tmp_path):
+    np.savez(tmp_path / "other.npz", x=np.ones(3))
+    with pytest.raises(ValueError, match="holds no drive"):
+        roads.of_file(tmp_path / "other.npz")
