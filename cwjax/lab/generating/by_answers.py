@@ -74,7 +74,9 @@ def deeptest_plan(asked: Asked) -> Plan:
     def make(rows: range, before: Sequence[Made]) -> Made:
         del before
         which, places = np.divmod(np.asarray(rows), asked.asked_for)
-        parts = [_of_transform(asked, several[each], each, places[which == each], run) for each in np.unique(which)]
+        parts = [
+            _of_transform(asked, several[each], each, places[which == each], run) for each in np.unique(which).tolist()
+        ]
         x = np.concatenate([part[0] for part in parts])
         found, parameters = [hit for part in parts for hit in part[1]], [each for part in parts for each in part[2]]
         names = [several[each].name for each in which]

@@ -11,7 +11,7 @@ from cwjax import coverage
 from cwjax.adapters.packages import package
 from cwjax.arguments import check_logits
 from cwjax.coverage.convention import Unit
-from cwjax.lab.attacking.selection import BLOCK, right_in_block
+from cwjax.lab.attacking.judging import AT_ONCE, said
 from cwjax.lab.data import Dataset, MissingData, load
 from cwjax.lab.generating.settings import OWN
 from cwjax.lab.subjects import check_suits, model_and_data, model_of
@@ -94,10 +94,14 @@ def _right_by_all(models: Sequence[Model], dataset: Dataset, count: int) -> tupl
     """The places of the first `count` images that all models get right, and of those between that one gets wrong."""
     right: list[int] = []
     wrong: list[int] = []
-    for start in range(0, len(dataset.labels), BLOCK):
-        by_all = set.intersection(*(set(right_in_block(each, dataset, start).tolist()) for each in models))
-        for place in range(start, min(start + BLOCK, len(dataset.labels))):
-            (right if place in by_all else wrong).append(place)
+    for start in range(0, len(dataset.labels), AT_ONCE):
+        block = np.arange(start, min(start + AT_ONCE, len(dataset.labels)))
+        by_all = np.ones(len(block), bool)
+        for each in models:
+            logits = said(each, dataset, block, dataset.images[block])
+            by_all &= (logits.argmax(-1) == dataset.labels[block]) & (logits < np.inf).all(-1)  # NaN is not right
+        for place, so in zip(block.tolist(), by_all, strict=True):
+            (right if so else wrong).append(place)
             if len(right) == count:
                 return right, wrong
     return right, wrong
