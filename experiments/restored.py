@@ -1,16 +1,32 @@
 """What undoing takes off the results of ten attacks: changes that an example does not need go back, the smallest first.
 
-Claim: `cw.restored` makes no example worse. It takes most off attacks that move every element by as much as they may
-(PGD, FGSM), which halve nothing by themselves; of attacks that end at the boundary it takes L0, and nearly no L2.
+Claim: `cw.restored` makes no example worse in any norm. It takes most off L0, also of attacks that make L2 or L-infinity
+small. It takes little off their L2: only FGSM, whose single step is far too long, loses a third. L-infinity stays,
+because the largest change is the last to go.
 
 Command:
 
     python -m experiments.restored                                        # the zoo's LeNet, 30 digits
     python -m experiments.restored --model zoo:mnist_cnn
 
-Cost: COST
+Cost: three minutes of processor time, most of it compiling.
 
-Expect: EXPECT
+Expect: means over the successes of 30 digits, at most 100 forward passes each,
+
+| attack | success | L0 | L2 | looks |
+|---|---|---|---|---|
+| l2 (3 rounds of 60 steps) | 83 % | 357 → 101 | 3.05 → 3.01 | 96 |
+| linf (20 steps at one weight) | 100 % | 431 → 128 | 3.81 → 3.70 | 98 |
+| l0 (20 steps at one weight) | 100 % | 33.1 → 32.2 | 4.30 → 4.29 | 37 |
+| fast_l2 | 100 % | 300 → 187 | 2.09 → 2.08 | 100 |
+| fast_linf | 100 % | 526 → 450 | 3.60 → 3.57 | 100 |
+| fast_l1 | 100 % | 26.2 → 19.6 | 2.96 → 2.96 | 25 |
+| fast_l0 | 100 % | 13.4 → 13.0 | 3.39 → 3.36 | 16 |
+| pgd, 0.3 in L-infinity | 100 % | 500 → 258 | 3.99 → 3.72 | 100 |
+| fgsm, 0.3 in L-infinity | 40 % | 299 → 141 | 4.83 → 3.35 | 94 |
+| jsma_f | 100 % | 24.7 → 19.3 | 4.04 → 3.86 | 28 |
+
+Where the looks end at 100, more of them would undo more. The attacks are short; the paper's L2 attack has not converged.
 
 The idea is that of mydeepconcolic (https://github.com/ducanhnguyen/mydeepconcolic), which ranks pixels in several ways
 and undoes them by steps of 6, 30 or 60; it publishes no table. Means are over the successes. A look is a forward pass.
@@ -47,8 +63,8 @@ class Arguments:
         *("l2", "linf", "l0", "fast_l2", "fast_linf", "fast_l1", "fast_l0"),
         *("pgd", "fgsm", "jsma"),
     )
-    steps: int = 100  # gradients of a round of l2, of the fast attacks, and of PGD
-    rounds: int = 30  # gradients at one weight of l0 and linf
+    steps: int = 60  # gradients of a round of l2, of the fast attacks, and of PGD
+    rounds: int = 20  # gradients at one weight of l0 and linf
     epsilon: float = 0.3  # of PGD and FGSM, in L-infinity
     looks: int = 100  # forward passes for an example
     seed: int = 0

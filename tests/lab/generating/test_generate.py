@@ -123,6 +123,10 @@ def test_a_damaged_batch_is_made_again_and_other_questions_share_nothing(tmp_pat
     made.clear()
     call(*told("fuzzing", tmp_path, "--count", 4, "--batch", 2, "--seed", 1))
     assert len(made) == 2
+    made.clear()
+    other = ["generate", "--system", "fuzzing", "--model", OTHER, "--data", "blobs", "--out", tmp_path]
+    call(*other, "--count", 4, "--batch", 2)  # another network of the same module
+    assert len(made) == 2
 
 
 @pytest.mark.usefixtures("faked")
