@@ -1,7 +1,7 @@
-"""What undoing takes off the results of ten attacks: changes that an example does not need go back, the smallest first.
+"""What undoing takes off the results of ten attacks: changes that are not needed go back, the smallest first.
 
-Claim: `cw.restored` makes no example worse in any norm. It takes most off L0, also of attacks that make L2 or L-infinity
-small. It takes little off their L2: only FGSM, whose single step is far too long, loses a third. L-infinity stays,
+Claim: `cw.restored` makes no example worse in any norm. It takes most off L0, also of attacks that make L2 or
+L-infinity small. It takes little off their L2: only FGSM, whose single step is far too long, loses a third. L-infinity stays,
 because the largest change is the last to go.
 
 Command:
@@ -26,7 +26,7 @@ Expect: means over the successes of 30 digits, at most 100 forward passes each,
 | fgsm, 0.3 in L-infinity | 40 % | 299 → 141 | 4.83 → 3.35 | 94 |
 | jsma_f | 100 % | 24.7 → 19.3 | 4.04 → 3.86 | 28 |
 
-Where the looks end at 100, more of them would undo more. The attacks are short; the paper's L2 attack has not converged.
+Where the looks end at 100, more of them would undo more. The attacks are short; the L2 attack has not converged.
 
 The idea is that of mydeepconcolic (https://github.com/ducanhnguyen/mydeepconcolic), which ranks pixels in several ways
 and undoes them by steps of 6, 30 or 60; it publishes no table. Means are over the successes. A look is a forward pass.
