@@ -1,8 +1,8 @@
 """What undoing takes off the results of ten attacks: changes that are not needed go back, the smallest first.
 
 Claim: `cw.restored` makes no example worse in any norm. It takes most off L0, also of attacks that make L2 or
-L-infinity small. It takes little off their L2: only FGSM, whose single step is far too long, loses a third. L-infinity stays,
-because the largest change is the last to go.
+L-infinity small. It takes little off their L2: only FGSM, whose single step is far too long, loses a third.
+L-infinity stays, because the largest change is the last to go.
 
 Command:
 
