@@ -43,6 +43,7 @@ from cwjax.search.confidence import confident
 from cwjax.runners.batch import batched, chunked, lanes, sharded, traced
 from cwjax.runners.queue import streamed
 from cwjax.runners.rounding import discretised
+from cwjax.runners.restoring import restored
 from cwjax.runners.precision import verified
 
 # can the number be believed
@@ -104,6 +105,7 @@ __all__ = [
     "optimizers",
     "problems",
     "restarted",
+    "restored",
     "runners",
     "search",
     "searched",

@@ -171,7 +171,8 @@ def test_what_is_put_around_a_runner(dtype):
     arguments = (model, KEYS, x, row.goal)
     rounded, rounding = jax.jit(cw.discretised(cw.batched(row.make())))(*arguments)
     accepted, verification = jax.jit(cw.verified(cw.batched(row.make())))(*arguments)
-    for result, claimed in ((rounded, rounding.success), (accepted, verification.claimed)):
+    left, _ = jax.jit(cw.restored(cw.batched(row.make())))(*arguments)
+    for result, claimed in ((rounded, rounding.success), (accepted, verification.claimed), (left, left.success)):
         assert result.x.dtype == dtype
         assert result.success.sum() > 0.9 * claimed.sum() > 4
         assert cw.metrics.successes(model, result.x, row.goal)[result.success].all()

@@ -113,6 +113,7 @@ CALLS = {
     "cw.verified(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
     "cw.discretised(RUN, levels=1)": "levels must be at least 2, got 1",
     "cw.discretised(lambda *given: None, terms=3)": "terms must be of the type cwjax.base.Terms, got 3",
+    "cw.restored(RUN, looks=0.5)": "looks must be a whole number, got 0.5",
     "cw.discretised(cw.l2())": "the runner must be a function such as cwjax.batched(attack), got Attack",
     "cw.diagnose(MODEL, cw.fast('l2'), X, GOAL, None, KEY)": "result must be of the type cwjax.Result, got None",
     "cw.diagnose(MODEL, cw.fast('l2'), X, GOAL, RESULT, 0)": "key must come from jax.random.key, got int",

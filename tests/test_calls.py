@@ -223,7 +223,9 @@ def test_a_number_out_of_range_is_named_where_it_is_given(make, words):
         make()
 
 
-ALIKE = [pytest.param(name, marks=pytest.mark.long) for name in ("chunked", "one chunk", "traced", "verified")]
+ALIKE = [
+    pytest.param(name, marks=pytest.mark.long) for name in ("chunked", "one chunk", "traced", "restored", "verified")
+]
 
 
 @pytest.mark.parametrize("name", ["batched", "streamed", "discretised", *ALIKE])
@@ -232,6 +234,7 @@ def test_numpy_arrays_will_do(name):
     more = {
         "streamed": cw.streamed(attack, width=2),
         "discretised": cw.discretised(cw.batched(attack)),
+        "restored": cw.restored(cw.batched(attack)),
         "verified": cw.verified(cw.batched(attack)),
     }
     run = (runners() | more)[name]
@@ -239,7 +242,9 @@ def test_numpy_arrays_will_do(name):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
-@pytest.mark.parametrize("wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "verified"])
+@pytest.mark.parametrize(
+    "wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "restored", "verified"]
+)
 def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
     attack = cw.fast("l2", steps=2)
     batched = cw.batched(attack)
@@ -250,6 +255,7 @@ def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
         "sharded": lambda: cw.sharded(batched, jax.make_mesh((1,), ("devices",))),
         "streamed": lambda: cw.streamed(attack, width=4),
         "discretised": lambda: cw.discretised(jax.jit(batched)),
+        "restored": lambda: cw.restored(jax.jit(batched)),
         "verified": lambda: cw.verified(jax.jit(batched)),
     }[wrap]()
     outside = images().at[3, 1, 1, 0].set(1.25)

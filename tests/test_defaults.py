@@ -32,6 +32,7 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
         PAPER,
     ),
     "discretised": (cw.discretised, {"levels": 256, "steps": 100}, PAPER),
+    "restored": (cw.restored, {"looks": 100}, OURS),
     "verified": (cw.verified, {"precision": "tensorfloat32"}, OURS),
     "streamed": (cw.streamed, {"width": "auto", "every": 25, "repeatable": False}, OURS),
     "successes": (metrics.successes, {"confidence": 0.0}, OURS),
@@ -68,6 +69,7 @@ SMALLEST = {
     "one example a chunk": lambda: cw.chunked(RUN, 1),
     "one lane": lambda: cw.streamed(ATTACK, width=1, every=1),
     "two levels and no repair": lambda: cw.discretised(RUN, levels=2, steps=0),
+    "no look": lambda: cw.restored(RUN, looks=0),
     "a mean of zero": lambda: cw.normalised(cw.bind(problems.mlp, problems.mlp_params()), 0.0, 1e-30),
     "bounds that almost touch": lambda: check_allowed(np.zeros((1, 2)), Allowed(0.0, 1e-30)),
     "bounds that touch but for one element": lambda: check_allowed(np.zeros((1, 2)), Allowed(0.0, np.array([0.0, 1]))),
@@ -88,6 +90,7 @@ BEYOND = {
     "factor": lambda: cw.search.grow_c(factor=1.0),
     "initial_c": lambda: cw.search.shrink_tau(initial_c=0.0),
     "the repair's steps": lambda: cw.discretised(RUN, steps=-1),
+    "looks": lambda: cw.restored(RUN, looks=-1),
     "bounds must be finite, with low <= high": lambda: check_allowed(
         np.full((1, 2), 0.5), Allowed(0.5, np.array([1.0, 0.25]))
     ),

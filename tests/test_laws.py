@@ -338,7 +338,7 @@ def test_what_wraps_a_runner_keeps_the_attacks_norm_and_margin(row):
         terms = row.make(1.5).terms
         return [
             wrap(lambda *given: plain, terms=terms)(MODEL, KEYS, X, row.goal)
-            for wrap in (cw.discretised, functools.partial(cw.verified, precision="highest"))
+            for wrap in (cw.discretised, cw.restored, functools.partial(cw.verified, precision="highest"))
         ]
 
     for result, cost in wrapped(plain):

@@ -167,6 +167,7 @@ WAYS = {
     "streamed": lambda: cw.streamed(ATTACK, width=2, every=8),
     "traced": lambda: jax.jit(cw.traced(ATTACK, 15)),
     "discretised": lambda: jax.jit(cw.discretised(cw.batched(ATTACK))),
+    "restored": lambda: jax.jit(cw.restored(cw.batched(ATTACK))),
     "verified": lambda: jax.jit(cw.verified(cw.batched(ATTACK), precision="highest")),
 }
 

@@ -235,6 +235,7 @@ def explored(
     target: int = 0,
     rounds: int = 1,
     threshold: Number = 0.0,
+    known: Float[AnyArray, "K *S"] | None = None,
     **bounds: Any,
 ) -> Explored:
     """All seeds through a differential attack, in a few programs' calls.
@@ -251,6 +252,7 @@ def explored(
       target: which model is to leave its answer.
       rounds: equal parts of the seeds; each part compiles once, if all are of one size.
       threshold: of neuron coverage, scaled as in DeepXplore.
+      known: inputs that an earlier call found, whose neurons count as covered.
       **bounds: for the runner: `low`, `high`, `mask`.
 
     Raises:
@@ -263,6 +265,16 @@ def explored(
     clean = answers(model, x)
     criteria = [neuron_coverage(each.convention, threshold=threshold) for each in neurons]
     states, parts = [each.init() for each in criteria], []
+
+    def covering(made: np.ndarray) -> list[Any]:
+        if not len(made):
+            return states
+        return [
+            criterion.update(state, _activations(each, jnp.asarray(made)))
+            for criterion, state, each in zip(criteria, states, neurons, strict=True)
+        ]
+
+    states = covering(np.asarray([] if known is None else known))
     for number, rows in enumerate(np.array_split(np.arange(len(x)), rounds)):
         uncovered = [
             ~unpacked(state.bits, each.convention.neurons) for state, each in zip(states, neurons, strict=True)
@@ -270,12 +282,7 @@ def explored(
         drawn = goals_of(jax.random.fold_in(keys[0], number), clean[0, rows], uncovered, target=target)
         said = runner(model, keys[rows], jnp.asarray(x[rows]), drawn, **bounds)
         parts.append(said if isinstance(said, Result) else said[0])
-        made = np.asarray(parts[-1].x)[np.asarray(parts[-1].success)]
-        if len(made):
-            states = [
-                criterion.update(state, _activations(each, jnp.asarray(made)))
-                for criterion, state, each in zip(criteria, states, neurons, strict=True)
-            ]
+        states = covering(np.asarray(parts[-1].x)[np.asarray(parts[-1].success)])
     result = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
     coverage = tuple(criterion.value(state) for criterion, state in zip(criteria, states, strict=True))
     already = (clean != clean[:1]).any(0)

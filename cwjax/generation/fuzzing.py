@@ -60,6 +60,7 @@ def fuzzed(
     mutate: Callable[[Array, Array], Mutants],
     novelty: Novelty,
     valid: Callable[[Array, Array], Bool[Array, ""]] | None = None,
+    near: Callable[[Array, Array], Array] | None = None,
     rounds: int = 100,
     mutants: int = 20,
     choose: Callable[[np.random.Generator, np.ndarray], int] | None = None,
@@ -78,6 +79,7 @@ def fuzzed(
       mutate: `(keys [B], x [B, *S]) -> Mutants`; see `transformed` and `noisy`.
       novelty: what is new; see `new_coverage` and `far_outputs`.
       valid: `(reference, mutant) -> whether it may keep its label`, of one input; None: all are valid.
+      near: `(reference, mutant) -> the mutant, moved to where it may be`, of one input; None: it stays where it is.
       rounds: parents to take.
       mutants: of each parent.
       choose: `(generator, how often each of the queue was taken) -> a place`; None: uniformly.
@@ -92,6 +94,7 @@ def fuzzed(
     check_count("mutants", mutants)
     make, key = jax.jit(mutate), jax.random.key(seed)
     rng, allowed = np.random.default_rng(seed), jax.jit(jax.vmap(valid or (lambda reference, x: jnp.array(True))))
+    moving = jax.jit(jax.vmap(near)) if near else None
     x, origin = [np.asarray(each, np.float32) for each in seeds], list(range(len(seeds)))
     reference, moved, taken = list(x), [False] * len(x), [0] * len(x)
     state, said = novelty.init(), []
@@ -105,8 +108,11 @@ def fuzzed(
         taken[place] += 1
         key, own = jax.random.split(key)
         made = jax.tree.map(np.asarray, make(jax.random.split(own, mutants), np.stack([x[place]] * mutants)))
+        like = np.stack([reference[place]] * mutants)
+        if moving:
+            made = made._replace(x=np.asarray(moving(like, made.x)))
         # pixels that move are judged from where they came to; they may move once
-        kept = np.asarray(allowed(np.stack([reference[place]] * mutants), made.x))
+        kept = np.asarray(allowed(like, made.x))
         kept = np.where(made.affine, not moved[place], kept)
         outputs, activations = _seen(neurons, made.x)
         tried, passed = tried + mutants, passed + int(kept.sum())
@@ -225,6 +231,16 @@ def close(*, changed: Number = 0.02, largest: Number = 0.2) -> Callable[[Array, 
     return valid
 
 
+def within(radius: Number) -> Callable[[Array, Array], Array]:
+    """A mutant is clipped to the ball around its reference, in L-infinity: TensorFuzz's.
+
+    Args:
+      radius: of the ball, > 0, in the unit of x.
+    """
+    check_number("radius", radius, least=0, above=True)
+    return lambda reference, x: jnp.clip(x, reference - radius, reference + radius)
+
+
 def seldom_taken(*, least: float = 0.1, first: float = 0.8, decay: float = 20.0) -> Callable[..., int]:
     """A parent is taken with a chance of `first - taken / decay`, and at least `least`: DeepHunter's.
 
@@ -265,7 +281,7 @@ def tensorfuzz(*, threshold: Number = 1.0, sigma: Number = 0.2, radius: Number =
       sigma: of the noise.
       radius: of the ball, in L-infinity; of its study on quantised networks.
     """
-    return {"mutate": noisy(sigma), "novelty": far_outputs(threshold), "valid": close(changed=0, largest=radius)}
+    return {"mutate": noisy(sigma), "novelty": far_outputs(threshold), "near": within(radius)}
 
 
 def _by(transform: Transform, key: Array, x: Array) -> Array:

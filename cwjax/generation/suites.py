@@ -30,6 +30,8 @@ class Suite(NamedTuple):
     met: Bool[np.ndarray, "R"]  # which requirements some test meets
     distance: Float[np.ndarray, "T"]  # L-infinity, from the seed
     searches: int  # how many times a requirement was searched for
+    by: Int[np.ndarray, "R"]  # the test that met each requirement first; -1 where none does
+    start: Int[np.ndarray, "R"]  # the test that each was searched from last; -1 where it never was
 
     @property
     def adversarial(self) -> Bool[np.ndarray, "T"]:
@@ -54,6 +56,7 @@ def grown(
     rounds: int = 3,
     relative: bool = False,
     seed: int = 0,
+    known: tuple[Float[AnyArray, "K *S"], Int[AnyArray, "K"]] | None = None,
 ) -> Suite:
     """The suite that meets as many requirements as the attack finds tests for.
 
@@ -74,6 +77,8 @@ def grown(
       relative: whether goals depend on the test that the search starts from, as those of sign-sign cover do. Then
         a requirement is met by the test that was searched for it, and by no other.
       seed: of the attack's randomness.
+      known: tests that an earlier call with these seeds found, and the seed of each. They stand behind the seeds, and
+        may meet requirements too.
 
     Raises:
       ValueError: no requirements, or numbers out of range.
@@ -85,22 +90,25 @@ def grown(
     model, key = observed(neurons), jax.random.key(seed)
     x = [np.asarray(each) for each in seeds]
     origin = list(range(len(x)))
+    if known:
+        x += [np.asarray(each) for each in known[0]]
+        origin += [int(each) for each in known[1]]
     labels, values = (list(each) for each in _seen(model, np.stack(x), lanes))
-    met, searches = np.zeros(count, bool), 0
-    every = np.arange(count)
+    by, last, searches = np.full(count, -1), np.full(count, -1), 0
     if not relative:
-        met = _met_by(aim, every, np.stack(values))
+        by = _met_by(aim, np.arange(count), np.stack(values))
     for _ in range(rounds):
-        waiting = np.flatnonzero(~met)
+        waiting = np.flatnonzero(by < 0)
         for first in range(0, len(waiting), lanes):
             which = waiting[first : first + lanes]
-            which = which[~met[which]]
+            which = which[by[which] < 0]
             if not len(which):
                 continue
-            known = np.stack(values)
-            start = _nearest(aim, which, known)
+            seen = np.stack(values)
+            start = _nearest(aim, which, seen)
+            last[which] = start
             rows = np.resize(np.arange(len(which)), lanes)  # so that the program has one shape
-            goal = aim(which[rows], known[start[rows]])
+            goal = aim(which[rows], seen[start[rows]])
             begin = np.stack([x[each] for each in start[rows]])
             home = np.stack([x[origin[each]] for each in start[rows]])
             low, high = np.maximum(home - radius, 0), np.minimum(home + radius, 1)
@@ -114,21 +122,21 @@ def grown(
             made = np.asarray(result.x)[hit]
             new_labels, new_values = _seen(model, made, lanes)
             if relative:
-                met[which[hit]] = True
                 kept = np.arange(len(hit))
+                by[which[hit]] = len(x) + kept
             else:
-                open_now = np.flatnonzero(~met)
-                kept, done = _useful(aim, open_now, new_values)
-                met[open_now[done]] = True
+                open_now = np.flatnonzero(by < 0)
+                kept, first_of = _useful(aim, open_now, new_values)
+                by[open_now] = np.where(first_of < 0, -1, len(x) + first_of)
             x += list(made[kept])
             origin += [origin[start[each]] for each in hit[kept]]
             labels += list(new_labels[kept])
             values += list(new_values[kept])
-        if met.all():
+        if (by >= 0).all():
             break
     tests, came = np.stack(x), np.asarray(origin)
     distance = np.abs(tests - tests[came]).reshape(len(tests), -1).max(1)
-    return Suite(tests, came, np.asarray(labels), met, distance, searches)
+    return Suite(tests, came, np.asarray(labels), by >= 0, distance, searches, by, last)
 
 
 def values_of(neurons: Neurons, x: Float[AnyArray, "B *S"], *, batch: int = 64) -> Float[np.ndarray, "B N"]:
@@ -166,8 +174,13 @@ def _behind(goal: NeuronsGoal, values: np.ndarray) -> np.ndarray:
 
 
 def _met_by(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Which requirements some row of values meets; goals do not depend on the row."""
-    return np.asarray(_meets(aim, which, values).any(0))
+    """The first row of values that meets each requirement, or -1; goals do not depend on the row."""
+    return _first(_meets(aim, which, values))
+
+
+def _first(meets: np.ndarray) -> np.ndarray:
+    """The first row that holds of each column [R], or -1."""
+    return np.where(meets.any(0), meets.argmax(0), -1)
 
 
 def _meets(aim: Aim, which: np.ndarray, values: np.ndarray, at_once: int = 256) -> np.ndarray:
@@ -181,10 +194,12 @@ def _meets(aim: Aim, which: np.ndarray, values: np.ndarray, at_once: int = 256) 
 
 
 def _useful(aim: Aim, which: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that meet a requirement that no row before them does, and which requirements are met."""
-    meets = _meets(aim, which, values)
-    first = meets & (np.cumsum(meets, 0) == 1)
-    return np.flatnonzero(first.any(1)), np.asarray(meets.any(0))
+    """The rows that meet a requirement that no row before them does; and for each requirement which of those rows meets
+    it first, or -1.
+    """
+    first = _first(_meets(aim, which, values))
+    kept = np.unique(first[first >= 0])
+    return kept, np.where(first < 0, -1, np.searchsorted(kept, first))
 
 
 def _nearest(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:

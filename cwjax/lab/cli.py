@@ -1,5 +1,5 @@
 """The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax report`, `cwjax verify`,
-`cwjax race`, `cwjax cover`, `cwjax demo`, `cwjax doctor`. Each has a folder of its own.
+`cwjax race`, `cwjax cover`, `cwjax generate`, `cwjax demo`, `cwjax doctor`. Each has a folder of its own.
 """
 
 import functools
@@ -18,6 +18,7 @@ from cwjax.lab.covering.cover import cover
 from cwjax.lab.data import CorruptData, MissingData
 from cwjax.lab.doctor import doctor
 from cwjax.lab.files import compiling, store
+from cwjax.lab.generating.generate import generate
 from cwjax.lab.racing.race import race
 from cwjax.lab.reporting.report import report_on
 from cwjax.lab.sweeps import commands
@@ -33,11 +34,12 @@ COMMANDS = {
     "verify": verify,
     "race": race,
     "cover": cover,
+    "generate": generate,
     "demo": demo,
     "doctor": doctor,
 }
 # What the same command does after Ctrl-C; any other begins anew.
-RESUMED: dict[str, str] = dict.fromkeys(("train", "sweep", "race"), "goes on where this one was")
+RESUMED: dict[str, str] = dict.fromkeys(("train", "sweep", "race", "generate"), "goes on where this one was")
 RESUMED["demo"] = "goes on with the training, and begins the attacks anew"
 
 

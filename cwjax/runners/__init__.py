@@ -4,11 +4,13 @@ from cwjax.runners.batch import Lanes, Trace, batched, chunked, lanes, sharded, 
 from cwjax.runners.fast_convolutions import canonical
 from cwjax.runners.precision import PRECISIONS, Verification, in_precision, verified
 from cwjax.runners.queue import Status, streamed
+from cwjax.runners.restoring import Restoration, restored
 from cwjax.runners.rounding import Rounding, discretised
 
 __all__ = [
     "PRECISIONS",
     "Lanes",
+    "Restoration",
     "Rounding",
     "Status",
     "Trace",
@@ -19,6 +21,7 @@ __all__ = [
     "discretised",
     "in_precision",
     "lanes",
+    "restored",
     "sharded",
     "streamed",
     "traced",

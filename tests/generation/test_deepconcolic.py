@@ -57,6 +57,21 @@ def test_a_pair_of_signs_is_met_by_two_tests():
         assert alone.any() or not met
 
 
+def test_the_test_that_met_each_requirement_is_told_and_a_suite_goes_on():
+    suite = deepconcolic.neuron_cover(RUN, UNITS, SEED, radius=0.3, lanes=4)
+    values = two_layers.hidden(suite.x)
+    np.testing.assert_array_equal(suite.by >= 0, suite.met)
+    np.testing.assert_array_equal(suite.by[suite.met], (values > 0).argmax(0)[suite.met])
+    assert (suite.start[~suite.met] >= 0).all()
+    assert (suite.start[suite.met] < suite.by[suite.met]).all()  # -1 where the test of another requirement meets it
+    assert (suite.start >= 0).sum() <= suite.searches
+    known = (suite.x[1:], suite.origin[1:])
+    again = deepconcolic.neuron_cover(RUN, UNITS, SEED, radius=0.3, lanes=4, rounds=1, known=known)
+    np.testing.assert_array_equal(again.by[suite.met], suite.by[suite.met])
+    np.testing.assert_array_equal(again.x[: len(suite.x)], suite.x)
+    assert again.searches <= (~suite.met).sum()
+
+
 def test_what_no_input_can_meet_is_not_met():
     def aim(which, values):
         return requirements.neurons_activated(UNITS.convention, which, threshold=100.0)

@@ -130,3 +130,11 @@ def test_mistakes():
 def test_kinds_are_different_tuples_of_answers(found):
     answers = np.stack([made.logits(seed, found.result.x).argmax(-1) for seed in (1, 2, 3)]).T[found.success]
     assert found.kinds == len(set(map(tuple, answers.tolist()))) > 0
+
+
+def test_what_an_earlier_call_has_covered_counts(found):
+    nothing = found.result._replace(x=SEEDS, success=np.zeros(12, bool))
+    first = np.asarray(found.result.x)[np.asarray(found.result.success)]
+    for known, expected in ((first, [each.value for each in found.coverage]), (None, [0, 0, 0])):
+        again = deepxplore.explored(lambda *_, **__: nothing, NEURONS, made.keys(12), SEEDS, known=known)
+        assert [each.value for each in again.coverage] == expected

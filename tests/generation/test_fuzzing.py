@@ -44,7 +44,15 @@ def test_tensorfuzz_keeps_logits_apart():
     gaps = ((logits[:, None] - logits[None]) ** 2).sum(-1) + 10 * np.eye(len(logits))
     assert len(logits)
     assert gaps.min() > 0.5 - 1e-3
-    assert np.abs(found.x - X[found.origin]).max() < 0.4
+    assert np.abs(found.x - X[found.origin]).max() <= 0.4 + 1e-6
+    assert found.valid == found.tried == 50  # noise is clipped to the ball, not thrown away
+
+
+def test_a_mutant_comes_back_to_its_ball():
+    near = fuzzing.within(0.25)
+    np.testing.assert_allclose(near(np.float32([0.5, 0.5, 0.5]), np.float32([0.9, 0.1, 0.6])), [0.75, 0.25, 0.6])
+    with pytest.raises(ValueError, match="radius must be more than 0"):
+        fuzzing.within(0)
 
 
 @pytest.mark.long

@@ -32,6 +32,7 @@ def attack(
     only_correct: bool = False,
     mask: Annotated[Path | None, optional("FILE.npy")] = None,
     rounded: bool = False,
+    restored: bool = False,
     checks: bool = True,
     seed: int = 0,
     width: int | Literal["auto"] = "auto",
@@ -75,6 +76,7 @@ def attack(
       mask: change only some elements: a file that numpy.save wrote, of booleans that broadcast to an image [H, W, C],
         True where an element may change. Left out: all may.
       rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
+      restored: undo the changes that the goal does not need, the smallest first; after rounding.
       checks: ask whether the numbers can be believed. It costs a sixth of an attack on many images, more on few.
       seed: of the targets drawn, and of the attack.
       width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
@@ -108,7 +110,7 @@ def attack(
         attacking.run(
             network,
             some,
-            Request(name, own, targets, seed, precision, rounded),
+            Request(name, own, targets, seed, precision, rounded, restored),
             width=width,
             checks=checks,
             mask=allowed,
@@ -116,7 +118,13 @@ def attack(
         for name, own in chosen.items()
     ]
     configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "rounded": rounded}
-    configuration |= {"only_correct": only_correct, "seed": seed, "width": width, "precision": precision}
+    configuration |= {
+        "restored": restored,
+        "only_correct": only_correct,
+        "seed": seed,
+        "width": width,
+        "precision": precision,
+    }
     if allowed is not None:
         free = np.broadcast_to(allowed, some.images.shape[1:])
         configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of an image may change"

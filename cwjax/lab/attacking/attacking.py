@@ -42,7 +42,7 @@ def run(
       model: takes images in [0, 1].
       dataset: the examples.
       request: what to do. If its precision is not "highest", what the second look found is in three more columns; if
-        its results are rounded, what that cost is in four.
+        its results are rounded, what that cost is in four; if changes are undone, what that came to is in three.
       width: rows attacked at once, see `cwjax.streamed`.
       checks: whether to ask if the numbers can be believed, before any rounding; see `cwjax.diagnose`.
       mask: boolean, broadcasts to an image: which elements may change, see `cwjax.batched`. None: all.
@@ -161,6 +161,11 @@ def compute(
         columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
         columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
         seconds["rounding"] = time.monotonic() - began
+    if request.restored:
+        began = time.monotonic()
+        result, told = jax.block_until_ready(_restored(highest, clean, goal, result, **made))
+        columns |= {"unrestored_distance": told.distance, "changed": told.changed, "undone": told.undone}
+        seconds["restoring"] = time.monotonic() - began
 
     result, columns = jax.tree.map(np.asarray, (result, columns))
     adversarial = result.x
@@ -259,4 +264,10 @@ def _verified(model, x, goal, result, *, name, fixed, task, numbers, context):
 @functools.partial(jax.jit, static_argnames=_LOOK)
 def _discretised(model, x, goal, result, *, name, fixed, task, numbers, context):
     look = cw.discretised(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)
+
+
+@functools.partial(jax.jit, static_argnames=_LOOK)
+def _restored(model, x, goal, result, *, name, fixed, task, numbers, context):
+    look = cw.restored(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
     return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)

@@ -16,3 +16,4 @@ class Request:
     seed: int = 0  # of the targets drawn and of the attack
     precision: str = "highest"  # of the search, see `cwjax.verified`
     rounded: bool = False  # whether the results are to have 8-bit pixels, see `cwjax.discretised`
+    restored: bool = False  # whether changes that are not needed are undone in the end, see `cwjax.restored`

@@ -38,8 +38,8 @@ def cover(
       model: see `cwjax attack`; how a model of another framework is taken stands behind its name:
         net.onnx,layout=NCHW,mean=0.5.
       out: the folder to write to.
-      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack; or that `cwjax sweep` wrote: by
-        configuration, so that coverage is seen along every axis.
+      suite: folders that `cwjax attack` wrote: the examples that succeeded, by attack; that `cwjax sweep` wrote: by
+        configuration, so that coverage is seen along every axis; or that `cwjax generate` wrote: the tests found.
       data: whose images; auto: see `cwjax attack`.
       layers: which are counted: activation, convolution, dense, pool, or names such as relu_0.
       value: of activation functions: what comes out of them, or what goes in.

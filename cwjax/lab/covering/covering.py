@@ -9,6 +9,7 @@ import numpy as np
 from cwjax import coverage
 from cwjax.coverage import Coverage, Criterion, Neurons, Profile
 from cwjax.lab.files import store
+from cwjax.lab.generating import generated
 from cwjax.lab.sweeps import outcomes, results, working
 from cwjax.lab.sweeps.vault import Vault
 
@@ -46,10 +47,10 @@ def criteria_of(profile: Profile, sections: int) -> dict[str, Criterion]:
 
 def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> Iterator[Suite]:
     """The adversarial examples of each folder, of each attack of a run or configuration of a sweep by itself: only
-    those that succeeded.
+    those that succeeded. Of `cwjax generate` the tests that are no seeds.
 
     Args:
-      folders: of `cwjax attack` or `cwjax sweep`.
+      folders: of `cwjax attack`, `cwjax sweep` or `cwjax generate`.
       shape: of one image.
       model: whose coverage is measured: a sweep's configurations of other models are left out.
 
@@ -58,7 +59,10 @@ def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> It
         models.
     """
     for folder in folders:
-        several = _of_sweep(folder, model) if (folder / results.PLAN).exists() else _of_run(folder)
+        if generated.is_one(folder):
+            several = _of_tests(folder)
+        else:
+            several = _of_sweep(folder, model) if (folder / results.PLAN).exists() else _of_run(folder)
         for name, images, success in several:
             if images.shape[1:] != shape:
                 raise ValueError(f"{folder} has images {list(images.shape[1:])}, and the data has {list(shape)}")
@@ -67,11 +71,19 @@ def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> It
             yield Suite(f"{folder.name}, {name}", images[success])
 
 
+def _of_tests(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """The same of a system that generated tests."""
+    tests = generated.read(folder)
+    yield tests.about["system"], tests.x, tests.met & ~tests.already
+
+
 def _of_run(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Of each attack: its name, its images, and which of them succeeded."""
     path = folder / "adversarial.npz"
     if not path.exists():
-        raise ValueError(f"{path} is not there: --suite takes folders that `cwjax attack` or `cwjax sweep` wrote")
+        raise ValueError(
+            f"{path} is not there: --suite takes folders that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote"
+        )
     try:
         with np.load(path) as file:
             images, success, attacks = (file[name] for name in ("adversarial", "success", "attack"))

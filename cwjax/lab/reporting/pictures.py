@@ -44,7 +44,7 @@ class Picture(NamedTuple):
         return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
-class _Sheet:
+class Sheet:
     """A figure measured in pixels from its upper left corner, on which small pictures stay sharp."""
 
     def __init__(self, images: np.ndarray, corner: tuple[int, int], rows: list[str], columns: list[str]):
@@ -120,7 +120,7 @@ def _matrix(run: Run, columns: dict[str, np.ndarray]) -> Picture:
     known = np.unique(np.concatenate([labels, targets[targets >= 0]]))
     goals = np.sort(np.concatenate([sources, np.setdiff1d(known, sources)])[:MOST])
     names, headings = [_class(run, int(source)) for source in sources], [_class(run, int(goal)) for goal in goals]
-    sheet = _Sheet(run.clean, (44 + 10 * max(map(len, names)), 64), names, headings)
+    sheet = Sheet(run.clean, (44 + 10 * max(map(len, names)), 64), names, headings)
     sheet.text(sheet.corner[0] + len(goals) * sheet.step[1] / 2, 18, "target class", fontsize=10)
     sheet.text(16, sheet.corner[1] + len(sources) * sheet.step[0] / 2, "source class", fontsize=10, rotation=90)
     for i, source in enumerate(sources):
@@ -193,7 +193,7 @@ def _strip(
     delta = adversarial - clean
     reach = float(np.abs(delta).max()) or 1.0
     lines = max(heading.count("\n") for heading in headings)
-    sheet = _Sheet(clean, (108, 54 + 18 * max(lines - 1, 0)), ["clean", "adversarial", "difference"], headings)
+    sheet = Sheet(clean, (108, 54 + 18 * max(lines - 1, 0)), ["clean", "adversarial", "difference"], headings)
     for j, i in enumerate(picked):
         sheet.image(0, j, clean[j])
         if columns["success"][i]:

@@ -9,6 +9,7 @@ from cwjax.lab.attacking import runs
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
+from cwjax.lab.generating import generated, page
 from cwjax.lab.reporting import run_report, verdicts
 from cwjax.lab.sweeps import results, sweep_report
 
@@ -19,7 +20,8 @@ def report_on(
     out: Annotated[Path | None, optional("PATH", "FOLDER")] = None,
     data_folder: DataFolder = None,
 ) -> None:
-    """Write the report of a run that `cwjax attack` wrote, or of a whole sweep, which may still be running.
+    """Write the report of a run that `cwjax attack` or `cwjax generate` wrote, or of a whole sweep, which may still be
+    running.
 
     Writes OUT/report.html, which needs no other file, and OUT/report.md with OUT/figures.
 
@@ -31,12 +33,15 @@ def report_on(
     out = out or folder
     if (folder / results.PLAN).is_file():
         path = sweep_report.write(folder, out, data_folder)
+    elif generated.is_one(folder):
+        store.check_folder(out)
+        path = page.write(generated.read(folder), out)
     elif (folder / runs.FILE).is_file():
         store.check_folder(out)
         path = run_report.write(*runs.read(folder), out, verdicts.read(folder))
     else:
         raise FileNotFoundError(
-            f"no run or sweep in {folder}: neither {runs.FILE} nor {results.PLAN} is there, which `cwjax attack` and "
-            "`cwjax sweep` write"
+            f"no run or sweep in {folder}: none of {runs.FILE}, {results.PLAN} and {generated.FILE} is there, which "
+            "`cwjax attack`, `cwjax sweep` and `cwjax generate` write"
         )
     say(f"Report: {path}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cwjax.lab.reporting import pictures, rendering
+from cwjax.lab.reporting import pictures, rendering, restoring
 from cwjax.lab.reporting.findings import (
     NORMS,
     About,
@@ -83,6 +83,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "task": runs[0].task,
         "asked": verdict_of_first.asked if verdict_of_first else {},
         "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
+        "restoring": [shown(row) for run in runs if (row := restoring.row(run))],
         "words": {run.name: word_rows(run, found) for run, found in each if run.task},
         "sections": {"Examples": grids, "Success within a distance": curves},
         "training": training,

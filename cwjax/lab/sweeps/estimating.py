@@ -59,7 +59,17 @@ def program(unit: Unit) -> tuple:
     asked = unit.configuration
     fixed = tuple(dataclasses.asdict(split(asked.settings)[0]).values())
     many = asked.targets in ("best", "worst", "all")
-    return (asked.model, asked.data, asked.attack, fixed, asked.precision, many, asked.rounded, unit.chunk)
+    return (
+        asked.model,
+        asked.data,
+        asked.attack,
+        fixed,
+        asked.precision,
+        many,
+        asked.rounded,
+        asked.restored,
+        unit.chunk,
+    )
 
 
 class Spent(NamedTuple):

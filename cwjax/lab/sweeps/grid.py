@@ -67,6 +67,7 @@ class Sweep:
     width: Annotated[int | None, optional("INT", "as `cwjax attack` takes")] = None
     only_correct: bool = False  # leave out images that the model gets wrong before any attack
     rounded: bool = False  # 8-bit pixels, and those repaired that this breaks
+    restored: bool = False  # changes undone that the goal does not need
     checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
 
 
@@ -129,7 +130,7 @@ def configurations(sweep: Sweep) -> list[Configuration]:
         for values in itertools.product(*having.values()):
             told = presets.Settings(**dict(zip(having, values, strict=True)))
             settings = presets.resolved((attack,), told)[attack]
-            request = (attack, settings, targets, seed, precision, sweep.rounded)
+            request = (attack, settings, targets, seed, precision, sweep.rounded, sweep.restored)
             found[Configuration(*request, model=model, data=data, only_correct=sweep.only_correct)] = None
     return list(found)
 

@@ -52,7 +52,18 @@ def test_a_users_own_model_can_be_attacked_and_the_result_is_checked(tmp_path, c
 
 def test_several_attacks_make_one_report(tmp_path, capsys):
     where = ["--data", "blobs", "--model", "tests.lab.called:brightness", "--examples", 3, "--out", tmp_path]
-    more = ["--attack", "linf", "lbfgs", "--objective", "f6", "--largest-c", 50, "--rounded", "--no-checks"]
+    more = [
+        "--attack",
+        "linf",
+        "lbfgs",
+        "--objective",
+        "f6",
+        "--largest-c",
+        50,
+        "--rounded",
+        "--no-checks",
+        "--restored",
+    ]
     call("attack", *where, *more, *QUICK[:2], "--initial-c", "1")
     said = capsys.readouterr().out
     assert "--largest-c goes to linf alone: it is no setting of lbfgs." in said
@@ -64,6 +75,9 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
     assert markdown.startswith("# L∞ and lbfgs attacks on blobs\n")
     assert "| largest_c | 50 | – |" in markdown
     assert "## Rounding to 8 bits" in markdown
+    assert "## Undoing what is not needed" in markdown
+    assert (table.undone <= table.changed).all()
+    assert (table.distance <= table.unrestored_distance).all()
     page = (tmp_path / "report.html").read_bytes()
     (tmp_path / "report.html").unlink()
     call("report", tmp_path)

@@ -12,7 +12,7 @@ def test_what_is_left_out_is_the_attacks_own_and_goes_to_no_target():
     request = Request("l2")
     assert presets.resolved((request.attack,), request.settings)["l2"] == presets.PRESETS["l2"].own
     told = {name: value for name, value in dataclasses.asdict(request).items() if name not in ("attack", "settings")}
-    assert told == {"targets": "untargeted", "seed": 0, "precision": "highest", "rounded": False}
+    assert told == {"targets": "untargeted", "seed": 0, "precision": "highest", "rounded": False, "restored": False}
 
 
 def test_equal_requests_are_one_and_none_can_be_changed():

@@ -30,5 +30,7 @@ def test_a_run_is_covered_beside_the_test_images(trained, tmp_path, capsys):
 def test_mistakes_are_one_line(trained, tmp_path, capsys):
     mistaken = ("cover", "--model", trained.folder, "--out", tmp_path / "out")
     assert "no layer 'relu_99'" in fails(capsys, *mistaken, "--layers", "relu_99")
-    assert "folders that `cwjax attack` or `cwjax sweep` wrote" in fails(capsys, *mistaken, "--suite", tmp_path)
+    assert "folders that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote" in fails(
+        capsys, *mistaken, "--suite", tmp_path
+    )
     assert "--sections must be at least 1" in fails(capsys, *mistaken, "--sections", 0)

@@ -81,7 +81,7 @@ def test_the_successes_of_each_configuration_of_a_sweep(tmp_path):
 
 
 def test_mistakes(tmp_path):
-    with pytest.raises(ValueError, match="folders that `cwjax attack` or `cwjax sweep` wrote"):
+    with pytest.raises(ValueError, match="folders that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote"):
         list(covering.suites_of([tmp_path], (16, 16, 1), "any"))
     with pytest.raises(ValueError, match=r"l0, of .* has no success"):
         list(covering.suites_of([stored(tmp_path / "none", success=np.array([1, 1, 1, 0], bool))], (16, 16, 1), "any"))

@@ -57,6 +57,6 @@ def test_a_picture_is_an_address_too():
     ("shape", "side"), [((8, 6), (128, 96)), ((28, 28), (84, 84)), ((28, 56), (84, 168)), ((400, 100), (192, 48))]
 )
 def test_small_images_are_enlarged_by_whole_pixels_and_large_ones_made_to_fit(shape, side):
-    sheet = pictures._Sheet(np.zeros((1, *shape, 1)), (0, 0), ["row"], ["column"])
+    sheet = pictures.Sheet(np.zeros((1, *shape, 1)), (0, 0), ["row"], ["column"])
     assert (sheet.high, sheet.wide) == side
     assert sheet.interpolation == ("nearest" if max(shape) <= 96 else "hanning")
