@@ -6,17 +6,20 @@ convolution and a 4×4 max-pool, converted, at most 1.2 times.
 
     python -m benchmarks.adapters                        # some minutes on one core
     python -m benchmarks.adapters --batch 10 --networks pools
+    python -m benchmarks.adapters --threads 2
 
-All of them run on one core and one thread, several steps in one loop, which is where attacks compute.
+All of them run on as many cores as threads, by default one, several steps in one loop, which is where attacks compute.
 """
 
 # pyright: reportMissingImports=false
+import argparse
 import os
 
-if hasattr(os, "sched_setaffinity"):
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # before any library counts the cores
+early = argparse.ArgumentParser(add_help=False)
+early.add_argument("--threads", type=int, default=1, help="and cores (default: 1)")
+if hasattr(os, "sched_setaffinity"):  # before any library counts the cores
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-early.parse_known_args()[0].threads :])
 
-import argparse
 from collections.abc import Callable
 
 import jax
@@ -133,13 +136,15 @@ def measured(name: str, batch: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[early]
+    )
     parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--batch", nargs="+", type=int, default=[10, 64])
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{machine()}, torch {torch.__version__}, one thread\n")
+    torch.set_num_threads(args.threads)
+    print(f"{machine()}, torch {torch.__version__}, threads: {args.threads}\n")
     print("| network | batch | way | times PyTorch |\n|---|---|---|---|")
     for name in args.networks:
         for batch in args.batch:
