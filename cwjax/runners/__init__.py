@@ -5,6 +5,7 @@ from cwjax.runners.fast_convolutions import canonical
 from cwjax.runners.precision import PRECISIONS, Verification, in_precision, verified
 from cwjax.runners.queue import Status, streamed
 from cwjax.runners.rounding import Rounding, discretised
+from cwjax.runners.snapping import snapped
 
 __all__ = [
     "PRECISIONS",
@@ -20,6 +21,7 @@ __all__ = [
     "in_precision",
     "lanes",
     "sharded",
+    "snapped",
     "streamed",
     "traced",
     "verified",
