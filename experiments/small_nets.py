@@ -64,12 +64,12 @@ def convolutional(
     height, width, before = shape
     convolutions = []
     for after in channels:
-        convolutions.append(_layer(next(keys), (3, 3, before, after)))
+        convolutions.append(layer(next(keys), (3, 3, before, after)))
         height, width, before = height // 2, width // 2, after
     return {
         "convolutions": convolutions,
-        "hidden": _layer(next(keys), (height * width * before, units)),
-        "last": _layer(next(keys), (units, outputs)),
+        "hidden": layer(next(keys), (height * width * before, units)),
+        "last": layer(next(keys), (units, outputs)),
     }
 
 
@@ -98,7 +98,7 @@ def u_shaped(seed: int, shape: Sequence[int], classes: int, *, channels: int = 1
         "last": (n, classes),
     }
     keys = jax.random.split(jax.random.key(seed), len(plan))
-    return {name: _layer(key, size) for key, (name, size) in zip(keys, plan.items(), strict=True)}
+    return {name: layer(key, size) for key, (name, size) in zip(keys, plan.items(), strict=True)}
 
 
 def labelled(params: Params, x: jax.Array) -> jax.Array:
@@ -116,7 +116,7 @@ def labelled(params: Params, x: jax.Array) -> jax.Array:
     return _dense(params["last"], up)
 
 
-def _layer(key: jax.Array, shape: tuple[int, ...]) -> Params:
+def layer(key: jax.Array, shape: tuple[int, ...]) -> Params:
     """Weights as He et al. start them, and biases of zero."""
     spread = np.sqrt(2 / np.prod(shape[:-1]))
     return {"weights": spread * jax.random.normal(key, shape), "bias": jnp.zeros(shape[-1])}

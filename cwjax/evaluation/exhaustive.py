@@ -74,7 +74,7 @@ def fewest_changes(
     allowed, x = allowed_of(bounds), np.asarray(x)
     check_examples(model, x, goal, allowed.context, objective)
     check_allowed(x, allowed)
-    check_on(values, x)
+    check_on(values, x, allowed.mask)
     own, shared = own_and_shared(allowed._asdict(), x)
     terms = Terms(objective, distances.l0(per_pixel=False), projected())
 

@@ -121,13 +121,15 @@ def check_fits(found: Lattice, shape: tuple[int, ...]) -> None:
         raise ValueError(f"a lattice that relates {len(found.implies)} elements does not fit one input {list(shape)}")
 
 
-def check_on(found: Lattice, x: ArrayLike) -> None:
-    """Raises ValueError where inputs x [B, *S] are on no level. Traced values pass."""
-    if isinstance(x, jax.core.Tracer):
+def check_on(found: Lattice, x: ArrayLike, mask: ArrayLike | None = None) -> None:
+    """Raises ValueError where inputs x [B, *S] are on no level, except in elements that a mask lets not move. Traced
+    values pass.
+    """
+    if isinstance(x, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
         return
     values = jnp.asarray(x)
     check_fits(found, values.shape[1:])
-    off = np.asarray(~jax.vmap(found.holds)(values))
+    off = np.asarray(~jax.vmap(found.holds)(values)) & (True if mask is None else np.asarray(mask, bool))
     if off.any():
         place = tuple(map(int, np.argwhere(off)[0]))
         below, above = (float(side(values[place[0]])[place[1:]]) for side in (found.below, found.above))

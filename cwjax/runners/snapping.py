@@ -77,7 +77,8 @@ def snapped(
 
     Returns:
       A function `(model, keys, x, goal, **options) -> (Result, Rounding)`, with arguments and errors as for the runner.
-      `Rounding.repairs` counts the moves of part 2. It raises ValueError where x is on none of its levels.
+      `Rounding.repairs` counts the moves of part 2. It raises ValueError where an element that may
+      move is on none of its levels.
 
     Raises:
       TypeError, ValueError: arguments that are not that.
@@ -110,7 +111,7 @@ def snapped(
         allowed, numbers = sorted_out(options)
         held_to = agreed(**numbers)
         check_allowed(x, allowed)
-        check_on(lattice, x)
+        check_on(lattice, x, allowed.mask)
         result = runner(model, keys, x, goal, **options)
         own, shared = own_and_shared(allowed._asdict(), x)
         return by_rows(functools.partial(one, held_to, shared, model), jnp.asarray(x), goal, result, own)

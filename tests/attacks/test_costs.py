@@ -17,7 +17,7 @@ GOAL = cw.targeted(np.zeros(1, np.int32))
 DISTANCES = {"l1": cw.distances.l1(cost=COST), "l0": cw.distances.l0(cost=COST, per_pixel=False)}
 
 
-@pytest.mark.parametrize(("norm", "least"), [("l1", 0.8), ("l0", 1.0)])
+@pytest.mark.parametrize(("norm", "least"), [("l1", 0.8), pytest.param("l0", 1.0, marks=pytest.mark.long)])
 def test_the_element_of_the_best_slope_for_its_cost_moves(norm, least):
     attack = cw.fast(norm, steps=60, distance=DISTANCES[norm])
     result = jax.jit(cw.batched(attack))(MODEL, jax.random.split(jax.random.key(0), 1), X, GOAL)

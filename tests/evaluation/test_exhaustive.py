@@ -20,7 +20,7 @@ def of(**more):
     )
 
 
-@pytest.mark.parametrize("pairs", [(), PAIRS])
+@pytest.mark.parametrize("pairs", [pytest.param((), marks=pytest.mark.long), PAIRS])
 def test_it_is_the_fewest_of_all(pairs):
     found = of(values=lattice(LEVELS, implies=pairs, shape=(F,)))
     for x, changes, clean, label in zip(found.x, found.changes, X, LABELS, strict=False):

@@ -209,6 +209,7 @@ def test_a_nan_ends_a_repair_and_not_an_example():
     assert (x, bool(result.finite[0]), bool(result.success[0])) == ([1, 0, 1, 0], True, True)
 
 
+@pytest.mark.long
 def test_half_precision_and_pictures():
     model, goal = by(0.8, 0.1, 0.8, 0.1), FIRST
     clean, solution = np.zeros((1, 2, 2, 1), jnp.bfloat16), np.full((1, 2, 2, 1), 0.6, jnp.bfloat16)
@@ -221,6 +222,11 @@ def test_inputs_off_the_lattice_are_refused_by_name():
     run = cw.batched(cw.fast("l0", steps=2))
     with pytest.raises(ValueError, match=r"2 of 6 elements of x are on none of their levels, first x\[0, 1\]"):
         snapped(run, lattice())(MODEL, KEYS[:1], np.array([[0, 0.5, 1, 0.25, 0, 0]], np.float32), FIRST)
+    still = {"mask": np.array([False, False, True, False, False, True])}
+    loose = np.array([[0.3, 0.5, 1, 0.25, 0.1, 0]], np.float32)
+    assert snapped(lambda *_, **__: solved(loose), lattice(), terms=cw.fast("l0").terms)(
+        MODEL, KEYS[:1], loose, FIRST, **still
+    )[0].x[0, 1] == np.float32(0.5)
     with pytest.raises(TypeError, match="lattice must be of the type"):
         snapped(run, [0, 1])  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="must be at least 1, got 0"):
