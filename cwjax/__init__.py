@@ -13,7 +13,7 @@ An attack is a descent and a search, written for one example; a runner makes the
 # everything else, by where it is: cw.attacks.fmn, cw.objectives.logit_margin, cw.search.binary_search
 from cwjax import adapters, attacks, base, coverage, evaluation, generation, goals, loop, problems, runners, search
 from cwjax.evaluation import comparison, metrics
-from cwjax.parts import aborts, boxes, distances, losses, objectives, optimizers
+from cwjax.parts import aborts, boxes, distances, lattices, losses, objectives, optimizers
 
 # what one annotates with
 from cwjax.base import Abort, Attack, Box, Distance, LabelGoal, Objective, Problem, Result, Search, Spread
@@ -94,6 +94,7 @@ __all__ = [
     "l1",
     "l2",
     "lanes",
+    "lattices",
     "lbfgs",
     "linf",
     "loop",

@@ -64,6 +64,20 @@ def check_channel_axis(per_pixel: bool, axis: int | None) -> None:
         raise ValueError(f"per_pixel=False counts elements: leave out channel_axis={axis}")
 
 
+def check_cost(cost: Any) -> None:
+    """Raises TypeError unless costs are numbers, and ValueError unless all are finite and at least 0, and one is above
+    it.
+    """
+    values = np.asarray(cost)
+    if not np.issubdtype(values.dtype, np.number):
+        raise TypeError(f"cost must be a number or an array of numbers, got {_came(cost)}")
+    if not (np.isfinite(values) & (values >= 0)).all():
+        bad = values[~(np.isfinite(values) & (values >= 0))].ravel()[0]
+        raise ValueError(f"every cost must be finite and at least 0, got {bad}")
+    if not (values > 0).any():
+        raise ValueError("every cost is 0, so that nothing is to be kept small: give some element a cost above 0")
+
+
 def check_model(model: Any) -> None:
     """Raises TypeError for anything that `bind` did not make."""
     if not isinstance(model, Model):

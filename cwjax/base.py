@@ -136,6 +136,7 @@ class Distance(NamedTuple):
     measure: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # (delta): the norm itself
     norm: str = "other"  # its name: "l0", "l1", "l2", "linf"
     channels: Callable[[tuple[int, ...]], int | None] = lambda shape: None  # which axis, if any, it counts as one
+    cost: float | np.ndarray = 1.0  # what a change of each element costs, of a shape that broadcasts to one input
 
 
 class Decoded(NamedTuple):

@@ -55,6 +55,7 @@ def l1(
     search: Search = binary_search(steps=9),
     steps: Count = 10_000,
     abort: Abort = plateau(),
+    distance: Distance = distances.l1(),
 ) -> Attack:
     """The L2 attack with the L1 norm in its place: minimise `|x' - x|₁ + c·f(x')`, with the smallest c that works.
 
@@ -63,9 +64,10 @@ def l1(
     where the last per cent matters. A round at too small a c may pass an example by accident, and the search then never
     tries the c that is better; on affine models that cost more than 1 % in one example of a hundred.
 
-    Args: as for `l2`.
+    Args: as for `l2`, and
+      distance: what is made small; `distances.l1(cost=…)` gives every element a cost.
     """
-    return _weighed(distances.l1(), objective, box, optimizer, search, steps, abort)
+    return _weighed(distance, objective, box, optimizer, search, steps, abort)
 
 
 def linf(

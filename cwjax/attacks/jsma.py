@@ -112,6 +112,7 @@ def jsma_f(
     theta: Number = 1.0,
     gamma: Number = 1.0,
     steps: Count = 2000,
+    elements: int = 2,
     objective: Objective = label_probability(),
     distance: Distance = distances.l0(),
 ) -> Attack:
@@ -121,18 +122,27 @@ def jsma_f(
     ∂F_t/∂x_i: one backward pass a step and no search over pairs, whatever the size of the input. Where the softmax
     saturates, the slopes may vanish in float32, and the attack fails there.
 
+    With one element at a time it is the attack of Grosse et al. 2016 on features of malware, "Adversarial perturbations
+    against deep neural networks for malware classification": the feature that is raised is the one of the largest
+    ∂F_t/∂x_i. Their features may only be added: give the runner `low=x`, and their 20 changes at the most as gamma.
+
     Args:
       theta: by how much an element changes at a time, in widths of the box, not 0; negative to lower elements. An
         element goes to its bound at once from 1 on.
       gamma: the largest share of the elements that may differ from the clean input, in (0, 1].
       steps: points to ask about, at the most, >= 1.
+      elements: that change in a step, 1 or 2.
       objective: one loss, of alpha.
       distance: what is reported.
+
+    References:
+      https://arxiv.org/abs/1511.07528, https://arxiv.org/abs/1606.04435
     """
+    check_count("elements", elements, most=2)
 
     def choose(slope, movable):
-        rise, places = jax.lax.top_k(jnp.where(movable, -slope, -jnp.inf).reshape(-1), 2)
-        return Pair(places[0], places[1], exists=jnp.sum(rise) > 0)
+        rise, places = jax.lax.top_k(jnp.where(movable, -slope, -jnp.inf).reshape(-1), elements)
+        return Pair(places[0], places[-1], exists=jnp.sum(rise) > 0)
 
     return _saliency(
         choose,

@@ -198,6 +198,8 @@ def subject_of(name: str, data: str = AUTO, folder: Path | None = None) -> Subje
     model, card, _, dataset = model_and_data(name, data, folder)
     if "task" in card:
         raise ValueError(f"--model {name} is the task {card['task']!r}: races are for models that return classes")
+    if dataset.features:
+        raise ValueError(f"--data {data} has features, and races are for images: attack it with `cwjax attack`")
     if dataset.mask is not None:
         raise ValueError(
             f"--data {data} has a mask, which a race does not take: attacks of a race may change all elements"

@@ -3,39 +3,63 @@
 import functools
 
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
-from cwjax.arguments import check_channel_axis
+from cwjax.arguments import check_channel_axis, check_cost
 from cwjax.base import Distance
 
 MOST_CHANNELS = 4  # of a picture: grey; grey and alpha; red, green and blue; these and alpha
 
 
-def l0(*, per_pixel: bool = True, channel_axis: int | None = None) -> Distance:
+def l0(*, per_pixel: bool = True, channel_axis: int | None = None, cost: float | np.ndarray = 1.0) -> Distance:
     """The number of pixels that change at all. The penalty is the squared L2 norm (section VI-B uses the L2 attack
     within).
+
+    With costs, it is the sum of the costs of what changes. A pixel costs what the dearest of its changed channels does.
 
     Args:
       per_pixel: count each pixel once, whichever of its channels change (the paper's count); False: count elements.
       channel_axis: which axis of an input [*S] holds the channels of a pixel; see `channels` for what None does.
+      cost: of a change of each element, finite and >= 0, of a shape that broadcasts to one input.
 
     Raises:
-      ValueError: where `channels` does.
+      ValueError: where `channels` does; a cost below 0, a NaN, or costs that are 0 everywhere.
+
+    Example:
+      >>> import jax.numpy as jnp, numpy as np, cwjax as cw
+      >>> float(cw.distances.l0(cost=np.array([1.0, 5.0, 2.0])).measure(jnp.array([0.1, 0.0, -3.0])))
+      3.0
     """
     check_channel_axis(per_pixel, channel_axis)
+    check_cost(cost)
 
     counted = functools.partial(channels, per_pixel=per_pixel, channel_axis=channel_axis)
 
     def measure(delta):
-        axis, changed = counted(delta.shape), delta != 0
-        return jnp.sum(changed if axis is None else changed.any(axis=axis)).astype(delta.dtype)
+        axis, paid = counted(delta.shape), jnp.where(delta != 0, costs(cost, delta), 0)
+        return jnp.sum(paid if axis is None else paid.max(axis=axis))
 
-    return Distance(lambda delta, tau: jnp.sum(delta**2), measure, norm="l0", channels=counted)
-
-
-def l1() -> Distance:
-    """The sum of the absolute changes."""
     return Distance(
-        penalty=lambda delta, tau: jnp.sum(_absolute(delta)), measure=lambda delta: jnp.sum(jnp.abs(delta)), norm="l1"
+        lambda delta, tau: jnp.sum(costs(cost, delta) * delta**2), measure, norm="l0", channels=counted, cost=cost
+    )
+
+
+def l1(*, cost: float | np.ndarray = 1.0) -> Distance:
+    """The sum of the absolute changes, each times its cost.
+
+    Args:
+      cost: of a change of each element by one, finite and >= 0, of a shape that broadcasts to one input.
+
+    Raises:
+      ValueError: a cost below 0, a NaN, or costs that are 0 everywhere.
+    """
+    check_cost(cost)
+    return Distance(
+        penalty=lambda delta, tau: jnp.sum(costs(cost, delta) * _absolute(delta)),
+        measure=lambda delta: jnp.sum(costs(cost, delta) * jnp.abs(delta)),
+        norm="l1",
+        cost=cost,
     )
 
 
@@ -55,6 +79,12 @@ def linf() -> Distance:
         measure=lambda delta: jnp.max(jnp.abs(delta)),
         norm="linf",
     )
+
+
+def costs(cost: float | np.ndarray, like: Float[Array, "*S"]) -> Float[Array, "..."]:
+    """Costs as factors of an array: [] where all are alike, else [*S]."""
+    values = jnp.asarray(cost, like.dtype)
+    return jnp.broadcast_to(values, like.shape) if values.ndim else values
 
 
 def _absolute(delta):
@@ -98,9 +128,19 @@ def channels(shape: tuple[int, ...], *, per_pixel: bool = True, channel_axis: in
     )
 
 
-def named(norm: str, *, per_pixel: bool = True, channel_axis: int | None = None) -> Distance:
-    """The distance of that name, a key of DISTANCES, with pixels counted as `l0` is told to."""
-    return l0(per_pixel=per_pixel, channel_axis=channel_axis) if norm == "l0" else DISTANCES[norm]
+def named(
+    norm: str, *, per_pixel: bool = True, channel_axis: int | None = None, cost: float | np.ndarray = 1.0
+) -> Distance:
+    """The distance of that name, a key of DISTANCES, with pixels counted as `l0` is told to. Costs are for L0 and L1:
+    ValueError for those of another norm.
+    """
+    if norm == "l0":
+        return l0(per_pixel=per_pixel, channel_axis=channel_axis, cost=cost)
+    if norm == "l1":
+        return l1(cost=cost)
+    if np.any(np.asarray(cost) != 1):
+        raise ValueError(f"costs of elements are for L0 and L1, got some for {norm}")
+    return DISTANCES[norm]
 
 
 DISTANCES = {"l0": l0(), "l1": l1(), "l2": l2(), "linf": linf()}

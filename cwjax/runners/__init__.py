@@ -6,6 +6,7 @@ from cwjax.runners.precision import PRECISIONS, Verification, in_precision, veri
 from cwjax.runners.queue import Status, streamed
 from cwjax.runners.restoring import Restoration, restored
 from cwjax.runners.rounding import Rounding, discretised
+from cwjax.runners.snapping import snapped
 
 __all__ = [
     "PRECISIONS",
@@ -23,6 +24,7 @@ __all__ = [
     "lanes",
     "restored",
     "sharded",
+    "snapped",
     "streamed",
     "traced",
     "verified",

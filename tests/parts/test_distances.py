@@ -162,3 +162,38 @@ def test_linf_is_free_up_to_tau_and_no_further():
     value, slope = jax.value_and_grad(distances.linf().penalty)(delta, tau)
     assert value == 0.0625
     np.testing.assert_array_equal(slope, [0, 0, 0, 0, 1])
+
+
+# Costs
+
+COSTS = np.array([0.0, 1.0, 2.5, 4.0], np.float32)
+
+
+def test_elements_cost_what_they_are_said_to():
+    delta = jnp.array([9.0, 0.0, -2.0, 0.5])
+    counted, summed = distances.l0(cost=COSTS), distances.l1(cost=COSTS)
+    assert counted.measure(delta) == 6.5
+    assert counted.penalty(delta, jnp.float32(0)) == 2.5 * 4 + 4 * 0.25
+    assert summed.measure(delta) == summed.penalty(delta, jnp.float32(0)) == 7.0
+    assert jax.grad(summed.penalty)(delta, jnp.float32(0)).tolist() == [0, 0, -2.5, 4]
+    assert distances.named("l1", cost=COSTS).measure(delta) == 7.0
+    picture = jnp.array([[[1.0, 1.0], [0.0, 0.0]], [[0.0, 3.0], [0.0, 0.0]]])
+    assert distances.l0(channel_axis=-1, cost=np.array([1.0, 5.0])).measure(picture) == 10
+
+
+@pytest.mark.parametrize(
+    ("cost", "words"),
+    [
+        (-1.0, "finite and at least 0, got -1.0"),
+        (np.array([1.0, np.nan]), "got nan"),
+        (np.zeros(3), "every cost is 0"),
+    ],
+)
+def test_costs_that_are_none_are_refused(cost, words):
+    for make in (distances.l0, distances.l1):
+        with pytest.raises(ValueError, match=words):
+            make(cost=cost)
+    with pytest.raises(ValueError, match="costs of elements are for L0 and L1, got some for l2"):
+        distances.named("l2", cost=2.0)
+    with pytest.raises(TypeError, match="must be a number or an array of numbers, got the text 'dear'"):
+        distances.l1(cost="dear")  # pyright: ignore[reportArgumentType]

@@ -28,16 +28,16 @@ class Member(NamedTuple):
     """A row of the family."""
 
     distance: Callable[[], Distance]
-    rule: Callable[[Leg, Objective], Rule]  # of a leg
+    rule: Callable[[Leg, Objective, Distance], Rule]  # of a leg; the distance tells what elements cost
     clean: int = 1  # legs that begin at the clean input, before others begin across from the best example
 
 
-def _linf(leg: Leg, objective: Objective) -> Rule:
+def _linf(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Within a radius, for the class that a look around says is nearest."""
     return scouted("linf", leg, objective, slide("linf", leg, objective))
 
 
-def _l2(leg: Leg, objective: Objective) -> Rule:
+def _l2(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Within a radius and deep, by turns. A radius gets to the boundary in the fewest steps. A deep leg goes far beyond
     the boundary and comes back to other minima; so does the first one, where slopes are not to be believed.
     """
@@ -46,12 +46,12 @@ def _l2(leg: Leg, objective: Objective) -> Rule:
     return scouted("l2", leg, objective, slide("l2", leg, objective), deep, instead=leg.number % 2 == 1)
 
 
-def _l1(leg: Leg, objective: Objective) -> Rule:
+def _l1(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Deep; in every second leg with steps that stay long, which come to other minima."""
-    return shrink("l1", leg.steps, bold=lambda problem: leg.number % 2 == 1)
+    return shrink("l1", leg.steps, bold=lambda problem: leg.number % 2 == 1, cost=distance.cost)
 
 
-def _l0(leg: Leg, objective: Objective) -> Rule:
+def _l0(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Deep, with the L2/3 norm for a smooth count, and then one element undone at a step. Every second leg has steps
     that stay long; away from a label the first.
     """
@@ -60,7 +60,7 @@ def _l0(leg: Leg, objective: Objective) -> Rule:
         return (leg.number % 2 == 0) == ~objective.reaches(problem.goal)
 
     going = (1 - _REMOVING) * leg.steps
-    return then(shrink("l0", going, bold=bold), remove(), going)
+    return then(shrink("l0", going, bold=bold, cost=distance.cost), remove(cost=distance.cost), going)
 
 
 FAMILY = {
@@ -89,7 +89,8 @@ def fast(
       objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0 from
         there on, and the attack ends farther away.
       distance: what is reported, and by which the closest example is chosen; by default that of the norm.
-        `distances.l0()` counts pixels, as the paper does; `distances.l0(per_pixel=False)` counts elements.
+        `distances.l0()` counts pixels, as the paper does; `distances.l0(per_pixel=False)` counts elements. In L0 and L1
+        its costs of elements are what the attack keeps small.
 
     Returns:
       The attack. An example costs exactly `steps` forward and backward passes, or fewer if its distance is 0.
@@ -108,5 +109,6 @@ def fast(
     check_norm(norm, tuple(FAMILY))
     check_count("steps", steps)
     row = FAMILY[norm]
-    rule = in_legs(lambda leg: row.rule(leg, objective), steps=steps, legs=legs_of(steps), clean=row.clean)
-    return iterated(rule, objective=objective, distance=distance or row.distance(), steps=steps)
+    distance = distance or row.distance()
+    rule = in_legs(lambda leg: row.rule(leg, objective, distance), steps=steps, legs=legs_of(steps), clean=row.clean)
+    return iterated(rule, objective=objective, distance=distance, steps=steps)

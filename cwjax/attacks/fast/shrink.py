@@ -5,11 +5,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import Number, Problem, found, select, wide
 from cwjax.loop import Rule
+from cwjax.parts.distances import costs
 from cwjax.parts.norms import TINY, check_norm, length, unit
 from cwjax.parts.proximal import Adam, adam, shrunk, weighted_units
 from cwjax.parts.schedules import annealed, turned
@@ -46,7 +48,11 @@ class DescentMemory(NamedTuple):
 
 
 def shrink(
-    norm: str, steps: Number, *, bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False)
+    norm: str,
+    steps: Number,
+    *,
+    bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False),
+    cost: float | np.ndarray = 1.0,
 ) -> Rule:
     """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
@@ -62,6 +68,7 @@ def shrink(
       norm: "l2", "l1" or "l0".
       steps: over which steps grow short.
       bold: whether steps stay long, which comes to other minima.
+      cost: of a change of each element, in L1 and L0; see `distances.l1`.
 
     Raises:
       ValueError: an unknown norm.
@@ -91,7 +98,8 @@ def shrink(
         first, last, _ = temper(problem)
         step = annealed(first, last, seen.taken, steps)
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
-        share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=step / c * weight, clipped=clipped)
+        price = step / c * weight * costs(cost, seen.x)
+        share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=price, clipped=clipped)
         return clean + width * share, DescentMemory(adam=state, c=c, margin=margin)
 
     return Rule(init=init, move=move)
@@ -162,10 +170,13 @@ class Undoing(NamedTuple):
     tried: Bool[Array, "*S"]  # the element that was removed last
 
 
-def remove() -> Rule:
+def remove(*, cost: float | np.ndarray = 1.0) -> Rule:
     """From the best example, each step undoes the element whose slope times change promises to cost least, while the
     others go on down the slope; where that is no example, the element stays for good. As the paper's L0 attack
-    (section VI-B), one element at a step.
+    (section VI-B), one element at a step. What is dearer goes first: slope times change is divided by the cost.
+
+    Args:
+      cost: of a change of each element; see `distances.l0`.
     """
 
     def init(key, problem):
@@ -180,8 +191,9 @@ def remove() -> Rule:
         improved = (best == seen.delta).all()
         needed = memory.needed | jnp.where(improved, False, memory.tried)
         open_ = (best != 0) & ~needed
-        cost = jnp.where(open_, -seen.slope * best, jnp.inf)
-        tried = (jnp.arange(cost.size).reshape(cost.shape) == jnp.argmin(cost)) & open_
+        price = jnp.maximum(costs(cost, best), TINY)
+        loss = jnp.where(open_, -seen.slope * best / price, jnp.inf)
+        tried = (jnp.arange(loss.size).reshape(loss.shape) == jnp.argmin(loss)) & open_
         farther = clip(problem, clean + best - jnp.sign(seen.slope) * problem.widths)
         return jnp.where((best != 0) & ~tried, farther, clean), Undoing(needed, tried)
 

@@ -102,6 +102,11 @@ def attack(
     saving.check_pictures(save, dataset)
     if dataset.task:
         chosen = presets.resolved(attack, settings, dataset.task)
+    presets.check_features(attack, dataset.features)
+    if dataset.features and rounded:
+        raise ValueError(f"--rounded is for images of 8 bits, and {data} has features: say their levels in the file")
+    if dataset.features and restored:
+        raise ValueError(f"--restored is for images, and {data} has features: repairing them undoes what is not needed")
     if examples > len(dataset.labels):
         raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
     allowed = selection.mask_of(mask, dataset) if mask else None
@@ -127,7 +132,8 @@ def attack(
     }
     if allowed is not None:
         free = np.broadcast_to(allowed, some.images.shape[1:])
-        configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of an image may change"
+        what = "a vector" if dataset.features else "an image"
+        configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of {what} may change"
     finish(out, attacked, some, configuration, card)
     for kind in save:
         for line in saving.save(kind, attacked, some, network, out):

@@ -22,6 +22,7 @@ from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Attacked, extreme, keys_of, rows_of, table_of
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.data import Dataset
+from cwjax.lab.data.features import Features
 from cwjax.lab.files import compiling
 from cwjax.models import Model
 from cwjax.tasks import Task
@@ -124,19 +125,23 @@ def compute(
     keys, clean, task = keys_of(dataset, rows, seed=request.seed), dataset.images[rows.place], dataset.task
     goal = judging.goals_of(dataset, rows.place) if task else rows.goal()
     context = judging.context_of(dataset, rows.place)
-    mask = judging.mask_of(dataset, mask, rows.place)
+    mask, bounds = judging.mask_of(dataset, mask, rows.place), judging.bounds_of(dataset, rows.place)
+    features = dataset.features
     highest, (fixed, numbers) = cw.in_precision(model, "highest"), split(request.settings)
     count = len(clean)
     extra = 0 if room is None else (room - len(dataset.labels)) * count // len(dataset.labels)
 
     def search(model: Model) -> Result:
-        runner = _runner(request.attack, fixed, task, width, tuple(local_devices()))
+        runner = _runner(request.attack, fixed, task, features, width, tuple(local_devices()))
         own = mask if dataset.own_masks else None
-        *queue, (told, masks) = _with(extra, keys, clean, goal, (context, own))
-        result = runner(model, *queue, watch=watch, mask=mask if own is None else masks, context=told, **numbers)
+        *queue, (told, masks, low) = _with(extra, keys, clean, goal, (context, own, bounds.get("low")))
+        ends = bounds | ({"low": low} if bounds else {})
+        masks = mask if own is None else masks
+        result = runner(model, *queue, watch=watch, mask=masks, context=told, **ends, **numbers)
         return jax.tree.map(lambda leaf: leaf[:count], result)
 
-    made = {"name": request.attack, "fixed": fixed, "task": task, "numbers": numbers, "context": context}
+    made = {"name": request.attack, "fixed": fixed, "task": task, "features": features, "numbers": numbers}
+    allowed: dict[str, Any] = {"mask": mask, "context": context} | bounds
     columns: dict[str, Any] = {}
     began = time.monotonic()
     with compiling.timed() as compiled:
@@ -144,7 +149,7 @@ def compute(
             result = search(highest)
         else:
             claimed = search(cw.in_precision(model, request.precision))
-            result, second = _verified(model, clean, goal, claimed, **made)
+            result, second = _verified(model, clean, goal, claimed, allowed=allowed, **made)
             columns |= {"claimed_success": second.claimed, "claimed_distance": second.distance, "looks": second.looks}
         jax.block_until_ready(result)
     seconds = {"compile": float(sum(compiled)), "attack": time.monotonic() - began - sum(compiled)}
@@ -152,18 +157,19 @@ def compute(
     if checks:
         index = dataset.index[rows.place]
         with compiling.timed() as compiled:
-            allowed = {"mask": mask, "context": context}
-            diagnosis = diagnosed(highest, request, clean, goal, result, task, index=index, watch=checking, **allowed)
+            told: dict[str, Any] = {"features": features, "index": index, "watch": checking}
+            diagnosis = diagnosed(highest, request, clean, goal, result, task, **told, **allowed)
         seconds |= {"checks": diagnosis.cost.seconds, "compiling of the checks": float(sum(compiled))}
-    if request.rounded:
-        began = time.monotonic()
-        result, cost = jax.block_until_ready(_discretised(highest, clean, goal, result, **made))
+    on_levels = features is not None and features.lattice is not None
+    if request.rounded or on_levels:
+        began, look = time.monotonic(), _snapped if on_levels else _discretised
+        result, cost = jax.block_until_ready(look(highest, clean, goal, result, allowed=allowed, **made))
         columns |= {"unrounded_success": cost.success, "unrounded_distance": cost.distance}
         columns |= {"rounded_success": cost.rounded, "repairs": cost.repairs}
         seconds["rounding"] = time.monotonic() - began
     if request.restored:
         began = time.monotonic()
-        result, told = jax.block_until_ready(_restored(highest, clean, goal, result, **made))
+        result, told = jax.block_until_ready(_restored(highest, clean, goal, result, allowed=allowed, **made))
         columns |= {"unrestored_distance": told.distance, "changed": told.changed, "undone": told.undone}
         seconds["restoring"] = time.monotonic() - began
 
@@ -186,6 +192,7 @@ def diagnosed(
     result: Result,
     task: Task | None = None,
     *,
+    features: Features | None = None,
     index: np.ndarray | None = None,
     watch: Callable[[str, int, int], Any] = lambda name, place, of: None,
     **allowed: Any,
@@ -200,14 +207,15 @@ def diagnosed(
       goal: fields [B].
       result: of the attack on them.
       task: whose goals they are; None: the goals are of labels.
+      features: what the inputs are; None: images. The check of 8-bit values is then about them alone, and is left out.
       index: int64 [B]: the place of every image in its source; by default that in x.
       watch: is told before every check, see `cwjax.diagnose`.
-      **allowed: `mask` and `context`, as the runner took them.
+      **allowed: `mask`, `context` and bounds, as the runner took them.
     """
     fixed, numbers = split(request.settings)
-    return cw.diagnose(
+    diagnosis = cw.diagnose(
         model,
-        _maker(request.attack, fixed, task),
+        _maker(request.attack, fixed, task, features),
         x,
         goal,
         result,
@@ -221,6 +229,12 @@ def diagnosed(
         watch=watch,
         **allowed,
     )
+    if features is None:
+        return diagnosis
+    return diagnosis._replace(checks={name: each for name, each in diagnosis.checks.items() if name != _OF_BYTES})
+
+
+_OF_BYTES = "lost_by_rounding"  # the check that asks about 8-bit values
 
 
 def forget() -> None:
@@ -230,18 +244,23 @@ def forget() -> None:
 
 
 @functools.cache
-def _maker(name: str, fixed: Settings, task: Task | None) -> Callable[..., Attack]:
+def _maker(name: str, fixed: Settings, task: Task | None, features: Features | None = None) -> Callable[..., Attack]:
     """The attack as a function of its numbers: the same one every time, so that it compiles once."""
-    return functools.partial(attack_of, name, fixed, task)
+    return functools.partial(attack_of, name, fixed, task, features)
 
 
 @functools.cache
 def _runner(
-    name: str, fixed: Settings, task: Task | None, width: int | Literal["auto"], devices: tuple[Any, ...]
+    name: str,
+    fixed: Settings,
+    task: Task | None,
+    features: Features | None,
+    width: int | Literal["auto"],
+    devices: tuple[Any, ...],
 ) -> Runner:
     """The attack on a queue of examples. Its numbers are arguments: a sweep over them compiles once in a process."""
     mesh = Mesh(np.asarray(devices), ("devices",))
-    return cw.streamed(_maker(name, fixed, task), width=width, mesh=mesh, repeatable=True)
+    return cw.streamed(_maker(name, fixed, task, features), width=width, mesh=mesh, repeatable=True)
 
 
 def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: Goal, context: Any) -> tuple[jax.Array, Any, Goal, Any]:
@@ -252,22 +271,31 @@ def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: Goal, context: Any) 
     return keys, jnp.asarray(x), goal, context
 
 
-_LOOK = ("name", "fixed", "task")  # static
+_LOOK = ("name", "fixed", "task", "features")  # static
+
+
+def _look(wrap: Callable[..., Any], model, x, goal, result, *, name, fixed, task, features, numbers, allowed):
+    """What wraps a runner, on a result that an attack has found already."""
+    look = wrap(lambda *_, **__: result, terms=attack_of(name, fixed, task, features, **numbers).terms)
+    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, **allowed)
 
 
 @functools.partial(jax.jit, static_argnames=_LOOK)
-def _verified(model, x, goal, result, *, name, fixed, task, numbers, context):
-    look = cw.verified(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
-    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)
+def _verified(model, x, goal, result, **made):
+    return _look(cw.verified, model, x, goal, result, **made)
 
 
 @functools.partial(jax.jit, static_argnames=_LOOK)
-def _discretised(model, x, goal, result, *, name, fixed, task, numbers, context):
-    look = cw.discretised(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
-    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)
+def _discretised(model, x, goal, result, *, allowed, **made):
+    return _look(cw.discretised, model, x, goal, result, allowed={"context": allowed["context"]}, **made)
 
 
 @functools.partial(jax.jit, static_argnames=_LOOK)
-def _restored(model, x, goal, result, *, name, fixed, task, numbers, context):
-    look = cw.restored(lambda *_, **__: result, terms=attack_of(name, fixed, task, **numbers).terms)
-    return look(model, jax.random.split(jax.random.key(0), len(x)), x, goal, context=context)
+def _restored(model, x, goal, result, *, allowed, **made):
+    return _look(cw.restored, model, x, goal, result, allowed={"context": allowed["context"]}, **made)
+
+
+@functools.partial(jax.jit, static_argnames=_LOOK)
+def _snapped(model, x, goal, result, *, features, **made):
+    wrap = functools.partial(cw.runners.snapped, lattice=features.lattice)
+    return _look(wrap, model, x, goal, result, features=features, **made)

@@ -93,6 +93,11 @@ def mask_of(dataset: Dataset, mask: np.ndarray | None, places: np.ndarray) -> np
     return np.logical_and(mask, own)
 
 
+def bounds_of(dataset: Dataset, places: np.ndarray) -> dict[str, Any]:
+    """`low` and `high` of the examples at these places, where they are features; else nothing, for [0, 1]."""
+    return dataset.features.bounds(dataset.images[places]) if dataset.features else {}
+
+
 def validate(model: Model, dataset: Dataset, mask: np.ndarray | None = None) -> None:
     """`cwjax.validate` on all examples of a data set. Of a task with its goals and the mask in force; and each of its
     functions is tried.
@@ -102,7 +107,9 @@ def validate(model: Model, dataset: Dataset, mask: np.ndarray | None = None) -> 
     """
     task, places = dataset.task, np.arange(len(dataset.labels))
     if task is None:
-        cw.validate(model, dataset.images, cw.untargeted(dataset.labels))
+        if dataset.features:
+            dataset.features.check(dataset.name, dataset.images, mask_of(dataset, mask, places))
+        cw.validate(model, dataset.images, cw.untargeted(dataset.labels), **bounds_of(dataset, places))
     else:
         more = {"objective": task.objective_of(hinged=False), "context": context_of(dataset, places)}
         cw.validate(model, dataset.images, goals_of(dataset, places), mask=mask_of(dataset, mask, places), **more)

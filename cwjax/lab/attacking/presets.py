@@ -11,6 +11,7 @@ from cwjax.attacks import registry
 from cwjax.base import Attack, Search
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
+from cwjax.lab.data.features import Features
 from cwjax.tasks import Task
 
 MEANINGS = {
@@ -190,8 +191,20 @@ def resolved(attacks: Sequence[str], settings: Settings, task: Task | None = Non
     return complete
 
 
-def attack_of(name: str, settings: Settings, task: Task | None = None, **numbers: Any) -> Attack:
-    """The attack with settings that `resolved` has completed; numbers given beside them may be traced.
+def check_features(attacks: Sequence[str], features: Features | None) -> None:
+    """Raises ValueError where an attack's norm takes no costs, and features have some."""
+    for name in attacks:
+        if features and features.priced and norm_of(name) not in ("l0", "l1"):
+            raise ValueError(
+                f"features have costs, which attacks in L0 and L1 keep small: --attack {name} is in neither"
+            )
+
+
+def attack_of(
+    name: str, settings: Settings, task: Task | None = None, features: Features | None = None, **numbers: Any
+) -> Attack:
+    """The attack with settings that `resolved` has completed; numbers given beside them may be traced. Features that
+    have costs give it its distance.
 
     The objective is that of the settings, or the task's. Of an attack without the setting it is one that goes on
     falling once the goal is met.
@@ -208,6 +221,8 @@ def attack_of(name: str, settings: Settings, task: Task | None = None, **numbers
         parts["box"] = cw.boxes.BOXES[parts["box"]]()
     if "optimizer" in parts:
         parts["optimizer"] = cw.optimizers.OPTIMIZERS[parts["optimizer"]](parts.pop("learning_rate"))
+    if features and features.priced:
+        parts["distance"] = features.distance(norm_of(name))
     attack = PRESETS[name].make(**parts)
     return cw.restarted(attack, starts, radius) if starts > 1 else attack
 

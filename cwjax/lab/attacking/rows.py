@@ -15,6 +15,7 @@ from cwjax.lab.attacking import judging
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
+from cwjax.lab.reporting.findings import CHANGED
 
 DRAWN = ("drawn_clean", "drawn_adversarial")  # how the names of a task's pictures begin; an attack's name follows
 
@@ -135,6 +136,9 @@ def table_of(model, dataset, attack, rows, goal, clean, adversarial, result, mor
     }
     if dataset.names:
         columns["name"] = [dataset.names[place] for place in rows.place]
+    if dataset.features:
+        pairs = zip(clean, adversarial, strict=True)
+        columns[CHANGED] = [dataset.features.changes(before, after) for before, after in pairs]
     if dataset.task:
         columns |= judging.words_of(dataset.task, goal, before, after)
     if lost := int((result.success & ~after.met).sum()):

@@ -38,6 +38,7 @@ def runs_of(attacked: Sequence[Attacked], dataset: Dataset) -> list[Run]:
             seconds=each.seconds,
             task=dataset.task.name if dataset.task else "",
             drawn=each.drawn,
+            features=dataset.features.names if dataset.features else (),
         )
         for each in attacked
     ]
@@ -47,6 +48,7 @@ def record(runs: Sequence[Run], about: About, folder: Path) -> None:
     """Writes down what the runs' rows and images do not say."""
     told = [{"attack": run.attack, "norm": run.norm, "settings": run.settings, "seconds": run.seconds} for run in runs]
     common = {"about": about._asdict(), "classes": list(runs[0].classes), "task": runs[0].task}
+    common |= {"features": list(runs[0].features)} if runs[0].features else {}
     store.write_json(folder / FILE, common | {"attacks": told})
 
 
@@ -70,7 +72,8 @@ def read(folder: Path) -> tuple[list[Run], About]:
         about, classes = About(**told["about"]), tuple(told["classes"])
         if sorted(each["attack"] for each in told["attacks"]) != sorted(set(table["attack"].to_pylist())):
             raise ValueError("results.parquet has rows of other attacks than run.json names")
-        runs = [_run(each, table, images, classes, str(told.get("task", ""))) for each in told["attacks"]]
+        task, features = str(told.get("task", "")), tuple(map(str, told.get("features", ())))
+        runs = [_run(each, table, images, classes, task)._replace(features=features) for each in told["attacks"]]
     except Exception as error:  # whatever a damaged table or archive may raise
         raise store.CorruptFile(f"the run in {folder} is damaged ({error}): run it again") from error
     return runs, about

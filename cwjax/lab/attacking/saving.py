@@ -92,6 +92,7 @@ def _write_npz(attack: str, table: Any, images: np.ndarray, dataset: Dataset, ou
     names = [dataset.names[place] if dataset.names else str(dataset.index[place]) for place in places]
     labels, called = table["label"].to_numpy(), {"names": np.array(names), "classes": np.array(dataset.classes)}
     with store.atomically(file) as temporary, temporary.open("wb") as handle:
-        np.savez_compressed(handle, images=images, labels=labels, names=called["names"], classes=called["classes"])
+        own: dict[str, Any] = dict(dataset.features.told) if dataset.features else {}
+        np.savez_compressed(handle, images=images, labels=labels, **called, **own)
     with np.load(file) as found:
         return file, found["images"]

@@ -1,6 +1,6 @@
 """What a data set is: labelled images of one split, from a source or from arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64, UInt8
 
 from cwjax.arguments import broadcasts
+from cwjax.lab.data.features import Features
 from cwjax.parts.distances import MOST_CHANNELS
 from cwjax.tasks import Task
 
@@ -62,6 +63,7 @@ class Dataset(NamedTuple):
     task: Task | None = None
     names: tuple[str, ...] = ()  # of each image, such as its file; empty: it has none
     mask: Bool[np.ndarray, "..."] | None = None  # which elements may change: of one image, or [N, ...]; None: all
+    features: Features | None = None  # what the inputs are where they are vectors in their own units
 
     @classmethod
     def of(
@@ -75,6 +77,7 @@ class Dataset(NamedTuple):
         names: Sequence[str] | None = None,
         bounds: tuple[float, float] | None = None,
         mask: np.ndarray | None = None,
+        features: Mapping[str, np.ndarray] | None = None,
     ) -> "Dataset":
         """A data set of arrays.
 
@@ -88,6 +91,8 @@ class Dataset(NamedTuple):
           bounds: the values that stand for 0 and 1, which images are scaled to. None: 0 and 255 of uint8, 0 and 1 of
             floats.
           mask: booleans that broadcast to one image, or one for each [N, ...]: True where an element may change.
+          features: for vectors that are no images, the arrays of `features.ARRAYS` by name: `low`, `high`, `levels`,
+            `steps`, `rises`, `cost`, `features` (their names) and `implies`. They are not scaled then.
 
         Raises:
           ValueError: arrays that are not that, in one line.
@@ -98,7 +103,14 @@ class Dataset(NamedTuple):
           >>> Dataset.of(np.zeros((2, 8, 8, 3), np.uint8), [0, 1]).images.shape
           (2, 8, 8, 3)
         """
-        pixels = _scaled(name, np.asarray(images), bounds)
+        known_features = None
+        if features:
+            if bounds is not None:
+                raise ValueError(f"{name}: bounds scale images, and features have low and high: give one of both")
+            pixels = _unscaled(name, np.asarray(images))
+            known_features = Features.of(name, pixels, features)
+        else:
+            pixels = _scaled(name, np.asarray(images), bounds)
         numbers = _labels(name, np.asarray(labels), len(pixels))
         known = tuple(map(str, classes)) if classes is not None else tuple(map(str, range(int(numbers.max()) + 1)))
         if numbers.max() >= len(known):
@@ -107,7 +119,10 @@ class Dataset(NamedTuple):
         if called and len(called) != len(pixels):
             raise ValueError(f"{name}: there are {len(called)} names for {len(pixels)} images")
         allowed = None if mask is None else _mask(name, np.asarray(mask), pixels.shape)
-        return cls(name, split, pixels, numbers, known, np.arange(len(pixels)), None, called, allowed)
+        if known_features is not None and allowed is not None:
+            known_features.check(name, pixels, allowed)
+        index = np.arange(len(pixels))
+        return cls(name, split, pixels, numbers, known, index, None, called, allowed, known_features)
 
     def take(self, places: slice | np.ndarray) -> "Dataset":
         """The images at these places, with their labels."""
@@ -149,6 +164,12 @@ def _scaled(name: str, images: np.ndarray, bounds: tuple[float, float] | None) -
         more = "" if bounds else ": store bytes as uint8, or say which values are 0 and 1 (bounds)"
         raise ValueError(f"{name}: images must lie in [{low:g}, {high:g}], got values {what}{more}")
     return ((values - low) / (high - low)).astype(np.float32)
+
+
+def _unscaled(name: str, x: np.ndarray) -> Float32[np.ndarray, "N F"]:
+    if not x.size or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
+        raise ValueError(f"{name}: features must be numbers [N, F], got {x.dtype} {list(x.shape)}")
+    return x.astype(np.float32)
 
 
 def _labels(name: str, labels: np.ndarray, count: int) -> Int32[np.ndarray, " N"]:

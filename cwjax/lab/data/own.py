@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from cwjax.lab.data import features
 from cwjax.lab.data.dataset import CorruptData, Dataset, MissingData
 
-ARRAYS = ("images", "labels", "names", "classes", "bounds", "mask")
+ARRAYS = ("images", "labels", "names", "classes", "bounds", "mask", *features.ARRAYS)
 """Of a file .npz; the first two have to be there."""
 _PICTURES = (".png", ".jpg", ".jpeg")
 _FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}  # of a split
@@ -69,6 +70,8 @@ def read_npz(name: str, path: Path, split: str, wanted: Wanted) -> Dataset:
     if bounds is not None and (bounds.shape != (2,) or bounds.dtype == object):
         raise ValueError(f"{path}: bounds must be two numbers (low, high), got shape {list(bounds.shape)}")
     told = {"bounds": tuple(map(float, bounds))} if bounds is not None else {}
+    own = {key: found.pop(key) for key in features.ARRAYS if key in found}
+    told |= {"features": own} if own else {}
     dataset = Dataset.of(found.pop("images"), found.pop("labels"), name=name, split=split, **told, **found)
     return dataset.take(slice(wanted.first))
 

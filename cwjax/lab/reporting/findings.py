@@ -21,6 +21,9 @@ NORMS = {
 MISCLASSIFIED, WITHOUT = "misclassified", "mean without them"  # headings
 MOST_WORDS = 10  # examples of a task that are told in words
 MET_BEFORE = "met before"  # the heading that tasks have in the place of MISCLASSIFIED
+CHANGED = "changed"  # a column of rows whose inputs are features: which changed, in words
+CHANGES = ("feature", "before", "after", "how often")  # headings of the table of those that changed
+MOST_FEATURES = 30  # in the table of those that changed
 NAME = "name"  # a column of rows whose images have names
 SAID = ("wanted", "clean_says", "says")  # columns of text that rows of a task have besides
 COLUMNS = {"index", "label", "target", "clean_prediction", "prediction", "success", "distance", *NORMS}
@@ -46,6 +49,7 @@ class Run(NamedTuple):
     seconds: dict[str, float]  # stage -> seconds; "attack" is shown in the main table
     task: str = ""  # what was asked for where it is not a class; the table then has the columns SAID too
     drawn: tuple[np.ndarray, np.ndarray] | None = None  # pictures of a task's first rows, clean and adversarial
+    features: tuple[str, ...] = ()  # names of the elements, where inputs are vectors [F] of features
 
     @property
     def name(self) -> str:
@@ -148,6 +152,22 @@ def word_rows(run: Run, columns: dict[str, np.ndarray]) -> list[dict[str, str]]:
         if not hit:
             after[norm_name(run.norm)] = "–"
         rows.append({"example": str(columns["index"][i]), "goal": wanted, "before": clean} | after)
+    return rows
+
+
+def changed_rows(run: Run, columns: dict[str, np.ndarray]) -> list[dict[str, str]]:
+    """Which features the successes changed, the most frequent first: heading -> text. Before and after are medians."""
+    hit = columns["success"]
+    clean, after = run.clean[hit], run.adversarial[hit]
+    changed = clean != after
+    times = changed.sum(0)
+    rows = []
+    for place in np.argsort(-times, kind="stable")[:MOST_FEATURES]:
+        if times[place]:
+            some = changed[:, place]
+            ends = (f"{np.median(values[some, place]):g}" for values in (clean, after))
+            share = f"{times[place]:,} of {len(changed):,} ({percent(100 * times[place] / len(changed))} %)"
+            rows.append(dict(zip(CHANGES, (run.features[place], *ends, share), strict=True)))
     return rows
 
 

@@ -19,6 +19,7 @@ from cwjax.lab.reporting.findings import (
     About,
     Run,
     before_any_attack,
+    changed_rows,
     columns_of,
     headed,
     median_of,
@@ -60,7 +61,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         raise ValueError(f"a report needs attacks with different names, such as l2 and l0; got {names}")
     columns = [columns_of(run) for run in runs]
     each = list(zip(runs, columns, strict=True))
-    grids = {run.name: pictures.examples(run, found) for run, found in each}
+    grids = {run.name: pictures.examples(run, found) for run, found in each if not run.features}
     curves = {run.name: pictures.curve(run, found) for run, found in each}
     training = pictures.training(about.history)
 
@@ -82,10 +83,12 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "cases": cases,
         "task": runs[0].task,
         "asked": verdict_of_first.asked if verdict_of_first else {},
+        "rounded_to": "Features on their levels" if runs[0].features else "Rounding to 8 bits",
         "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
         "restoring": [shown(row) for run in runs if (row := restoring.row(run))],
         "words": {run.name: word_rows(run, found) for run, found in each if run.task},
-        "sections": {"Examples": grids, "Success within a distance": curves},
+        "changed": {run.name: rows for run, found in each if run.features and (rows := changed_rows(run, found))},
+        "sections": ({"Examples": grids} if grids else {}) | {"Success within a distance": curves},
         "training": training,
         "settings": setting_rows(runs),
         "tables": {heading: rows for heading, entries in tables.items() if (rows := rendering.flat(entries))},

@@ -110,6 +110,8 @@ def _of_data(asked: Configuration, sweep: Sweep, folder: Path | None) -> Configu
     """
     configuration = dataclasses.replace(asked, data=_data_for(asked.data, asked.model))
     dataset = data_named(configuration.data, folder)
+    if dataset.features:
+        raise ValueError(f"--data {configuration.data} has features, and sweeps are for images: use `cwjax attack`")
     if dataset.task is None:
         return configuration
     rows_of(dataset.take(slice(0, 1)), configuration.targets, seed=0)  # raises

@@ -154,7 +154,9 @@ def looked_at(claim: Claims, ways: dict[str, Way], dataset: Dataset, advance: An
         shapes = [list(images.shape[1:]) for images in (dataset.images, claim.adversarial)]
         raise ValueError(f"{dataset.name} has images of shape {shapes[0]}, and those of {claim.name} are {shapes[1]}")
     clean = dataset.images[places_of(table, dataset)]
-    distance = NORMS[norm_of(claim.attack)](claim.adversarial.astype(np.float64) - clean)
+    norm, delta = norm_of(claim.attack), claim.adversarial.astype(np.float64) - clean
+    features = dataset.features
+    distance = _priced(norm, delta, features.cost) if features and features.priced else NORMS[norm](delta)
     unchanged = (claim.adversarial == clean).reshape(len(clean), -1).all(1)
     columns, met = {}, np.ones(len(clean), bool)
     judge = judge_of(dataset, table, claim.confidence * (1 - _TOLERANCE))
@@ -176,6 +178,11 @@ def looked_at(claim: Claims, ways: dict[str, Way], dataset: Dataset, advance: An
     for name, column in columns.items():
         table = table.append_column(name, pa.array(column))
     return table
+
+
+def _priced(norm: str, delta: np.ndarray, cost: np.ndarray) -> np.ndarray:
+    """The distance in L0 or L1 of features that have costs."""
+    return ((delta != 0) if norm == "l0" else np.abs(delta)) @ cost
 
 
 def judge_of(dataset: Dataset, table: pa.Table, confidence: float) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
