@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]
 
 import docstrings  # noqa: E402 - the module beside this file
+from sphinx.ext.autodoc.mock import mock  # noqa: E402
 from sphinx.util import logging  # noqa: E402
 
 from tests import public  # noqa: E402
@@ -56,7 +57,12 @@ default_role = "code"
 autodoc_default_options = {"members": True, "member-order": "bysource"}
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
-autodoc_mock_imports = ["torch", "foolbox", "art", "keras", "equinox", "haiku", "sklearn", "onnx", "eagerpy"]
+
+# The adapters are imported here, when their frameworks are first asked for; those that are missing are stood in for.
+with mock(["torch", "foolbox", "art", "keras", "equinox", "haiku", "sklearn", "onnx", "eagerpy"]):
+    for _name in cwjax.adapters.__all__:
+        setattr(cwjax.adapters, _name, getattr(cwjax.adapters, _name))
+
 napoleon_numpy_docstring = False
 
 linkcheck_timeout = 20
