@@ -29,7 +29,7 @@ def blocks(file: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
 
 
-DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "bounds", "many", "tasks"))]
+DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "bounds", "many", "own", "tasks"))]
 
 
 @pytest.mark.parametrize("file", [*DOCUMENTS, pytest.param("docs/believe.md", marks=pytest.mark.long)])
