@@ -13,7 +13,7 @@ help:
 	@echo "make lint    ruff (format and lint) and pyright"
 	@echo "make bench   what a step of the attack costs over the bare model gradient"
 	@echo "make docs    the site, docs/_build/html/docs/index.html: a minute; a warning or a broken link inside is an error"
-	@echo "make docs-executed  the same with the notebooks run, some minutes the first time"
+	@echo "make docs-executed  the same with the notebooks run: allow a quarter of an hour the first time"
 	@echo "make docs-links     whether the links to other sites work"
 	@echo "make mutants whether the tests notice small faults of the core: COUNT=60 of them, drawn with SEED=0"
 

@@ -46,6 +46,7 @@ nb_custom_formats = {".py": ["stories.read", {}]}
 nb_execution_mode = "cache" if os.environ.get("CWJAX_DOCS_EXECUTE") else "off"
 nb_execution_cache_path = str(ROOT / "docs" / "_build" / "notebooks")
 nb_execution_timeout = 600
+nb_execution_in_temp = True  # the fourth notebook writes a sweep
 nb_execution_raise_on_error = True
 
 myst_enable_extensions = ["colon_fence", "dollarmath"]
