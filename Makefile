@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint format bench mutants clean
+.PHONY: demo test test-all lint format bench mutants docs docs-executed docs-links clean
 .DEFAULT_GOAL := help
 
 help:
@@ -12,6 +12,9 @@ help:
 	@echo "make test-all  the same, and what takes two hours: long tests, every fault of a sweep, every precision"
 	@echo "make lint    ruff (format and lint) and pyright"
 	@echo "make bench   what a step of the attack costs over the bare model gradient"
+	@echo "make docs    the site, docs/_build/html/docs/index.html: a minute; a warning or a broken link inside is an error"
+	@echo "make docs-executed  the same with the notebooks run: allow a quarter of an hour the first time"
+	@echo "make docs-links     whether the links to other sites work"
 	@echo "make mutants whether the tests notice small faults of the core: COUNT=60 of them, drawn with SEED=0"
 
 # One stamp an extra: installed anew only when pyproject.toml changes.
@@ -47,5 +50,15 @@ SEED := 0
 mutants: $(VENV)/installed-test
 	$(BIN)/python -m tests.mutants --count $(COUNT) --seed $(SEED)
 
+SPHINX = $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --conf-dir docs
+docs: $(VENV)/installed-docs
+	$(SPHINX) --builder html . docs/_build/html
+
+docs-executed: export CWJAX_DOCS_EXECUTE = 1
+docs-executed: docs
+
+docs-links: $(VENV)/installed-docs
+	$(SPHINX) --builder linkcheck . docs/_build/links
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs docs/_build docs/generated

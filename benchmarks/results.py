@@ -9,6 +9,7 @@ A name stands for all races that begin so. `cwjax race` explains the columns in 
 row came to be: seed, device, machine, versions, `commit` (the last that changed the race) and `changed` (this row).
 """
 
+import collections
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ def overall(heat: Sequence[Row], rows: Iterable[Row]) -> list[str]:
 def summarised(heats: Iterable[Sequence[Row]]) -> list[str]:
     """In Markdown: in how many heats each of our attacks is nearer than every rival, and the heats where it is not."""
     counts: dict[tuple[str, ...], list[bool]] = {}
+    rivals: dict[tuple[str, ...], list[str]] = {}
     behind = []
     for heat in heats:
         placed = [row for row in heat if row["place"]]
@@ -65,12 +67,23 @@ def summarised(heats: Iterable[Sequence[Row]]) -> list[str]:
         for ours in (row for row in placed if row["attack"] in OURS):
             first = ours["place"] < rival["place"]
             over = "all models together" if ours["model"] == ALL else "each model"
-            counts.setdefault((ours["set"], norm_name(ours["norm"]), ours["attack"], over), []).append(first)
+            key = (ours["set"], norm_name(ours["norm"]), ours["attack"], over)
+            counts.setdefault(key, []).append(first)
+            rivals.setdefault(key, []).append(rival["attack"])
             shares = [ours["attack"], number(ours["optimality"]), rival["attack"], number(rival["optimality"])]
             behind += [[ours["race"], ours["model"], f"{ours['budget']:,}", *shares]] * (not first)
-    cells = [[*key, f"{sum(firsts)} of {len(firsts)}"] for key, firsts in sorted(counts.items())]
+    cells = [
+        [*key, f"{sum(firsts)} of {len(firsts)}", _most_often(rivals[key])] for key, firsts in sorted(counts.items())
+    ]
     lost = ["race", "model", "propagations", "behind", "optimality", "first", "its optimality"]
-    return [*tables.markdown(["set", "norm", "attack", "over", "first in"], cells), "", *tables.markdown(lost, behind)]
+    heading = ["set", "norm", "attack", "over", "first in", "best rival most often"]
+    return [*tables.markdown(heading, cells), "", *tables.markdown(lost, behind)]
+
+
+def _most_often(names: Sequence[str]) -> str:
+    """The name that is there most often, with how often; of two that are as frequent, the first in the alphabet."""
+    name, times = max(sorted(collections.Counter(names).items()), key=lambda each: each[1])
+    return f"{name} ({times} of {len(names)})"
 
 
 def listing(rows: Iterable[Row]) -> list[str]:

@@ -41,6 +41,8 @@ class Rule(NamedTuple):
 
 
 class IteratedState(NamedTuple):
+    """What `iterated` carries from step to step."""
+
     w: Float[Array, "*S"]  # at least float32: the point to ask about next, in the box's variable
     home: Bool[Array, "*S"]  # elements of it that began at the clean value and have not moved since
     memory: Any  # of the rule
@@ -111,6 +113,8 @@ def iterated(
 
 
 class Waiting(NamedTuple):
+    """What `from_clean` carries from step to step."""
+
     start: Float[Array, "*S"]  # the rule's own first point
     rule: Any
 

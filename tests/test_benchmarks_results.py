@@ -24,7 +24,7 @@ def test_every_row_says_how_it_came_to_be():
             {"races": ("mnist-untargeted-l2",), "budget": (300,)},
             "| 2 | alma_fixed_rate | 0.6789 | 0.8509 | 0.3142 | 0.8714 |",
         ),
-        ({"races": ("mnist-",), "summary": True}, "| digits | L2 | fast_l2 | each model | 21 of 24 |"),
+        ({"races": ("mnist-",), "summary": True}, "| digits | L2 | fast_l2 | each model | 21 of 24 | fmn (9 of 24) |"),
     ],
 )
 def test_the_command_prints_the_tables(arguments, line, capsys):

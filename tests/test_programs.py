@@ -29,7 +29,10 @@ def blocks(file: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
 
 
-@pytest.mark.parametrize("file", ["README.md", "docs/tasks.md"])
+DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "bounds", "many", "own", "tasks"))]
+
+
+@pytest.mark.parametrize("file", [*DOCUMENTS, pytest.param("docs/believe.md", marks=pytest.mark.long)])
 def test_the_code_of_documents_runs_as_it_stands(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = blocks(ROOT / file)

@@ -1,6 +1,8 @@
 """`art_attack`: an attack of cwjax as one of the Adversarial Robustness Toolbox."""
 
 # pyright: reportMissingImports=false
+from __future__ import annotations  # so that the site reads them without the framework
+
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,7 +20,7 @@ from cwjax.base import Attack, Result
 
 def art_attack(
     attack: Attack, classifier: Any, *, targeted: bool = False, batch: int | None = None, seed: int = 0
-) -> "ArtAttack":
+) -> ArtAttack:
     """The attack as one of ART's evasion attacks: `adversarial = attack.generate(x, y)`.
 
     The classifier's module is asked at every step, with its mean and standard deviation. It is put into evaluation

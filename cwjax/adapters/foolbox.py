@@ -1,6 +1,8 @@
 """`foolbox_attack`: an attack of cwjax as one of foolbox."""
 
 # pyright: reportMissingImports=false
+from __future__ import annotations  # so that the site reads them without the framework
+
 from typing import Any
 
 import eagerpy
@@ -17,7 +19,7 @@ from cwjax.base import Attack, Result
 _DISTANCES = {"l0": l0, "l1": l1, "l2": l2, "linf": linf}
 
 
-def foolbox_attack(attack: Attack, *, batch: int | None = None, seed: int = 0) -> "FoolboxAttack":
+def foolbox_attack(attack: Attack, *, batch: int | None = None, seed: int = 0) -> FoolboxAttack:
     """The attack as one of foolbox's minimisation attacks: `attack(model, inputs, criterion, epsilons=…)`.
 
     Foolbox's model is asked at every step, with its bounds and its preprocessing. Foolbox itself says what succeeded.

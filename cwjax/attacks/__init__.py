@@ -1,4 +1,4 @@
-"""The attacks, one file each; all are `Attack`s, and all runners and transforms take them."""
+"""The attacks, one file each. All are of type `Attack`, and all runners and transforms take them."""
 
 from cwjax.attacks import fast
 from cwjax.attacks.alma import alma

@@ -63,7 +63,9 @@ def deepfool(
     steps: Count = 50,
     objective: Objective = class_differences(),
 ) -> Attack:
-    """DeepFool (Moosavi-Dezfooli et al. 2016, "DeepFool: a simple and accurate method to fool deep neural networks",
+    """DeepFool: step to the nearest boundary of the linearised model, again and again.
+
+    Moosavi-Dezfooli et al. (2016, "DeepFool: a simple and accurate method to fool deep neural networks",
     algorithm 2): with f_k how far class k is behind and w_k its slope,
 
         l = argmin_k |f_k| / |w_k|₂          r = -|f_l| / |w_l|₂² · w_l          x_{i+1} = x_i + (1 + overshoot)·r

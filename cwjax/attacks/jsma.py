@@ -64,7 +64,9 @@ def jsma_z(
     objective: Objective = label_and_other_logits(),
     distance: Distance = distances.l0(),
 ) -> Attack:
-    """JSMA-Z, the saliency map of the logits (Papernot et al. 2016, "The limitations of deep learning in adversarial
+    """JSMA-Z: change the pair of elements that the slopes of the logits say is worth most.
+
+    The saliency map of the logits (Papernot et al. 2016, "The limitations of deep learning in adversarial
     settings", algorithms 2 and 3; the equations are those of Carlini & Wagner, section III-C). A step changes the pair
     of elements
 

@@ -19,7 +19,9 @@ def pgd(
     random_start: bool = True,
     objective: Objective = label_cross_entropy(),
 ) -> Attack:
-    """Projected gradient descent (Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks",
+    """PGD: steps up the loss within a ball of radius epsilon, from a random start.
+
+    Projected gradient descent (Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks",
     section 2.1): from a random point of the ball of radius epsilon around x,
 
         x_{t+1} = Π(x_t - alpha·u(∇loss(x_t))),          u the sign, or the slope over its norm in L2 and in L1,

@@ -40,7 +40,9 @@ def pma(
     diversified: bool = False,
     confidence: Number = 0.0,
 ) -> Attack:
-    """The probability margin attack, L-infinity (Xie et al. 2025, "Towards million-scale adversarial robustness
+    """PMA: steps within an L-infinity ball, down the margin of probabilities.
+
+    The probability margin attack (Xie et al. 2025, "Towards million-scale adversarial robustness
     evaluation with stronger individual attacks"). With F the softmax's outputs, K moves from a random point of the ball
     of radius epsilon around x,
 

@@ -25,7 +25,9 @@ def sigma_zero(
     threshold: Number = 0.3,
     threshold_rate: Number = 0.01,
 ) -> Attack:
-    """sigma-zero, L0 (Cinà et al. 2024, "sigma-zero: gradient-based optimization of L0-norm adversarial examples",
+    """Sigma-zero, L0: descend on a smooth count of the changed elements, and undo small changes.
+
+    Cinà et al. (2024, "sigma-zero: gradient-based optimization of L0-norm adversarial examples",
     algorithm 1). Towards a target as well as away from a label.
 
     Descends, by Adam on gradients that are divided by their largest element, on

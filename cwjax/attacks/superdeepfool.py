@@ -30,7 +30,9 @@ def superdeepfool(
     search_steps: Count = 10,
     objective: Objective = class_differences(),
 ) -> Attack:
-    """SuperDeepFool, L2 (Abdolahpourrostam et al. 2023, "SuperDeepFool: a new fast and accurate minimal adversarial
+    """SuperDeepFool, L2: DeepFool, and then a step that makes the change orthogonal to the boundary.
+
+    Abdolahpourrostam et al. (2023, "SuperDeepFool: a new fast and accurate minimal adversarial
     attack", algorithm 2). DeepFool ends where the line from the clean input x_0 is not orthogonal to the boundary, so
     that a nearer point exists. With w the normal of the boundary at that end, of length 1,
 

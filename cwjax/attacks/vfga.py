@@ -36,7 +36,9 @@ def vfga(
     objective: Objective = label_probability(),
     distance: Distance = distances.l0(),
 ) -> Attack:
-    """The voting folded Gaussian attack, L0 (Césaire et al. 2021, "Stochastic sparse adversarial attacks", algorithm
+    """VFGA, L0: one element a step, the best of many random changes of the two that promise most.
+
+    The voting folded Gaussian attack (Césaire et al. 2021, "Stochastic sparse adversarial attacks", algorithm
     2). With g the slope of what is wanted, `F_t` towards t and `-F_y` away from y, a step chooses two of the
     elements that have not changed yet, those that promise most up and down,
 

@@ -1,6 +1,4 @@
-"""The command line: `cwjax train`, `cwjax attack`, `cwjax sweep`, `cwjax results`, `cwjax report`, `cwjax verify`,
-`cwjax race`, `cwjax cover`, `cwjax generate`, `cwjax demo`, `cwjax doctor`. Each has a folder of its own.
-"""
+"""The command line: one function for each command, each in a folder of its own."""
 
 import functools
 import shlex
@@ -25,14 +23,21 @@ from cwjax.lab.sweeps import commands
 from cwjax.lab.training.train import train
 from cwjax.lab.verifying.verify import verify
 
+WELCOME = """Find the smallest change of an input that fools a model, and whether the number can be believed. To begin:
+
+    cwjax attack --model zoo:mnist_cnn --attack fast_l2 --steps 100 --examples 20 --out runs/first
+
+attacks 20 digits, which come with a package, on a network that comes with the library, in a few minutes.
+Then open runs/first/report.html. `cwjax COMMAND --help` explains a command.
+"""
 COMMANDS = {
-    "train": train,
     "attack": attack,
+    "verify": verify,
+    "report": report_on,
     "sweep": commands.sweep,
     "results": commands.answer,
-    "report": report_on,
-    "verify": verify,
     "race": race,
+    "train": train,
     "cover": cover,
     "generate": generate,
     "demo": demo,
@@ -46,12 +51,13 @@ RESUMED["demo"] = "goes on with the training, and begins the attacks anew"
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line. A mistake of the user's is one line and exit code 2."""
     given = sys.argv[1:] if arguments is None else arguments
+    brief = given[:1] in ([], ["-h"], ["--help"])
     try:
         command = parsing.read(
             tyro.extras.subcommand_cli_from_dict,
-            {name: _later(command) for name, command in COMMANDS.items()},
+            {name: _later(command, brief) for name, command in COMMANDS.items()},
             prog="cwjax",
-            description=__doc__,
+            description=WELCOME,
             args=given,
         )
         compiling.keep(compiling.folder())
@@ -66,13 +72,18 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def _later(command: Callable[..., None]) -> Callable[..., Callable[[], None]]:
-    """The command, parsed but not yet run: an error of its own is then no error of parsing."""
+def _later(command: Callable[..., None], brief: bool) -> Callable[..., Callable[[], None]]:
+    """The command, parsed but not yet run: an error of its own is then no error of parsing.
+
+    Where `brief`, it is explained by its first sentence alone, for the list of all commands.
+    """
 
     @functools.wraps(command)
     def parsed(*args: Any, **options: Any) -> Callable[[], None]:
         return functools.partial(command, *args, **options)
 
+    if brief:
+        parsed.__doc__ = (command.__doc__ or "").split("\n\n")[0]
     return parsed
 
 

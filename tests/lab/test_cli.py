@@ -1,11 +1,13 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
+import sys
+
 import jax.numpy as jnp
 import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
-from cwjax.lab import cli, data
+from cwjax.lab import cli, data, start
 from cwjax.lab.training import training
 from tests.lab.called import QUICK, call, fails
 
@@ -24,6 +26,13 @@ def nothing():
 def broken():
     """A function that fails in a way of its own."""
     raise KeyError("weights")
+
+
+def test_without_the_lab_the_command_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tyro", None)
+    monkeypatch.delitem(sys.modules, "cwjax.lab.cli")
+    with pytest.raises(SystemExit, match=r"^cwjax: the command line needs tyro, .*: pip install \"cwjax\[demo\]\"$"):
+        start.main()
 
 
 def test_train_then_attack_then_read(tmp_path, capsys):

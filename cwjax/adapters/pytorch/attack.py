@@ -1,6 +1,8 @@
 """`torch_attack`: an attack of cwjax as a function of PyTorch tensors, the way back."""
 
 # pyright: reportMissingImports=false
+from __future__ import annotations  # so that the site reads them without the framework
+
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from cwjax.models import Model
 from cwjax.runners.batch import batched, chunked
 
 
-def torch_attack(attack: Attack, *, how: How = "auto", batch: int | None = None, seed: int = 0) -> "TorchAttack":
+def torch_attack(attack: Attack, *, how: How = "auto", batch: int | None = None, seed: int = 0) -> TorchAttack:
     """The attack as PyTorch code calls one: `adversarial = attack(model, inputs, labels)`, as in adv-lib and
     AttackBench.
 

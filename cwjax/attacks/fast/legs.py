@@ -33,6 +33,8 @@ class Leg(NamedTuple):
 
 
 class LegsMemory(NamedTuple):
+    """What a run in legs carries from step to step."""
+
     key: PRNGKeyArray  # []: of this leg
     failed: Int[Array, ""]  # int32: legs that ended without an example
     leg: Leg

@@ -54,6 +54,8 @@ class Scouting(NamedTuple):
 
 
 class ScoutedMemory(NamedTuple):
+    """What a rule with a look around carries from step to step."""
+
     known: Scouting
     rule: Any
     other: Any

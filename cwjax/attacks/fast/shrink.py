@@ -26,7 +26,7 @@ _NORMS = ("l2", "l1", "l0")
 
 
 class Temper(NamedTuple):
-    """Of a leg."""
+    """How long the steps of a deep leg are, and how deep it goes."""
 
     first: Number  # step, in widths of the box
     last: Number
@@ -42,6 +42,8 @@ def _careful(steps: Number) -> Temper:
 
 
 class DescentMemory(NamedTuple):
+    """What `shrink` carries from step to step."""
+
     adam: Adam
     c: Float[Array, ""]
     margin: Float[Array, ""]  # the loss at the first point of the leg: what the others are measured in
@@ -106,6 +108,8 @@ def shrink(
 
 
 class ThenMemory(NamedTuple):
+    """What `then` carries from step to step."""
+
     first: Any
     last: Any
     since: Int[Array, ""]  # int32: steps of the last rule
@@ -131,6 +135,8 @@ def then(first: Rule, last: Rule, going: Number) -> Rule:
 
 
 class FollowingMemory(NamedTuple):
+    """What `follow` carries from step to step."""
+
     adam: optax.OptState
     c: Float[Array, ""]  # the weight of the loss
 
@@ -166,6 +172,8 @@ def follow(steps: Number) -> Rule:
 
 
 class Undoing(NamedTuple):
+    """What `remove` carries from step to step."""
+
     needed: Bool[Array, "*S"]  # elements that could not be removed from the best example
     tried: Bool[Array, "*S"]  # the element that was removed last
 

@@ -18,7 +18,7 @@ _SHORTEST = 0.01  # the last step over the first
 
 
 class Pace(NamedTuple):
-    """Of the steps."""
+    """How long steps are, and how much momentum they have."""
 
     rate: float  # the longest one, in radii
     decay: float  # of the momentum
@@ -75,6 +75,8 @@ def promise(problem: Problem, loss: Float[Array, ""], slope: Float[Array, ""]) -
 
 
 class SlidingMemory(NamedTuple):
+    """What `slide` carries from step to step."""
+
     momentum: Float[Array, "*S"]  # of slopes of L2 norm one
     tau: Float[Array, ""]  # the radius
     promise: Promise  # of the first point; its distance longer, where it was not kept

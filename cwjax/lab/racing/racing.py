@@ -46,12 +46,10 @@ class Race:
     confidence: float = 0.0  # logits by which the goal has to be met; of every attack, see `cwjax.confident`
     examples: int = 50  # the first test images that the model answers rightly
     seed: int = 0  # of the targets drawn, and of the attacks
-    again: Annotated[
-        tuple[str, ...], optional("[STR ...]", "none")
-    ] = ()  # attacks to run once more, though their results are kept
-    set: Annotated[
-        tuple[str, ...], optional("[STR ...]", "none")
-    ] = ()  # numbers of attacks, such as fmn.first_step=0.03, instead of their own
+    # attacks to run once more, though their results are kept
+    again: Annotated[tuple[str, ...], optional("[STR ...]", "none")] = ()
+    # numbers of attacks, such as fmn.first_step=0.03, instead of their own
+    set: Annotated[tuple[str, ...], optional("[STR ...]", "none")] = ()
     # attacks whose step length is found first, on images that nobody is judged on
     tune: Annotated[tuple[str, ...], optional("[STR ...]", "none")] = ()
     tuning: int = 20  # how many images that is done on: the next that the model answers rightly

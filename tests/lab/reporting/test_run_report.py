@@ -38,12 +38,19 @@ def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
         assert "2.000" in text  # the median c
 
 
-def test_a_report_opens_with_whether_it_can_be_believed(tmp_path):
+def test_a_report_opens_with_what_was_found_and_whether_it_can_be_believed(tmp_path):
     page, markdown = written(make_run(TARGETED), tmp_path, ("l2",))
     line = "FAIL: do not believe these numbers yet (4 checks: 1 failed, 1 warned, 1 passed, 1 skipped; 1,200 forward"
-    for text in (page, markdown):
-        assert text.index(line) < text.index("55.6 % of 9 attacks") < text.index("Can these numbers be believed?")
-        assert text.index("Can these numbers be believed?") < text.index("How to read this")
+    headings = (
+        "Success within a distance",
+        "Results",
+        "Can these numbers be believed?",
+        "Settings",
+        "How to read this",
+    )
+    for text, mark in ((page, "<h2>"), (markdown, "## ")):
+        places = [text.index("55.6 % of 9 attacks"), text.index(line), *(text.index(mark + each) for each in headings)]
+        assert places == sorted(places)
         assert "<what>" not in text
         assert "Do &lt;this&gt; &amp; that." in text
     tags = Tags(page)
