@@ -10,6 +10,7 @@ import cwjax as cw
 from cwjax.defences import DEFENCES
 from cwjax.defences.defended import answers, parted
 from tests.defences.made import CLASSES, classifier, defended, detector, few, pictures
+from tests.test_programs import ROOT, blocks
 
 DETECTORS = [name for name in DEFENCES if name not in ("distilled", "first_components", "mean_filter", "bounded_relu")]
 
@@ -58,7 +59,7 @@ def test_an_attack_that_knows_of_it_gets_past_it(name):
     x, labels = pictures(1)
     usable = (answers(it.model, x).argmax(1) == labels) & ~cw.defences.refused(it, x)
     x, labels = x[usable][:6], labels[usable][:6]
-    attack = cw.fast("l2", steps=60, objective=cw.defences.undetected(it))
+    attack = cw.attacks.ddn(steps=80, objective=cw.defences.undetected(it))
     keys = jax.random.split(jax.random.key(0), len(x))
     result = jax.jit(cw.batched(attack))(cw.defences.whole(it), keys, x, cw.untargeted(labels))
     found = np.asarray(result.x)
@@ -75,6 +76,15 @@ def test_what_is_public_says_what_it_does_and_where_it_is_from():
         assert "References:" in text, name
         assert "https://" in text, name
         assert "Example:" in text, name
+
+
+@pytest.mark.long
+@pytest.mark.optimized
+def test_the_code_of_the_document_runs_as_it_stands():
+    namespace: dict = {}
+    for block in blocks(ROOT / "docs" / "defences.md"):
+        exec(block, namespace)
+    assert namespace["result"].success.all()
 
 
 @pytest.mark.parametrize("name", DEFENCES)

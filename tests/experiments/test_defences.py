@@ -26,7 +26,7 @@ def network():
 def test_the_defences_at_a_small_size(tmp_path, capsys):
     arguments = defences.Arguments(
         data="blobs",
-        defences=("none", "mean_filter", "last_components", "dropout_uncertainty"),
+        defences=("none", "mean_filter", "dropout_uncertainty"),
         learn_from=160,
         clean=30,
         examples=6,
@@ -36,7 +36,7 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     )
     rows = defences.main(arguments, network())
     kept = sorted((tmp_path / "rows").iterdir())
-    assert len(kept) == 5
+    assert len(kept) == 4
     text = (tmp_path / "defences.md").read_text()
     assert "pass masks drawn anew (mean of 10 draws)" in text
     assert rows[0]["overhead"] == pytest.approx(1, rel=0.02)
@@ -44,7 +44,7 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     assert all(row["checks"] != "not asked" for row in rows)
     again = defences.main(arguments, network())
     assert again == rows
-    assert capsys.readouterr().out.count("Done before") == 5
+    assert capsys.readouterr().out.count("Done before") == 4
     for path in kept:
         path.unlink()
     (tmp_path / "rows").rmdir()
