@@ -7,11 +7,11 @@ Command, with all of MNIST in the data folder:
 
     python -m experiments.defences --data mnist
 
-Cost: at the small size of the page, eight rows took six minutes of a core, the smaller part of it training; attacks grow
-with digits and gradients. The standard size was not run yet.
+Cost: at the small size of docs/defences.md, eight rows took six minutes of a core. Attacks grow with the digits and
+the gradients. The standard size was not run yet.
 
-Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each of the eight rows
-of docs/defences.md that were run, at 0.99 to 3.4 times the distance of the undefended network.
+Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each of the rows
+that docs/defences.md has, at 0.99 to 3.4 times the distance of the undefended network.
 
 Each defence learns from the first 10,000 training images, in less than a minute of a core, and its detector refuses 5 %
 of the last 2,000 of them. Attacked are the first test images that the network reads rightly; of those, a row has the
