@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cwjax.defences.networks import convolved, dense, doubled, halved, layer
 from cwjax.lab.console.progress import progress
 
 Params = dict[str, Any]
@@ -64,12 +65,12 @@ def convolutional(
     height, width, before = shape
     convolutions = []
     for after in channels:
-        convolutions.append(_layer(next(keys), (3, 3, before, after)))
+        convolutions.append(layer(next(keys), (3, 3, before, after)))
         height, width, before = height // 2, width // 2, after
     return {
         "convolutions": convolutions,
-        "hidden": _layer(next(keys), (height * width * before, units)),
-        "last": _layer(next(keys), (units, outputs)),
+        "hidden": layer(next(keys), (height * width * before, units)),
+        "last": layer(next(keys), (units, outputs)),
     }
 
 
@@ -77,10 +78,10 @@ def answered(params: Params, x: jax.Array, mask: jax.Array | None = None) -> jax
     """Its outputs [B, K]. With a mask [units] or [B, units], hidden units are multiplied by it: dropout, its draw
     given.
     """
-    for layer in params["convolutions"]:
-        x = _halved(jax.nn.relu(_convolved(layer, x)))
-    x = jax.nn.relu(_dense(params["hidden"], x.reshape(len(x), -1)))
-    return _dense(params["last"], x if mask is None else x * mask.reshape(-1, x.shape[-1]))
+    for each in params["convolutions"]:
+        x = halved(jax.nn.relu(convolved(each, x)))
+    x = jax.nn.relu(dense(params["hidden"], x.reshape(len(x), -1)))
+    return dense(params["last"], x if mask is None else x * mask.reshape(-1, x.shape[-1]))
 
 
 def u_shaped(seed: int, shape: Sequence[int], classes: int, *, channels: int = 12, units: int = 48) -> Params:
@@ -98,50 +99,19 @@ def u_shaped(seed: int, shape: Sequence[int], classes: int, *, channels: int = 1
         "last": (n, classes),
     }
     keys = jax.random.split(jax.random.key(seed), len(plan))
-    return {name: _layer(key, size) for key, (name, size) in zip(keys, plan.items(), strict=True)}
+    return {name: layer(key, size) for key, (name, size) in zip(keys, plan.items(), strict=True)}
 
 
 def labelled(params: Params, x: jax.Array) -> jax.Array:
     """Logits [B, H, W, K] of a small U: down by two halvings, a look at the whole image, and up again, where each level
     is given what the one across saw (Ronneberger et al. 2015, "U-Net"). Height and width are multiples of 4.
     """
-    fine = jax.nn.relu(_convolved(params["down"], x))
-    middle = jax.nn.relu(_convolved(params["deeper"], _halved(fine)))
-    coarse = jax.nn.relu(_convolved(params["deepest"], _halved(middle)))
-    whole = jax.nn.relu(_dense(params["whole"], coarse.reshape(len(x), -1)))
-    spread = jnp.broadcast_to(_dense(params["spread"], whole)[:, None, None], coarse.shape)
-    up = jnp.concatenate([_doubled(jnp.concatenate([coarse, spread], -1)), middle], -1)
-    up = jax.nn.relu(_convolved(params["up"], up))
-    up = jax.nn.relu(_convolved(params["higher"], jnp.concatenate([_doubled(up), fine], -1)))
-    return _dense(params["last"], up)
-
-
-def _layer(key: jax.Array, shape: tuple[int, ...]) -> Params:
-    """Weights as He et al. start them, and biases of zero."""
-    spread = np.sqrt(2 / np.prod(shape[:-1]))
-    return {"weights": spread * jax.random.normal(key, shape), "bias": jnp.zeros(shape[-1])}
-
-
-def _biased(layer: Params, x: jax.Array) -> jax.Array:
-    return x + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
-
-
-def _dense(layer: Params, x: jax.Array) -> jax.Array:
-    return _biased(layer, x @ layer["weights"])
-
-
-def _convolved(layer: Params, x: jax.Array) -> jax.Array:
-    plan = ("NHWC", "HWIO", "NHWC")
-    return _biased(layer, jax.lax.conv_general_dilated(x, layer["weights"], (1, 1), "SAME", dimension_numbers=plan))
-
-
-def _halved(x: jax.Array) -> jax.Array:
-    """The largest of 2×2 pixels, by reshape."""
-    batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
-
-
-def _doubled(x: jax.Array) -> jax.Array:
-    """Each pixel as 2×2."""
-    return x.repeat(2, 1).repeat(2, 2)
+    fine = jax.nn.relu(convolved(params["down"], x))
+    middle = jax.nn.relu(convolved(params["deeper"], halved(fine)))
+    coarse = jax.nn.relu(convolved(params["deepest"], halved(middle)))
+    whole = jax.nn.relu(dense(params["whole"], coarse.reshape(len(x), -1)))
+    spread = jnp.broadcast_to(dense(params["spread"], whole)[:, None, None], coarse.shape)
+    up = jnp.concatenate([doubled(jnp.concatenate([coarse, spread], -1)), middle], -1)
+    up = jax.nn.relu(convolved(params["up"], up))
+    up = jax.nn.relu(convolved(params["higher"], jnp.concatenate([doubled(up), fine], -1)))
+    return dense(params["last"], up)
