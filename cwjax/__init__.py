@@ -11,7 +11,20 @@ An attack is a descent and a search, written for one example; a runner makes the
 # ruff: noqa: I001 - the imports are grouped by what they are for
 
 # everything else, by where it is: cw.attacks.fmn, cw.objectives.logit_margin, cw.search.binary_search
-from cwjax import adapters, attacks, base, coverage, evaluation, generation, goals, loop, problems, runners, search
+from cwjax import (
+    adapters,
+    attacks,
+    base,
+    coverage,
+    defences,
+    evaluation,
+    generation,
+    goals,
+    loop,
+    problems,
+    runners,
+    search,
+)
 from cwjax.evaluation import comparison, metrics
 from cwjax.parts import aborts, boxes, distances, lattices, losses, objectives, optimizers
 
@@ -80,6 +93,7 @@ __all__ = [
     "comparison",
     "confident",
     "coverage",
+    "defences",
     "descend",
     "diagnose",
     "discretised",

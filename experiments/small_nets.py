@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from cwjax.defences.networks import convolved, dense, doubled, halved, layer
 from cwjax.lab.console.progress import progress
 
 Params = dict[str, Any]
@@ -79,10 +80,10 @@ def answered(params: Params, x: jax.Array, mask: jax.Array | None = None) -> jax
     """Its outputs [B, K]. With a mask [units] or [B, units], hidden units are multiplied by it: dropout, its draw
     given.
     """
-    for layer in params["convolutions"]:
-        x = _halved(jax.nn.relu(convolved(layer, x)))
-    x = jax.nn.relu(_dense(params["hidden"], x.reshape(len(x), -1)))
-    return _dense(params["last"], x if mask is None else x * mask.reshape(-1, x.shape[-1]))
+    for each in params["convolutions"]:
+        x = halved(jax.nn.relu(convolved(each, x)))
+    x = jax.nn.relu(dense(params["hidden"], x.reshape(len(x), -1)))
+    return dense(params["last"], x if mask is None else x * mask.reshape(-1, x.shape[-1]))
 
 
 def u_shaped(seed: int, shape: Sequence[int], classes: int, *, channels: int = 12, units: int = 48) -> Params:
@@ -108,43 +109,11 @@ def labelled(params: Params, x: jax.Array) -> jax.Array:
     is given what the one across saw (Ronneberger et al. 2015, "U-Net"). Height and width are multiples of 4.
     """
     fine = jax.nn.relu(convolved(params["down"], x))
-    middle = jax.nn.relu(convolved(params["deeper"], _halved(fine)))
-    coarse = jax.nn.relu(convolved(params["deepest"], _halved(middle)))
-    whole = jax.nn.relu(_dense(params["whole"], coarse.reshape(len(x), -1)))
-    spread = jnp.broadcast_to(_dense(params["spread"], whole)[:, None, None], coarse.shape)
+    middle = jax.nn.relu(convolved(params["deeper"], halved(fine)))
+    coarse = jax.nn.relu(convolved(params["deepest"], halved(middle)))
+    whole = jax.nn.relu(dense(params["whole"], coarse.reshape(len(x), -1)))
+    spread = jnp.broadcast_to(dense(params["spread"], whole)[:, None, None], coarse.shape)
     up = jnp.concatenate([doubled(jnp.concatenate([coarse, spread], -1)), middle], -1)
     up = jax.nn.relu(convolved(params["up"], up))
     up = jax.nn.relu(convolved(params["higher"], jnp.concatenate([doubled(up), fine], -1)))
-    return _dense(params["last"], up)
-
-
-def layer(key: jax.Array, shape: tuple[int, ...]) -> Params:
-    """Weights as He et al. start them, and biases of zero."""
-    spread = np.sqrt(2 / np.prod(shape[:-1]))
-    return {"weights": spread * jax.random.normal(key, shape), "bias": jnp.zeros(shape[-1])}
-
-
-def _biased(layer: Params, x: jax.Array) -> jax.Array:
-    return x + layer["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
-
-
-def _dense(layer: Params, x: jax.Array) -> jax.Array:
-    return _biased(layer, x @ layer["weights"])
-
-
-def convolved(layer: Params, x: jax.Array, *, stride: int = 1) -> jax.Array:
-    """Images or maps [B, H, W, C] after a convolution, padded so that a stride of 1 keeps its size."""
-    strides, plan = (stride, stride), ("NHWC", "HWIO", "NHWC")
-    return _biased(layer, jax.lax.conv_general_dilated(x, layer["weights"], strides, "SAME", dimension_numbers=plan))
-
-
-def _halved(x: jax.Array) -> jax.Array:
-    """The largest of 2×2 pixels, by reshape."""
-    batch, height, width, channels = x.shape
-    x = x[:, : height // 2 * 2, : width // 2 * 2]
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).max((2, 4))
-
-
-def doubled(x: jax.Array) -> jax.Array:
-    """Each pixel as 2×2."""
-    return x.repeat(2, 1).repeat(2, 2)
+    return dense(params["last"], up)

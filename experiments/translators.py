@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.small_nets import Params, convolved, doubled, layer
+from cwjax.defences.networks import convolved, doubled, layer
+from experiments.small_nets import Params
 from experiments.small_nets import train as trained_by
 
 Side = Literal["first", "second"]

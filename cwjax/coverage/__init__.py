@@ -14,7 +14,7 @@ from cwjax.coverage.combinations import combination_coverage
 from cwjax.coverage.convention import Activations, Convention, Layer, Neurons
 from cwjax.coverage.criterion import Coverage, Criterion, curve, measure
 from cwjax.coverage.neuron_coverage import neuron_coverage
-from cwjax.coverage.neurons import from_function, from_nnx, neurons
+from cwjax.coverage.neurons import from_function, from_nnx, neurons, rewired
 from cwjax.coverage.profiles import Profile, load, profiled, profiling
 from cwjax.coverage.sections import section_coverage
 from cwjax.coverage.sign_sign import sign_sign_coverage
@@ -42,6 +42,7 @@ __all__ = [
     "priority",
     "profiled",
     "profiling",
+    "rewired",
     "section_coverage",
     "sign_sign_coverage",
     "strong_activation_coverage",

@@ -1,6 +1,7 @@
 """The program that JAX traces of a network, written out and run with a view of what is inside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -33,10 +34,16 @@ def flattened(function: Callable[..., PyTree], *arguments: PyTree) -> tuple[core
     return flat, jax.tree.structure(shapes)
 
 
-def evaluated(program: core.ClosedJaxpr, values: Sequence[Any], wanted: Sequence[Any] | None = None) -> list[Any]:
+def evaluated(
+    program: core.ClosedJaxpr,
+    values: Sequence[Any],
+    wanted: Sequence[Any] | None = None,
+    changes: Mapping[Any, Callable[[Any], Any]] = MappingProxyType({}),
+) -> list[Any]:
     """What a program makes of these values: its results, or the variables of it that are wanted.
 
-    A function with a derivative of its own keeps it only where no layer is inside.
+    A function with a derivative of its own keeps it only where no layer is inside. `changes` has a function for each
+    variable that goes on as what that function makes of it.
     """
     names, inputs = program.jaxpr.constvars + program.jaxpr.invars, [*program.consts, *values]
     known: dict[Any, Any] = dict(zip(names, inputs, strict=True))
@@ -55,6 +62,7 @@ def evaluated(program: core.ClosedJaxpr, values: Sequence[Any], wanted: Sequence
         else:
             answers = evaluated(inner, given)
         known |= zip(step.outvars, answers, strict=True)
+        known |= {name: changes[name](known[name]) for name in step.outvars if name in changes}
     return [read(name) for name in (program.jaxpr.outvars if wanted is None else wanted)]
 
 

@@ -1,6 +1,7 @@
 """The neurons of a network: which values of which layers, for every way to hand over a network."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
@@ -55,19 +56,43 @@ def neurons(
       >>> units = cw.coverage.neurons(model, x, unit="element")
       >>> outputs, activations = units(x)
     """
-    check_model(model)
-    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
-    names, found = _layers_of(model, x, context, value)
-    indices = [i for i, layer in enumerate(found) if layer is not None and {layer.kind, layer.name} & set(chosen)]
-    missing = [name for name in chosen if name not in {*KINDS, *names}]
-    if missing or not indices:
-        asked = " or ".join(map(repr, missing or chosen))
-        raise ValueError(f"the model has no layer {asked}: it has {', '.join(names)}")
-    kept = [layer for i, layer in enumerate(found) if i in indices and layer is not None]
+    indices, kept = _chosen(model, x, layers, value, context)
     if value == "before" and (others := [layer.name for layer in kept if layer.kind != "activation"]):
         raise ValueError(f"only activation functions have a value before them, and {', '.join(others)} is none")
-    read = jax.tree_util.Partial(_Read(tuple(indices), value), model)
+    read = jax.tree_util.Partial(_Read(indices, value), model)
     return Neurons(read, _convention(kept, value, unit))
+
+
+def rewired(
+    model: Model,
+    x: Float[ArrayLike, "B *S"],
+    change: Callable[[PyTree, Array], Array],
+    more: PyTree = (),
+    *,
+    layers: str | Sequence[str] = "activation",
+) -> Model:
+    """The model with the values of some layers changed on their way to the next: dropout, or a bound on activations.
+
+    Args:
+      model: from `bind`.
+      x: inputs; only their shape and dtype are used.
+      change: `(more, values [B, …]) -> values` of the same shape and dtype, applied to each of the layers. It is part
+        of the compiled program's identity: hand over the same function again, not a new lambda.
+      more: a pytree of arrays for it; traced. The new model's weights are the pair (model, more).
+      layers: as in `neurons`.
+
+    Raises:
+      ValueError: no such layer.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, cwjax as cw
+      >>> model = cw.bind(lambda weights, x: jax.nn.relu(x @ weights), jnp.eye(2))
+      >>> capped = cw.coverage.rewired(model, jnp.ones((1, 2)), jnp.minimum, jnp.array(0.5))
+      >>> [float(each) for each in capped(jnp.array([0.2, 0.9]))]
+      [0.20000000298023224, 0.5]
+    """
+    indices, _ = _chosen(model, x, layers, "after", None)
+    return Model(apply=_Rewired(indices, change), params=(model, more))
 
 
 def from_function(
@@ -156,6 +181,20 @@ class _Read:  # a class and not a closure: equal for equal choices, so that it c
 
 
 @dataclasses.dataclass(frozen=True)
+class _Rewired:
+    indices: tuple[int, ...]
+    change: Callable[[PyTree, Array], Array]
+
+    def __call__(self, params: tuple[Model, PyTree], x: Array) -> Outputs:
+        model, more = params
+        arguments = (model.params, x, None)
+        program, structure, found = _traced(model, *arguments)
+        change = functools.partial(self.change, more)
+        changes = {found[index].after: change for index in self.indices}
+        return jax.tree.unflatten(structure, evaluated(program, jax.tree.leaves(arguments), None, changes))
+
+
+@dataclasses.dataclass(frozen=True)
 class _Given:
     function: Callable[..., Any]
 
@@ -171,6 +210,21 @@ def _traced(model: Model, params: PyTree, x: Any, context: PyTree):
     program, structure = flattened(function, params, x, context)
     first = len(jax.tree.leaves(params))
     return program, structure, list(found_in(program, slice(first, first + 1)))
+
+
+def _chosen(
+    model: Model, x: Any, layers: str | Sequence[str], value: Value, context: PyTree
+) -> tuple[tuple[int, ...], list[Layer]]:
+    """The places of the layers that are asked for among all, and the layers."""
+    check_model(model)
+    chosen = (layers,) if isinstance(layers, str) else tuple(layers)
+    names, found = _layers_of(model, x, context, value)
+    indices = [i for i, layer in enumerate(found) if layer is not None and {layer.kind, layer.name} & set(chosen)]
+    missing = [name for name in chosen if name not in {*KINDS, *names}]
+    if missing or not indices:
+        asked = " or ".join(map(repr, missing or chosen))
+        raise ValueError(f"the model has no layer {asked}: it has {', '.join(names)}")
+    return tuple(indices), [layer for i, layer in enumerate(found) if i in indices and layer is not None]
 
 
 def _layers_of(model: Model, x: Any, context: PyTree, value: Value) -> tuple[list[str], list[Layer | None]]:

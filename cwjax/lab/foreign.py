@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cwjax.frameworks import described, framework_of
-from cwjax.lab import functions
+from cwjax.lab import defending, functions
 from cwjax.lab import options as naming
 from cwjax.models import Model, normalised
 from cwjax.tasks import Task
 
-OPTIONS = ("how", "layout", "mean", "std", "softmax", "shape")
+OPTIONS = ("how", "layout", "mean", "std", "softmax", "shape", *defending.OPTIONS)
 _KERAS = (".keras", ".h5", ".hdf5")
 _FILES = (".onnx", *_KERAS)
 
@@ -41,6 +41,11 @@ class Named(NamedTuple):
     def file(self) -> bool:
         """Whether it is a file of another framework."""
         return Path(self.bare).suffix.lower() in _FILES
+
+    @property
+    def undefended(self) -> str:
+        """The name of the model before its defence."""
+        return naming.joined(self.bare, {key: told for key, told in self.told.items() if key not in defending.OPTIONS})
 
     def adapting(self, *taken: str) -> dict[str, Any]:
         """The arguments of an adapter that takes these options. Raises ValueError for others."""

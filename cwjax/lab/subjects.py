@@ -1,5 +1,6 @@
 """Models by name: a folder, a function, or a network of the zoo; and the data that suits each."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from cwjax.arguments import check_logits
 from cwjax.frameworks import described
-from cwjax.lab import foreign, functions
+from cwjax.lab import defending, foreign, functions
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import SOURCES, Dataset, load
 from cwjax.lab.racing.racing import Subject
@@ -30,13 +31,16 @@ def model_of(name: str, shape: tuple[int, ...] | None = None) -> tuple[Model, di
     Args:
       name: a folder that `cwjax train` wrote; zoo:NAME, a network that is published with the library; a file .onnx,
         .keras or .h5; or MODULE:FUNCTION, a function without arguments that returns what `cwjax.bind` returns, a module
-        of another framework, or a `cwjax.Task`. Options may follow, see `foreign.OPTIONS`.
+        of another framework, or a `cwjax.Task`. Options may follow, see `foreign.OPTIONS`; one is a defence.
       shape: of the images [H, W, C] that a module is meant for; None: it is tried on those that come with cwjax.
 
     Raises:
       ValueError: there is no such model, or it is none.
     """
     named = foreign.Named.of(name)
+    if "defence" in named.told:
+        made, card = _defended(name)
+        return (made.model if isinstance(made, Task) else made), card
     if named.file:
         return foreign.of_file(named), {"file": name}
     if ":" not in named.bare or Path(named.bare).exists():
@@ -56,9 +60,30 @@ def model_of(name: str, shape: tuple[int, ...] | None = None) -> tuple[Model, di
     return model, {"function": name}
 
 
+@functools.cache
+def _defended(name: str) -> tuple[Model | Task, dict[str, Any]]:
+    """The model with its defence, or where that has a detector the task of getting past it; and the card. What it
+    learnt is kept, see `defending.defended`.
+    """
+    named = foreign.Named.of(name)
+    model, card = model_of(named.undefended)
+    if "task" in card:
+        raise ValueError(f"--defence is for classifiers, and --model {named.undefended} is the task {card['task']!r}")
+    data, defence = named.told.get("taught", AUTO), named.told["defence"]
+    data = data_for(data, named.undefended, model, card)
+    it = defending.defended(defence, model, load(data, "train"))
+    card = card | {"defence": defence, "taught": data}
+    if it.detector is None:
+        return it.model, card
+    task = defending.task_of(defence, it, load(data, "test"))
+    return task, card | {"task": task.name}
+
+
 def original_of(name: str, shape: tuple[int, ...]) -> foreign.Way | None:
     """The model as its own framework runs it; None where it has no other. Raises ValueError where it cannot be had."""
     named = foreign.Named.of(name)
+    if "defence" in named.told:
+        return None
     if named.file:
         return foreign.original(named, None, shape)
     if ":" not in named.bare or Path(named.bare).exists() or named.bare.startswith(ZOO):
@@ -124,8 +149,11 @@ def dataset_of(data: str, folder: Path | None = None) -> Dataset:
     if not data.startswith(TASK):
         return load(data, "test", folder)
     name = data.removeprefix(TASK)
-    with functions.blamed("--data", name):
-        task = foreign.returned(name, functions.named("--data", name))
+    if "defence" in foreign.Named.of(name).told:
+        task, _ = _defended(name)
+    else:
+        with functions.blamed("--data", name):
+            task = foreign.returned(name, functions.named("--data", name))
     if not isinstance(task, Task):
         raise ValueError(f"--data {data} must return a cwjax.Task, got {described(task, between=' | ')}")
     index = np.arange(len(task.x))
@@ -154,6 +182,8 @@ def data_for(data: str, name: str, model: Model, card: Mapping[str, Any]) -> str
         return own
     if data != AUTO:
         return data
+    if "taught" in card:
+        return str(card["taught"])
     if "data" in card and not name.startswith(ZOO):
         own = str(card["data"])
         say(f"Data: {own}, because the network was trained on it, as {Path(name) / 'card.json'} says.")

@@ -8,7 +8,7 @@ import tyro
 from rich.table import Table
 
 from cwjax.arguments import check_count
-from cwjax.lab import options
+from cwjax.lab import defending, options
 from cwjax.lab.attacking import attacking, presets, rows, runs, saving, selection
 from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Targets
@@ -28,6 +28,7 @@ def attack(
     out: Path,
     data: str = AUTO,
     examples: int = 100,
+    defence: Annotated[str | None, optional("NAME", "none")] = None,
     targets: Targets = "untargeted",
     only_correct: bool = False,
     mask: Annotated[Path | None, optional("FILE.npy")] = None,
@@ -69,6 +70,9 @@ def attack(
         for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
         own inputs.
       examples: how many test images.
+      defence: one of cwjax.defences, such as magnet: it learns from the first 10,000 training images of the data, and
+        what it learnt is kept under runs/models/defences. Where it has a detector, the attack knows of it: an image is
+        to be misread and not refused.
       targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
         case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
         kept.
@@ -98,6 +102,8 @@ def attack(
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
     saving.check(save)
+    if defence is not None:
+        model, data = defending.named(model, defence, None if data == AUTO else data), AUTO
     network, card, data, dataset = model_and_data(model, data, data_folder)
     saving.check_pictures(save, dataset)
     if dataset.task:

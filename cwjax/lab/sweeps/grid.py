@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from cwjax.arguments import check_count, check_number
+from cwjax.lab import defending
 from cwjax.lab.attacking import presets
 from cwjax.lab.attacking.presets import setting
 from cwjax.lab.attacking.request import Request
@@ -39,6 +40,8 @@ class Sweep:
     model: Annotated[tuple[str, ...], optional("[STR ...]")] = ()
     # whose test images; auto: that of each model, see `cwjax attack`
     data: Annotated[tuple[str, ...], optional("[STR ...]", "auto")] = ()
+    # of each model: names of cwjax.defences, and none, see `cwjax attack`
+    defence: Annotated[tuple[str, ...], optional("[STR ...]", "none")] = ()
     # by name, see `cwjax attack`
     attack: Annotated[tuple[str, ...], optional("[STR ...]", "l2")] = ()
     # see `cwjax attack`
@@ -72,7 +75,7 @@ class Sweep:
 
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(presets.Settings))
-_DEFAULTS = {"data": (AUTO,), "attack": ("l2",), "targets": ("untargeted",), "seed": (0,)}
+_DEFAULTS = {"data": (AUTO,), "defence": (defending.NONE,), "attack": ("l2",), "targets": ("untargeted",), "seed": (0,)}
 _DEFAULTS |= {"precision": ("highest",), "examples": EXAMPLES, "chunk": CHUNK}
 
 
@@ -123,8 +126,9 @@ def configurations(sweep: Sweep) -> list[Configuration]:
     first = presets.Settings(**{name: values[0] for name, values in axes.items()})
     presets.resolved(sweep.attack, first)  # says which attack goes without which setting
     found: dict[Configuration, None] = {}
-    for model, data, targets, seed, precision, attack in itertools.product(
-        sweep.model, sweep.data, sweep.targets, sweep.seed, sweep.precision, sweep.attack
+    subjects = [_subject(*each) for each in itertools.product(sweep.model, sweep.data, sweep.defence)]
+    for (model, data), targets, seed, precision, attack in itertools.product(
+        subjects, sweep.targets, sweep.seed, sweep.precision, sweep.attack
     ):
         having = {name: axes[name] for name in axes if getattr(presets.PRESETS[attack].own, name) is not None}
         for values in itertools.product(*having.values()):
@@ -133,6 +137,13 @@ def configurations(sweep: Sweep) -> list[Configuration]:
             request = (attack, settings, targets, seed, precision, sweep.rounded, sweep.restored)
             found[Configuration(*request, model=model, data=data, only_correct=sweep.only_correct)] = None
     return list(found)
+
+
+def _subject(model: str, data: str, defence: str) -> tuple[str, str]:
+    """The model's name with its defence, and the data that is then asked for."""
+    if defence == defending.NONE:
+        return model, data
+    return defending.named(model, defence, None if data == AUTO else data), AUTO
 
 
 def differing(columns: Sequence[dict[str, Any]]) -> list[str]:

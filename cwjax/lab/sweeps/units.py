@@ -226,6 +226,8 @@ def _source_of(function: str) -> str:
     What a module imports is not looked at.
     """
     named = foreign.Named.of(function)
+    if "defence" in named.told:  # whose weights are in the digest of the model, and whose sources in that of the code
+        return store.fingerprint(dict(named.told))
     if named.told or named.file:
         content = store.fingerprint(Path(named.bare).expanduser()) if named.file else _source_of(named.bare)
         return store.fingerprint([content, dict(named.told)])

@@ -20,7 +20,13 @@ def test_settings_are_axes_and_nothing_is_forgotten():
     assert axes > {field.name for field in dataclasses.fields(presets.Settings)}
     [sweep] = grid.read(None, grid.Sweep(model=("m",)))
     [configuration] = grid.configurations(sweep)
-    assert set(configuration.columns) == axes - {"examples", "chunk", "width", "checks"}
+    assert set(configuration.columns) == axes - {
+        "examples",
+        "chunk",
+        "width",
+        "checks",
+        "defence",
+    }  # the last is in the model's name
 
 
 def test_a_file_is_the_command_line(tmp_path):

@@ -1,0 +1,162 @@
+"""A defended classifier: what answers, what refuses, and what an adaptive attack is to reach.
+
+A defence is a function `(model, x, labels, key) -> Defended`. An attack that knows of it is any attack at all, on
+`whole(defended)` and with the objective `undetected(defended)`.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from cwjax.arguments import check_model, check_number
+from cwjax.base import AnyArray, Number, Objective
+from cwjax.models import Model, joined
+from cwjax.parts.losses import negative_margin
+from cwjax.parts.objectives import all_of, below, logit_margin
+
+_HELD_OUT = 0.2  # the share of the training inputs, the last ones, that thresholds are set on
+_AT_ONCE = 250  # inputs in one pass
+
+Keep: TypeAlias = Callable[[str, Callable[[], PyTree]], PyTree]
+"""`(name, make) -> make()`, or what an earlier call kept under that name: training is what a defence costs."""
+
+
+class Defended(NamedTuple):
+    """A classifier, and what refuses inputs. Its fields are arrays and models: a pytree."""
+
+    model: Model  # x -> logits [K]: what the people who use it are given
+    detector: Model | None = None  # x -> a score, one number; an input above the threshold is refused. None: nothing is
+    threshold: Float[Array, ""] | float = math.inf
+    spread: Float[Array, ""] | float = 1.0  # how far below the threshold the score of a clean input usually is
+
+
+def fresh(name: str, make: Callable[[], PyTree]) -> PyTree:
+    """The `Keep` that keeps nothing."""
+    del name
+    return make()
+
+
+def parted(x: Float[AnyArray, "N *S"], labels: Int[AnyArray, "N"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The inputs and labels to learn from, and the inputs that a threshold is set on: the last fifth.
+
+    Raises:
+      ValueError: fewer than ten inputs, or another number of labels.
+    """
+    x, labels = np.asarray(x), np.asarray(labels)
+    if len(x) < 10 or labels.shape != (len(x),):
+        raise ValueError(
+            f"a defence learns from at least 10 inputs with a label each, got {len(x)} inputs and labels of shape "
+            f"{list(labels.shape)}"
+        )
+    count = len(x) - max(1, int(_HELD_OUT * len(x)))
+    return x[:count], labels[:count], x[count:]
+
+
+def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Float[np.ndarray, "B ..."]:
+    """What a model returns of many inputs, in passes of 250."""
+    apply = jax.jit(model.apply)
+    return np.concatenate([np.asarray(apply(model.params, x[i : i + _AT_ONCE])) for i in range(0, len(x), _AT_ONCE)])
+
+
+def calibrated(
+    model: Model, detector: Model, held_out: Float[AnyArray, "N *S"], false_positives: float = 0.05
+) -> Defended:
+    """The classifier with a detector whose threshold refuses so many of the clean inputs.
+
+    Args:
+      model: x -> logits.
+      detector: x -> a score; larger is more suspicious.
+      held_out: clean inputs that nothing was trained on.
+      false_positives: the share of them above the threshold: at most this, and less than this by at most one input.
+
+    Raises:
+      TypeError, ValueError: a model that `bind` did not make; a share that is not in (0, 1); scores that are not
+        finite, or not one number.
+
+    Example:
+      >>> import jax.numpy as jnp, cwjax as cw
+      >>> model = cw.bind(lambda params, x: jnp.stack([x.sum(1), -x.sum(1)], 1))
+      >>> detector = cw.bind(lambda params, x: x.sum(1))
+      >>> held_out = jnp.linspace(0, 1, 20)[:, None]
+      >>> defended = cw.defences.calibrated(model, detector, held_out, 0.1)
+      >>> int(cw.defences.refused(defended, held_out).sum())
+      2
+    """
+    check_model(model)
+    check_model(detector)
+    check_number("false_positives", false_positives, least=0, above=True, most=0.999)
+    found = answers(detector, held_out)
+    if found.shape != (len(held_out),) or not np.isfinite(found).all():
+        raise ValueError(
+            f"a detector returns a finite score for each input, got shape {list(found.shape)} of {len(held_out)} "
+            f"inputs, {np.isfinite(found).mean():.0%} of it finite"
+        )
+    ordered = np.sort(found)
+    threshold = ordered[len(found) - 1 - int(false_positives * len(found))]
+    spread = max(float(threshold - ordered[len(found) // 2]), float(ordered.std()) / 10, 1e-6)
+    return Defended(model, detector, jnp.asarray(threshold), jnp.asarray(spread, ordered.dtype))
+
+
+def refused(defended: Defended, x: Float[AnyArray, "B *S"]) -> Bool[np.ndarray, "B"]:
+    """Which inputs the detector refuses; none where there is no detector."""
+    if defended.detector is None:
+        return np.zeros(len(x), bool)
+    return answers(defended.detector, x) > np.asarray(defended.threshold)
+
+
+def whole(defended: Defended) -> Model:
+    """All of a defence as one model: x -> logits [K], or (logits [K], score []) where there is a detector."""
+    if defended.detector is None:
+        return defended.model
+    return joined([defended.model, defended.detector])
+
+
+def undetected(
+    defended: Defended, confidence: Number = 0.0, *, hinged: bool = False, weight: Number = 5.0, choose: bool = True
+) -> Objective:
+    """What an adaptive attack on `whole(defended)` is to reach: the goal, by an input that is not refused.
+
+        f = max(f_goal, 0) + weight/spread · max(score - threshold, 0)
+
+    Goals are of labels, from `targeted` or `untargeted`. Carlini and Wagner (2017, arXiv 1705.07263) attack detectors
+    by such a sum.
+
+    Args:
+      defended: from any defence.
+      confidence: of the goal, in logits.
+      hinged: whether the loss stays at 0 where all is reached; the fast family comes nearer without.
+      weight: of the detector: so many logits for as far as a clean input usually is below the threshold.
+      choose: whether attacks that first choose a class to aim at, as the fast family does, may go by the logits alone.
+        They come nearer. `diagnose` would then look at the logits alone too: say False there.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, cwjax as cw
+      >>> model = cw.bind(lambda params, x: jnp.stack([x[:, 0] - x[:, 1], x[:, 1] - x[:, 0]], 1))
+      >>> detector = cw.bind(lambda params, x: x[:, 1])  # refuses what is bright in its second element
+      >>> defended = cw.defences.Defended(model, detector, threshold=0.6, spread=0.3)
+      >>> attack = cw.fast("l2", steps=60, objective=cw.defences.undetected(defended))
+      >>> keys, x = jax.random.split(jax.random.key(0), 1), jnp.array([[0.9, 0.5]])
+      >>> result = jax.jit(cw.batched(attack))(cw.defences.whole(defended), keys, x, cw.untargeted([0]))
+      >>> bool(result.success[0] & (result.x[0, 1] <= 0.6))
+      True
+
+    References:
+      https://arxiv.org/abs/1705.07263
+    """
+    goal = logit_margin(confidence) if hinged else negative_margin(confidence)
+    if defended.detector is None:
+        return goal
+    check_number("weight", weight, least=0, above=True)
+    under, scale = below(defended.threshold, hinged=hinged), weight / defended.spread
+    hidden = under._replace(loss=lambda score, aim: scale * under.loss(score, aim))
+    objective = all_of([goal, hidden])
+    return objective._replace(logits=_first) if choose else objective
+
+
+def _first(outputs: tuple[Array, Array]) -> Array:
+    return outputs[0]
