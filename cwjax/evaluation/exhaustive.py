@@ -129,8 +129,8 @@ def _first(met, model, clean, of_row, places, levels, most, at_once) -> tuple[np
     tried = 0
     for count in range(most + 1):
         for chosen in _sets(len(places), count, at_once):
-            used = places[chosen]
-            some = chosen[(np.diff(np.sort(used, 1), axis=1) > 0).all(1)] if count > 1 else chosen
+            used = np.sort(places[chosen], 1)
+            some = chosen[(used[:, 1:] > used[:, :-1]).all(1)] if count > 1 else chosen
             if not len(some):
                 continue
             filled = np.resize(some, (at_once, count)) if count else some

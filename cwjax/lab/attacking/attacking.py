@@ -169,8 +169,8 @@ def compute(
         seconds["rounding"] = time.monotonic() - began
     if request.restored:
         began = time.monotonic()
-        result, told = jax.block_until_ready(_restored(highest, clean, goal, result, allowed=allowed, **made))
-        columns |= {"unrestored_distance": told.distance, "changed": told.changed, "undone": told.undone}
+        result, spared = jax.block_until_ready(_restored(highest, clean, goal, result, allowed=allowed, **made))
+        columns |= {"unrestored_distance": spared.distance, "changed": spared.changed, "undone": spared.undone}
         seconds["restoring"] = time.monotonic() - began
 
     result, columns = jax.tree.map(np.asarray, (result, columns))
