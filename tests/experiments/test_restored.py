@@ -1,6 +1,7 @@
 """What undoing takes off, on a tiny network."""
 
 import numpy as np
+import pytest
 
 from cwjax.lab import data
 from experiments import restored
@@ -8,6 +9,7 @@ from tests.experiments.conftest import Blobs
 from tests.lab.generating import made
 
 
+@pytest.mark.long
 def test_no_norm_grows_and_every_success_stays(tmp_path, monkeypatch):
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
     arguments = restored.Arguments(

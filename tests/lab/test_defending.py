@@ -57,6 +57,7 @@ def test_the_command_attacks_a_defended_network(tmp_path, monkeypatch, capsys):
     assert "--defence x is not known" in said
 
 
+@pytest.mark.long
 def test_defences_are_an_axis_of_a_sweep(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sweep = grid.Sweep(model=(NAME,), data=("blobs",), defence=("none", "mean_filter", "last_components"))
