@@ -1,15 +1,21 @@
 """DeepRoad: a trained translator to another weather, scored against the weather itself, which its authors could not do.
 
-Claim: a small translator makes a weather that changes colours alone (fog, darkness, inverted light) about as well as
-moving the colours of one set of images to those of another, which is one matrix; only what reverses light and dark it
-makes better. Where both are wrong, so are the inconsistencies that they report.
+Claim: a small translator is worse than moving the colours of one set of images to those of another, which is one
+matrix, wherever that can work (fog, night); only what reverses light and dark it makes better. Inconsistencies that a
+bad translation reports are mostly its own faults: with the operator at hand one can count them.
 
 Command:
 
     python -m experiments.deeproad                                # digits
     python -m experiments.deeproad --roads --frames FILE          # a real drive; without --frames drawn roads
 
-Cost: about five minutes of one core for each weather on digits, most of it the translator's training.
+Cost: two minutes of one core for each weather on digits, most of it the translator's training.
+
+Expect, on digits: error of moved colours and of the translator 0.001 and 0.09 (fog), 0.000 and 0.05 (night), 0.34 and
+0.09 (inverted), 0.02 and 0.14 (rain). Under fog the network loses 17 % of its labels; the translator's fog reports
+46 %, of which a third is right. Its night and its rain are black: 600 updates of 8 channels are too few for images that
+are mostly black (the paper's released settings have a million). Moved colours report what the operator does, where they
+can make it. The validator hardly sees any of this (AUROC 0.5 to 0.8), because the last hidden layer hardly does.
 
 The target domain is made by a known operator from other images than the source, without pairs. `error` is the mean
 absolute difference of a translated held-out image from what the operator makes of it. A report is an image whose answer
@@ -179,12 +185,12 @@ def figure(pictures: dict[str, list[np.ndarray]]) -> Figure:
     drawn = Figure(figsize=(1.9 * len(titles) + 0.8, 1.7 * len(pictures) + 0.4), dpi=110, layout="constrained")
     grid = drawn.subplots(len(pictures), len(titles), squeeze=False)
     for line, (name, images) in zip(grid, pictures.items(), strict=True):
-        for axes, image, title in zip(line, images, titles, strict=True):
+        for axes, image in zip(line, images, strict=True):
             axes.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
-            if line is grid[0]:
-                axes.set_title(title, fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
+    for axes, title in zip(grid[0], titles, strict=True):
+        axes.set_title(title, fontsize=9)
     return drawn
 
 
