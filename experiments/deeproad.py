@@ -74,7 +74,7 @@ class Arguments:
     images: int = 200  # held-out images that are judged
     updates: int = 600  # of the translator
     channels: int = 8  # of its first layers
-    steering: int = 1500  # updates of the steering network
+    steering: int = 300  # updates of the steering network
     epsilon: float = 0.1  # radians by which the steering may change
     seed: int = 0
     out: Path = Path("runs/deeproad")  # where the results go

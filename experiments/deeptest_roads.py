@@ -43,7 +43,7 @@ from experiments import roads, shown
 class Arguments:
     frames: Path | None = None  # of a real drive, see experiments.roads
     images: int = 60  # held-out frames, spread over their blocks
-    updates: int = 1500  # of each steering network
+    updates: int = 300  # of each steering network; more learn the frames by heart
     steps: int = 20  # gradients for the parameters of a frame, and random settings
     factors: tuple[float, ...] = (2.0, 5.0, 10.0)  # lambda
     transforms: tuple[str, ...] = tuple(TRANSFORMS)
