@@ -186,7 +186,11 @@ def pixels_left(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLike 
 
 
 def transcript(
-    labels: Sequence[Any] | ArrayLike, *, frames: int | ArrayLike, lengths: ArrayLike | None = None
+    labels: Sequence[Any] | ArrayLike,
+    *,
+    frames: int | ArrayLike,
+    lengths: ArrayLike | None = None,
+    silence: bool = False,
 ) -> TranscriptGoal:
     """Make the model say these symbols one after the other.
 
@@ -194,21 +198,22 @@ def transcript(
       labels: a sequence of symbols for each example; or an integer array [B, N], with `lengths`.
       frames: of the output that count, one number or [B].
       lengths: integers [B]: how many of each row of `labels` are the transcript.
+      silence: whether a transcript may have no symbol: the model is to hear nothing.
 
     Raises:
-      ValueError: not integers, no symbol at all, or a transcript that needs more frames than there are: one for each
-        symbol, and one for a blank between two that are equal.
+      ValueError: not integers, no symbol at all unless that is allowed, or a transcript that needs more frames than
+        there are: one for each symbol, and one for a blank between two that are equal.
     """
     if lengths is None:
         rows = [[int(symbol) for symbol in row] for row in labels]  # type: ignore
-        size = max((len(row) for row in rows), default=0)
+        size = max((len(row) for row in rows), default=0) or int(silence)  # a row of no symbols has a place for one
         symbols = np.array([row + [0] * (size - len(row)) for row in rows], np.int32).reshape(len(rows), size)
         counts = np.array([len(row) for row in rows], np.int32)
     else:
         symbols, counts = _integers("labels", labels, 2), _integers("lengths", lengths, 1)
     available = jnp.broadcast_to(jnp.asarray(frames, jnp.int32), counts.shape)
     if not any(isinstance(each, jax.core.Tracer) for each in (symbols, counts, available)):
-        _check_frames(np.asarray(symbols), np.asarray(counts), np.asarray(available))
+        _check_frames(np.asarray(symbols), np.asarray(counts), np.asarray(available), int(not silence))
     return TranscriptGoal(
         labels=jnp.asarray(symbols, jnp.int32), length=jnp.asarray(counts, jnp.int32), frames=available
     )
@@ -310,13 +315,13 @@ def _of_pixels(label: ArrayLike, share: ArrayLike, counted: ArrayLike | None, si
     )
 
 
-def _check_frames(symbols: np.ndarray, counts: np.ndarray, frames: np.ndarray) -> None:
-    """Raises ValueError where a transcript has no symbol, or more than its frames can say."""
+def _check_frames(symbols: np.ndarray, counts: np.ndarray, frames: np.ndarray, least: int) -> None:
+    """Raises ValueError where a transcript has fewer than `least` symbols, 0 or 1, or more than its frames can say."""
     inside = np.arange(symbols.shape[1]) < counts[:, None]
     repeats = ((symbols[:, 1:] == symbols[:, :-1]) & inside[:, 1:]).sum(1) if symbols.shape[1] > 1 else 0
     needed = counts + repeats
-    if (counts < 1).any():
-        raise ValueError(f"the transcript of example {np.flatnonzero(counts < 1)[0]} has no symbol")
+    if (counts < least).any():
+        raise ValueError(f"the transcript of example {np.flatnonzero(counts < least)[0]} has no symbol")
     if (counts > symbols.shape[1]).any():
         raise ValueError(f"lengths go up to {counts.max()}, and labels have {symbols.shape[1]} symbols")
     bad = np.flatnonzero(needed > frames)

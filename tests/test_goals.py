@@ -221,6 +221,15 @@ def test_a_transcript_is_filled_up_to_the_longest():
     np.testing.assert_array_equal(same.frames, [4, 2])
 
 
+def test_silence_is_a_transcript_where_that_is_said():
+    goal = goals.transcript([[], [2, 1]], frames=3, silence=True)
+    np.testing.assert_array_equal(goal.length, [0, 2])
+    np.testing.assert_array_equal(goal.labels, [[0, 0], [2, 1]])
+    assert goals.transcript([[], []], frames=3, silence=True).labels.shape == (2, 1)
+    with pytest.raises(ValueError, match="needs 3 frames"):
+        goals.transcript([[], [2, 2]], frames=2, silence=True)
+
+
 @pytest.mark.parametrize(
     ("labels", "options", "words"),
     [

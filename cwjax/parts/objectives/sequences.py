@@ -14,20 +14,23 @@ from cwjax.parts.objectives.classification import comparable, rounding_margin
 _IMPOSSIBLE = -1e12  # the logarithm of 0: far below that of anything a network says
 
 
-def ctc(*, blank: int = 0) -> Objective:
+def ctc(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
     """The CTC loss of a transcript, in nats (Graves et al. 2006; Carlini & Wagner 2018, "Audio Adversarial Examples",
     section III): -log of the probability that frames decode to it, over all alignments.
 
     Outputs are logits [T, V] of T frames and V symbols. The goal comes from `goals.transcript`. It is met where greedy
-    decoding gives the transcript and the best symbol of each frame leads by more than rounding; the loss is then small
-    and never 0.
+    decoding gives the transcript and the best symbol of each frame leads by the confidence and more than rounding; the
+    loss is then small and never 0. At confidence 0 a beam search often hears something else: ask for a few logits.
 
     Args:
+      confidence: >= 0, in logits; may be traced.
       blank: the symbol that stands for none.
 
     Raises:
-      ValueError: at the runner, outputs or a goal of another shape, or a transcript that is longer than the frames.
+      ValueError: a confidence out of range; at the runner, outputs or a goal of another shape, or a transcript that is
+        longer than the frames.
     """
+    check_number("confidence", confidence, least=0)
     check_count("blank", blank, least=0)
 
     def loss(outputs, goal):
@@ -41,7 +44,8 @@ def ctc(*, blank: int = 0) -> Objective:
 
     return Objective(
         loss=loss,
-        met=lambda outputs, goal: _decodes(outputs, goal, 0.0, blank),
+        met=lambda outputs, goal: _decodes(outputs, goal, confidence, blank),
+        confidence=confidence,
         check=lambda outputs, goal: _check("ctc", TranscriptGoal, outputs, goal, blank),
         reaches=lambda goal: jnp.array(True),
         logits=None,
@@ -71,12 +75,10 @@ def aligned_margin(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
 
     def loss(outputs, goal):
         logits = comparable(outputs)
-        own = jnp.arange(logits.shape[1])[None] == goal.path[:, None]
-        mine = jnp.sum(jnp.where(own, logits, 0), 1)
-        lag = jnp.max(jnp.where(own, -jnp.inf, logits), 1) - mine + confidence + jax.vmap(rounding_margin)(logits)
+        lag = lags(logits, goal.path, confidence)
         inside = jnp.arange(logits.shape[0]) < goal.frames
         hinged = jnp.where(inside & (lag > 0), goal.weights.astype(lag.dtype) * lag, 0)
-        known = jnp.where(inside, own.any(1), True).all()
+        known = jnp.where(inside, (goal.path >= 0) & (goal.path < logits.shape[1]), True).all()
         return jnp.where(known, jnp.sum(hinged), jnp.nan)
 
     return Objective(
@@ -87,6 +89,15 @@ def aligned_margin(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
         reaches=lambda goal: jnp.array(True),
         logits=None,
     )
+
+
+def lags(logits: Float[Array, "T V"], path: Int[Array, "T"], confidence: Number = 0.0) -> Float[Array, "T"]:
+    """By how much the symbol that an alignment has in each frame falls short of a lead by that confidence, or by what
+    rounding needs; 0 or less where it does not.
+    """
+    own = jnp.arange(logits.shape[1])[None] == path[:, None]
+    mine = jnp.sum(jnp.where(own, logits, 0), 1)
+    return jnp.max(jnp.where(own, -jnp.inf, logits), 1) - mine + confidence + jax.vmap(rounding_margin)(logits)
 
 
 def path_of(outputs: Float[Array, "T V"]) -> Int[Array, "T"]:

@@ -379,3 +379,32 @@ def test_to_say_a_transcript_is_to_reach_one_place(make):
 def test_a_beam_of_no_width_is_refused():
     with pytest.raises(ValueError, match=r"^width must be at least 1, got 0"):
         beam_search(np.zeros((2, 2)), width=0)
+
+
+def test_silence_has_one_alignment_all_blanks():
+    logits = some_logits(3)
+    goal = cw.goals.transcript([[], [], []], frames=np.array([1, 3, 5]), silence=True)
+    rows = np.asarray(logits, np.float64)
+    expected = -(rows[..., 0] - np.logaddexp.reduce(rows, 2))
+    found = answers(of_all_alignments, logits, goal)
+    np.testing.assert_allclose(
+        found.loss, [each[:n].sum() for each, n in zip(expected, (1, 3, 5), strict=True)], rtol=1e-4
+    )
+    quiet = np.where(np.arange(SYMBOLS) == 0, 5.0, 0.0) * np.ones((1, FRAMES, 1))
+    said_once = np.where(np.arange(FRAMES)[None, :, None] == 2, np.roll(quiet, 1, 2), quiet)
+    for rows, met in ((quiet, True), (said_once, False)):
+        [answer] = answers(
+            of_all_alignments, rows.astype(np.float32), cw.goals.transcript([[]], frames=5, silence=True)
+        ).met
+        assert bool(answer) == met
+
+
+def test_a_confidence_is_asked_of_every_frame_and_leaves_the_loss_alone():
+    logits = np.zeros((1, FRAMES, SYMBOLS), np.float32)
+    logits[0, np.arange(FRAMES), [1, 0, 2, 2, 0]] = [3, 3, 3, 2, 9]
+    goal = cw.goals.transcript([[1, 2]], frames=FRAMES)
+    weak, strong, plain = (answers(cw.objectives.ctc, logits, goal, confidence) for confidence in (1.9, 2.1, 0.0))
+    assert (bool(weak.met[0]), bool(strong.met[0])) == (True, False)
+    assert weak.loss == strong.loss == plain.loss
+    with pytest.raises(ValueError, match="confidence must be at least 0"):
+        ctc(-1.0)
