@@ -50,6 +50,14 @@ def descend(
     """
     check_part("objective", objective, Objective)
     check_part("distance", distance, Distance)
+    rule = descending(distance=distance, box=box, optimizer=optimizer, steps=steps, abort=abort)
+    return iterated(rule, objective=objective, distance=distance, box=box, steps=steps)
+
+
+def descending(
+    *, distance: Distance, box: Box, optimizer: optax.GradientTransformation, steps: Count, abort: Abort
+) -> Rule:
+    """The rule of `descend`, for what goes around a rule. Arguments as there."""
     check_part("box", box, Box)
     check_part("optimizer", optimizer, optax.GradientTransformation)
     check_part("abort", abort, Abort)
@@ -69,8 +77,7 @@ def descend(
         w = seen.w + problem.scale * unit * jnp.asarray(updates)
         return w, Descent(optimizer=after, abort=aborting, stopped=stopped)
 
-    rule = Rule(init=init, move=move, over=lambda problem, memory, seen: memory.stopped, penalised=True)
-    return iterated(rule, objective=objective, distance=distance, box=box, steps=steps)
+    return Rule(init=init, move=move, over=lambda problem, memory, seen: memory.stopped, penalised=True)
 
 
 def aborted(abort: Abort, problem: Problem, state: Any, seen: Seen, steps: Count) -> tuple[Any, Bool[Array, ""]]:

@@ -22,6 +22,7 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     "binary_search": (cw.search.binary_search, {"steps": 9, "initial_c": 1e-3, "factor": 10.0}, CODE),
     "grow_c": (cw.search.grow_c, {"every": 1000, "factor": 2.0, "largest": 1e10}, CODE),
     "shrink_tau": (cw.search.shrink_tau, {"initial_c": 1e-5, "factor": 0.9, "smallest": 1 / 256}, PAPER),
+    "shrink_bounds": (cw.search.shrink_bounds, {"factor": 0.8}, "Carlini & Wagner 2018, its released code"),
     "shrink_mask": (cw.search.shrink_mask, {"initial_c": 1e-3, "per_pixel": True}, CODE),
     "many_pixels": (cw.search.many_pixels, {"score": 0.01, "share": 0.3}, CODE),
     "plateau": (cw.aborts.plateau, {"checks": 10, "tolerance": 1e-4}, CODE),

@@ -65,6 +65,11 @@ def multiplied(confidence=0.0, steps=40):
     return cw.tracked(cw.descend(**parts, steps=steps), cw.search.multiplier(steps=steps))
 
 
+def shrunk(confidence=0.0, **numbers):
+    """The first phase of the attack on speech, within the whole box."""
+    return cw.attacks.audio(objective=cw.losses.negative_margin(confidence), **numbers)
+
+
 def fast(norm: str, *, objective=cw.losses.negative_margin) -> Row:
     """One of the fast attacks, with something of it changed."""
 
@@ -160,6 +165,7 @@ TASKS = {
         lambda given: given._replace(label=jnp.ones_like(given.label)),
         norm="l2",
     ),
+    "audio": Row(shrunk, "linf", {"steps": 60, "factor": 0.8}, {"steps": 6}),
 }
 
 # Held to every law but that they run without jit, which takes half of their time: runners see to that, and no attack.

@@ -3,6 +3,7 @@
 from cwjax.attacks import fast
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
+from cwjax.attacks.audio import audio, audio_aligned
 from cwjax.attacks.boundary_projection import boundary_projection
 from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
@@ -28,6 +29,8 @@ __all__ = [
     "alma",
     "apgd",
     "apgd_targeted",
+    "audio",
+    "audio_aligned",
     "bim",
     "boundary_projection",
     "ddn",

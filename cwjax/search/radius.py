@@ -1,4 +1,4 @@
-"""What turns a radius: tau of the L-infinity attack, and the scale of an attack whose radius is fixed."""
+"""What turns a radius: tau of the L-infinity attack, the scale of an attack whose radius is fixed, and the bounds."""
 
 from typing import NamedTuple
 
@@ -57,6 +57,54 @@ def shrink_tau(
         ask=lambda problem, knob: problem._replace(tau=knob.tau, c=knob.c, start=knob.start),
         tell=tell,
         done=lambda knob: knob.over,
+    )
+
+
+class ShrunkBounds(NamedTuple):
+    share: Float[Array, ""]  # of the way from x to the problem's own bounds
+    stale: Bool[Array, ""]  # the next point was moved within the bounds of before
+
+
+def shrink_bounds(*, factor: Number = 0.8) -> Search:
+    """For `tracked`: draw the bounds towards the clean input after every success, and go on from there.
+
+    An input may begin with bounds of its own, `low` and `high` of the runner, such as a share of a wave's peak around
+    it. After each point that meets the goal, the way from x to either bound is multiplied by `factor`, and steps with
+    it: `scale` is the share that is left. Within the bounds change is free (tau is infinite).
+
+    So do Carlini & Wagner (2018, "Audio Adversarial Examples", section III-A) with the radius of a sound. Two
+    differences from their released code: each example shrinks by itself, where there the largest change of the batch
+    decides; and every point is looked at, not every tenth.
+
+    Args:
+      factor: below 1.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from cwjax.problems import problem
+      >>> given = problem(jnp.array([0.5]), None)
+      >>> search = shrink_bounds()
+      >>> knob = ShrunkBounds(share=jnp.float32(0.5), stale=jnp.array(False))
+      >>> float(search.ask(given, knob).high[0])
+      0.75
+    """
+    check_number("factor", factor, least=0, above=True, most=1 - 1e-6)
+
+    def ask(problem, knob):
+        clean = problem.x.astype(problem.low.dtype)
+        low, high = (clean + knob.share * (bound - clean) for bound in (problem.low, problem.high))
+        tau = jnp.full_like(problem.tau, jnp.inf)
+        return problem._replace(low=low, high=high, tau=tau, scale=knob.share * problem.scale)
+
+    def tell(problem, knob, outcome):
+        shrunk = outcome.last.met & ~knob.stale
+        return ShrunkBounds(share=jnp.where(shrunk, factor * knob.share, knob.share), stale=shrunk)
+
+    return Search(
+        init=lambda problem: ShrunkBounds(share=jnp.ones_like(problem.c), stale=jnp.array(False)),
+        ask=ask,
+        tell=tell,
+        done=lambda knob: jnp.array(False),
     )
 
 

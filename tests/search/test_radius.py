@@ -12,7 +12,7 @@ from cwjax.attacks.fgsm import fgsm
 from cwjax.attacks.pgd import pgd
 from cwjax.base import untouched
 from cwjax.problems import problem
-from cwjax.search.radius import minimised, search_scale, shrink_tau
+from cwjax.search.radius import minimised, search_scale, shrink_bounds, shrink_tau
 from cwjax.search.rounds import searched
 from tests.search.outcomes import a_problem, fake, outcome, told
 
@@ -78,6 +78,34 @@ def test_numbers_that_make_no_sense():
     for wrong in cases:
         with pytest.raises(ValueError, match="must be"):
             minimised(fgsm(epsilon=0.1), **wrong)
+
+
+def met(is_met):
+    """What came of a point that meets the goal, or does not."""
+    fresh = untouched(a_problem())
+    return fresh._replace(last=fresh.last._replace(met=jnp.array(is_met)))
+
+
+def test_bounds_are_drawn_in_after_a_success_and_not_for_a_point_moved_within_the_old_ones():
+    given = a_problem()._replace(x=jnp.array([0.5, 0.2, 0.0]), scale=jnp.float32(3.0))
+    search, shares = shrink_bounds(factor=0.5), []
+    knob = search.init(given)
+    for is_met in (False, True, True, True, False, True):  # the third was moved before the bounds were drawn in
+        asked = search.ask(given, knob)
+        shares.append(float(asked.scale) / 3)
+        np.testing.assert_allclose(asked.low, given.x * (1 - shares[-1]), rtol=1e-6)
+        np.testing.assert_allclose(asked.high, given.x + shares[-1] * (1 - given.x), rtol=1e-6)
+        assert np.isinf(asked.tau)
+        assert not search.done(knob)
+        knob = search.tell(given, knob, met(is_met))
+    assert shares == [1, 1, 0.5, 0.5, 0.25, 0.25]
+    assert float(knob.share) == 0.125
+
+
+def test_bounds_that_do_not_shrink_are_refused():
+    for factor in (0.0, 1.0, -0.5, np.nan):
+        with pytest.raises(ValueError, match="must be"):
+            shrink_bounds(factor=factor)
 
 
 def test_tau_begins_free():
