@@ -80,3 +80,14 @@ def check_coverage_table(name: str, rows: list[dict], out: Path) -> None:
     with (out / f"{name}.csv").open() as file:
         assert [list(row) for row in csv.DictReader(file)] == [list(row) for row in rows]
     assert "no measure of" in (out / f"{name}.md").read_text()
+
+
+@pytest.fixture(scope="session")
+def tone_data(tmp_path_factory):
+    """Tones in the place of spoken digits, split."""
+    from experiments import spoken
+    from tests.experiments import tones
+
+    folder = tmp_path_factory.mktemp("tones")
+    tones.write(folder)
+    return spoken.split(spoken.read(folder), "odd")
