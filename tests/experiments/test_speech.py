@@ -150,7 +150,7 @@ def test_its_task_can_be_attacked_and_read(untrained, folder):
     plain = recogniser.logits_of(untrained.model, 2 * task.x - 1, task.context)
     np.testing.assert_allclose(outputs, plain, rtol=1e-2, atol=1e-2)
     assert task.read(outputs[0]) == speech.in_words(recogniser.greedy(plain[0], 99))
-    assert task.picture(task.x[0], outputs[0]).shape == (recogniser.MELS, task.x.shape[1] // 80, 1)
+    assert task.picture(task.x[0], outputs[0]).shape == (4 * recogniser.MELS, task.x.shape[1] // 80, 1)
     assert task.objective_of(2.0).confidence == 2
 
 
