@@ -155,8 +155,15 @@ def test_a_correlation_is_seen_and_has_an_interval():
     assert 0.9 < low < rho < high <= 1
 
 
+@pytest.fixture
+def small_batches(monkeypatch):
+    """The blobs are too few for batches of 128."""
+    recipe = distilling.recipe
+    monkeypatch.setattr(distilling, "recipe", lambda temperature: recipe(temperature)._replace(batch=16))
+
+
 @pytest.mark.long
-def test_distillation_on_tiny_networks(tmp_path):
+def test_distillation_on_tiny_networks(tmp_path, small_batches):
     arguments = table6_distillation.Arguments(
         **NET,
         temperatures=(1, 100),
@@ -168,7 +175,10 @@ def test_distillation_on_tiny_networks(tmp_path):
         out=tmp_path / "out",
         models=tmp_path / "models",
     )
-    networks = (made.one(), distilling.over(made.one(), 1e-5))
+    train = data.load("blobs", "train")
+    pixels, wanted = train.images.reshape(len(train.images), -1), 8 * np.eye(3, dtype=np.float32)[train.labels]
+    linear = cw.bind(lambda w, x: x.reshape(len(x), -1) @ w, np.linalg.lstsq(pixels, wanted, rcond=1e-2)[0])
+    networks = (linear, distilling.over(linear, 1e-5))
     by_temperature, by_attack = table6_distillation.main(arguments, networks)
     assert [row["T"] for row in by_temperature] == [1, 100]
     assert by_temperature[0]["paper L2"] == 1.91
@@ -177,7 +187,7 @@ def test_distillation_on_tiny_networks(tmp_path):
     assert success["ddn", "plain"] > 0.7
     assert success["ddn", "distilled"] == 0
     assert slope["ddn", "distilled"] == 1
-    assert success["deepfool", "distilled"] == success["deepfool", "plain"] == 1
+    assert success["deepfool", "distilled"] == success["deepfool", "plain"] > 0.5
     assert slope["deepfool", "distilled"] == 0
     assert files("table6", tmp_path / "out") == files("table6_attacks", tmp_path / "out") == {".md", ".csv", ".png"}
     again, _ = table6_distillation.main(arguments, networks)
@@ -185,9 +195,9 @@ def test_distillation_on_tiny_networks(tmp_path):
 
 
 @pytest.mark.long
-def test_transfer_on_tiny_networks(tmp_path):
+def test_transfer_on_tiny_networks(tmp_path, small_batches):
     arguments = figure9_transfer.Arguments(
-        **NET | {"epochs": 8}, confidences=(0, 5, 5.5), examples=6, steps=30, out=tmp_path / "out", models=tmp_path
+        **dict(NET, epochs=8), confidences=(0, 5, 5.5), examples=6, steps=30, out=tmp_path / "out", models=tmp_path
     )
     rows = figure9_transfer.main(arguments)
     assert [(row["goal"], row["kappa"]) for row in rows] == [
