@@ -41,6 +41,14 @@ class Training:
     seed: int = 0  # of the initial weights, the order of images and dropout
 
 
+class Sets(NamedTuple):
+    """The images of one training."""
+
+    train: data.Dataset
+    validation: data.Dataset
+    test: data.Dataset
+
+
 class Trained(NamedTuple):
     """A trained network."""
 
@@ -68,11 +76,29 @@ def train(settings: Training, folder: Path, *, data_folder: Path | None = None) 
     """
     if settings.recipe not in RECIPES:
         raise ValueError(f"unknown recipe {settings.recipe!r}: choose one of {', '.join(RECIPES)}")
-    recipe = RECIPES[settings.recipe]
+    sets = Sets(*(data.load(settings.data, split, data_folder) for split in data.SPLITS))
+    return train_on(sets, RECIPES[settings.recipe], settings, folder)
+
+
+def train_on(sets: Sets, recipe: Recipe, settings: Training, folder: Path) -> Trained:
+    """Trains the network on images and by a recipe that have no name, such as a half of a data set; else as `train`.
+
+    The network is found again by the images and labels, the recipe's `source`, and the settings.
+
+    Args:
+      sets: what to train, validate and test on.
+      recipe: how to train; its `source` tells it from every other recipe.
+      settings: as for `train`, but its `data` and `recipe` are only told.
+      folder: where trained networks are kept.
+
+    Raises:
+      ValueError: settings out of range.
+      store.CorruptFile, OSError: see `train`.
+    """
     epochs = recipe.epochs if settings.epochs is None else settings.epochs
     check_count("--epochs", epochs)
     check_count("--seed", settings.seed, least=0, most=2**32 - 1)
-    train_set, validation_set, test_set = (data.load(settings.data, split, data_folder) for split in data.SPLITS)
+    train_set, validation_set, test_set = sets
     net = nets.build(settings.net, shape=train_set.images.shape[1:], classes=len(train_set.classes), seed=settings.seed)
     identity = dataclasses.asdict(settings) | {
         "epochs": epochs,

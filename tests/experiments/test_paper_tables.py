@@ -1,0 +1,214 @@
+"""The experiments on Table IV, on distillation and on transfer, on tiny networks."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cwjax as cw
+from cwjax.lab import data
+from cwjax.lab.attacking.rows import rows_of
+from cwjax.lab.sweeps.vault import Vault
+from cwjax.lab.training import training
+from experiments import distilling, figure9_transfer, kept, table4_attacks, table6_distillation
+from tests.lab.generating import made
+
+NET: dict[str, Any] = {"data": "blobs", "net": "mnist_dense", "epochs": 2}
+
+
+def files(name, out):
+    """The files of a table in a folder, which has those of `kept` too."""
+    return {path.suffix for path in out.iterdir() if path.stem == name}
+
+
+def some(count=4):
+    test = data.load("blobs", "test").take(slice(count))
+    return test.images, cw.untargeted(test.labels)
+
+
+def test_what_was_found_is_kept_and_found_again(tmp_path, monkeypatch):
+    settings = {"name": "fgs", "steps": 1, "rounds": 1, "classes": 3}
+    (x, goal), vault = some(), Vault(tmp_path)
+    first = kept.attacked(vault, table4_attacks.attack, settings, made.one(), x, goal, rounded=True)
+    assert first.success.any()
+    assert (first.distance[first.success] >= 1 / 256).all()
+    assert (first.x * 255 == np.round(first.x * 255)).all()
+    monkeypatch.setattr(kept, "_program", None)  # another attack would call it
+    again = kept.attacked(vault, table4_attacks.attack, settings, made.one(), x, goal, rounded=True)
+    assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
+    for change in (
+        {"rounded": False},
+        {"goal": cw.untargeted(1 - np.asarray(goal.label) % 2)},
+        {"model": made.other()},
+    ):
+        told: dict[str, Any] = {"model": made.one(), "x": x, "goal": goal, "rounded": True} | change
+        with pytest.raises(TypeError, match="NoneType"):
+            kept.attacked(vault, table4_attacks.attack, settings, **told)
+
+
+def test_a_success_that_is_none_is_refused():
+    x, goal = some()
+    right = made.flat().apply(made.flat().params, x).argmax(-1) == goal.label
+    found = kept.Found(x, np.asarray(right), *(np.zeros(4),) * 3)
+    with pytest.raises(RuntimeError, match=f"{int(right.sum())} of {int(right.sum())} reported successes are none"):
+        kept.check(made.flat(), found, goal)
+    kept.check(made.flat(), found._replace(success=~found.success), goal)
+
+
+def test_a_goal_is_met_by_the_logits_alone():
+    logits = np.array([[0.0, 2, 1], [0, 2, 1]])
+    assert kept.met(logits, cw.targeted([1, 2])).tolist() == [True, False]
+    assert kept.met(logits, cw.untargeted([1, 2])).tolist() == [False, True]
+    assert kept.met(np.zeros((1, 3)), cw.untargeted([2])).tolist() == [False]  # a tie leaves nothing
+
+
+def test_best_average_and_worst_are_of_each_image(tmp_path):
+    test = data.load("blobs", "test").take(slice(2))
+    distance = np.array([1, 3, 5, np.inf], np.float32)
+    found = kept.Found(test.images, np.isfinite(distance), distance, distance / 2, np.arange(4))
+    arguments = table4_attacks.Arguments(out=tmp_path)
+    rows = table4_attacks.cases(arguments, "l2", "l2-short", found, rows_of(test, "all", seed=0))
+    assert [(row["case"], row["mean"], row["success"]) for row in rows] == [
+        ("best", 3, 1),
+        ("average", 3, 0.75),
+        ("worst", 3, 0.5),
+    ]
+    assert [row["paper mean"] for row in rows] == [1.36, 1.76, 2.6]
+    assert rows[0]["before rounding"] == 1.5
+    untargeted = rows_of(test, "untargeted", seed=0)
+    two = kept.Found(*(values[:2] for values in found))
+    assert [row["case"] for row in table4_attacks.cases(arguments, "l2", "deepfool", two, untargeted)] == ["best"]
+
+
+@pytest.mark.long
+def test_table_4_on_a_tiny_network(tmp_path):
+    arguments = table4_attacks.Arguments(data="blobs", attacks=("fgs", "igs"), examples=3, out=tmp_path)
+    rows = table4_attacks.main(arguments, made.one())
+    assert files("table4", tmp_path) == {".md", ".csv", ".png"}
+    by = {(row["attack"], row["case"]): row for row in rows}
+    assert len(by) == 6
+    for name in ("fgs", "igs"):
+        assert by[name, "best"]["mean"] <= by[name, "average"]["mean"]
+        assert by[name, "best"]["success"] >= by[name, "worst"]["success"]
+    assert by["igs", "best"]["mean"] <= 1.05 * by["fgs", "best"]["mean"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", [name for some in table4_attacks.NORMS.values() for name in some])
+def test_every_attack_of_table_4_succeeds(name, tmp_path):
+    if name in table4_attacks.FULL:
+        assert table4_attacks.attack(name=name, steps=1, rounds=1, classes=3).terms
+        return
+    arguments = table4_attacks.Arguments(
+        data="blobs", attacks=(name,), examples=2, fast_examples=2, fast_steps=40, steps=100, rounds=3, out=tmp_path
+    )
+    assert table4_attacks.main(arguments, made.one())[0]["success"] > 0.4
+
+
+@pytest.fixture(scope="module")
+def sets():
+    from tests.lab.conftest import Blobs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(data.SOURCES, "blobs", Blobs())
+        return training.Sets(*(data.load("blobs", split) for split in data.SPLITS))
+
+
+def test_images_without_a_name_train_a_network_that_is_found_again(tmp_path, sets, monkeypatch):
+    recipe = distilling.recipe(1)._replace(distilled=None, batch=32, source="short")
+    settings = training.Training("half", "mnist_dense", "plain", 1)
+    half = sets._replace(train=sets.train.take(slice(0, None, 2)))
+    first = training.train_on(half, recipe, settings, tmp_path)
+    assert first.folder.name.startswith("half-mnist_dense-")
+    monkeypatch.setattr(training, "_fit", None)
+    assert training.train_on(half, recipe, settings, tmp_path).folder == first.folder
+    for changed in ((sets, recipe), (half, recipe._replace(source="other"))):
+        with pytest.raises(TypeError, match="NoneType"):
+            training.train_on(*changed, settings, tmp_path)
+
+
+def test_logits_over_t_are_a_model_of_equal_programs():
+    x, _ = some()
+    one, ten = distilling.over(made.one(), 1), distilling.over(made.one(), 10)
+    np.testing.assert_allclose(one.apply(one.params, x), 10 * ten.apply(ten.params, x), rtol=1e-5)
+    assert one.apply == ten.apply
+    assert distilling.size(np.array([[-1.0, 3.0]])) == (2, 1)
+
+
+def test_a_saturated_softmax_has_no_slope():
+    x, _ = some()
+    loss, labels = cw.losses.label_cross_entropy(), np.asarray(made.flat().apply(made.flat().params, x)).argmax(-1)
+    assert distilling.without_slope(made.flat(), loss, x, labels) == 0
+    hot = distilling.over(made.flat(), 1e-5)
+    assert distilling.without_slope(hot, loss, x, labels) == 1
+    assert distilling.without_slope(hot, cw.losses.negative_margin(), x, labels) == 0
+
+
+def test_a_correlation_is_seen_and_has_an_interval():
+    temperatures, rng = np.array([1.0, 10, 100]), np.random.default_rng(0)
+    noise = rng.normal(size=(3, 50))
+    rho, low, high = table6_distillation.correlation(temperatures, noise, draws=200)
+    assert low < rho < high
+    assert abs(rho) < 0.3
+    noise[0, 0] = np.inf  # a failure
+    rho, low, high = table6_distillation.correlation(temperatures, noise + 0.1 * temperatures[:, None], draws=200)
+    assert 0.9 < low < rho < high <= 1
+
+
+@pytest.fixture
+def small_batches(monkeypatch):
+    """The blobs are too few for batches of 128."""
+    recipe = distilling.recipe
+    monkeypatch.setattr(distilling, "recipe", lambda temperature: recipe(temperature)._replace(batch=16))
+
+
+@pytest.mark.long
+def test_distillation_on_tiny_networks(tmp_path, small_batches):
+    arguments = table6_distillation.Arguments(
+        **NET,
+        temperatures=(1, 100),
+        examples=4,
+        fast_steps=20,
+        attacks=("fgsm", "ddn", "deepfool"),
+        attacked=4,
+        steps=10,
+        out=tmp_path / "out",
+        models=tmp_path / "models",
+    )
+    train = data.load("blobs", "train")
+    pixels, wanted = train.images.reshape(len(train.images), -1), 8 * np.eye(3, dtype=np.float32)[train.labels]
+    linear = cw.bind(lambda w, x: x.reshape(len(x), -1) @ w, np.linalg.lstsq(pixels, wanted, rcond=1e-2)[0])
+    networks = (linear, distilling.over(linear, 1e-5))
+    by_temperature, by_attack = table6_distillation.main(arguments, networks)
+    assert [row["T"] for row in by_temperature] == [1, 100]
+    assert by_temperature[0]["paper L2"] == 1.91
+    success = {(row["attack"], row["network"]): row["success"] for row in by_attack}
+    slope = {(row["attack"], row["network"]): row["no slope"] for row in by_attack}
+    assert success["ddn", "plain"] > 0.7
+    assert success["ddn", "distilled"] == 0
+    assert slope["ddn", "distilled"] == 1
+    assert success["deepfool", "distilled"] == success["deepfool", "plain"] > 0.5
+    assert slope["deepfool", "distilled"] == 0
+    assert files("table6", tmp_path / "out") == files("table6_attacks", tmp_path / "out") == {".md", ".csv", ".png"}
+    again, _ = table6_distillation.main(arguments, networks)
+    assert again == by_temperature
+
+
+@pytest.mark.long
+def test_transfer_on_tiny_networks(tmp_path, small_batches):
+    arguments = figure9_transfer.Arguments(
+        **dict(NET, epochs=8), confidences=(0, 5, 5.5), examples=6, steps=30, out=tmp_path / "out", models=tmp_path
+    )
+    rows = figure9_transfer.main(arguments)
+    assert [(row["goal"], row["kappa"]) for row in rows] == [
+        (goal, kappa) for goal in ("untargeted", "targeted") for kappa in (0, 5, 5.5)
+    ]
+    assert files("figure9", tmp_path / "out") == {".md", ".csv", ".png"}
+    first, second, third = rows[:3]
+    assert first["paper to plain"] == 0.03
+    assert second["paper to distilled"] == 0.03
+    assert np.isnan(third["paper to plain"])
+    assert first["mean L2"] < second["mean L2"]
+    assert first["mean L2"] <= 1.01 * first["pair L2"]
+    assert first["to plain"] <= second["to plain"]
+    assert second["noise to plain"] <= second["to plain"]
