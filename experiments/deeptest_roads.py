@@ -1,13 +1,19 @@
 """DeepTest on steering: which changes of a frame break the relation on angles, for each lambda.
 
-Claim: shear, rotation and translation break the relation most, brightness and contrast least; a search by slopes over a
-transform's parameters breaks it at least as often as the best of as many random settings.
+Claim: what the relation says depends on the network's own error. A network that steers badly has a wide tolerance, and
+breaks it seldom under changes within the limits of validity.
 
 Command:
 
     python -m experiments.deeptest_roads --frames FILE            # a real drive; without --frames drawn roads
 
-Cost: two minutes of one core, a third of it to train the steering.
+Cost: three minutes of one core.
+
+Expect, with `--images 40` on 1,123 frames of Udacity's second challenge at 80×35, every third tenth of the drive held
+out: squared error 0.049, where always 0 has 0.066. At lambda 2 slopes break rotation on 20 % of the frames, contrast 10
+%, scale 8 % and the others at most 3 %; at lambda 5 rotation 5 %, fog 3 % and the others none; at lambda 10 none. A
+third of rotation's violations at lambda 2 and three quarters of contrast's are false alarms. Within a percent or two,
+the best of as many random settings breaks as much.
 
 The relation is the paper's: `(y' - y)² <= lambda·MSE`, y the true angle and MSE the network's error on the held-out
 blocks as they are. `clean` is the share of frames that break it before any change: they count for nobody. Random
