@@ -127,14 +127,15 @@ def measured(
 
 
 def table(points: Sequence[Measured], criterion_names: Sequence[str]) -> list[dict[str, str]]:
-    """A row for the whole of each suite, and below it one for equally many test images."""
+    """A row for the whole of each suite, and below the first of each size one for equally many test images."""
     whole = {point.suite: point for point in points}  # the last of each is its end
     natural = {point.inputs: point for point in points if point.suite == NATURAL}
-    rows = []
+    rows, told = [], set()
     for suite, point in whole.items():
         rows.append(_row(suite, point, criterion_names))
-        if suite != NATURAL and point.inputs in natural:
+        if suite != NATURAL and point.inputs in natural and point.inputs not in told:
             rows.append(_row(f"{NATURAL}, as many", natural[point.inputs], criterion_names))
+            told.add(point.inputs)
     return rows
 
 
