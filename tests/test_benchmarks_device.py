@@ -14,6 +14,7 @@ def test_the_rates_of_a_matrix_product_are_of_every_precision():
     assert min(rates.values()) > 0
 
 
+@pytest.mark.long
 def test_a_wide_resnet_has_ten_logits_and_keeps_examples_apart():
     model = device.wide_resnet(depth=10, width=1)
     x = jax.random.uniform(jax.random.key(0), (3, 16, 16, 3))

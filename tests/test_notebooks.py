@@ -105,10 +105,8 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in NOTEBOOKS.glob("*.py")} == set(STORIES)
 
 
-LONG = ("01_ten_lines", "02_watch_the_search", "04_a_sweep_and_its_table", "05_attack_anything")
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in LONG)) for name in STORIES])
+@pytest.mark.long
+@pytest.mark.parametrize("name", STORIES)
 def test_the_notebook_tells_its_story(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mpl.use("Agg")

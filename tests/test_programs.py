@@ -29,10 +29,11 @@ def blocks(file: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
 
 
-DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "bounds", "many", "own", "tasks"))]
+DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "own", "tasks"))]
+LONG = ["docs/believe.md", "docs/bounds.md", "docs/many.md"]
 
 
-@pytest.mark.parametrize("file", [*DOCUMENTS, pytest.param("docs/believe.md", marks=pytest.mark.long)])
+@pytest.mark.parametrize("file", [*DOCUMENTS, *(pytest.param(file, marks=pytest.mark.long) for file in LONG)])
 def test_the_code_of_documents_runs_as_it_stands(file, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code = blocks(ROOT / file)

@@ -42,8 +42,9 @@ def held_to(expected: dict, reached: dict[str, cw.coverage.Coverage], rounding: 
             assert reached[name].value == pytest.approx(value[0], abs=1e-15)
 
 
+@pytest.mark.long
 @pytest.mark.optimized
-@pytest.mark.parametrize("unit", ["channel mean", pytest.param("element", marks=pytest.mark.long)])
+@pytest.mark.parametrize("unit", ["channel mean", "element"])
 def test_of_the_network_in_float32(unit):
     units = cw.coverage.neurons(made.network(), made.digits(), unit=unit)
     profile = cw.coverage.profiled(units, made.digits()[:50])

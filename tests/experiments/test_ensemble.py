@@ -35,6 +35,7 @@ def test_what_fools_both_is_as_far_as_the_harder_of_them(tmp_path):
     assert both["mean L2"] >= 0.99 * max(first["mean L2"], second["mean L2"])
 
 
+@pytest.mark.long
 def test_a_success_that_is_none_is_refused():
     clean = np.zeros((2, 4, 4, 1), np.float32)
     model = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, :2] + np.array([[0.1, 0]], np.float32))

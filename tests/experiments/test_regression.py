@@ -7,6 +7,7 @@ from experiments import regression
 from tests.experiments.conftest import check_table, check_task, one_of
 
 
+@pytest.mark.long
 def test_the_farther_off_the_larger_the_change(tmp_path):
     arguments = regression.Arguments(
         data="blobs", updates=60, tolerances=(2.0, 8.0), other=5.0, examples=4, steps=40, out=tmp_path
@@ -29,6 +30,7 @@ def test_the_lean_of_a_line_is_its_angle():
     assert regression.lean_of(image[:, :, ::-1]) == pytest.approx([0, -45], abs=1e-4)
 
 
+@pytest.mark.long
 def test_its_task_is_attacked_as_any_other(tmp_path):
     task = regression.task(regression.Arguments(data="blobs", updates=80, examples=3))
     check_task(task, tmp_path)

@@ -45,6 +45,7 @@ def test_what_the_network_says_in_words():
     assert segmentation.said(answer, labels) == "the digit's pixels:\n67% a 3, 33% background"
 
 
+@pytest.mark.long
 def test_its_task_is_attacked_as_any_other_and_drawn_with_what_the_network_sees(tmp_path):
     task = segmentation.task(segmentation.Arguments(data="blobs", updates=80, examples=3))
     check_task(task, tmp_path)

@@ -1,12 +1,14 @@
 """Two blobs side by side, and a tiny network that says where each kind is."""
 
 import numpy as np
+import pytest
 
 from cwjax.lab import data
 from experiments import two_labels
 from tests.experiments.conftest import check_table, check_task, one_of
 
 
+@pytest.mark.long
 def test_the_more_is_asked_for_the_farther_it_is(tmp_path):
     arguments = two_labels.Arguments(data="blobs", pairs=200, updates=80, examples=4, steps=40, out=tmp_path)
     rows = two_labels.main(arguments)
@@ -36,6 +38,7 @@ def test_what_the_network_says_in_words():
     assert two_labels.said(yes, ("a", "b", "c")) == "left: a and b; right: nothing"
 
 
+@pytest.mark.long
 def test_its_task_is_attacked_as_any_other(tmp_path):
     task = two_labels.task(two_labels.Arguments(data="blobs", pairs=200, updates=80, examples=3))
     check_task(task, tmp_path)

@@ -207,6 +207,7 @@ def test_a_diagnosis(tmp_path):
     read()
 
 
+@pytest.mark.long
 def test_the_card_of_a_network(trained, tmp_path):
     card = store.read_json(trained.folder / "card.json")
     (tmp_path / "weights.safetensors").symlink_to(trained.folder / "weights.safetensors")

@@ -56,7 +56,7 @@ def test_elements_whose_least_value_is_the_clean_one_can_only_rise(name):
     assert not (free.x >= middle).all()
 
 
-@pytest.mark.parametrize("own", [False, True], ids=["for all", "for each"])
+@pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.long)], ids=["for all", "for each"])
 def test_every_runner_takes_them(own):
     attack = ATTACKS["pgd"]
     given = {"low": np.float32(-0.1), "high": np.full(problems.SHAPE[-1:], 1.1, np.float32), "mask": MASK}

@@ -249,6 +249,7 @@ def test_auto_is_a_width_of_the_device_and_never_more_than_the_examples(monkeypa
     assert [status.width for status in watch] == [COUNT, 5]
 
 
+@pytest.mark.long
 def test_a_width_that_memory_does_not_hold_is_halved_before_it_runs(monkeypatch, expected):
     watch, compiled, programs = Watch(), queue._compiled, []
 

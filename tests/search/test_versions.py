@@ -320,6 +320,7 @@ def run(around: Around, goal: cw.LabelGoal = UNTARGETED, keys: Array = KEYS) -> 
     return runner(around)(MODEL, keys, X, goal)
 
 
+@pytest.mark.long
 @pytest.mark.optimized  # the programs have to be alike in all but what is compared
 def test_one_start_is_the_attack_itself():
     chex.assert_trees_all_equal(run(one_start), run(identity))

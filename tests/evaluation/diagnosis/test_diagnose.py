@@ -180,6 +180,7 @@ def few(count: int, bad: int):
     return given | some | {"index": np.arange(count) + 4280}
 
 
+@pytest.mark.long
 def test_a_verdict_on_few_examples_says_so_and_names_check_image_winner_and_margin():
     diagnosis = cw.diagnose(**few(5, 1))
     assert diagnosis.verdict == "warn"

@@ -54,6 +54,7 @@ def test_ours_are_counted_from_outside():
     np.testing.assert_allclose(outcome.curve[:, -1], distance, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_confidence_is_asked_of_every_attack():
     task, kappa = a_task(budget=80), 0.5
     plain, asked = (entries.OURS["fast_l2"].run(task._replace(confidence=each)) for each in (0.0, kappa))

@@ -101,6 +101,7 @@ def test_adversarial_training_at_a_small_size_makes_robust(tmp_path, monkeypatch
     assert robust[1] > robust[0]
 
 
+@pytest.mark.long
 def test_photographs_are_learnt_mirrored_and_moved(tmp_path, monkeypatch):
     monkeypatch.setitem(RECIPES, "zoo_cifar", RECIPES["zoo_cifar"]._replace(batch=32))
     settings = training.Training(data="blobs", net="cifar_resnet", recipe="zoo_cifar", epochs=2)
