@@ -77,7 +77,7 @@ def main(
     store.make_folder(arguments.out)
     model = model or model_of(arguments.model)[0]
     test = images or data.load(arguments.data, "test")
-    right = ~shown.misread(shown.outputs_of(model, test.images), test.labels)
+    right = ~shown.wrong(model, test.images, test.labels)
     x = test.take(shown.first_of(right, 10 * arguments.seeds)).images
     units = cw.coverage.neurons(model, x, layers=arguments.layers, value="before")
     attack = cw.attacks.fmn(norm="linf", objective=requirements.neurons_reached(hinged=False), steps=arguments.steps)

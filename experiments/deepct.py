@@ -60,7 +60,7 @@ def main(
     store.make_folder(arguments.out)
     model = model or model_of(arguments.model)[0]
     test = images or data.load(arguments.data, "test")
-    right = ~shown.misread(shown.outputs_of(model, test.images), test.labels)
+    right = ~shown.wrong(model, test.images, test.labels)
     places = shown.first_of(right, len(test.images))
     seeds, labels = test.images[places[: arguments.seeds]], test.labels[places[: arguments.seeds]]
     every = cw.coverage.neurons(model, seeds).convention.layers

@@ -67,7 +67,7 @@ def main(
     store.make_folder(arguments.out)
     model, judge = models or [model_of(name)[0] for name in (arguments.model, arguments.judge)]
     test = images or data.load(arguments.data, "test")
-    right = ~(wrong(model, test.images, test.labels) | wrong(judge, test.images, test.labels))
+    right = ~(shown.wrong(model, test.images, test.labels) | shown.wrong(judge, test.images, test.labels))
     places = shown.first_of(right, len(right))
     x, labels = test.images[places[: arguments.images]], test.labels[places[: arguments.images]]
     relation = metamorphic.label_kept(labels)
@@ -77,12 +77,12 @@ def main(
         transform = TRANSFORMS[name]
         keys = jax.random.split(jax.random.key(arguments.seed), len(x))
         found = deeptest.worst(run, model, transform, keys, x, relation.goal)
-        by_slopes = wrong(model, eight_bits(found.x), labels)
-        alarm = wrong(judge, eight_bits(found.x), labels)
+        by_slopes = shown.wrong(model, shown.eight_bits(found.x), labels)
+        alarm = shown.wrong(judge, shown.eight_bits(found.x), labels)
         drawn = transform.drawn(jax.random.key(arguments.seed + 1), arguments.steps)
         changed = np.asarray(deeptest.swept(x, transform, np.asarray(drawn).tolist()))
-        each = np.stack([wrong(model, some, labels) for some in changed])
-        judged = np.stack([wrong(judge, some, labels) for some in changed])
+        each = np.stack([shown.wrong(model, some, labels) for some in changed])
+        judged = np.stack([shown.wrong(judge, some, labels) for some in changed])
         rows.append(
             {
                 "transform": name,
@@ -94,7 +94,7 @@ def main(
                 "slopes, false alarms": float(alarm[by_slopes].mean()) if by_slopes.any() else float("nan"),
             }
         )
-        pictures[name] = (x, eight_bits(found.x), by_slopes)
+        pictures[name] = (x, shown.eight_bits(found.x), by_slopes)
         say(f"{name}: random {each.any(0).mean():.0%}, slopes {by_slopes.mean():.0%}")
     told = [coverage_of(arguments, model, x, test.images[places[arguments.images :]])]
     shown.write("deeptest", "Labels that transforms break", rows, figure(pictures, model), arguments, told=told)
@@ -117,16 +117,6 @@ def coverage_of(arguments: Arguments, model: cw.Model, x: np.ndarray, natural: n
         f"Neuron coverage at {arguments.threshold:g} of {len(x)} images, and {count} more, the first of those that the "
         f"guided search keeps of {found.tried}: {', '.join(said)}. It is no measure of quality."
     )
-
-
-def eight_bits(x: np.ndarray) -> np.ndarray:
-    """The images as a file holds them."""
-    return (np.round(255 * np.clip(x, 0, 1)) / 255).astype(np.float32)
-
-
-def wrong(model: cw.Model, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Which images the network gets wrong."""
-    return shown.misread(shown.outputs_of(model, x), labels)
 
 
 def figure(pictures: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]], model: cw.Model) -> Figure:

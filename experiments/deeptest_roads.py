@@ -102,8 +102,8 @@ def main(arguments: Arguments, drive: roads.Drive | None = None) -> list[dict[st
 
 def broken(model: cw.Model, relation: metamorphic.Relation, x: Any) -> np.ndarray:
     """Which frames, as 8-bit images, break the relation."""
-    saved = np.round(255 * np.clip(np.asarray(x), 0, 1)) / np.float32(255)
-    return np.asarray(metamorphic.violated(relation, jnp.asarray(shown.outputs_of(model, saved))))
+    outputs = shown.outputs_of(model, shown.eight_bits(x))
+    return np.asarray(metamorphic.violated(relation, jnp.asarray(outputs)))
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:

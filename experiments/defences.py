@@ -72,7 +72,7 @@ def main(arguments: Arguments, model: Model | None = None) -> list[dict[str, Any
     model = model_of(arguments.model)[0] if model is None else model
     train, test = data.load(arguments.data, "train"), data.load(arguments.data, "test")
     clean = test.take(slice(arguments.clean))
-    right = ~shown.misread(shown.outputs_of(model, clean.images), clean.labels)
+    right = ~shown.wrong(model, clean.images, clean.labels)
     pool = clean.take(shown.first_of(right, arguments.examples))
     unaware = _kept(arguments, "unaware", model, pool, functools.partial(_unaware, model, pool, arguments))
     unaware = {name: np.asarray(value, np.float32) for name, value in unaware.items()}
@@ -112,14 +112,14 @@ def _unaware(model: Model, pool: data.Dataset, arguments: Arguments) -> dict[str
 
 def _row(name, model, train, clean, pool, unaware, arguments) -> dict[str, Any]:
     defended = defended_by(name, model, train, arguments)
-    read = ~shown.misread(shown.outputs_of(defended.model, clean.images), clean.labels)
+    read = ~shown.wrong(defended.model, clean.images, clean.labels)
     row = {
         "defence": name,
         "accuracy": float(read.mean()),
         "false positives": float(cw.defences.refused(defended, clean.images).mean()),
     }
     usable = ~_fooled(defended, pool.images, pool.labels) & ~cw.defences.refused(defended, pool.images)
-    usable &= ~shown.misread(shown.outputs_of(defended.model, pool.images), pool.labels)
+    usable &= ~shown.wrong(defended.model, pool.images, pool.labels)
     some = pool.take(shown.first_of(usable, arguments.examples))
     near, far = unaware["near"][usable], unaware["far"][usable]
     row["unaware"] = float(_fooled(defended, near, some.labels).mean())
@@ -140,7 +140,7 @@ def _row(name, model, train, clean, pool, unaware, arguments) -> dict[str, Any]:
 
 def _fooled(defended: Defended, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Which images are misread and not refused, by NumPy."""
-    return shown.misread(shown.outputs_of(defended.model, images), labels) & ~cw.defences.refused(defended, images)
+    return shown.wrong(defended.model, images, labels) & ~cw.defences.refused(defended, images)
 
 
 def _on_fresh_masks(defended: Defended, images: np.ndarray) -> str:

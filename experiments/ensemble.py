@@ -68,7 +68,7 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
     if models is None:
         models = {name.removeprefix("zoo:"): model_of(name)[0] for name in arguments.models}
     test = data.load(arguments.data, "test")
-    right = np.all([~shown.misread(shown.outputs_of(m, test.images), test.labels) for m in models.values()], 0)
+    right = np.all([~shown.wrong(m, test.images, test.labels) for m in models.values()], 0)
     test = test.take(shown.first_of(right, arguments.examples))
     goal, keys = cw.untargeted(test.labels), jax.random.split(jax.random.key(0), len(test.labels))
 
@@ -93,7 +93,7 @@ def main(arguments: Arguments, models: Mapping[str, cw.Model] | None = None) -> 
     rows = []
     for name, result in results.items():
         longer = shown.stretched(test.images, np.asarray(result.x), distance[ALL])
-        long = [shown.misread(shown.outputs_of(m, longer), test.labels) for m in models.values()]
+        long = [shown.wrong(m, longer, test.labels) for m in models.values()]
         met = np.asarray(fooled[ALL].all(0)) if name == ALL else fooled[name][list(models).index(name)]
         hit = np.asarray(result.success)
         ratio = distance[name][hit] / hardest[hit]

@@ -99,7 +99,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     """Runs the experiment; one row for each goal and kappa."""
     store.make_folder(arguments.out)
     networks, accuracies, test = trained(arguments)
-    right = np.all([~shown.misread(shown.outputs_of(model, test.images), test.labels) for model in networks], 0)
+    right = np.all([~shown.wrong(model, test.images, test.labels) for model in networks], 0)
     some = test.take(shown.first_of(right, arguments.examples))
     goals = {"untargeted": cw.untargeted(some.labels), "targeted": rows_of(some, "average", seed=0).goal()}
     rows = []

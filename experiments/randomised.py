@@ -71,7 +71,7 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     mean = cw.averaged(small_nets.answered, params, fixed)
 
     test = data.load(arguments.data, "test")
-    right = [~shown.misread(shown.outputs_of(model, test.images), test.labels) for model in (each[0], mean)]
+    right = [~shown.wrong(model, test.images, test.labels) for model in (each[0], mean)]
     accuracy = float(np.mean([1 - _misread(params, mask, test).mean() for mask in fresh[:10]]))
     said = f"{accuracy:.1%} with a mask drawn anew, {right[1].mean():.1%} in the mean of {arguments.masks}"
     say(f"Accuracy on the test images: {said}.")

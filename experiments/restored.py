@@ -78,7 +78,7 @@ def main(
     store.make_folder(arguments.out)
     model = model or model_of(arguments.model)[0]
     test = images or data.load(arguments.data, "test")
-    right = ~shown.misread(shown.outputs_of(model, test.images), test.labels)
+    right = ~shown.wrong(model, test.images, test.labels)
     some = test.take(shown.first_of(right, arguments.examples))
     goal, keys = cw.untargeted(some.labels), jax.random.split(jax.random.key(arguments.seed), len(some.labels))
     rows = []

@@ -52,6 +52,16 @@ def misread(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return others.max(-1) > own
 
 
+def wrong(model: Model, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which inputs the network gets wrong, [B]: see `misread`."""
+    return misread(outputs_of(model, x), labels)
+
+
+def eight_bits(x: Any) -> np.ndarray:
+    """The images as a file holds them."""
+    return (np.round(255 * np.clip(np.asarray(x), 0, 1)) / 255).astype(np.float32)
+
+
 def flipped(outputs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How many of several labels are said otherwise, [B]; an output above 0 says yes."""
     return ((outputs > 0) != labels).sum(-1)

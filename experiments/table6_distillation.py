@@ -162,7 +162,7 @@ def by_attack(arguments: Arguments, models: tuple[cw.Model, cw.Model] | None = N
     """The second table."""
     plain, distilled = models or (model_of(arguments.plain)[0], model_of(arguments.distilled)[0])
     test = data.load(arguments.data, "test")
-    right = np.all([~shown.misread(shown.outputs_of(m, test.images), test.labels) for m in (plain, distilled)], 0)
+    right = np.all([~shown.wrong(m, test.images, test.labels) for m in (plain, distilled)], 0)
     some = test.take(shown.first_of(right, arguments.attacked))
     subjects = {
         "plain": distilling.over(plain, 1),

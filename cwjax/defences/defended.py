@@ -66,7 +66,7 @@ def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Float[np.ndarray, "B ..
 def calibrated(
     model: Model, detector: Model, held_out: Float[AnyArray, "N *S"], false_positives: float = 0.05
 ) -> Defended:
-    """The classifier with a detector whose threshold refuses so many of the clean inputs.
+    """The classifier with a detector whose threshold refuses a given share of the clean inputs.
 
     Args:
       model: x -> logits.

@@ -2,18 +2,16 @@
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from cwjax.arguments import check_count
 from cwjax.base import AnyArray, Attack
 from cwjax.coverage.convention import Neurons
-from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, calibrated, fresh
 from cwjax.defences.layers import inside
 from cwjax.defences.networks import Weights, dense, layer
-from cwjax.defences.training import adversarial, as_many, fitted
+from cwjax.defences.training import as_many, fitted, lesson
 from cwjax.models import Model
 
 
@@ -63,12 +61,9 @@ def extra_class(
       https://arxiv.org/abs/1702.06280
       broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
     """
-    check_count("count", count)
-    attacking, begin, learn = jax.random.split(key, 3)
-    fit, known, held_out = parted(x, labels)
-    wrong = adversarial(model, fit[:count], known[:count], attacking, attack=attack, keep=keep)
-    units, read = inside(model, fit, -1)
-    start = Outlier(units, layer(begin, (read(fit[:1]).size, 1)))
+    clean, known, wrong, held_out, begin, learn = lesson(model, x, labels, key, count=count, attack=attack, keep=keep)
+    units, read = inside(model, clean, -1)
+    start = Outlier(units, layer(begin, (read(clean[:1]).size, 1)))
 
     def loss(params, key, x, labels, wrong):
         del key
@@ -76,7 +71,7 @@ def extra_class(
         wanted = jnp.concatenate([labels, jnp.full(len(wrong), outputs.shape[1] - 1, labels.dtype)])
         return optax.softmax_cross_entropy_with_integer_labels(outputs, wanted).mean()
 
-    arrays = (fit, known, as_many(wrong, fit))
+    arrays = (clean, known, as_many(wrong, clean))
     trained = keep("network", lambda: fitted(loss, start, arrays, learn, updates=updates, batch=64))
     network, detector = (Model(apply=apply, params=trained) for apply in (_classes, _lead))
     return calibrated(network, detector, held_out, false_positives)

@@ -67,7 +67,7 @@ def feature_squeezing(
 
 
 def in_bits(x: Float[Array, "..."], bits: int, *, straight_through: bool = True) -> Float[Array, "..."]:
-    """Values in [0, 1] rounded to so many bits; see `feature_squeezing` for their slope."""
+    """Values in [0, 1] rounded to a number of bits; see `feature_squeezing` for their slope."""
     levels = 2**bits - 1
     rounded = jnp.round(x * levels) / levels
     return _instead(x, rounded) if straight_through else rounded

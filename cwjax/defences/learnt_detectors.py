@@ -4,16 +4,14 @@ classifier (Metzen et al. 2017).
 
 from typing import NamedTuple
 
-import jax
 from jaxtyping import Array, Float, Int
 
-from cwjax.arguments import check_count
 from cwjax.base import AnyArray, Attack
 from cwjax.coverage.convention import Neurons
-from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, calibrated, fresh
 from cwjax.defences.layers import activations, inside, values_of
 from cwjax.defences.networks import Weights, detector, suspicion
-from cwjax.defences.training import adversarial, told_apart
+from cwjax.defences.training import lesson, told_apart
 from cwjax.models import Model
 
 
@@ -59,12 +57,9 @@ def second_network(
       https://arxiv.org/abs/1704.04960
       broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
     """
-    check_count("count", count)
-    attacking, begin, learn = jax.random.split(key, 3)
-    fit, known, held_out = parted(x, labels)
-    wrong = adversarial(model, fit[:count], known[:count], attacking, attack=attack, keep=keep)
-    start = detector(begin, fit.shape[1:])
-    weights = keep("detector", lambda: told_apart(suspicion, start, fit, wrong, learn, updates=updates))
+    clean, _, wrong, held_out, begin, learn = lesson(model, x, labels, key, count=count, attack=attack, keep=keep)
+    start = detector(begin, clean.shape[1:])
+    weights = keep("detector", lambda: told_apart(suspicion, start, clean, wrong, learn, updates=updates))
     return calibrated(model, Model(apply=suspicion, params=weights), held_out, false_positives)
 
 
@@ -106,12 +101,9 @@ def inner_layer(
       https://arxiv.org/abs/1702.04267
       broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
     """
-    check_count("count", count)
-    attacking, begin, learn = jax.random.split(key, 3)
-    fit, known, held_out = parted(x, labels)
-    wrong = adversarial(model, fit[:count], known[:count], attacking, attack=attack, keep=keep)
-    units, read = inside(model, fit, layer or len(activations(model, fit)) // 2)
-    clean_values, wrong_values = read(fit[: 4 * count]), read(wrong)
+    clean, _, wrong, held_out, begin, learn = lesson(model, x, labels, key, count=count, attack=attack, keep=keep)
+    units, read = inside(model, clean, layer or len(activations(model, clean)) // 2)
+    clean_values, wrong_values = read(clean[: 4 * count]), read(wrong)
     start = detector(begin, clean_values.shape[1:])
     weights = keep("detector", lambda: told_apart(suspicion, start, clean_values, wrong_values, learn, updates=updates))
     return calibrated(model, Model(apply=_on_layer, params=Inner(units, weights)), held_out, false_positives)

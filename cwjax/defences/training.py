@@ -4,6 +4,7 @@ inputs to learn from.
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from cwjax.arguments import check_count, check_model
 from cwjax.attacks.fast.attacks import fast
 from cwjax.base import AnyArray, Attack, Runner
-from cwjax.defences.defended import Keep, fresh
+from cwjax.defences.defended import Keep, fresh, parted
 from cwjax.goals import untargeted
 from cwjax.models import Model
 from cwjax.runners.batch import batched, chunked
@@ -35,7 +36,7 @@ def fitted(
     batch: int = 128,
     rate: float = 1e-3,
 ) -> PyTree:
-    """The weights after so many steps of Adam, whose rate falls to nothing along a cosine.
+    """The weights after `updates` steps of Adam. Its rate falls to 0 along a cosine.
 
     One program for all updates: batches are drawn at random, with the same example perhaps twice.
 
@@ -126,6 +127,28 @@ def adversarial(
     if not hit.any():
         raise ValueError(f"the attack that the detector learns from fools the model on none of {len(x)} inputs")
     return np.asarray(result["x"])[hit]
+
+
+class Lesson(NamedTuple):
+    """What a detector learns from, and the keys that are left for it."""
+
+    clean: Float[np.ndarray, "N *S"]
+    labels: Int[np.ndarray, "N"]
+    wrong: Float[np.ndarray, "M *S"]  # adversarial inputs
+    held_out: Float[np.ndarray, "P *S"]  # clean inputs, for the threshold
+    begin: Array  # a key, of the fresh weights
+    learn: Array  # a key, of the batches
+
+
+def lesson(
+    model: Model, x: AnyArray, labels: AnyArray, key: Array, *, count: int, attack: Attack | None, keep: Keep
+) -> Lesson:
+    """The inputs in two parts (`parted`), and what an attack makes of the first `count` (`adversarial`)."""
+    check_count("count", count)
+    attacking, begin, learn = jax.random.split(key, 3)
+    clean, known, held_out = parted(x, labels)
+    wrong = adversarial(model, clean[:count], known[:count], attacking, attack=attack, keep=keep)
+    return Lesson(clean, known, wrong, held_out, begin, learn)
 
 
 @functools.cache

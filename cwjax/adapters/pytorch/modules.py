@@ -122,8 +122,8 @@ def in_torch(module: torch.nn.Module, inputs: Inputs) -> tuple[Original, Gradien
 def _check_in_double(module: torch.nn.Module, inputs: Inputs, name: str, error: GradientsDiffer) -> None:
     """Raises the error of 32 bits unless the gradients agree in 64.
 
-    A deep network has so many rectifiers that some of them are within rounding of 0: there the slope is of one side in
-    PyTorch and of the other in JAX, and neither is wrong. In 64 bits they are on the same side.
+    A deep network has many rectifiers, and the input of some is within rounding of 0. Its sign may then differ between
+    PyTorch and JAX, and with it the slope; neither is wrong. In 64 bits the signs agree.
     """
     double = copy.deepcopy(module).double()
     original, gradient = in_torch(double, inputs)
