@@ -69,7 +69,7 @@ def _counted(x, steps, rounded):
 
 
 def lattice(
-    levels: np.ndarray | Sequence[float] | Sequence[Sequence[float]] = (0.0, 1.0),
+    levels: np.ndarray | Sequence[float | int] | Sequence[Sequence[float | int] | np.ndarray] = (0.0, 1.0),
     *,
     steps: float | np.ndarray | Sequence[float] = 0.0,
     implies: Sequence[tuple[int, int]] | np.ndarray = (),
