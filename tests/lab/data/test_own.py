@@ -1,5 +1,7 @@
 """Images of your own: files and folders as users have them, and what is said of those that cannot be read."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +15,8 @@ LABELS = np.array([0, 2, 1, 2])
 
 def written(folder, **arrays) -> str:
     path = folder / "mine.npz"
-    np.savez(path, **{"images": BYTES, "labels": LABELS} | arrays)
+    every: dict[str, Any] = {"images": BYTES, "labels": LABELS} | arrays
+    np.savez(path, **every)
     return str(path)
 
 
