@@ -27,8 +27,8 @@ def logistic_layer(key: Array, shape: Sequence[int]) -> Weights:
     return {"weights": spread * jax.random.normal(key, tuple(shape)), "bias": jnp.zeros(shape[-1])}
 
 
-def dense(weights: Weights, x: Float[Array, "B F"]) -> Float[Array, "B G"]:
-    """A dense layer."""
+def dense(weights: Weights, x: Float[Array, "B *S F"]) -> Float[Array, "B *S G"]:
+    """A dense layer; of a picture, the same at every pixel."""
     return _biased(weights, x @ weights["weights"])
 
 

@@ -97,7 +97,7 @@ def test_the_first_inputs_of_a_task_are_drawn_as_it_says():
         ("flat", r"its draw must return a picture \[H, W, 1\] or \[H, W, 3\], got \[16, 16\]"),
     ],
 )
-def test_a_function_of_a_task_that_fails_is_found_before_any_attack(name, what):
+def test_a_function_of_a_task_that_fails_is_found_before_any_attack(name, what, as_users_have_it):
     with pytest.raises(ValueError, match=f"the task 'bright corners': {what}"):
         judging.validate(model(name), dataset(name))
 

@@ -79,7 +79,7 @@ def test_names_and_bounds_may_be_left_out(tmp_path):
         ({"mask": np.zeros(3, bool)}, "False everywhere"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path, arrays, words):
+def test_what_does_not_fit_is_refused_by_name(tmp_path, arrays, words, as_users_have_it):
     with pytest.raises(ValueError, match=words) as caught:
         data.load(written(tmp_path, **arrays), "test")
     assert "apps.npz" in str(caught.value)
