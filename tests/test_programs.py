@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,14 @@ def test_what_is_cited_is_this_version():
     told = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {cw.__version__}\n" in told
     assert f"version = {{{cw.__version__}}}" in (ROOT / "README.md").read_text()
+    assert f'\n  version: "{cw.__version__}"\n' in (ROOT / "recipe" / "recipe.yaml").read_text()
+
+
+def test_the_recipe_asks_for_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "recipe" / "recipe.yaml").read_text().partition("  run:\n")[2].partition("\n\n")[0].splitlines()
+    asked = [line.removeprefix("    - ").replace(" ", "") for line in lines]
+    assert asked == ["python>=${{python_min}}", *project["dependencies"]]
 
 
 @pytest.mark.long

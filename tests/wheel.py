@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cwjax
 
-
 LARGEST = 3_000_000  # bytes of a wheel
 
 
