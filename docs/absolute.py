@@ -1,4 +1,4 @@
-"""Makes the links and pictures of a document absolute, in place: a package index shows the README and nothing beside it.
+"""Makes the links and pictures of a document absolute, in place: a package index shows the README alone.
 
     python docs/absolute.py README.md https://github.com/OWNER/NAME v0.1.0
 
