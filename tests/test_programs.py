@@ -30,12 +30,14 @@ def blocks(file: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
 
 
-DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "own", "tasks"))]
+DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "start/pytorch", "choose", "own", "tasks"))]
 LONG = ["docs/believe.md", "docs/bounds.md", "docs/many.md"]
 
 
 @pytest.mark.parametrize("file", [*DOCUMENTS, *(pytest.param(file, marks=pytest.mark.long) for file in LONG)])
 def test_the_code_of_documents_runs_as_it_stands(file, tmp_path, monkeypatch):
+    if "pytorch" in file:
+        pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     code = blocks(ROOT / file)
     assert code
