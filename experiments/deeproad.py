@@ -45,7 +45,6 @@ from matplotlib.figure import Figure
 
 import cwjax as cw
 from cwjax.generation import deeproad, metamorphic
-from cwjax.generation.transforms import rained
 from cwjax.lab import data
 from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
@@ -53,24 +52,12 @@ from cwjax.lab.subjects import model_of
 from experiments import roads, shown, translators
 
 
-def _streaks(x: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda image: rained(image, jnp.array([0.6, 2.0])))(jnp.asarray(x)))
-
-
-WEATHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "fog": lambda x: 0.5 * x + 0.5,
-    "night": lambda x: 0.4 * x,
-    "inverted": lambda x: 1 - x,
-    "rain": _streaks,
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     roads: bool = False  # steering on road frames in the place of digits
     frames: Path | None = None  # of a real drive, see experiments.roads
     model: str = "zoo:mnist_lenet"  # that says what a digit is, see cwjax.lab.subjects
-    weathers: tuple[str, ...] = tuple(WEATHERS)
+    weathers: tuple[str, ...] = tuple(deeproad.WEATHERS)
     images: int = 200  # held-out images that are judged
     updates: int = 600  # of the translator
     channels: int = 8  # of its first layers
@@ -105,12 +92,12 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
     clean = valid.distance(features(subject.held_out))
     rows, pictures = [], {}
     for name in arguments.weathers:
-        weather = WEATHERS[name]
-        true = weather(subject.held_out)
-        made = {"the operator itself": true, "moved colours": _moved(subject, weather)}
+        operator = deeproad.WEATHERS[name]
+        true, others = (np.asarray(operator(x)) for x in (subject.held_out, subject.second))
+        made = {"the operator itself": true, "moved colours": _moved(subject, others)}
         trained = translators.train(
             subject.first,
-            weather(subject.second),
+            others,
             updates=arguments.updates,
             channels=arguments.channels,
             seed=arguments.seed,
@@ -137,8 +124,8 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
     return rows
 
 
-def _moved(subject: Subject, weather: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return np.asarray(deeproad.colours_between(subject.first, weather(subject.second))(subject.held_out))
+def _moved(subject: Subject, others: np.ndarray) -> np.ndarray:
+    return np.asarray(deeproad.colours_between(subject.first, others)(subject.held_out))
 
 
 def _digits(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] | None) -> Subject:

@@ -78,7 +78,7 @@ def _summed(kind: str, tests: Generated, some: np.ndarray) -> dict[str, str]:
         "not met": f"{(some & ~met).sum():,}",
         "another answer": f"{(_changed(tests) & some).sum():,}",
     }
-    means = {f"mean {NORMS[norm][0]}": tests.table[norm].to_numpy()[new] for norm in ("l2", "linf")}
+    means = {f"mean {NORMS[norm][0]}": tests.table[norm].to_numpy()[new] for norm in ("l0", "l2", "linf")}
     return row | {name: number(float(values.mean()) if len(values) else None, 3) for name, values in means.items()}
 
 
