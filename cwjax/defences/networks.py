@@ -40,7 +40,7 @@ def averaged(x: Float[Array, "B H W C"]) -> Float[Array, "B h w C"]:
     return _in_fours(x).mean((2, 4))
 
 
-def doubled(x: Float[Array, "B H W C"]) -> Float[Array, "B 2H 2W C"]:
+def doubled(x: Float[Array, "B H W C"]) -> Float[Array, "B 2*H 2*W C"]:
     """Each pixel as 2×2."""
     return x.repeat(2, 1).repeat(2, 2)
 
