@@ -1,15 +1,17 @@
 """DeepConcolic's Lipschitz requirements on a digit network: how steep is its answer near a seed?
 
-Claim: an attack by gradients on "steeper than c" finds pairs of inputs that are several times as steep as the steepest
-of many random pairs, in one program for all seeds.
+Claim: an attack by gradients on "steeper than c" finds pairs of inputs that are ten times as steep as the steepest of
+2,000 random pairs, and up to three times as steep as the slope at the seed, in one program for all seeds.
 
 Command:
 
     python -m experiments.deepconcolic_lipschitz
 
-Cost: EXPECTED
+Cost: a minute of processor time.
 
-Expect: EXPECTED
+Expect: on the first eight digits the steepest random pair has a ratio of 1.2 to 2.4, and the search finds 12.2 to 24.7,
+8.5 to 21 times as much. The slope at the seed is 7.6 to 12.2. No answer changes: these pairs are steep, and no
+adversarial examples. Of 8 × 40 requirements (c from 0.5 to 500) 54 % are met.
 
 A requirement names a constant c and a box of 0.1 in L-infinity around a seed: two inputs of the box between which the
 logit of the seed's class changes by more than c times their L2 distance, as in the paper's code. `random` is the
@@ -45,11 +47,11 @@ from experiments import shown
 class Arguments:
     model: str = "zoo:mnist_cnn"  # see cwjax.lab.subjects
     data: str = "mnist5k"  # see cwjax.lab.data
-    images: int = 10  # the first test images that the network gets right
+    images: int = 8  # the first test images that the network gets right
     radius: float = 0.1  # of the box, in L-infinity
     steps: int = 30  # gradients for a constant
     constants: int = 40  # from 0.5 to 500, a constant factor apart
-    pairs: int = 10_000  # random ones, for each image
+    pairs: int = 2000  # random ones, for each image
     out: Path = Path("runs/deepconcolic_lipschitz")  # where the results go
 
 
