@@ -9,7 +9,7 @@ Command:
     python -m experiments.deepconcolic                                     # the paper's network, a channel is a neuron
     python -m experiments.deepconcolic --model zoo:mnist_lenet --boundaries 100 --pairs 100
 
-Cost: three quarters of a minute of processor time.
+Cost: two minutes of processor time.
 
 Expect: for the zoo's network of the paper's shape,
 
@@ -19,15 +19,21 @@ Expect: for the zoo's network of the paper's shape,
 | NC, 128 elements drawn at random, one seed | 83.6 % | 65.6 % | 59 | 3.4 % | 97.89 %, 9.69 % |
 | NBC, 64 channel bounds, ten seeds | 64.1 % | 9.4 % | 43 | 4.7 % | 60.74 %, .83 % |
 | SSC, 64 pairs of channels, ten seeds | 46.9 % | 0 | 40 | 0 | 94.10 %, .37 % |
+| NC, 64 elements, in L0, one seed | 100 % | 90.6 % | 49 | 0 | 97.24 %, .07 % |
 
 The mean of a channel before its ReLU is above 0 for fewer inputs than single elements are. So these numbers are of
-other neurons than the paper's, except the second row. That row stays 14 points below the paper, with 40 gradients for
-each neuron. SSC stays far below: the paper starts from 1,000 seeds, and these are ten. A linear program finds the first
+other neurons than the paper's, except the second row. That row stays 14 points below the paper, and 10 of them are out
+of reach: 13 of its 21 elements that are not met lie in the first layer, and no input within 0.3 of the seed turns them
+on. In L0, where a pixel may take any value, one pixel turns on every one of 64. Another draw of 64 bounds gives 46.9 %
+of NBC. SSC stays far below: the paper starts from 1,000 seeds, and these are ten. A linear program finds the first
 three elements nearer than a level of 8 bits, and the attack finds them at exactly one level, .0039.
 
 Published, for this network with every element of a convolution as a neuron (Sun et al. 2018, table 3, L-infinity):
 coverage, adversarial share of the suite, least distance: NC 97.89 %, 9.69 %, .0039; SSC 94.10 %, .37 %, .1215; NBC
 60.74 %, .83 %, .0806. NC there is from one seed; SSC and NBC are from 1,000 seeds and a subset of neurons.
+
+`adversarial` is by the paper's oracle: within 0.3 of the nearest of 500 originals, and answered otherwise; here it
+agrees with "another label than the seed" to the digit.
 
 Coverage describes the tests; it is no measure of their quality. Writes OUT/deepconcolic.md, .csv and .png.
 """
@@ -133,21 +139,6 @@ def main(
         note("NC, elements", suite, one, float((random > 0).any(0).mean()))
         told.append(out_of_reach(arguments, every, one, which[~suite.met]))
 
-    if arguments.few_pixels:
-        every = cw.coverage.neurons(model, x, layers=arguments.layers, value="before", unit="element")
-        which = rng.permutation(every.convention.neurons)[: arguments.few_pixels]
-        attack = cw.attacks.fmn(norm="l0", objective=requirements.neurons_reached(hinged=False), steps=arguments.steps)
-        suite = suites.grown(
-            jax.jit(cw.discretised(cw.batched(attack), between=(0, 1), steps=10)),
-            every,
-            one,
-            lambda chosen, values: requirements.neurons_activated(every.convention, which[chosen]),
-            len(which),
-            **(options | {"radius": 1, "norm": "l0"}),
-        )
-        random = suites.values_of(every, randomly(rng, one, len(suite.x), 1))[:, which]
-        note("NC, elements, L0", suite, one, float((random > 0).any(0).mean()), "l0")
-
     profile = cw.coverage.profiled(units, test.images[:500])
     which = rng.permutation(2 * convention.neurons)[: arguments.boundaries]
     suite = suites.grown(
@@ -166,6 +157,22 @@ def main(
     suite = deepconcolic.sign_sign_cover(run, units, pairs, x, **options)
     random = suites.values_of(units, randomly(rng, x, len(suite.x), arguments.radius)) > 0
     note("SSC", suite, x, float(np.mean([paired(random, convention, *pair) for pair in pairs])))
+
+    if arguments.few_pixels:
+        every = cw.coverage.neurons(model, x, layers=arguments.layers, value="before", unit="element")
+        rng = np.random.default_rng(arguments.seed + 1)
+        which = rng.permutation(every.convention.neurons)[: arguments.few_pixels]
+        attack = cw.attacks.fmn(norm="l0", objective=requirements.neurons_reached(hinged=False), steps=arguments.steps)
+        suite = suites.grown(
+            jax.jit(cw.discretised(cw.batched(attack), between=(0, 1), steps=10)),
+            every,
+            one,
+            lambda chosen, values: requirements.neurons_activated(every.convention, which[chosen]),
+            len(which),
+            **(options | {"radius": 1, "norm": "l0"}),
+        )
+        random = suites.values_of(every, randomly(rng, one, len(suite.x), 1))[:, which]
+        note("NC, elements, L0", suite, one, float((random > 0).any(0).mean()), "l0")
 
     told += ["Coverage describes the tests; it is no measure of their quality."]
     told += second_opinion(arguments, model, run, one)
