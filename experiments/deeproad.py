@@ -59,7 +59,7 @@ class Arguments:
     model: str = "zoo:mnist_lenet"  # that says what a digit is, see cwjax.lab.subjects
     weathers: tuple[str, ...] = tuple(deeproad.WEATHERS)
     images: int = 200  # held-out images that are judged
-    updates: int = 600  # of the translator
+    updates: int = 600  # of the translator; 0: none
     channels: int = 8  # of its first layers
     steering: int = 300  # updates of the steering network
     epsilon: float = 0.1  # radians by which the steering may change
@@ -95,14 +95,15 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
         operator = deeproad.WEATHERS[name]
         true, others = (np.asarray(operator(x)) for x in (subject.held_out, subject.second))
         made = {"the operator itself": true, "moved colours": _moved(subject, others)}
-        trained = translators.train(
-            subject.first,
-            others,
-            updates=arguments.updates,
-            channels=arguments.channels,
-            seed=arguments.seed,
-        )
-        made["translator"] = translators.Translator(trained, "first")(subject.held_out)
+        if arguments.updates:
+            trained = translators.train(
+                subject.first,
+                others,
+                updates=arguments.updates,
+                channels=arguments.channels,
+                seed=arguments.seed,
+            )
+            made["translator"] = translators.Translator(trained, "first")(subject.held_out)
         real = _violated(subject, true)
         for by, x in made.items():
             reported, far = _violated(subject, x), valid.distance(features(x))
@@ -119,7 +120,8 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
                 }
             )
         pictures[name] = [subject.held_out[0], *(x[0] for x in made.values())]
-        say(f"{name}: error {rows[-1]['error']:.3f} by the translator, {rows[-2]['error']:.3f} by moved colours")
+        errors = [f"{row['error']:.3f} by {row['made by']}" for row in rows[-len(made) + 1 :]]
+        say(f"{name}: error {', '.join(errors)}")
     shown.write("deeproad", "Translated weather against the weather itself", rows, figure(pictures), arguments)
     return rows
 
@@ -168,7 +170,7 @@ def _violated(subject: Subject, x: np.ndarray) -> np.ndarray:
 
 def figure(pictures: dict[str, list[np.ndarray]]) -> Figure:
     """A line for each weather: the image, the weather, moved colours and the translator."""
-    titles = ("the image", "the operator itself", "moved colours", "translator")
+    titles = ("the image", "the operator itself", "moved colours", "translator")[: len(next(iter(pictures.values())))]
     drawn = Figure(figsize=(1.9 * len(titles) + 0.8, 1.7 * len(pictures) + 0.4), dpi=110, layout="constrained")
     grid = drawn.subplots(len(pictures), len(titles), squeeze=False)
     for line, (name, images) in zip(grid, pictures.items(), strict=True):

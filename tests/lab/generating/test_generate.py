@@ -10,7 +10,7 @@ import pytest
 
 from cwjax.lab import data
 from cwjax.lab.covering import covering
-from cwjax.lab.generating import generated, systems
+from cwjax.lab.generating import generated, page, systems
 from cwjax.lab.generating.plans import Made, Plan
 from cwjax.lab.verifying import of_tests, verifying
 from tests.lab.called import call, fails
@@ -53,14 +53,14 @@ def test_each_system_generates_tests_that_are_verified(system, tmp_path, capsys)
     levels = 255 * tests.x
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
     assert of_tests.verify(tmp_path) == 0
-    page = (tmp_path / "report.html").read_bytes()
+    html = (tmp_path / "report.html").read_bytes()
     markdown = (tmp_path / "report.md").read_text()
     assert f"{tests.met.sum()} of {len(tests.table)} requirements are met" in markdown
     assert markdown.count("image 10") >= len(tests.table)
     assert (tmp_path / "figures" / "generated-examples.png").exists() == bool((tests.met & ~tests.already).any())
     (tmp_path / "report.html").unlink()
     call("report", tmp_path)
-    assert (tmp_path / "report.html").read_bytes() == page
+    assert (tmp_path / "report.html").read_bytes() == html
 
 
 def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path):
@@ -69,6 +69,11 @@ def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path):
     assert table["asked"].to_pylist() == ["fog: the validator turns the image away"] * 2
     assert not any(table["met"].to_pylist())
     assert of_tests.verify(tmp_path) == 0
+
+
+def test_pictures_show_every_kind_alike():
+    picked = page._spread(np.arange(23), ["fog"] * 20 + ["rain"] * 3)
+    assert picked.tolist() == [*range(7), 20, 21, 22]
 
 
 def fake(asked):
