@@ -94,7 +94,8 @@ def _maker(
     """The rows of some requirements: a suite that grows from batch to batch."""
     told, seeds, relative = asked.settings, asked.subject.seeds.images, asked.settings.get("criterion") == "ssc"
     objective = requirements.neurons_reached(hinged=False)
-    attack = cw.attacks.fmn(norm="linf", objective=objective, steps=told["steps"])
+    norm = told.get("norm", "linf")
+    attack = cw.attacks.fmn(norm=norm, objective=objective, steps=told["steps"])
     run = jax.jit(cw.discretised(cw.batched(attack), between=(0, 1), steps=REPAIRS))
 
     def make(rows: range, before: Sequence[Made]) -> Made:
@@ -105,7 +106,8 @@ def _maker(
             seeds,
             lambda which, values: aim(numbers[which], values),
             len(rows),
-            radius=told["radius"],
+            radius=told.get("radius", 1),  # in L0 an element may change by any amount
+            norm=norm,
             lanes=asked.batch,
             rounds=1 if relative else told["rounds"],
             relative=relative,
