@@ -62,6 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         compiling.keep(compiling.folder())
         command()
+    except BrokenPipeError:
+        raise  # for `start`: nobody reads on
     except (ValueError, OSError, MissingData, CorruptData, store.CorruptFile) as error:
         _fail(str(error))
     except KeyboardInterrupt:

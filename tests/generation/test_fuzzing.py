@@ -50,7 +50,7 @@ def test_tensorfuzz_keeps_logits_apart():
 
 def test_a_mutant_comes_back_to_its_ball():
     near = fuzzing.within(0.25)
-    np.testing.assert_allclose(near(np.float32([0.5, 0.5, 0.5]), np.float32([0.9, 0.1, 0.6])), [0.75, 0.25, 0.6])
+    np.testing.assert_allclose(near(jnp.full(3, 0.5), jnp.array([0.9, 0.1, 0.6])), [0.75, 0.25, 0.6])
     with pytest.raises(ValueError, match="radius must be more than 0"):
         fuzzing.within(0)
 

@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
+import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -33,6 +34,14 @@ def test_without_the_lab_the_command_says_how_to_install_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "cwjax.lab.cli")
     with pytest.raises(SystemExit, match=r"^cwjax: the command line needs tyro, .*: pip install \"cwjax\[demo\]\"$"):
         start.main()
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    program = [sys.executable, "-c", "from cwjax.lab.start import main; main()", "attack", "--help"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # as `head` does
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, "")
 
 
 def test_train_then_attack_then_read(tmp_path, capsys):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import sys
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -123,6 +125,18 @@ def test_an_unknown_name_lists_the_known_ones():
         ValueError, match="'vgg': choose one of mnist_cnn, mnist_distilled, mnist_robust, mnist_squared"
     ):
         zoo.load("vgg")
+
+
+def test_a_large_one_without_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cwjax_zoo", None)
+    assert zoo.load("mnist_lenet").card["name"] == "mnist_lenet"
+    with pytest.raises(ValueError, match=r'not installed: pip install "cwjax\[zoo\]"'):
+        zoo.load("cifar_cnn")
+
+
+def test_what_the_wheel_holds_stays_below_3_megabytes():
+    files = [file for file in zoo.HERE.parents[1].rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    assert sum(len(zlib.compress(file.read_bytes())) for file in files) < 2.9e6  # the rest is for names and places
 
 
 def test_damaged_weights_are_refused(copy):

@@ -148,8 +148,8 @@ def attack(
 
 def finish(
     out: Path, attacked: list[rows.Attacked], dataset: Dataset, configuration: dict[str, Any], card: dict[str, Any]
-) -> None:
-    """Writes everything, prints the table and says where the report lies."""
+) -> Path:
+    """Writes everything, prints the table and says where the report lies. Returns the report's path."""
     rows.write(attacked, out)
     found = runs.runs_of(attacked, dataset)
     names = [run.name for run in found]
@@ -173,6 +173,7 @@ def finish(
     for name, diagnosis in diagnoses.items():
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
+    return path
 
 
 def _numbers(values: tuple[float, ...]) -> str:
