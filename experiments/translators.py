@@ -4,10 +4,11 @@ Two encoders lead to one code, two decoders lead back, and the last layer of the
 are one. Each domain has a discriminator. The loss is that of the paper with the weights of its released settings: least
 squares of the discriminators 1, reconstruction 10, the code's size 0.01, and both again after there and back.
 
-Two things differ from the paper, because its settings gave black images here. The output is linear and is clipped when
-it is used: behind a sigmoid the slope of the absolute error vanishes at 0, where most pixels of a digit are, and an
-image that has become black stays black. The noise on the code has a standard deviation of 0.1 and not 1, which drowns
-the code of fresh weights for far more updates than these.
+Three things differ from the paper, because its settings gave black images here. The output is linear and is clipped
+when it is used: behind a sigmoid the slope of the absolute error vanishes at 0, where most pixels of a digit are, and
+an image that has become black stays black. The noise on the code has a standard deviation of 0.1 and not 1, which
+drowns the code of fresh weights for far more updates than these. Both domains begin with the same weights, so that the
+first translation is the image itself; else the code of one may be the negative of the other's.
 
     trained   = translators.train(sunny, foggy, updates=1500)
     translate = translators.Translator(trained, "first")     # sunny to foggy
@@ -88,8 +89,9 @@ def _fresh(seed: int, colours: int, n: int) -> Params:
         "look_closer": (3, 3, n, deep),
         "judge": (3, 3, deep, 1),
     }
-    keys = iter(jax.random.split(jax.random.key(seed), 2 * len(own) + 2))
-    drawn: Params = {side: {name: layer(next(keys), size) for name, size in own.items()} for side in _OTHER}
+    keys = iter(jax.random.split(jax.random.key(seed), len(own) + 2))
+    both = {name: layer(next(keys), size) for name, size in own.items()}
+    drawn: Params = dict.fromkeys(_OTHER, both)
     return drawn | {name: layer(next(keys), (3, 3, deep, deep)) for name in ("into_code", "out_of_code")}
 
 

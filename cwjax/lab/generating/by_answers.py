@@ -101,7 +101,7 @@ def deepfault_plan(asked: Asked) -> Plan:
         words = [
             f"raise {len(suspected[i])} suspects of class {labels[i]}"
             if some[i]
-            else f"no neuron of class {labels[i]} is suspected"
+            else f"no neuron is suspected: no image of class {labels[i]} is answered wrongly"
             for i in range(len(rows))
         ]
         kept = [made[i] if hit[i] else x[i] for i in range(len(rows))]

@@ -108,7 +108,11 @@ def guided_plan(asked: Asked) -> Plan:
         words = ["transforms that cover something new break the label"] * len(rows)
         return Made(list(rows), words, np.stack(made.pop("x")), made.pop("found"), made)
 
-    return Plan(asked.asked_for, make, {"neurons": str(neurons.convention)})
+    what = (
+        "chains of transforms that cover something new and break the label; each transform is within its limits, and "
+    )
+    what += "what a chain of them comes to need not be"
+    return Plan(asked.asked_for, make, {"what": what, "neurons": str(neurons.convention)})
 
 
 def _check_images(subject: Subject) -> None:

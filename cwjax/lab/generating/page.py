@@ -138,11 +138,11 @@ def pictures(tests: Generated) -> list[Picture]:
     headings = [_heading(row, len(tests.about["models"]), classes) for row in rows]
     lines = max(heading.count("\n") for heading in headings)
     sheet = Sheet(seeds, (108, 54 + 18 * max(lines - 1, 0)), ["seed", "generated", "difference"], headings)
-    delta = x - seeds
+    delta, norm = x - seeds, tests.about["settings"].get("norm", "linf")
     reach = float(np.abs(delta).max()) or 1.0
     for j, row in enumerate(rows):
         sheet.image(0, j, seeds[j])
-        sheet.image(1, j, x[j], length("linf", row["linf"]))
+        sheet.image(1, j, x[j], length(norm, row[norm]))
         sheet.image(2, j, 0.5 + delta[j] / (2 * reach), cmap="RdBu_r")
         sheet.box(*sheet.place(2, j), 0, edgecolor=PALE, linewidth=0.8)
     several = len(tests.about["models"]) > 1
@@ -150,7 +150,7 @@ def pictures(tests: Generated) -> list[Picture]:
     who = f"each model says of the seed and of the test ({names})" if several else "the model says of seed and test"
     caption = (
         f"Some of the tests that were found. Above: the number of the test, and what {who}. Below a test: the "
-        f"L∞ norm of its change. In the differences blue and red, or darker and brighter, reach "
+        f"{NORMS[norm][0]} norm of its change. In the differences blue and red, or darker and brighter, reach "
         f"−{number(reach, 2)} and +{number(reach, 2)}."
     )
     alt = f"{tests.about['system']}: seeds, generated tests and their differences"
