@@ -201,8 +201,8 @@ def transcript(
       silence: whether a transcript may have no symbol: the model is to hear nothing.
 
     Raises:
-      ValueError: not integers from 0, no symbol at all unless that is allowed, or a transcript that needs more frames than
-        there are: one for each symbol, and one for a blank between two that are equal.
+      ValueError: not integers from 0, no symbol at all unless that is allowed, or a transcript that needs more frames
+        than there are: one for each symbol, and one for a blank between two that are equal.
     """
     if lengths is None:
         rows = [[int(symbol) for symbol in row] for row in labels]  # type: ignore
