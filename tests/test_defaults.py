@@ -34,6 +34,10 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     ),
     "discretised": (cw.discretised, {"levels": 256, "steps": 100}, PAPER),
     "restored": (cw.restored, {"looks": 100}, OURS),
+    "snapped": (cw.runners.snapped, {"steps": 200}, OURS),
+    "fewest_changes": (cw.evaluation.fewest_changes, {"most": 3, "at_once": 4096}, OURS),
+    "lattice": (cw.lattices.lattice, {"levels": (0.0, 1.0), "steps": 0.0, "implies": ()}, OURS),
+    "costs": (cw.distances.l1, {"cost": 1.0}, OURS),
     "verified": (cw.verified, {"precision": "tensorfloat32"}, OURS),
     "streamed": (cw.streamed, {"width": "auto", "every": 25, "repeatable": False}, OURS),
     "successes": (metrics.successes, {"confidence": 0.0}, OURS),
@@ -71,6 +75,8 @@ SMALLEST = {
     "one lane": lambda: cw.streamed(ATTACK, width=1, every=1),
     "two levels and no repair": lambda: cw.discretised(RUN, levels=2, steps=0),
     "no look": lambda: cw.restored(RUN, looks=0),
+    "one level and one look": lambda: cw.runners.snapped(RUN, cw.lattices.lattice([0.0]), steps=1),
+    "changes that cost nothing but for one": lambda: cw.distances.l1(cost=np.array([0.0, 1.0])),
     "a mean of zero": lambda: cw.normalised(cw.bind(problems.mlp, problems.mlp_params()), 0.0, 1e-30),
     "bounds that almost touch": lambda: check_allowed(np.zeros((1, 2)), Allowed(0.0, 1e-30)),
     "bounds that touch but for one element": lambda: check_allowed(np.zeros((1, 2)), Allowed(0.0, np.array([0.0, 1]))),
@@ -92,6 +98,8 @@ BEYOND = {
     "initial_c": lambda: cw.search.shrink_tau(initial_c=0.0),
     "the repair's steps": lambda: cw.discretised(RUN, steps=-1),
     "looks": lambda: cw.restored(RUN, looks=-1),
+    "the steps on the lattice": lambda: cw.runners.snapped(RUN, cw.lattices.lattice(), steps=0),
+    "every cost": lambda: cw.distances.l0(cost=-0.5),
     "bounds must be finite, with low <= high": lambda: check_allowed(
         np.full((1, 2), 0.5), Allowed(0.5, np.array([1.0, 0.25]))
     ),
