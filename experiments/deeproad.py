@@ -45,7 +45,6 @@ from matplotlib.figure import Figure
 
 import cwjax as cw
 from cwjax.generation import deeproad, metamorphic
-from cwjax.generation.transforms import rained
 from cwjax.lab import data
 from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
@@ -53,26 +52,14 @@ from cwjax.lab.subjects import model_of
 from experiments import roads, shown, translators
 
 
-def _streaks(x: np.ndarray) -> np.ndarray:
-    return np.asarray(jax.vmap(lambda image: rained(image, jnp.array([0.6, 2.0])))(jnp.asarray(x)))
-
-
-WEATHERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "fog": lambda x: 0.5 * x + 0.5,
-    "night": lambda x: 0.4 * x,
-    "inverted": lambda x: 1 - x,
-    "rain": _streaks,
-}
-
-
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     roads: bool = False  # steering on road frames in the place of digits
     frames: Path | None = None  # of a real drive, see experiments.roads
     model: str = "zoo:mnist_lenet"  # that says what a digit is, see cwjax.lab.subjects
-    weathers: tuple[str, ...] = tuple(WEATHERS)
+    weathers: tuple[str, ...] = tuple(deeproad.WEATHERS)
     images: int = 200  # held-out images that are judged
-    updates: int = 600  # of the translator
+    updates: int = 600  # of the translator; 0: none
     channels: int = 8  # of its first layers
     steering: int = 300  # updates of the steering network
     epsilon: float = 0.1  # radians by which the steering may change
@@ -105,17 +92,18 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
     clean = valid.distance(features(subject.held_out))
     rows, pictures = [], {}
     for name in arguments.weathers:
-        weather = WEATHERS[name]
-        true = weather(subject.held_out)
-        made = {"the operator itself": true, "moved colours": _moved(subject, weather)}
-        trained = translators.train(
-            subject.first,
-            weather(subject.second),
-            updates=arguments.updates,
-            channels=arguments.channels,
-            seed=arguments.seed,
-        )
-        made["translator"] = translators.Translator(trained, "first")(subject.held_out)
+        operator = deeproad.WEATHERS[name]
+        true, others = (np.asarray(operator(x)) for x in (subject.held_out, subject.second))
+        made = {"the operator itself": true, "moved colours": _moved(subject, others)}
+        if arguments.updates:
+            trained = translators.train(
+                subject.first,
+                others,
+                updates=arguments.updates,
+                channels=arguments.channels,
+                seed=arguments.seed,
+            )
+            made["translator"] = translators.Translator(trained, "first")(subject.held_out)
         real = _violated(subject, true)
         for by, x in made.items():
             reported, far = _violated(subject, x), valid.distance(features(x))
@@ -132,13 +120,14 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
                 }
             )
         pictures[name] = [subject.held_out[0], *(x[0] for x in made.values())]
-        say(f"{name}: error {rows[-1]['error']:.3f} by the translator, {rows[-2]['error']:.3f} by moved colours")
+        errors = [f"{row['error']:.3f} by {row['made by']}" for row in rows[-len(made) + 1 :]]
+        say(f"{name}: error {', '.join(errors)}")
     shown.write("deeproad", "Translated weather against the weather itself", rows, figure(pictures), arguments)
     return rows
 
 
-def _moved(subject: Subject, weather: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    return np.asarray(deeproad.colours_between(subject.first, weather(subject.second))(subject.held_out))
+def _moved(subject: Subject, others: np.ndarray) -> np.ndarray:
+    return np.asarray(deeproad.colours_between(subject.first, others)(subject.held_out))
 
 
 def _digits(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] | None) -> Subject:
@@ -181,7 +170,7 @@ def _violated(subject: Subject, x: np.ndarray) -> np.ndarray:
 
 def figure(pictures: dict[str, list[np.ndarray]]) -> Figure:
     """A line for each weather: the image, the weather, moved colours and the translator."""
-    titles = ("the image", "the operator itself", "moved colours", "translator")
+    titles = ("the image", "the operator itself", "moved colours", "translator")[: len(next(iter(pictures.values())))]
     drawn = Figure(figsize=(1.9 * len(titles) + 0.8, 1.7 * len(pictures) + 0.4), dpi=110, layout="constrained")
     grid = drawn.subplots(len(pictures), len(titles), squeeze=False)
     for line, (name, images) in zip(grid, pictures.items(), strict=True):

@@ -180,9 +180,9 @@ def fewest_pixels(normal, x, lead):
 
 @functools.cache
 def l0_runner(box: str) -> Callable[..., cw.Result]:
-    pixels = {"distance": cw.distances.l0(channel_axis=-1)}
+    pixels = cw.distances.l0(channel_axis=-1)
     search = cw.search.shrink_mask(removal=cw.search.one_pixel(), channel_axis=-1)
-    attack = cw.l0(box=getattr(cw.boxes, box)(), search=search, steps=200, largest_c=100.0, **pixels)
+    attack = cw.l0(box=getattr(cw.boxes, box)(), search=search, steps=200, largest_c=100.0, distance=pixels)
     return jax.jit(cw.batched(attack))
 
 

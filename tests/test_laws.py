@@ -5,6 +5,7 @@ them.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import chex
 import jax
@@ -245,8 +246,19 @@ every_combination = rows(ATTACKS | RIVALS | TASKS | COMBINATIONS, long=_LONG)
 SEEN = jnp.zeros(problems.SHAPE, bool)  # no element without a slope
 
 
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A runner, and the shapes that it was compiled for."""
+
+    run: Callable[..., cw.Result]
+    traces: list[tuple[int, ...]]
+
+    def __call__(self, *given: Any, **numbers: Any) -> cw.Result:
+        return self.run(*given, **numbers)
+
+
 @functools.cache
-def runner(row: Row) -> Callable[..., cw.Result]:
+def runner(row: Row) -> Traced:
     """The row under the plain runner, jitted, and compiled once for each shape, whatever the confidence and the
     `numbers`; also with lengths multiplied by a `width`, one for all elements or one for each, and with elements whose
     slope the model keeps to itself (`blind`). Its `traces` grow by one with each program.
@@ -272,8 +284,7 @@ def runner(row: Row) -> Callable[..., cw.Result]:
         masks = jnp.broadcast_to(jnp.asarray(mask), x.shape)
         return run(confidence, row.numbers | numbers, widths, blind, masks, model, keys, x, goal)
 
-    of.traces = traces
-    return of
+    return Traced(of, traces)
 
 
 @functools.cache

@@ -73,15 +73,15 @@ def runner(make: tricks.Make):
     return jax.jit(lambda numbers, *given: cw.batched(make(**numbers))(*given))
 
 
-def arguments(row: Row) -> dict[str, Any]:
-    """What `diagnose` takes, by name, and the result among it."""
+def arguments(row: Row, **changed: Any) -> dict[str, Any]:
+    """What `diagnose` takes, by name, and the result among it; with something else where that is said."""
     numbers = tricks.WELL | row.numbers
     model = tricks.model(row.apply)
     goal = cw.untargeted(np.asarray(model.apply(model.params, X)).argmax(1))
     result = runner(row.make)(numbers, model, problems.keys(len(X)), X, goal)
     longer = numbers | {"steps": 2 * numbers["steps"]}
     given = {"model": model, "attack": row.make, "x": X, "goal": goal, "result": result, "key": jax.random.key(5)}
-    return given | {"numbers": numbers, "longer": longer}
+    return given | {"numbers": numbers, "longer": longer} | changed
 
 
 @functools.cache
@@ -168,7 +168,7 @@ def test_a_mean_and_a_maximum_do_not_fail_by_one_either():
     assert judged("nan", rule, of_examples(np.array([0.0, np.nan]), np.arange(2))).verdict == "fail"
 
 
-def few(count: int, bad: int):
+def few(count: int, bad: int) -> dict[str, Any]:
     """The clean pair on so few examples, and what `diagnose` takes of it where some of the results are spoilt: too far,
     given up, and not what they are said to be.
     """
@@ -240,7 +240,7 @@ def test_the_network_is_compiled_three_times(caplog):
     seen = "Finished XLA compilation of jit("
     model = cw.bind(lambda params, x: tricks.clean(x))  # a new one: none of its programs is kept
     with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
-        cw.diagnose(**arguments(Row("")) | {"model": model})
+        cw.diagnose(**arguments(Row(""), model=model))
     compiled = [record.getMessage().removeprefix(seen).partition(")")[0] for record in caplog.records]
     holding = [name for name in compiled if name in ("outputs", "leads", "_pulled", "_followed", "rounded_outputs")]
     assert sorted(holding) == ["_followed", "_pulled", "outputs"]  # `leads` is for models that depend on their batch
@@ -299,7 +299,7 @@ def test_it_can_be_read_by_machines_and_men():
 )
 def test_arguments_that_do_not_fit_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
-        cw.diagnose(**(arguments(Row("")) | change))
+        cw.diagnose(**arguments(Row(""), **change))
 
 
 def test_numbers_that_do_not_make_the_longer_attack_are_refused_too():
@@ -309,7 +309,7 @@ def test_numbers_that_do_not_make_the_longer_attack_are_refused_too():
         ({"numbers": None, "longer": None}, r"numbers \{\} do not make the attack"),
     ):
         with pytest.raises(TypeError, match=words):
-            cw.diagnose(**(arguments(Row("")) | change))
+            cw.diagnose(**arguments(Row(""), **change))
 
 
 def test_it_is_driven_from_the_host():
