@@ -1,11 +1,12 @@
 """What generating tests costs beside the way of the public code: ratios in one run, one thread.
 
 Claim: all seeds in one program take a twentieth of the time that the same search takes seed by seed as DeepXplore's
-code does it: a call of the gradient, NumPy, and a call of each model in every iteration. DeepFault's spectrum by matrix
+code does it: a call of the gradient, NumPy, and a call of each model in every iteration. It holds if those calls are
+not compiled, and is missed by far if they are: one core computes as much in either way. DeepFault's spectrum by matrix
 products and DeepConcolic's linear program with rows added when violated are faster than loops and all rows.
 
     XLA_FLAGS=--xla_cpu_multi_thread_eigen=false python -m benchmarks.generation
-    python -m benchmarks.generation --seeds 500 --alone 20       # as the table in benchmarks/README.md
+    python -m benchmarks.generation --seeds 100 --alone 4        # as the table in benchmarks/README.md
 
 The public code needs TensorFlow 1, so its loops are written here after it, on JAX. `compiled` calls compiled functions,
 `uncompiled` has JAX run one operation after the other. Keras 2 builds its graph anew for every seed, which is not done
