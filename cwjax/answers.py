@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.base import (
@@ -161,6 +162,7 @@ def ask(model: Network, problem: Problem, image: Float[Array, "*S"], *, objectiv
     outputs, pull = jax.vjp(model, image)
     loss, weights = _with_slope(lambda outputs: objective.loss(outputs, aim), outputs)
     pulled = jax.vmap(lambda row: pull(row)[0])(weights) if loss.ndim else pull(weights)[0]
+    pulled = lax.optimization_barrier(pulled)  # else the last of it is computed again wherever the slope is read
     slope = jnp.where(problem.mask, pulled.astype(dtype), 0)
     live = problem.live | ((slope != 0).any(0) if loss.ndim else slope != 0)
     return Answer(outputs, loss.astype(dtype), slope, live)
@@ -168,7 +170,8 @@ def ask(model: Network, problem: Problem, image: Float[Array, "*S"], *, objectiv
 
 def _with_slope(function, outputs):
     """A scalar or vector function of the outputs, and its slope or Jacobian [L, ...] in each of their arrays."""
-    value, slope = function(outputs), jax.jacrev(function)(outputs)
+    value, pull = jax.vjp(function, outputs)
+    [slope] = jax.vmap(pull)(jnp.eye(value.size, dtype=value.dtype)) if value.ndim else pull(jnp.ones_like(value))
     return value, jax.tree.map(lambda slope, leaf: slope.astype(leaf.dtype), slope, outputs)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 Outputs: TypeAlias = PyTree
@@ -272,6 +273,22 @@ def closer(first: Candidate, second: Candidate) -> Candidate:
 def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
     """`yes` where the flag holds, else `no`, leaf by leaf."""
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+
+def seldom(
+    flag: Bool[Array, ""], make: Callable[..., PyTree], arguments: tuple[PyTree, ...], otherwise: PyTree
+) -> PyTree:
+    """`make(*arguments)` where the flag holds, else `otherwise`: `select`, for what is dear and seldom asked for.
+
+    In a batch it is computed in those steps alone in which some example's flag holds. It is a loop of one turn or none,
+    because `vmap` computes both sides of a `lax.cond`. The barrier keeps the compiler from computing it ahead of that.
+    """
+
+    def turn(carry):
+        flag, given = lax.optimization_barrier((carry[0], arguments))
+        return flag & False, carried(otherwise, make(*given))
+
+    return lax.while_loop(lambda carry: carry[0], turn, (flag, otherwise))[1]
 
 
 def answered(outputs: Outputs) -> Bool[Array, ""]:

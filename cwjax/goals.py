@@ -201,8 +201,8 @@ def transcript(
       silence: whether a transcript may have no symbol: the model is to hear nothing.
 
     Raises:
-      ValueError: not integers, no symbol at all unless that is allowed, or a transcript that needs more frames than
-        there are: one for each symbol, and one for a blank between two that are equal.
+      ValueError: not integers from 0, no symbol at all unless that is allowed, or a transcript that needs more frames
+        than there are: one for each symbol, and one for a blank between two that are equal.
     """
     if lengths is None:
         rows = [[int(symbol) for symbol in row] for row in labels]  # type: ignore
@@ -322,6 +322,8 @@ def _check_frames(symbols: np.ndarray, counts: np.ndarray, frames: np.ndarray, l
     needed = counts + repeats
     if (counts < least).any():
         raise ValueError(f"the transcript of example {np.flatnonzero(counts < least)[0]} has no symbol")
+    if (inside & (symbols < 0)).any():
+        raise ValueError(f"symbols are numbered from 0, got {symbols[inside].min()}")
     if (counts > symbols.shape[1]).any():
         raise ValueError(f"lengths go up to {counts.max()}, and labels have {symbols.shape[1]} symbols")
     bad = np.flatnonzero(needed > frames)

@@ -56,7 +56,7 @@ KINDS = ("as many digits", "another number", "silence")
 
 @dataclasses.dataclass(frozen=True)
 class Arguments:
-    data: Path | None = None  # where the recordings are; by default the folder `speech` of $CWJAX_DATA
+    data: Path | None = None  # the recordings' folder, or tfds:spoken_digit; by default `speech` in $CWJAX_DATA
     held_out: str = "lucas"  # the speaker whom the recogniser never hears
     updates: int = 500  # of the recogniser's training
     count: int = 40  # utterances to attack
@@ -271,5 +271,5 @@ def _write(rows, each, asked, found, trained, arguments) -> None:
 if __name__ == "__main__":
     try:
         main(tyro.cli(Arguments, description=__doc__))
-    except (ValueError, FileNotFoundError, store.CorruptFile) as error:
+    except spoken.REFUSED as error:
         sys.exit(f"speech: error: {error}")

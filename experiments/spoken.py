@@ -2,15 +2,23 @@
 
 The recordings are those of the Free Spoken Digit Dataset (Jakobovski et al., CC BY-SA 4.0): 8,000 samples a second, one
 channel, 16 bits; takes 0 to 4 of each speaker and digit are the test set. They are not part of this project. Get them
-by `git clone https://github.com/Jakobovski/free-spoken-digit-dataset`, and name the folder `recordings` in it.
+by `git clone https://github.com/Jakobovski/free-spoken-digit-dataset`, and name the folder `recordings` in it; or say
+`tfds:spoken_digit`, and the archive that tensorflow-datasets registers by that name is downloaded to $CWJAX_DATA.
 """
 
+import tarfile
+import tempfile
 import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from cwjax.lab.data.dataset import CorruptData, MissingData
+from cwjax.lab.data.official import OfficialFiles
+from cwjax.lab.data.sources import folder_of
+from cwjax.lab.files.store import CorruptFile
 
 RATE = 8000  # samples a second
 FULL = 32768  # of a 16-bit sample: the wave's 1.0
@@ -19,6 +27,18 @@ FILLED = 3.6  # seconds that joined utterances are filled up to; a multiple of 0
 TEST_TAKES = 5  # the first takes are for tests
 GAPS = (0.03, 0.15)  # seconds of quiet before each digit and at the end
 MOST = 6  # digits in an utterance
+REFUSED = (ValueError, FileNotFoundError, MissingData, CorruptData, CorruptFile)  # told in one line
+TFDS = Path("tfds:spoken_digit")
+ARCHIVE = "v1.0.9.tar.gz"
+# Address and SHA-256 are those that tensorflow-datasets 4.9.10 registers (datasets/spoken_digit/checksums.tsv). Its own
+# reader needs TensorFlow and pydub.
+PUBLISHED = OfficialFiles(
+    name="spoken_digit",
+    builder="",
+    url="https://github.com/Jakobovski/free-spoken-digit-dataset/archive",
+    sha256={ARCHIVE: "8bc44cde129d505cbbb6b365c09f80c663f2aa77578afc634e6141a2f87100c0"},
+    classes=tuple("0123456789"),
+)
 
 
 class Recordings(NamedTuple):
@@ -56,12 +76,14 @@ class Split(NamedTuple):
 
 def read(folder: Path) -> Recordings:
     """The recordings of a folder: files DIGIT_SPEAKER_TAKE.wav, or the same in one file `spoken_digits.npz`, whose
-    arrays are `samples` int16, `offset`, `label`, `speaker`, `take`, `speakers` and `rate`.
+    arrays are `samples` int16, `offset`, `label`, `speaker`, `take`, `speakers` and `rate`. `TFDS`: see `unpacked`.
 
     Raises:
       ValueError: a file of another name, or a wave that `checked` refuses.
       FileNotFoundError: there are none.
+      MissingData, CorruptData: see `OfficialFiles.fetch`.
     """
+    folder = unpacked(folder_of(None)) if folder == TFDS else folder
     packed = folder / "spoken_digits.npz"
     if packed.is_file():
         with np.load(packed) as file:
@@ -86,6 +108,28 @@ def read(folder: Path) -> Recordings:
         np.array(column) for column in zip(*((int(d), speakers.index(s), int(t)) for d, s, t in parts), strict=True)
     )
     return Recordings([from_file(file) for file in files], digit, speaker, take, speakers)
+
+
+def unpacked(folder: Path) -> Path:
+    """The folder of the recordings in the archive of tensorflow-datasets, 2,500 of them; downloaded on first use.
+
+    Args:
+      folder: where data is kept; they are in `spoken_digit/recordings` of it.
+    """
+    recordings = folder / PUBLISHED.name / "recordings"
+    if not recordings.is_dir():
+        archive = PUBLISHED.fetch(folder) / ARCHIVE
+        recordings.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="unfinished-", dir=recordings.parent) as unfinished:
+            whole = Path(unfinished) / "whole"
+            whole.mkdir()
+            with tarfile.open(archive) as members:
+                for member in members:
+                    name, content = Path(member.name), members.extractfile(member)
+                    if name.parent.name == "recordings" and name.suffix == ".wav" and content is not None:
+                        (whole / name.name).write_bytes(content.read())
+            whole.rename(recordings)
+    return recordings
 
 
 def split(recordings: Recordings, held_out: str) -> Split:

@@ -235,6 +235,7 @@ def test_silence_is_a_transcript_where_that_is_said():
     [
         ([[1, 2], []], {"frames": 4}, "^the transcript of example 1 has no symbol$"),
         ([[1], [1, 2, 3]], {"frames": 2}, "^the transcript of example 1 needs 3 frames, .*, and there are 2$"),
+        ([[1, -2]], {"frames": 4}, "^symbols are numbered from 0, got -2$"),
         ([[2, 2]], {"frames": 2}, "^the transcript of example 0 needs 3 frames, one for each symbol and one between"),
         ([[1, 1, 1], [1, 1, 1]], {"frames": [5, 4]}, "^the transcript of example 1 needs 5 frames, .* there are 4$"),
         (np.ones((2, 3)), {"frames": 9, "lengths": [1, 2]}, "^labels must be integers, got float64$"),

@@ -30,15 +30,16 @@ LEAST = 1e-6  # of a variance, so that a channel that never varies can be moved
 FOG, NIGHT, RAIN = 0.5, 0.4, (0.6, 2.0)  # density, light, opacity and lean: ours, strong enough to be seen
 
 
-def _rain(x: Any) -> Array:
-    return jax.vmap(lambda image: rained(image, jnp.array(RAIN)))(jnp.asarray(x))
+def _each(transform: Callable[..., Array], *settings: float) -> Callable[[Any], Array]:
+    """A transform of one image on each of several."""
+    return lambda x: jax.vmap(lambda image: transform(image, jnp.array(settings)))(jnp.asarray(x))
 
 
 WEATHERS: dict[str, Callable[[Any], Array]] = {
-    "fog": lambda x: fogged(jnp.asarray(x), jnp.array([FOG])),
+    "fog": _each(fogged, FOG),
     "night": lambda x: NIGHT * jnp.asarray(x),
     "inverted": lambda x: 1 - jnp.asarray(x),
-    "rain": _rain,
+    "rain": _each(rained, *RAIN),
 }
 """Known operators from images [B, H, W, C] in [0, 1] to another domain: what a translation should come to."""
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from cwjax.base import Problem, carried
-from cwjax.parts.norms import NORMS, TINY, length, units
+from cwjax.parts.norms import NORMS, TINY, units
 
 _ITERATIONS, _CONVERGED = 5, 1e-2  # of adv-lib's PDPGD: the most in a step, and the relative change that ends them
 _SQUARES, _EPS = 0.999, 1e-8  # Adam's own
@@ -81,7 +81,8 @@ def shrunk(
         z, change = state
         new = NORMS[norm].prox(z - metric * (z - target), weight)
         new = jnp.where(change > _CONVERGED, clipped(new), z)
-        return carried(state, (new, length(new - z) / jnp.maximum(length(new), TINY)))
+        moved = jnp.sqrt(jnp.sum((new - z) ** 2) / jnp.maximum(jnp.sum(new**2), TINY))
+        return carried(state, (new, moved))
 
     z, _ = jax.lax.fori_loop(0, _ITERATIONS, iteration, (target, jnp.ones_like(largest)))
     return z

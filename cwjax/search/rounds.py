@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from cwjax.arguments import check_part
-from cwjax.base import Attack, Knob, Progress, Search, State, closer, continued, select, untouched
+from cwjax.base import Attack, Knob, Progress, Search, State, closer, continued, seldom, select, untouched
 
 
 class SearchedState(NamedTuple):
@@ -39,11 +39,11 @@ def searched(attack: Attack, search: Search) -> Attack:
         best = closer(state.progress.best, after.best)
         knob = select(after.done, search.tell(problem, state.knob, after), state.knob)
         key = jnp.where(after.done, jax.random.fold_in(state.key, 0), state.key)
-        restarted = attack.init(key, search.ask(problem._replace(live=after.live), knob))
+        following = search.ask(problem._replace(live=after.live), knob)
         return SearchedState(
             key=key,
             knob=knob,
-            inner=select(after.done, restarted, inner),
+            inner=seldom(after.done, attack.init, (key, following), inner),
             progress=continued(state.progress, before, after, best=best, over=search.done(knob) | (best.distance == 0)),
         )
 

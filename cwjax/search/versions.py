@@ -23,6 +23,7 @@ from cwjax.base import (
     State,
     closer,
     continued,
+    seldom,
     select,
     shapes,
     untouched,
@@ -187,13 +188,13 @@ def _in_turn(attack: Attack, spread: Spread, choose: Callable, *, nothing: float
         kept, best, over = choose(problem, state.kept, after, last)
         version = jnp.where(after.done, state.version + 1, state.version)
         following = spread.ask(problem._replace(live=after.live), at(state.knobs, version))
-        restarted = attack.init(jax.random.fold_in(state.key, version), following)
+        key = jax.random.fold_in(state.key, version)
         return SpreadState(
             key=state.key,
             knobs=state.knobs,
             version=version,
             kept=kept,
-            inner=select(after.done, restarted, inner),
+            inner=seldom(after.done, attack.init, (key, following), inner),
             progress=continued(state.progress, before, after, best=best, over=over),
         )
 

@@ -1,10 +1,16 @@
 """Recordings read from a folder, utterances joined from them, and waves that are refused in one line."""
 
+import dataclasses
+import hashlib
 import math
+import shutil
+import tarfile
+from importlib import resources
 
 import numpy as np
 import pytest
 
+from cwjax.lab.data import official
 from experiments import spoken
 from tests.experiments import tones
 
@@ -42,6 +48,36 @@ def test_one_packed_file_is_the_same(recordings, tmp_path):
     for mine, its in zip(found.waves, recordings.waves, strict=True):
         np.testing.assert_array_equal(mine, its)
     np.testing.assert_array_equal(found.take, recordings.take)
+
+
+def test_the_archive_of_tensorflow_datasets_is_fetched_once_and_read(folder, recordings, tmp_path, monkeypatch):
+    archive = tmp_path / "there.tar.gz"
+    with tarfile.open(archive, "w:gz") as members:
+        members.add(folder, "free-spoken-digit-dataset-1.0.9/recordings")
+        members.add(__file__, "free-spoken-digit-dataset-1.0.9/trimmer.py")
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    published, asked = dataclasses.replace(spoken.PUBLISHED, sha256={spoken.ARCHIVE: digest}), []
+
+    def download(url, path):
+        asked.append(url)
+        shutil.copy(archive, path)
+
+    monkeypatch.setattr(spoken, "PUBLISHED", published)
+    monkeypatch.setattr(official, "download", download)
+    monkeypatch.setattr(official, "unreachable", lambda url: None)
+    monkeypatch.setenv("CWJAX_DATA", str(tmp_path / "kept"))
+    for _ in range(2):
+        found = spoken.read(spoken.TFDS)
+        np.testing.assert_array_equal(found.digit, recordings.digit)
+        np.testing.assert_array_equal(np.concatenate(found.waves), np.concatenate(recordings.waves))
+    assert asked == ["https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.9.tar.gz"]
+    assert sorted(path.name for path in (tmp_path / "kept/spoken_digit").iterdir()) == ["recordings", "v1.0.9.tar.gz"]
+
+
+def test_the_archive_is_what_tensorflow_datasets_registers():
+    told = resources.files("tensorflow_datasets").joinpath("datasets/spoken_digit/checksums.tsv").read_text().split()
+    assert told[0] == f"{spoken.PUBLISHED.url}/{spoken.ARCHIVE}"
+    assert told[2] == spoken.PUBLISHED.sha256[spoken.ARCHIVE]
 
 
 def test_the_split_keeps_takes_and_speakers_apart(recordings):

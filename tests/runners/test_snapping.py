@@ -218,7 +218,7 @@ def test_half_precision_and_pictures():
     assert np.isin(np.asarray(result.x, np.float32), [0, 0.5, 1]).all()
 
 
-def test_inputs_off_the_lattice_are_refused_by_name():
+def test_inputs_off_the_lattice_are_refused_by_name(as_users_have_it):
     run = cw.batched(cw.fast("l0", steps=2))
     with pytest.raises(ValueError, match=r"2 of 6 elements of x are on none of their levels, first x\[0, 1\]"):
         snapped(run, lattice())(MODEL, KEYS[:1], np.array([[0, 0.5, 1, 0.25, 0, 0]], np.float32), FIRST)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax.arguments import check_count
-from cwjax.base import Candidate, Count, Problem, closer, found, select, wide
+from cwjax.base import Candidate, Count, Problem, closer, found, seldom, wide
 from cwjax.loop import Rule
 
 _UNIT = 60  # n² times as many steps make n legs
@@ -109,8 +109,8 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
         known = found(seen.best)
         ends = (taken + 1 >= leg.steps) | (~known & (taken + 1 >= patience))
         key = jax.random.fold_in(memory.key, 0)
-        fresh = begun(key, problem, seen.best, leg.number + known, memory.failed + ~known, seen.taken + 1)
-        return select(ends, fresh, (x.astype(fresh[0].dtype), going))
+        fresh = key, problem, seen.best, leg.number + known, memory.failed + ~known, seen.taken + 1
+        return seldom(ends, begun, fresh, (x.astype(wide(problem.x)), going))
 
     def aim(problem, memory):
         return rule_of(memory.leg).aim(asked(problem, memory.leg), memory.rule)

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Number, Problem, found, select, wide
+from cwjax.base import Number, Problem, found, seldom, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.distances import costs
 from cwjax.parts.norms import TINY, check_norm, length, unit
@@ -125,11 +125,14 @@ def then(first: Rule, last: Rule, going: Number) -> Rule:
         return start, ThenMemory(memory, last.init(key, problem)[1], jnp.zeros((), jnp.int32))
 
     def move(problem, memory, seen):
-        on, after = first.move(problem, memory.first, seen)
-        end, later = last.move(problem, memory.last, seen._replace(taken=memory.since))
+        x, after = first.move(problem, memory.first, seen)
+
+        def end(problem, memory, seen):
+            x, later = last.move(problem, memory.last, seen._replace(taken=memory.since))
+            return x, ThenMemory(memory.first, later, memory.since + 1)
+
         late = (seen.taken >= going) & found(seen.best)
-        x = jnp.where(late, end, on)
-        return x, select(late, ThenMemory(memory.first, later, memory.since + 1), memory._replace(first=after))
+        return seldom(late, end, (problem, memory, seen), (x, memory._replace(first=after)))
 
     return Rule(init=init, move=move)
 

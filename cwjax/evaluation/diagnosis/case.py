@@ -308,21 +308,34 @@ class Case:
     def within(self, name: str, places: np.ndarray, radius: np.ndarray, norm: str) -> np.ndarray:
         """What a weaker attack comes to on some examples, each within a radius: distances [R], inf where it fails.
 
+        It knows no costs of elements. Where the attack has some, its radius is divided by their mean, and what it finds
+        is measured as what the attack finds.
+
         Args:
           name: "fgsm" or "pgd".
           places: [R]: which examples.
           radius: [R].
           norm: of the radius.
         """
-        given = (*self.viewed(places), radius.astype(np.float32), self.confidence)
+        priced = norm == self.norm and bool(np.any(np.asarray(self.terms.distance.cost) != 1))
+        length = radius / self.price if priced else radius
+        given = (*self.viewed(places), length.astype(np.float32), self.confidence)
         result, asked = weaker.within(self.view.model, *given, name=name, norm=norm, block=self.block)
         self.spend(asked * self.block, asked * self.block)
-        return np.asarray(result.distance)
+        if not priced:
+            return np.asarray(result.distance)
+        paid = jax.vmap(self.terms.distance.measure)(jnp.asarray(result.x) - self.x[places])
+        return np.where(result.success, paid, np.inf)
+
+    @functools.cached_property
+    def price(self) -> float:
+        """What an element costs in the mean; 1 where elements have no costs."""
+        return float(np.mean(self.terms.distance.cost))
 
     def drawn(self, places: np.ndarray, radius: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Noise within a radius around some examples, `count` draws each: margins and distances, both [R, count]."""
         self.spend(self.filled(count) * len(places))
-        given = (self.attack, dict(self.numbers), *self.viewed(places), jnp.asarray(radius))
+        given = (self.attack, dict(self.numbers), *self.viewed(places), jnp.asarray(radius / self.price))
         lead, distance = weaker.drawn(self._lead, *given, count=count, block=self.block)
         return lead, distance
 

@@ -31,7 +31,7 @@ class OfficialFiles:
     def read(self, split: str, folder: Path) -> Images:
         """See `Source.read`."""
         prepared = folder / "prepared" / self.name
-        official = None if prepared.is_dir() else self._fetch(folder)
+        official = None if prepared.is_dir() else self.fetch(folder)
 
         from cwjax.lab.data import builders
 
@@ -50,8 +50,13 @@ class OfficialFiles:
                 f"{self.name} again"
             ) from error
 
-    def _fetch(self, folder: Path) -> Path:
-        """The folder with all official files, each of them checked; downloads those that are missing."""
+    def fetch(self, folder: Path) -> Path:
+        """The folder with all official files, each of them checked; downloads those that are missing.
+
+        Raises:
+            MissingData: some are not there and not to be downloaded.
+            CorruptData: the checksum of one differs.
+        """
         home = folder / self.name
         if not home.is_dir() and any((folder / file).exists() for file in self.sha256):
             home = folder

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.evaluation.diagnosis import of_attack
+from cwjax.base import Terms
+from cwjax.evaluation.diagnosis import of_attack, weaker
 from cwjax.evaluation.diagnosis.case import RADII, Case
 from cwjax.evaluation.diagnosis.checks import ENOUGH, Measured, Skipped
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
@@ -284,6 +285,22 @@ def test_answers_are_of_five_runs_of_the_few():
     assert given.answers.shape == (5, 8, 2)
     assert times == [32] * 5 + [8] * 5  # its code says something else each time, so it is not compiled
     np.testing.assert_allclose(given.answers[4], np.asarray(given.x[:8]).reshape(8, -1)[:, :2] + 10, rtol=1e-6)
+
+
+def test_a_weaker_attack_is_measured_as_the_attack_is_where_elements_have_costs(monkeypatch):
+    cost = np.linspace(1, 3, problems.inputs(1).size).reshape(problems.inputs(1).shape[1:])
+    terms = Terms(cw.objectives.logit_margin(), cw.distances.l1(cost=cost), cw.boxes.projected())
+    given, asked = known(10, terms=terms), []
+
+    def within(model, keys, x, goal, allowed, radius, confidence, **options):
+        asked.append(radius.tolist())
+        moved = jax.tree.map(lambda leaf: leaf[:2], given.result)._replace(x=x + 1, success=np.array([True, False]))
+        return moved, 1
+
+    monkeypatch.setattr(weaker, "within", within)
+    distance = given.within("pgd", np.array([4, 1]), np.array([6.0, 2.0]), "l1")
+    np.testing.assert_allclose(asked, [[3, 1]])  # an element costs two in the mean
+    np.testing.assert_allclose(distance, [cost.sum(), np.inf], rtol=1e-5)
 
 
 def test_a_weaker_attack_is_asked_about_each_example_within_its_own_radius():
