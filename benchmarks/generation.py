@@ -105,9 +105,10 @@ class Released:
         objective = deepxplore.disagreement()
         self.goal = jax.tree.map(np.asarray, goal)
         self.neurons = neurons
-        self.plain = [lambda x, model=model: model(x) for model in models]
-        self.plain_slope = jax.grad(lambda x, goal: -objective.loss(joined(x), goal))
-        self.answer, self.slope = [jax.jit(each) for each in self.plain], jax.jit(self.plain_slope)
+        self.plain: list[Callable[..., Any]] = [lambda x, model=model: model(x) for model in models]
+        self.plain_slope: Callable[..., Any] = jax.grad(lambda x, goal: -objective.loss(joined(x), goal))
+        self.answer: list[Callable[..., Any]] = [jax.jit(each) for each in self.plain]
+        self.slope: Callable[..., Any] = jax.jit(self.plain_slope)
         self.values = [jax.jit(lambda x, each=each: each(x)[1].values) for each in neurons]
 
     def __call__(self, place: int, x: np.ndarray, *, covers: bool = True) -> int:
