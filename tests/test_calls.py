@@ -243,7 +243,7 @@ def test_numpy_arrays_will_do(name):
 
 
 @pytest.mark.parametrize(
-    "wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "restored", "verified"]
+    "wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "restored", "snapped", "verified"]
 )
 def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
     attack = cw.fast("l2", steps=2)
@@ -256,6 +256,7 @@ def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
         "streamed": lambda: cw.streamed(attack, width=4),
         "discretised": lambda: cw.discretised(jax.jit(batched)),
         "restored": lambda: cw.restored(jax.jit(batched)),
+        "snapped": lambda: cw.runners.snapped(jax.jit(batched), cw.lattices.lattice()),
         "verified": lambda: cw.verified(jax.jit(batched)),
     }[wrap]()
     outside = images().at[3, 1, 1, 0].set(1.25)

@@ -71,7 +71,7 @@ def shrunk(confidence=0.0, **numbers):
     return cw.attacks.audio(objective=cw.losses.negative_margin(confidence), **numbers)
 
 
-def fast(norm: str, *, objective=cw.losses.negative_margin) -> Row:
+def fast(norm: str, *, objective=cw.losses.softened_margin) -> Row:
     """One of the fast attacks, with something of it changed."""
 
     def make(confidence=0.0, steps=40):

@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
+import re
 import subprocess
 import sys
 
@@ -61,15 +62,34 @@ def test_train_then_attack_then_read(tmp_path, capsys):
     assert "blobs" in (out / "report.html").read_text()
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["attack"], ["demo"], ["race"], ["verify"], ["results"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["train"],
+        ["attack"],
+        ["demo"],
+        ["race"],
+        ["verify"],
+        ["results"],
+        ["sweep"],
+        ["report"],
+        ["cover"],
+        ["generate"],
+    ],
+)
 def test_help_is_there_and_ends_well(command, capsys):
     with pytest.raises(SystemExit) as stop:
         call(*command, "--help")
     assert not stop.value.code
-    assert "usage: cwjax" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "usage: cwjax" in said
+    assert command == ["demo"] or re.search(
+        rf"^ *cwjax {' '.join(command)}.* --|^ *cwjax {' '.join(command)} runs/", said, re.M
+    )
 
 
-@pytest.mark.parametrize("command", ["attack", "sweep", "train", "report", "results", "demo"])
+@pytest.mark.parametrize("command", ["attack", "sweep", "train", "report", "results", "cover", "demo"])
 def test_help_says_what_holds_for_what_is_left_out(command, capsys):
     with pytest.raises(SystemExit):
         call(command, "--help")

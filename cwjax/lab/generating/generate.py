@@ -37,7 +37,9 @@ def generate(
 
     Writes OUT/report.html, report.md, tests.parquet (a row for each test that was asked for, also where none was
     found), tests.npz (the tests and their seeds), generate.json, and OUT/units, what is done so far. `cwjax verify
-    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach.
+    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach. For instance:
+
+        cwjax generate --system deeptest --model zoo:mnist_lenet --count 10 --out runs/tests
 
     Args:
       settings: the system's.
