@@ -195,10 +195,13 @@ def table_5(arguments: Arguments, digits: Family, note: Note) -> None:
             part = digits._replace(seeds=digits.inputs[rows])
             found = explored(part, run, 0, number, low=-1e4, high=1e4)
             made = shown.eight_bits(found.result.x[found.success])
-            far = np.abs(made - part.seeds[found.success]).reshape(len(made), -1).sum(1).mean()
-            told.append((found.success.mean(), far, coverage_of(digits, made, 0.25).mean()))
-        shares, distances, covered = zip(*told, strict=True)
-        ours = f"{_list(shares)} of the seeds; L1 {_list(distances, 1)}; NC {_list(covered)}"
+            far, covered = float("nan"), 0.0
+            if len(made):
+                far = float(np.abs(made - part.seeds[found.success]).reshape(len(made), -1).sum(1).mean())
+                covered = float(coverage_of(digits, made, 0.25).mean())
+            told.append((found.success.mean(), far, covered))
+        shares, distances, coverages = zip(*told, strict=True)
+        ours = f"{_list(shares)} of the seeds; L1 {_list(distances, 1)}; NC {_list(coverages)}"
         note(5, f"coverage counts {weight:g}", published, ours)
 
 
