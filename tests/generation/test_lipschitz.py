@@ -1,6 +1,7 @@
 """Lipschitz requirements: on an affine model the largest ratio is known."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -37,8 +38,8 @@ def test_the_steepest_pair_of_an_affine_model_lies_along_its_weights():
 def test_a_search_beats_as_many_random_pairs_and_its_pairs_are_what_it_says():
     model, x = two_layers.MODEL, two_layers.X[:3]
     suite = lipschitz.lipschitz_cover(RUN, model, x, np.geomspace(0.1, 50, 30).tolist(), pause=2)
-    apart = np.diff(np.asarray(model.of_batch(suite.pairs.reshape(-1, 9))).reshape(3, 2, -1), axis=1)[:, 0]
-    chosen = np.abs(apart[np.arange(3), np.asarray(model.of_batch(x)).argmax(-1)])
+    apart = np.diff(np.asarray(model.of_batch(jnp.asarray(suite.pairs).reshape(-1, 9))).reshape(3, 2, -1), axis=1)[:, 0]
+    chosen = np.abs(apart[np.arange(3), np.asarray(model.of_batch(jnp.asarray(x))).argmax(-1)])
     far = np.linalg.norm(suite.pairs[:, 0] - suite.pairs[:, 1], axis=1)
     np.testing.assert_allclose(suite.ratio, chosen / far, rtol=1e-4)
     for ratio, each in zip(suite.ratio, x, strict=True):

@@ -127,16 +127,14 @@ def test_a_transcript_that_is_very_unlikely_still_has_its_loss_and_a_slope():
     assert np.abs(slope).max() > 0
 
 
-@pytest.mark.parametrize("symbol", [-1, SYMBOLS])
-def test_a_symbol_that_there_is_not_cannot_be_said(symbol):
-    goal = of_one(cw.goals.transcript([[1, symbol]], frames=FRAMES))
+def test_a_symbol_that_there_is_not_cannot_be_said():
+    goal = of_one(cw.goals.transcript([[1, SYMBOLS]], frames=FRAMES))
     assert np.isnan(alone(of_all_alignments, 0.0, logits_of_one(), goal).loss)
 
 
-@pytest.mark.parametrize("symbol", [-1, SYMBOLS])
-def test_a_symbol_that_there_is_not_is_never_met(symbol):
+def test_a_symbol_that_there_is_not_is_never_met():
     logits = 9 * np.eye(SYMBOLS, dtype=np.float32)[[1, 1, 2, 2, 2]]
-    for asked, met in ((2, True), (symbol, False)):
+    for asked, met in ((2, True), (SYMBOLS, False)):
         goal = of_one(cw.goals.transcript([[1, asked]], frames=FRAMES))
         assert alone(of_all_alignments, 0.0, logits, goal).met == met
 
