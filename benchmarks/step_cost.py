@@ -31,7 +31,7 @@ from benchmarks.timing import interleaved, machine, ratio
 from cwjax.lab.training import nets
 from cwjax.problems import ANYWHERE, Allowed, problem
 from cwjax.runners.batch import each
-from experiments import malware, recogniser, spoken
+from experiments import malware, malware_drebin, recogniser, spoken
 
 
 def stock(params, x):
@@ -111,7 +111,9 @@ def classified(rows: int) -> dict[str, Subject]:
     x = jax.random.bernoulli(jax.random.key(1), 0.15, (rows, 215)).astype(jnp.float32)
     goal = cw.untargeted(model.apply(model.params, x).argmax(-1))
     mask = jnp.arange(215) < 136
-    attacks = {"fast L0": cw.fast("l0", distance=malware.COUNTED), "fast L1": cw.fast("l1"), "L2": cw.l2()}
+    attacks = {"fast L0": cw.fast("l0", distance=malware.COUNTED), "fast L1": cw.fast("l1")}
+    attacks |= {name: malware_drebin.attack_of(name, 300) for name in ("FGA, increasing", "JSMA")}
+    attacks["L2"] = cw.l2()
     return {
         f"malware, {name}": Subject(model, each, x, goal, Allowed(low=x, mask=mask)) for name, each in attacks.items()
     }

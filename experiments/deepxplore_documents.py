@@ -72,8 +72,8 @@ def in_deviations(constraint: deepxplore.Constraint, unit: np.ndarray) -> deepxp
     were given standardised ones.
     """
 
-    def step(key: jax.Array, direction: jax.Array) -> jax.Array:
+    def step(key: Any, direction: Any) -> jax.Array:
         scaled = direction * unit
-        return unit * constraint(key, scaled / (jnp.sqrt(jnp.mean(scaled**2)) + 1e-5))
+        return jnp.asarray(unit * constraint(key, scaled / (jnp.sqrt(jnp.mean(scaled**2)) + 1e-5)))
 
     return step

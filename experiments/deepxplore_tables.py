@@ -147,7 +147,7 @@ def document_searches(arguments: Arguments, rules: documents.Rules) -> dict[str,
     def whole(attack: cw.Attack) -> Any:
         return jax.jit(cw.runners.snapped(cw.batched(attack), cw.lattices.lattice(steps=1.0), steps=10))
 
-    def bounds(family: Family) -> dict[str, np.ndarray]:
+    def bounds(family: Family) -> dict[str, Any]:
         return {"low": family.seeds, "high": np.maximum(rules.high, family.seeds), "mask": rules.grows}
 
     plain, counted = jax.jit(cw.batched(attack(rules.both))), whole(attack(None))
@@ -169,7 +169,7 @@ def document_searches(arguments: Arguments, rules: documents.Rules) -> dict[str,
     }
 
 
-def explored(family: Family, run: Any, target: int, *, seed: int = 0, **bounds: Any) -> deepxplore.Explored:
+def explored(family: Family, run: Any, target: int, seed: int = 0, **bounds: Any) -> deepxplore.Explored:
     """DeepXplore's search from all seeds, in three rounds; coverage at 0, as in the paper's table 2."""
     keys = jax.random.split(jax.random.key(seed), len(family.seeds))
     return deepxplore.explored(run, family.neurons, keys, family.seeds, target=target, rounds=3, **bounds)
@@ -193,12 +193,15 @@ def table_5(arguments: Arguments, digits: Family, note: Note) -> None:
         run, told = jax.jit(cw.batched(attack)), []
         for number, rows in enumerate(parts):
             part = digits._replace(seeds=digits.inputs[rows])
-            found = explored(part, run, 0, seed=number, low=-1e4, high=1e4)
+            found = explored(part, run, 0, number, low=-1e4, high=1e4)
             made = shown.eight_bits(found.result.x[found.success])
-            far = np.abs(made - part.seeds[found.success]).reshape(len(made), -1).sum(1).mean()
-            told.append((found.success.mean(), far, coverage_of(digits, made, 0.25).mean()))
-        shares, distances, covered = zip(*told, strict=True)
-        ours = f"{_list(shares)} of the seeds; L1 {_list(distances, 1)}; NC {_list(covered)}"
+            far, covered = float("nan"), 0.0
+            if len(made):
+                far = float(np.abs(made - part.seeds[found.success]).reshape(len(made), -1).sum(1).mean())
+                covered = float(coverage_of(digits, made, 0.25).mean())
+            told.append((found.success.mean(), far, covered))
+        shares, distances, coverages = zip(*told, strict=True)
+        ours = f"{_list(shares)} of the seeds; L1 {_list(distances, 1)}; NC {_list(coverages)}"
         note(5, f"coverage counts {weight:g}", published, ours)
 
 

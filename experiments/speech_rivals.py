@@ -14,11 +14,11 @@ utterance is kept: a run that was killed goes on.
 Expect: see docs/speech.md.
 
 asr-attacks 0.3.0 is asked as its user would ask it, one utterance at a time, with the numbers that it has: Adam at
-10/32,768, a look every ten steps, bounds times 0.8 after a success. It starts within ±2,000/32,768, whatever the
-loudness; or, with `db_bound`, within the same share of the wave's peak as ours. Half of its gradients are for the CTC
-loss, half for the aligned margin; ours are 3 for 2. Both attacks have confidence 0: its CTC loss knows no other.
-Looks are not counted: it takes one more forward pass every ten steps, and in its second phase at every step. Its
-success is what `recogniser.greedy` hears of the wave that it returns, as for ours.
+10/32,768 from within ±2,000/32,768, a look every ten steps, bounds times 0.8 after a success. Either all gradients are
+for its CTC loss, as it does where nothing is said, or half of them are, and half for its aligned margin; ours are 3 for
+2. Both have confidence 0: its CTC loss knows no other. Looks are not counted: it takes one more forward pass every ten
+steps, and with the margin at every step. A success is what `recogniser.greedy` hears of the wave that it returns, as
+for ours.
 
 Writes OUT/speech_rivals.md, speech_rivals.csv and speech_rivals.png.
 """
@@ -44,7 +44,8 @@ from cwjax.models import Model
 from experiments import recogniser, shown, speech, spoken
 from experiments.recogniser import frames_of
 
-OURS, AS_IT_IS, RELATIVE = "cwjax", "asr-attacks", "asr-attacks, db_bound"
+OURS = "cwjax"
+RIVALS = {"asr-attacks, CTC": "ctc", "asr-attacks, CTC and margin": "margin"}  # name -> its argument `loss`
 SHARE = 3 / 5  # of our gradients that go to the first phase
 
 
@@ -55,8 +56,8 @@ class Arguments:
     updates: int = 500  # of the recogniser's training
     count: int = 100  # utterances to attack
     gradients: int = 500  # for an utterance
-    start: float = -15.0  # decibels: of the largest change at the beginning
-    rivals: tuple[str, ...] = (AS_IT_IS, RELATIVE)
+    start: float = -15.0  # decibels: of our largest change at the beginning
+    rivals: tuple[str, ...] = tuple(RIVALS)
     trained: Path = Path("runs/recognisers")  # where recognisers are kept
     seed: int = 0  # of the utterances and targets
     out: Path = Path("runs/speech_rivals")  # where the results go
@@ -66,8 +67,8 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     """Runs the experiment; a row for each attack and kind of target."""
     check_count("--count", arguments.count)
     check_count("--gradients", arguments.gradients, least=2)
-    if unknown := set(arguments.rivals) - {AS_IT_IS, RELATIVE}:
-        raise ValueError(f"--rivals are {AS_IT_IS!r} and {RELATIVE!r}, got {unknown}")
+    if unknown := set(arguments.rivals) - RIVALS.keys():
+        raise ValueError(f"--rivals are {', '.join(map(repr, RIVALS))}, got {unknown}")
     store.make_folder(arguments.out)
     first = round(SHARE * arguments.gradients)
     shared = {name: getattr(arguments, name) for name in ("data", "held_out", "updates", "start", "trained", "seed")}
@@ -82,21 +83,18 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
     trained, data = speech.subject(ours)
     asked = speech.drawn(data.test, arguments.count, arguments.seed)
     waves = {OURS: speech.attacked(trained, asked, ours).second}
-    for name in arguments.rivals:
-        bound = arguments.start if name == RELATIVE else None
-        waves[name] = attacked(trained, asked, name, bound, arguments)
+    waves |= {name: attacked(trained, asked, name, arguments) for name in arguments.rivals}
     found = {name: sizes(trained.model, asked, each) for name, each in waves.items()}
     rows = [row(name, kind, found, asked.kinds) for kind in (*speech.KINDS, "all") for name in found]
     shown.write("speech_rivals", "Speech: beside asr-attacks", rows, figure(found), arguments)
     return rows
 
 
-def attacked(
-    trained: recogniser.Trained, asked: Any, name: str, bound: float | None, arguments: Arguments
-) -> np.ndarray:
+def attacked(trained: recogniser.Trained, asked: Any, name: str, arguments: Arguments) -> np.ndarray:
     """The waves [B, N] that asr-attacks returns, each kept in OUT/parts."""
     x, length = asked.heard.waves, asked.heard.length
-    what = trained.card["sha256"], name, bound, arguments.gradients, store.fingerprint(x), asked.targets
+    loss, phases = RIVALS[name], 2 if RIVALS[name] == "margin" else 1
+    what = trained.card["sha256"], loss, arguments.gradients, store.fingerprint(x), asked.targets
     identity, like, waves = store.fingerprint(what)[:12], jax.ShapeDtypeStruct(x.shape[1:], np.float32), []
     with progress(name, len(x), first="compiling") as advance:
         for i, target in enumerate(asked.targets):
@@ -104,19 +102,16 @@ def attacked(
             if file.exists():
                 waves.append(np.asarray(store.read_arrays(file, {"x": like})["x"]))
             else:
-                steps = arguments.gradients // 2
-                text = "".join(map(str, target))
-                waves.append(by_asr_attacks(trained.model, x[i], length[i], text, steps, bound))
+                steps, text = arguments.gradients // phases, "".join(map(str, target))
+                waves.append(by_asr_attacks(trained.model, x[i], length[i], text, steps, loss))
                 store.make_folder(file.parent)
                 store.write_arrays(file, {"x": waves[-1]})
             advance(1)
     return np.stack(waves)
 
 
-def by_asr_attacks(
-    model: Model, wave: np.ndarray, length: int, target: str, steps: int, bound: float | None
-) -> np.ndarray:
-    """One wave [N] by asr-attacks: so many gradients of the CTC loss, and as many of the aligned margin.
+def by_asr_attacks(model: Model, wave: np.ndarray, length: int, target: str, steps: int, loss: str) -> np.ndarray:
+    """One wave [N] by asr-attacks.
 
     Args:
       model: the recogniser.
@@ -124,7 +119,7 @@ def by_asr_attacks(
       length: samples that count.
       target: digits; "" is silence.
       steps: gradients of each phase.
-      bound: decibels of the wave's peak that a change may have; None: the package's own ±2,000.
+      loss: "ctc", one phase; or "margin", a second phase after it.
     """
     from asr_attacks import ASRAttacker, CTCModuleBackend
 
@@ -132,7 +127,7 @@ def by_asr_attacks(
     attacker = ASRAttacker(CTCModuleBackend(_module(model, length), labels, device="cpu", blank_id=0), verbose=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "CW margin stage skipped")  # the first phase failed
-        changed = attacker.cw(wave, target=target, targeted=True, loss="margin", num_iter=steps, db_bound=bound)
+        changed = attacker.cw(wave, target=target, targeted=True, loss=loss, num_iter=steps)
     return np.asarray(changed, np.float32).reshape(wave.shape)
 
 

@@ -7,8 +7,8 @@ squares of the discriminators 1, reconstruction 10, the code's size 0.01, and bo
 Three things differ from the paper, because its settings gave black images here. The output is linear and is clipped
 when it is used: behind a sigmoid the slope of the absolute error vanishes at 0, where most pixels of a digit are, and
 an image that has become black stays black. The noise on the code has a standard deviation of 0.1 and not 1, which
-drowns the code of fresh weights for far more updates than these. Both domains begin with the same weights, so that the
-first translation is the image itself; else the code of one may be the negative of the other's.
+drowns the code of fresh weights for far more updates than these. Both domains may begin with the same weights, so that
+the first translation is the image itself; else the code of one may be the negative of the other's, and stays so.
 
     trained   = translators.train(sunny, foggy, updates=1500)
     translate = translators.Translator(trained, "first")     # sunny to foggy
@@ -46,7 +46,14 @@ class Translator(NamedTuple):
 
 
 def train(
-    first: np.ndarray, second: np.ndarray, *, updates: int = 1500, batch: int = 16, channels: int = 16, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    updates: int = 1500,
+    batch: int = 16,
+    channels: int = 16,
+    alike: bool = True,
+    seed: int = 0,
 ) -> Params:
     """The networks after so many updates.
 
@@ -56,6 +63,7 @@ def train(
       updates: of all networks at once.
       batch: images of each domain in one.
       channels: of the first layers; the code has twice as many.
+      alike: whether both domains begin with the same weights.
       seed: of the weights, the batches and the noise.
     """
     if first.shape[1:] != second.shape[1:] or first.shape[1] % 4 or first.shape[2] % 4:
@@ -68,7 +76,7 @@ def train(
     return trained_by(
         "the translator",
         _loss,
-        _fresh(seed, first.shape[-1], channels),
+        _fresh(seed, first.shape[-1], channels, alike),
         (first[:count], second[:count][shuffled]),
         updates=updates,
         batch=batch,
@@ -78,7 +86,7 @@ def train(
     )
 
 
-def _fresh(seed: int, colours: int, n: int) -> Params:
+def _fresh(seed: int, colours: int, n: int, alike: bool) -> Params:
     deep = 2 * n
     own = {
         "enter": (3, 3, colours, n),
@@ -89,10 +97,11 @@ def _fresh(seed: int, colours: int, n: int) -> Params:
         "look_closer": (3, 3, n, deep),
         "judge": (3, 3, deep, 1),
     }
-    keys = iter(jax.random.split(jax.random.key(seed), len(own) + 2))
-    both = {name: layer(next(keys), size) for name, size in own.items()}
-    drawn: Params = dict.fromkeys(_OTHER, both)
-    return drawn | {name: layer(next(keys), (3, 3, deep, deep)) for name in ("into_code", "out_of_code")}
+    keys = iter(jax.random.split(jax.random.key(seed), 2 * len(own) + 2))
+    first = {name: layer(next(keys), size) for name, size in own.items()}
+    shared = {name: layer(next(keys), (3, 3, deep, deep)) for name in ("into_code", "out_of_code")}
+    second = first if alike else {name: layer(next(keys), size) for name, size in own.items()}
+    return {"first": first, "second": second} | shared
 
 
 def _encoded(params: Params, side: Side, x: Any) -> jax.Array:

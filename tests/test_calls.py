@@ -230,8 +230,9 @@ ALIKE = [
 
 @pytest.mark.parametrize("name", ["batched", "streamed", "discretised", *ALIKE])
 def test_numpy_arrays_will_do(name):
-    attack = cw.l2(search=cw.search.binary_search(1), steps=2)
+    attack = cw.attacks.fmn(steps=2)
     more = {
+        "batched": cw.batched(attack),
         "streamed": cw.streamed(attack, width=2),
         "discretised": cw.discretised(cw.batched(attack)),
         "restored": cw.restored(cw.batched(attack)),
@@ -243,7 +244,7 @@ def test_numpy_arrays_will_do(name):
 
 
 @pytest.mark.parametrize(
-    "wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "restored", "verified"]
+    "wrap", ["batched", "traced", "chunked", "sharded", "streamed", "discretised", "restored", "snapped", "verified"]
 )
 def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
     attack = cw.fast("l2", steps=2)
@@ -256,6 +257,7 @@ def test_inputs_outside_the_attacks_box_are_an_error_under_every_runner(wrap):
         "streamed": lambda: cw.streamed(attack, width=4),
         "discretised": lambda: cw.discretised(jax.jit(batched)),
         "restored": lambda: cw.restored(jax.jit(batched)),
+        "snapped": lambda: cw.runners.snapped(jax.jit(batched), cw.lattices.lattice()),
         "verified": lambda: cw.verified(jax.jit(batched)),
     }[wrap]()
     outside = images().at[3, 1, 1, 0].set(1.25)

@@ -31,7 +31,7 @@ def blocks(file: Path) -> list[str]:
 
 
 DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "start/pytorch", "choose", "own", "tasks"))]
-LONG = ["docs/believe.md", "docs/bounds.md", "docs/many.md"]
+LONG = [f"docs/{page}.md" for page in ("believe", "bounds", "many", "malware", "speech")]
 
 
 @pytest.mark.parametrize("file", [*DOCUMENTS, *(pytest.param(file, marks=pytest.mark.long) for file in LONG)])
@@ -117,10 +117,12 @@ def test_the_batching_benchmark_at_a_small_size(models, monkeypatch, capsys):
 def test_the_step_cost_benchmark_at_a_small_size(capsys):
     from benchmarks import step_cost
 
-    step_cost.main(step_cost.Arguments(batch=2, steps=2, rounds=1))
+    step_cost.main(step_cost.Arguments(batch=2, waves=2, rows=2, steps=2, rounds=1))
     said = capsys.readouterr().out
     assert "loop / gradient" in said
-    assert said.count("\n| ") == 13  # three tables, each a heading; two rows, two more, and six
+    for subject in ("images, our pooling", "speech, CTC", "speech, aligned", "malware, fast L0", "malware, JSMA"):
+        assert f"\n| {subject} | " in said
+    assert said.count("\n| ") == 19  # three tables, each a heading; nine rows, two more, and five
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cwjax.arguments import check_channel_axis, check_cost
-from cwjax.base import Distance
+from cwjax.base import AnyArray, Distance
 
 MOST_CHANNELS = 4  # of a picture: grey; grey and alpha; red, green and blue; these and alpha
 
@@ -81,7 +81,7 @@ def linf() -> Distance:
     )
 
 
-def costs(cost: float | np.ndarray, like: Float[Array, "*S"]) -> Float[Array, "..."]:
+def costs(cost: float | np.ndarray, like: Float[AnyArray, "*S"]) -> Float[Array, "..."]:
     """Costs as factors of an array: [] where all are alike, else [*S]."""
     values = jnp.asarray(cost, like.dtype)
     return jnp.broadcast_to(values, like.shape) if values.ndim else values

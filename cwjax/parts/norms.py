@@ -108,7 +108,7 @@ def _in_linf(key, like):
     return jax.random.uniform(key, like.shape, like.dtype, -1, 1)
 
 
-def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, ""]) -> Float[Array, "*S"]:
+def _two_thirds(x: Float[Array, "*S"], weight: Float[Array, "..."]) -> Float[Array, "*S"]:
     """The stationary point z != 0 of `(z - x)²/2 + weight·|z|^(2/3)` that lies next to x; 0 where there is none."""
     square = x**2 / 16
     inner = x**4 / 256 - weight**3 * 8 / 729
@@ -149,7 +149,7 @@ class Norm(NamedTuple):
     distance: Distance  # measure, and the penalty of a descent
     # (delta, radius >= 0) -> the point nearest to delta (Euclidean) in the ball of that radius
     onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]
-    # (x, weight) -> the z that minimises (z - x)²/2 + weight·|z|; in L1 each element may have a weight of its own
+    # (x, weight) -> the z that minimises (z - x)²/2 + weight·|z|; in L1 and L0 each element may have its own weight
     prox: Callable[[Float[Array, "*S"], Float[Array, "..."]], Float[Array, "*S"]]
     slope: Callable[[Float[Array, "*S"]], Float[Array, "*S"]] = _lacking  # of the norm at delta; 0 where delta is 0
     unit: Callable[[Float[Array, "*S"]], Float[Array, "*S"]] = _lacking  # slope -> the step of norm one along it

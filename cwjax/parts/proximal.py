@@ -71,7 +71,7 @@ def shrunk(
       norm: a key of NORMS.
       target: where a step without the norm leads.
       divisor: D > 0.
-      weight: > 0; [], or in L1 [*S].
+      weight: > 0; [], or in L1 and L0 [*S].
       clipped: a change as far as the box allows it.
     """
     largest = jnp.max(divisor)

@@ -189,7 +189,7 @@ def test_elements_cost_what_they_are_said_to():
         (np.zeros(3), "every cost is 0"),
     ],
 )
-def test_costs_that_are_none_are_refused(cost, words):
+def test_costs_that_are_none_are_refused(cost, words, as_users_have_it):
     for make in (distances.l0, distances.l1):
         with pytest.raises(ValueError, match=words):
             make(cost=cost)

@@ -166,7 +166,7 @@ def _scaled(name: str, images: np.ndarray, bounds: tuple[float, float] | None) -
     return ((values - low) / (high - low)).astype(np.float32)
 
 
-def _unscaled(name: str, x: np.ndarray) -> Float32[np.ndarray, "N F"]:
+def _unscaled(name: str, x: np.ndarray) -> Float32[np.ndarray, "N *S"]:
     if not x.size or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
         raise ValueError(f"{name}: features must be numbers [N, F], got {x.dtype} {list(x.shape)}")
     return x.astype(np.float32)

@@ -83,9 +83,9 @@ def cliff(weights, x):
 @pytest.mark.parametrize("norm", NORMS)
 def test_a_loss_that_is_flat_about_the_clean_input_does_not_stop_a_hundred_gradients(norm):
     model = cw.bind(cliff, jnp.asarray(np.random.default_rng(0).normal(size=(SIZE, 2)), jnp.float32))
+    keys, x, run = problems.keys(8), jnp.full((8, SIZE), 0.5), jax.jit(cw.batched(cw.fast(norm, steps=100)))
     for goal in (cw.untargeted(np.zeros(8, int)), cw.targeted(np.ones(8, int))):
-        keys, x = jax.random.split(jax.random.key(0), 8), jnp.full((8, SIZE), 0.5)
-        result = jax.jit(cw.batched(cw.fast(norm, steps=100)))(model, keys, x, goal)
+        result = run(model, keys, x, goal)
         assert result.success.all()
         np.testing.assert_array_equal(result.forwards, 100)
 
