@@ -26,6 +26,7 @@ $(VENV)/installed-%: pyproject.toml
 demo: $(VENV)/installed-demo
 	$(BIN)/cwjax demo
 
+test: export PYTHONDONTWRITEBYTECODE =  # its processes share what they compile of the sources
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder --max-worker-restart 0
 

@@ -260,8 +260,8 @@ def continued(
     )
 
 
-def found(candidate: Candidate) -> Bool[Array, ""]:
-    """Whether the candidate is an adversarial example at all."""
+def found(candidate: Candidate) -> Bool[Array, "..."]:
+    """Whether the candidate is an adversarial example at all; of several, which are."""
     return jnp.isfinite(candidate.distance)
 
 
@@ -309,7 +309,7 @@ class _Shown:
         return f"{getattr(self.leaf, 'dtype', type(self.leaf).__name__)} {list(getattr(self.leaf, 'shape', ()))}"
 
 
-def wide(x: Float[Array, "..."]) -> jnp.dtype:
+def wide(x: Float[AnyArray, "..."]) -> jnp.dtype:
     """The dtype to compute with: x's own, but at least float32. Steps of 1e-2 are lost in bfloat16."""
     return jnp.promote_types(x.dtype, jnp.float32)
 

@@ -22,7 +22,7 @@ from sphinx.util import logging  # noqa: E402
 from tests import public  # noqa: E402
 
 GENERATED = ROOT / "docs" / "generated"
-COMMANDS = ("train", "attack", "verify", "sweep", "results", "report", "race", "cover", "doctor", "demo")
+COMMANDS = ("train", "attack", "verify", "sweep", "results", "report", "race", "cover", "generate", "doctor", "demo")
 
 project = "cwjax"
 author = "The cwjax maintainers"

@@ -4,6 +4,12 @@ Two encoders lead to one code, two decoders lead back, and the last layer of the
 are one. Each domain has a discriminator. The loss is that of the paper with the weights of its released settings: least
 squares of the discriminators 1, reconstruction 10, the code's size 0.01, and both again after there and back.
 
+Three things differ from the paper, because its settings gave black images here. The output is linear and is clipped
+when it is used: behind a sigmoid the slope of the absolute error vanishes at 0, where most pixels of a digit are, and
+an image that has become black stays black. The noise on the code has a standard deviation of 0.1 and not 1, which
+drowns the code of fresh weights for far more updates than these. Both domains may begin with the same weights, so that
+the first translation is the image itself; else the code of one may be the negative of the other's, and stays so.
+
     trained   = translators.train(sunny, foggy, updates=1500)
     translate = translators.Translator(trained, "first")     # sunny to foggy
     foggy     = translate(x)                                 # [B, H, W, C]
@@ -24,6 +30,7 @@ Side = Literal["first", "second"]
 
 _OTHER: dict[Side, Side] = {"first": "second", "second": "first"}
 RECONSTRUCTION, CODE = 10.0, 0.01  # UNIT's weights; a discriminator's is 1
+NOISE = 0.1  # on the code; UNIT has 1
 
 
 class Translator(NamedTuple):
@@ -35,11 +42,18 @@ class Translator(NamedTuple):
     def __call__(self, x: np.ndarray, *, at_once: int = 100) -> np.ndarray:
         """The images [B, H, W, C] of one domain in the other, in [0, 1]."""
         parts = [_translated(self.params, self.side, x[i : i + at_once]) for i in range(0, len(x), at_once)]
-        return np.concatenate([np.asarray(part) for part in parts])
+        return np.clip(np.concatenate([np.asarray(part) for part in parts]), 0, 1)
 
 
 def train(
-    first: np.ndarray, second: np.ndarray, *, updates: int = 1500, batch: int = 16, channels: int = 16, seed: int = 0
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    updates: int = 1500,
+    batch: int = 16,
+    channels: int = 16,
+    alike: bool = True,
+    seed: int = 0,
 ) -> Params:
     """The networks after so many updates.
 
@@ -49,6 +63,7 @@ def train(
       updates: of all networks at once.
       batch: images of each domain in one.
       channels: of the first layers; the code has twice as many.
+      alike: whether both domains begin with the same weights.
       seed: of the weights, the batches and the noise.
     """
     if first.shape[1:] != second.shape[1:] or first.shape[1] % 4 or first.shape[2] % 4:
@@ -61,7 +76,7 @@ def train(
     return trained_by(
         "the translator",
         _loss,
-        _fresh(seed, first.shape[-1], channels),
+        _fresh(seed, first.shape[-1], channels, alike),
         (first[:count], second[:count][shuffled]),
         updates=updates,
         batch=batch,
@@ -71,7 +86,7 @@ def train(
     )
 
 
-def _fresh(seed: int, colours: int, n: int) -> Params:
+def _fresh(seed: int, colours: int, n: int, alike: bool) -> Params:
     deep = 2 * n
     own = {
         "enter": (3, 3, colours, n),
@@ -83,8 +98,10 @@ def _fresh(seed: int, colours: int, n: int) -> Params:
         "judge": (3, 3, deep, 1),
     }
     keys = iter(jax.random.split(jax.random.key(seed), 2 * len(own) + 2))
-    drawn: Params = {side: {name: layer(next(keys), size) for name, size in own.items()} for side in _OTHER}
-    return drawn | {name: layer(next(keys), (3, 3, deep, deep)) for name in ("into_code", "out_of_code")}
+    first = {name: layer(next(keys), size) for name, size in own.items()}
+    shared = {name: layer(next(keys), (3, 3, deep, deep)) for name in ("into_code", "out_of_code")}
+    second = first if alike else {name: layer(next(keys), size) for name, size in own.items()}
+    return {"first": first, "second": second} | shared
 
 
 def _encoded(params: Params, side: Side, x: Any) -> jax.Array:
@@ -98,7 +115,7 @@ def _decoded(params: Params, side: Side, code: jax.Array) -> jax.Array:
     own = params[side]
     code = code + jax.nn.leaky_relu(convolved(params["out_of_code"], code))
     code = jax.nn.leaky_relu(convolved(own["up"], doubled(code)))
-    return jax.nn.sigmoid(convolved(own["leave"], code))
+    return 0.5 + convolved(own["leave"], code)
 
 
 def _judged(params: Params, side: Side, x: jax.Array) -> jax.Array:
@@ -118,10 +135,10 @@ def _loss(params: Params, key: jax.Array, first: jax.Array, second: jax.Array) -
     for side, x in given.items():
         there = _OTHER[side]
         code = _encoded(params, side, x)
-        noisy = code + jax.random.normal(next(keys), code.shape)
+        noisy = code + NOISE * jax.random.normal(next(keys), code.shape)
         made = _decoded(params, there, noisy)
         again = _encoded(params, there, made)
-        back = _decoded(params, side, again + jax.random.normal(next(keys), again.shape))
+        back = _decoded(params, side, again + NOISE * jax.random.normal(next(keys), again.shape))
         same = _decoded(params, side, noisy)
         total += RECONSTRUCTION * (jnp.abs(same - x).mean() + jnp.abs(back - x).mean())
         total += CODE * (jnp.square(code).mean() + jnp.square(again).mean())

@@ -40,11 +40,14 @@ shutil.rmtree(folder, ignore_errors=True)  # so that there is something to do wh
 # %%
 sweep = grid.Sweep(
     model=("zoo:mnist_cnn",),
-    attack=("fast_l2",),
+    attack=("l2",),
     objective=OBJECTIVES,
     box=("projected", "change_of_variables"),
     confidence=(0.0, 5.0),
     steps=(STEPS,),
+    search_steps=(4,),
+    initial_c=(1.0,),
+    learning_rate=(0.1,),
     examples=EXAMPLES,
     chunk=EXAMPLES // 2,
     checks=False,  # whether to ask of each configuration if its numbers can be believed, which takes longer than these

@@ -33,6 +33,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 if LONG or os.environ.get("CWJAX_CHECKED"):
     install_import_hook("cwjax", "beartype.beartype")
 jax.config.update("jax_disable_most_optimizations", True)  # also for what fixtures compile
+jax.config.update("jax_traceback_in_locations_limit", 0)  # the calls behind each operation, which nobody reads here
 
 if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
     cores = sorted(os.sched_getaffinity(0))

@@ -134,7 +134,7 @@ def test_any_precision_of_inputs_and_weights(row, dtype, weights):
 
 @pytest.mark.parametrize("dtype", [SINGLE, DOUBLE] if LONG else [SINGLE], ids=str)
 def test_every_runner(dtype):
-    row, model, x = EVERY["l2"], model_in(dtype), X.astype(dtype)
+    row, model, x = EVERY["fmn, l2"], model_in(dtype), X.astype(dtype)
     arguments, attack = (model, KEYS, x, row.goal), row.make()
     expected = jax.jit(cw.batched(attack))(*arguments)
     mesh = Mesh(jax.devices(), ("devices",))

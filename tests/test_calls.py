@@ -230,8 +230,9 @@ ALIKE = [
 
 @pytest.mark.parametrize("name", ["batched", "streamed", "discretised", *ALIKE])
 def test_numpy_arrays_will_do(name):
-    attack = cw.l2(search=cw.search.binary_search(1), steps=2)
+    attack = cw.attacks.fmn(steps=2)
     more = {
+        "batched": cw.batched(attack),
         "streamed": cw.streamed(attack, width=2),
         "discretised": cw.discretised(cw.batched(attack)),
         "restored": cw.restored(cw.batched(attack)),

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, tuple[Callable, dict[str, Any], str]] = {
     "successes": (metrics.successes, {"confidence": 0.0}, OURS),
     "label_cross_entropy": (cw.losses.label_cross_entropy, {"confidence": 0.0}, OURS),
     "negative_margin": (cw.losses.negative_margin, {"confidence": 0.0}, OURS),
+    "softened_margin": (cw.losses.softened_margin, {"confidence": 0.0}, OURS),
     "logits_ratio": (cw.losses.logits_ratio, {"confidence": 0.0}, OURS),
     "f5": (cw.objectives.log_half_probability, {"hinged": True}, OURS),
 } | {name: (objective, {"confidence": 0.0}, PAPER) for name, objective in cw.objectives.OBJECTIVES.items()}

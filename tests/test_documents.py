@@ -72,6 +72,16 @@ def test_links_lead_to_files_and_headings(page: Path):
             assert heading in {anchor(line) for line in target.read_text("utf-8").splitlines()}, link
 
 
+def test_on_the_index_the_readme_has_no_relative_link_left(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    from absolute import absolute
+
+    text = absolute((ROOT / "README.md").read_text("utf-8"), "https://host/a/b", "v1")
+    assert "](https://host/a/b/raw/v1/docs/pictures/first.png)" in text
+    assert "](https://host/a/b/blob/v1/docs/start/index.md)" in text
+    assert not re.findall(r"\]\((?!https://)[^)]*\)", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
 def anchor(line: str) -> str:
     """What a heading is linked to by: "## At a confidence" is #at-a-confidence."""
     heading = re.match(r"#+ (.*)", line)

@@ -5,6 +5,7 @@ them.
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import chex
 import jax
@@ -39,6 +40,7 @@ class Row:
     fooled: float = 0.6  # at least this share of the examples
     lengths: tuple[str, ...] = ()  # those of its numbers that are lengths in the unit of x
     first: int = 1  # forward passes of its first step
+    group: str = ""  # of rows that share `make`, and with it a program: theirs is one process
 
 
 def paper(name: str, *, objective=None, box=None, around=lambda attack: attack, lengths=None, row=None, **fixed) -> Row:
@@ -58,6 +60,23 @@ def paper(name: str, *, objective=None, box=None, around=lambda attack: attack, 
     return Row(make, "l2" if name == "lbfgs" else name, numbers, others, lengths=tuple(lengths), **row)
 
 
+OBJECTIVES = cw.objectives.OBJECTIVES | {
+    "f5 without its hinge": functools.partial(cw.objectives.log_half_probability, hinged=False)
+}
+
+
+def by_number(norm: str):
+    """The paper's attack with any of the objectives: `which` is one more number, so that they share a program."""
+
+    def make(confidence=0.0, which=0, **numbers):
+        each = [objective(confidence) for objective in OBJECTIVES.values()]
+        losses = [objective.loss for objective in each]
+        chosen = each[0]._replace(loss=lambda logits, goal: jax.lax.switch(which, losses, logits, goal))
+        return problems.small(norm, objective=chosen, **numbers)
+
+    return make
+
+
 def multiplied(confidence=0.0, steps=40):
     """The paper's descent, with c and the length of a step turned at every step."""
     parts = {"objective": cw.objectives.logit_margin(confidence), "distance": cw.distances.l2()}
@@ -70,7 +89,7 @@ def shrunk(confidence=0.0, **numbers):
     return cw.attacks.audio(objective=cw.losses.negative_margin(confidence), **numbers)
 
 
-def fast(norm: str, *, objective=cw.losses.negative_margin) -> Row:
+def fast(norm: str, *, objective=cw.losses.softened_margin) -> Row:
     """One of the fast attacks, with something of it changed."""
 
     def make(confidence=0.0, steps=40):
@@ -190,20 +209,24 @@ COMBINATIONS = {
     for norm, box, name in _TRIPLES
 } | {
     # Where the softmax saturates, f2, f3 and f4 have next to no slope: they fail more often (the paper's Table III).
-    f"{norm}, {name}": paper(norm, objective=objective, row={"fooled": 0.3 if name in ("f2", "f3", "f4") else 0.6})
-    for norm in ("l2", "linf")
-    for name, objective in cw.objectives.OBJECTIVES.items()
+    f"{norm}, {name}": Row(
+        make,
+        norm,
+        problems.SMALL[norm] | {"which": which},
+        {"steps": 6},
+        fooled=0.3 if name in ("f2", "f3", "f4") else 0.6,
+        group=f"{norm}, objectives",
+    )
+    for norm, make in (("l2", by_number("l2")), ("linf", by_number("linf")))
+    for which, name in enumerate(OBJECTIVES)
 }
 COMBINATIONS |= {name: _EVERY[name] for name in _NORMS}
 COMBINATIONS |= {
     "l2, first success": paper("l2", abort=cw.aborts.first_success()),
     "l2, no abort": paper("l2", abort=cw.aborts.never()),
-    "l2, f5 without its hinge": paper(
-        "l2", objective=functools.partial(cw.objectives.log_half_probability, hinged=False)
-    ),
     "lbfgs, change of variables": paper("lbfgs", box=cw.boxes.change_of_variables),
     "lbfgs, clipped": paper("lbfgs", box=cw.boxes.clipped),
-    "l2, wider box": paper("l2", row={"low": -0.5, "high": 1.7}),
+    "l2, wider box": dataclasses.replace(ATTACKS["l2"], low=-0.5, high=1.7, group="l2"),
     "l0, one pixel a round, projected": paper("l0", removal=cw.search.one_pixel(), box=cw.boxes.projected),
     "l0, average target": paper(
         "l0", around=lambda attack: cw.average_target(attack, problems.CLASSES), row={"goal": LEAVE}
@@ -216,7 +239,10 @@ COMBINATIONS |= {
 
 def rows(table: dict[str, Row], long: Iterable[str] = ()):
     """Each law on each row; all laws of a row in one process, which compiles it once. Some only by `make test-all`."""
-    marks = {name: [pytest.mark.xdist_group(name)] + [pytest.mark.long] * (name in long) for name in table}
+    marks = {
+        name: [pytest.mark.xdist_group(row.group or name)] + [pytest.mark.long] * (name in long)
+        for name, row in table.items()
+    }
     return pytest.mark.parametrize(
         "row", [pytest.param(row, id=name, marks=marks[name]) for name, row in table.items()]
     )
@@ -227,34 +253,85 @@ def rows(table: dict[str, Row], long: Iterable[str] = ()):
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
 _OTHERS = RIVALS.keys() - FAST.keys() - {*_KINDS, "fmn, l2", "vfga"}  # each has an oracle of its own as well
 every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS.keys() | _OTHERS)
-_ALIKE = ("l2, clipped, Nesterov", "l1", "l2, worst target", "fast_linf", "fast_l0")  # those that run as others do
+# Those that run as others do.
+_ALIKE = ("l2, clipped, Nesterov", "l1", "linf", "l2, restarted", "l2, worst target", "fast_linf", "fast_l0")
 _ALIKE += ("apgd, l2, minimised", "jsma-z", "ead", "pdgd")
 every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}, long=_ALIKE)
 every_kind = rows(ATTACKS | RIVALS | TASKS, long=(RIVALS | TASKS).keys() - FAST.keys() - set(_KINDS))
-# Half of the triples still have every norm, every box and every optimiser.
-_HALF = [triple for k, triple in enumerate(_TRIPLES) if (k // len(_RATES) + k) % 2]
+# Three triples, each of another norm, box and optimiser; l0 with Adam is above.
+_FEW = ("l2, change_of_variables, gradient_descent", "l1, clipped, momentum", "linf, projected, nesterov")
 _LONG = (
     _OTHERS
-    | {", ".join(triple) for triple in _HALF}
-    | {f"linf, {name}" for name in cw.objectives.OBJECTIVES}
-    | {*_NORMS}
+    | {", ".join(triple) for triple in _TRIPLES} - {*_FEW}
+    | {f"linf, {name}" for name in OBJECTIVES}
+    | {*_NORMS, "lbfgs, clipped"}
 )
 every_combination = rows(ATTACKS | RIVALS | TASKS | COMBINATIONS, long=_LONG)
+
+
+SPARE = 2  # classes that the network has no use for
+VICTIM = 4
+
+
+def hindered(params, x):
+    """The network with more classes, of which the first so many are switched on. It answers NaN within 0.2 of the
+    victim, but not at less than `spared`; and, where `blotted`, in the least of its own logits.
+    """
+    weights, classes, off, spared, blotted = params
+    logits = problems.mlp(weights, x)
+    least = jnp.arange(problems.CLASSES)[None] == logits.argmin(1)[:, None]
+    logits = jnp.pad(jnp.where(blotted & least, jnp.nan, logits), ((0, 0), (0, SPARE)))
+    logits = jnp.where(jnp.arange(logits.shape[1])[None] < classes, logits, off)
+    away = jnp.abs(x.reshape(x.shape[0], -1) - X[VICTIM].reshape(1, -1)).max(1)
+    return jnp.where(((away < 0.2) & (away >= spared))[:, None], jnp.nan, logits)
+
+
+def hindrance(*, classes=problems.CLASSES, off=-1e4, spared=np.inf, blotted=False, seed=0) -> cw.Model:
+    """One program for all of them."""
+    numbers = jnp.int32(classes), jnp.float32(off), jnp.float32(spared), jnp.bool_(blotted)
+    return cw.bind(hindered, (problems.mlp_params(seed), *numbers))
+
+
+PADDED = hindrance()  # as MODEL, but for classes that cannot win; most laws are about it, so that they share programs
 
 
 SEEN = jnp.zeros(problems.SHAPE, bool)  # no element without a slope
 
 
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """A runner, and the shapes that it was compiled for."""
+
+    run: Callable[..., cw.Result]
+    traces: list[tuple[int, ...]]
+
+    def __call__(self, *given: Any, **numbers: Any) -> cw.Result:
+        return self.run(*given, **numbers)
+
+
 @functools.cache
-def runner(row: Row) -> Callable[..., cw.Result]:
+def runner(row: Row) -> Traced:
     """The row under the plain runner, jitted, and compiled once for each shape, whatever the confidence and the
     `numbers`; also with lengths multiplied by a `width`, one for all elements or one for each, and with elements whose
     slope the model keeps to itself (`blind`). Its `traces` grow by one with each program.
     """
+    run, traces = _program(row.make, row.lengths)
+
+    def of(model, keys, x, goal, confidence=0.0, width=1.0, blind=SEEN, mask=True, **numbers):
+        widths = jnp.broadcast_to(jnp.asarray(width, jnp.float32), problems.SHAPE)
+        masks = jnp.broadcast_to(jnp.asarray(mask), x.shape)
+        told = confidence, row.numbers | numbers, (row.low, row.high), widths
+        return run(*told, blind, masks, model, keys, x, goal)
+
+    return Traced(of, traces)
+
+
+@functools.cache
+def _program(make, lengths):
     traces = []
 
     @jax.jit
-    def run(confidence, numbers, width, blind, mask, model, keys, x, goal):
+    def run(confidence, numbers, box, width, blind, mask, model, keys, x, goal):
         traces.append(x.shape)
 
         def seen(params, x):
@@ -262,24 +339,18 @@ def runner(row: Row) -> Callable[..., cw.Result]:
                 params, jnp.where(blind[None], jax.lax.stop_gradient(x), x) / width.astype(x.dtype)[None]
             )
 
-        numbers = numbers | {name: numbers[name] * geometric_mean(width) for name in row.lengths}
-        run = cw.batched(row.make(confidence, **numbers))
-        bounds = {"low": row.low * width, "high": row.high * width, "mask": mask}
+        numbers = numbers | {name: numbers[name] * geometric_mean(width) for name in lengths}
+        run = cw.batched(make(confidence, **numbers))
+        bounds = {"low": box[0] * width, "high": box[1] * width, "mask": mask}
         return run(cw.bind(seen, model.params), keys, width.astype(x.dtype)[None] * x, goal, **bounds)
 
-    def of(model, keys, x, goal, confidence=0.0, width=1.0, blind=SEEN, mask=True, **numbers):
-        widths = jnp.broadcast_to(jnp.asarray(width, jnp.float32), problems.SHAPE)
-        masks = jnp.broadcast_to(jnp.asarray(mask), x.shape)
-        return run(confidence, row.numbers | numbers, widths, blind, masks, model, keys, x, goal)
-
-    of.traces = traces
-    return of
+    return run, traces
 
 
 @functools.cache
 def attacked(row: Row, confidence: float = 0.0) -> cw.Result:
     """The row's result on the common problem, computed once."""
-    return runner(row)(MODEL, KEYS, X, row.goal, confidence)
+    return runner(row)(PADDED, KEYS, X, row.goal, confidence)
 
 
 def pick(places, *trees):
@@ -335,7 +406,7 @@ def test_an_attack_tells_its_norm_and_its_confidence(row):
     assert terms.objective.confidence == 1.5
 
 
-@every_kind
+@rows(ATTACKS | RIVALS | TASKS, long=(ATTACKS | RIVALS | TASKS).keys() - {"l0", "l1", "fast_l2", "fast_linf", "lbfgs"})
 def test_what_wraps_a_runner_keeps_the_attacks_norm_and_margin(row):
     plain = attacked(row, 1.5)
 
@@ -368,7 +439,7 @@ def test_a_failure_returns_the_clean_input_at_distance_infinity(row):
 
 def rescaled(row, width) -> tuple[np.ndarray, np.ndarray]:
     """The distances in the box, and in one so many times as wide, in its widths; of the same successes."""
-    expected, result = attacked(row), runner(row)(MODEL, KEYS, X, row.goal, width=width)
+    expected, result = attacked(row), runner(row)(PADDED, KEYS, X, row.goal, width=width)
     np.testing.assert_array_equal(result.success, expected.success)
     hit = np.asarray(expected.success)
     distance = np.asarray(result.distance[hit]) / (1 if row.norm == "l0" else width)
@@ -395,7 +466,7 @@ UNEQUAL = 2.0 ** (np.arange(X[0].size).reshape(problems.SHAPE) % 5 - 2)  # from 
 
 @every_combination
 def test_features_may_have_widths_of_their_own(row):
-    result = runner(row)(MODEL, KEYS, X, row.goal, width=UNEQUAL)
+    result = runner(row)(PADDED, KEYS, X, row.goal, width=UNEQUAL)
     shares = np.asarray(result.x) / UNEQUAL
     assert shares.min() >= row.low
     assert shares.max() <= row.high
@@ -412,7 +483,7 @@ def test_features_may_have_widths_of_their_own(row):
 @every_combination
 def test_an_element_without_a_slope_stays(row):
     blind = jnp.arange(X[0].size).reshape(problems.SHAPE) % 3 == 0
-    result = runner(row)(MODEL, KEYS, X, row.goal, blind=blind)
+    result = runner(row)(PADDED, KEYS, X, row.goal, blind=blind)
     np.testing.assert_array_equal(result.x[:, blind], X[:, blind])
     assert result.success.mean() > row.fooled / 2
     assert cw.metrics.successes(MODEL, result.x, row.goal)[result.success].all()
@@ -423,7 +494,7 @@ def test_an_element_that_may_not_move_does_not(row):
     # Each example has a mask of its own, a third of its elements.
     mask = (np.arange(X.size).reshape(X.shape) + np.arange(COUNT).reshape(-1, 1, 1)) % 3 != 0
     compiled = len(runner(row).traces)
-    result = runner(row)(MODEL, KEYS, X, row.goal, mask=mask)
+    result = runner(row)(PADDED, KEYS, X, row.goal, mask=mask)
     assert len(runner(row).traces) == compiled
     np.testing.assert_array_equal(result.x[~mask], X[~mask])
     assert result.success.mean() > row.fooled / 2
@@ -435,10 +506,10 @@ def test_an_example_does_not_depend_on_its_batch(row):
     expected = attacked(row)
     order = np.random.default_rng(0).permutation(COUNT)
     run = runner(row)
-    assert_same(run(MODEL, *pick(order, KEYS, X, row.goal)), pick(order, expected)[0])
+    assert_same(run(PADDED, *pick(order, KEYS, X, row.goal)), pick(order, expected)[0])
     for i in range(0, COUNT, 5):
         alone = [i] * COUNT  # a batch of itself: of one alone, see the calls of the model
-        assert_same(run(MODEL, *pick(alone, KEYS, X, row.goal)), pick(alone, expected)[0])
+        assert_same(run(PADDED, *pick(alone, KEYS, X, row.goal)), pick(alone, expected)[0])
 
 
 @every_loop
@@ -446,9 +517,9 @@ def test_an_example_does_not_depend_on_its_lane(row):
     assert_same(cw.streamed(row.make(), width=5, every=7)(MODEL, KEYS, X, row.goal), attacked(row))
 
 
-@pytest.mark.parametrize("size", [1, 5, 6, COUNT, 100])
+@pytest.mark.parametrize("size", [1, 5, 6])
 def test_a_chunk_may_have_any_size(size):
-    row = ATTACKS["l2"]
+    row = RIVALS["pgd"]
     run = jax.jit(cw.chunked(cw.batched(row.make()), size))
     assert_same(run(MODEL, KEYS, X, row.goal), attacked(row))
 
@@ -499,7 +570,11 @@ def test_a_trace_may_be_cut_short(row):
     assert (cut.forwards == 3).all()
 
 
-@every_kind
+@rows(
+    ATTACKS | RIVALS | TASKS,
+    long=(RIVALS | TASKS).keys() - FAST.keys() - {*_KINDS}
+    | {"l1", "linf", "l2, clipped, Nesterov", "l2, worst target"},
+)
 def test_forwards_and_backwards_are_the_calls_of_the_model(row):
     model, calls = problems.counted()
     result = jax.jit(cw.batched(row.make()))(model, *pick([3], KEYS, X, row.goal))
@@ -513,9 +588,9 @@ def test_forwards_and_backwards_are_the_calls_of_the_model(row):
 def test_new_numbers_and_new_weights_do_not_compile_again(row):
     run, expected = runner(row), attacked(row)
     compiled = len(run.traces)
-    run(cw.bind(problems.mlp, problems.mlp_params(seed=5)), KEYS, X, row.goal)
-    run(MODEL, KEYS, X, row.goal._replace(sign=-row.goal.sign))
-    shorter = run(MODEL, KEYS, X, row.goal, 0.5, **row.others)
+    run(hindrance(seed=5), KEYS, X, row.goal)
+    run(PADDED, KEYS, X, row.goal._replace(sign=-row.goal.sign))
+    shorter = run(PADDED, KEYS, X, row.goal, 0.5, **row.others)
     assert len(run.traces) == compiled
     assert shorter.forwards.sum() < expected.forwards.sum()
 
@@ -523,50 +598,32 @@ def test_new_numbers_and_new_weights_do_not_compile_again(row):
 # What is put around them knows nothing of jit.
 @rows({name: row for name, row in ATTACKS.items() if "," not in name}, long=("l1", "linf", "l0", "lbfgs"))
 def test_jitted_and_unjitted_agree(row):
-    assert_same(cw.batched(row.make())(MODEL, KEYS, X, row.goal), attacked(row))
-    small = row.make(**row.others)
+    small = row.make(**row.others | {"steps": 3})
     arguments = (MODEL, *pick([0, 3], KEYS, X, row.goal))
     expected = jax.jit(cw.batched(small))(*arguments)
+    assert_same(cw.batched(small)(*arguments), expected)
     with jax.disable_jit():
         assert_same(cw.batched(small)(*arguments), expected)
 
 
-SPARE = 2  # classes that the network has no use for
-VICTIM = 4
-
-
-def hindered(params, x):
-    """The network with more classes, of which the first so many are switched on. It answers NaN within 0.2 of the
-    victim, but not at less than `spared`; and, where `blotted`, in the least of its own logits.
-    """
-    weights, classes, off, spared, blotted = params
-    logits = problems.mlp(weights, x)
-    least = jnp.arange(problems.CLASSES)[None] == logits.argmin(1)[:, None]
-    logits = jnp.pad(jnp.where(blotted & least, jnp.nan, logits), ((0, 0), (0, SPARE)))
-    logits = jnp.where(jnp.arange(logits.shape[1])[None] < classes, logits, off)
-    away = jnp.abs(x.reshape(x.shape[0], -1) - X[VICTIM].reshape(1, -1)).max(1)
-    return jnp.where(((away < 0.2) & (away >= spared))[:, None], jnp.nan, logits)
-
-
-def hindrance(*, classes=problems.CLASSES, off=-np.inf, spared=np.inf, blotted=False) -> cw.Model:
-    """One program for all of them."""
-    numbers = jnp.int32(classes), jnp.float32(off), jnp.float32(spared), jnp.bool_(blotted)
-    return cw.bind(hindered, (MODEL.params, *numbers))
-
-
 @every_attack
 def test_classes_that_cannot_win_change_nothing(row):
-    results = [runner(row)(hindrance(off=off), KEYS, X, row.goal) for off in OFF]
-    assert_same(results[0], attacked(row))
-    for result in results[1:]:
-        np.testing.assert_allclose(result.distance, results[0].distance, rtol=1e-6)
-        np.testing.assert_array_equal(result.finite, results[0].finite)
+    # That PADDED agrees with MODEL, which has none, the laws say that compare their own runs of MODEL with it.
+    expected = attacked(row)
+    for off in (-np.inf, float(np.finfo(np.float32).min), -1e9):
+        result = runner(row)(hindrance(off=off), KEYS, X, row.goal)
+        np.testing.assert_array_equal(result.success, expected.success)
+        np.testing.assert_allclose(result.distance, expected.distance, rtol=1e-6)
+        np.testing.assert_array_equal(result.finite, expected.finite)
 
 
-OFF = (-np.inf, float(np.finfo(np.float32).min), -1e9, -1e4)
+@rows(ATTACKS | RIVALS | TASKS, long=(ATTACKS | RIVALS | TASKS).keys() - {"fmn, l2", "vfga"})  # the others: see above
+def test_nor_does_a_network_without_them(row):
+    assert_same(runner(row)(MODEL, KEYS, X, row.goal), attacked(row))
 
 
-@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name})  # which must reach each
+# The worst target has to reach each.
+@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name}, long=_OTHERS)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_few_classes_are_enough(row, classes):
     model = hindrance(classes=classes)
@@ -598,10 +655,10 @@ def test_a_nan_among_the_logits_that_do_not_matter_is_reported(row):
 
 
 @every_loop
-@pytest.mark.parametrize("label", [-1, problems.CLASSES, 1000])
+@pytest.mark.parametrize("label", [-1, problems.CLASSES + SPARE, 1000])
 def test_a_label_out_of_range_is_reported_and_disturbs_no_neighbour(row, label):
     goal = row.goal._replace(label=row.goal.label.at[2].set(label))
-    result = runner(row)(MODEL, KEYS, X, goal)
+    result = runner(row)(PADDED, KEYS, X, goal)
     assert not result.finite[2]
     assert not result.success[2]
     others = np.delete(np.arange(COUNT), 2)
@@ -620,7 +677,7 @@ def test_so_do_those_with_fewer_bits_for_the_exponent(row):
 
 def assert_half_precision(row, dtype):
     x = X.astype(dtype)
-    result = runner(row)(MODEL, KEYS, x, row.goal)
+    result = runner(row)(PADDED, KEYS, x, row.goal)
     assert result.x.dtype == dtype
     assert result.success.mean() > row.fooled
     assert result.finite.all()
@@ -643,7 +700,7 @@ MISSED = 5  # of the examples, which the model gets wrong
 def test_an_input_that_the_model_gets_wrong_is_its_own_example_at_distance_0(row):
     answers = MODEL.apply(MODEL.params, X).argmax(-1)
     wrong = cw.untargeted(jnp.where(jnp.arange(COUNT) < MISSED, (answers + 1) % problems.CLASSES, answers))
-    result = runner(row)(MODEL, KEYS, X, wrong)
+    result = runner(row)(PADDED, KEYS, X, wrong)
     if row.goal.sign.min() < 0 < row.goal.sign.max():  # else each version has a goal of its own
         assert result.success[:MISSED].all()
         np.testing.assert_array_equal(result.distance[:MISSED], 0)
@@ -655,13 +712,10 @@ def test_an_input_that_the_model_gets_wrong_is_its_own_example_at_distance_0(row
 @pytest.mark.parametrize(
     "attack",
     [
-        cw.attacks.pgd(epsilon=0.3),
         cw.minimised(cw.attacks.pgd(epsilon=0.3)),
-        cw.minimised(cw.attacks.apgd(epsilon=0.3, steps=20)),
         cw.minimised(cw.attacks.apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=20)),
-        cw.restarted(cw.l2(steps=20), 3, 0.5),
     ],
-    ids=["pgd", "pgd, minimised", "apgd, minimised", "apgd_targeted, minimised", "l2, restarted"],
+    ids=["pgd, minimised", "apgd_targeted, minimised"],
 )
 def test_so_it_is_under_attacks_that_start_at_random(attack):
     answers = MODEL.apply(MODEL.params, X).argmax(-1)

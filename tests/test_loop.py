@@ -222,7 +222,7 @@ def test_a_rule_from_the_clean_input_looks_there_first_and_then_goes_as_it_would
     )
     parts = {"objective": lead(confidence=10.0), "distance": distances.l2()}
     states = run(iterated(from_clean(inner), **parts, steps=9), 4)
-    np.testing.assert_allclose([state.w[0] for state in states], [X[0], 0.5, 0.625, 0.75, 0.875])
+    np.testing.assert_allclose([float(state.w[0]) for state in states], [float(X[0]), 0.5, 0.625, 0.75, 0.875])
     assert told == [(-1, 0.25), (0, 0.5), (1, 0.625), (2, 0.75)]  # what it makes of the first is not used
     assert [int(state.memory.rule) for state in states] == [0, 0, 1, 2, 3]
     assert [bool(state.progress.done) for state in states] == [False, False, True, False, True]

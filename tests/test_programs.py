@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,12 +30,14 @@ def blocks(file: Path) -> list[str]:
     return re.findall(r"```python\n(.*?)```", file.read_text(), re.DOTALL)
 
 
-DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "choose", "own", "tasks"))]
+DOCUMENTS = ["README.md", *(f"docs/{page}.md" for page in ("start/index", "start/pytorch", "choose", "own", "tasks"))]
 LONG = [f"docs/{page}.md" for page in ("believe", "bounds", "many", "malware", "speech")]
 
 
 @pytest.mark.parametrize("file", [*DOCUMENTS, *(pytest.param(file, marks=pytest.mark.long) for file in LONG)])
 def test_the_code_of_documents_runs_as_it_stands(file, tmp_path, monkeypatch):
+    if "pytorch" in file:
+        pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
     code = blocks(ROOT / file)
     assert code
@@ -48,6 +51,14 @@ def test_what_is_cited_is_this_version():
     told = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {cw.__version__}\n" in told
     assert f"version = {{{cw.__version__}}}" in (ROOT / "README.md").read_text()
+    assert f'\n  version: "{cw.__version__}"\n' in (ROOT / "recipe" / "recipe.yaml").read_text()
+
+
+def test_the_recipe_asks_for_what_the_package_asks_for():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "recipe" / "recipe.yaml").read_text().partition("  run:\n")[2].partition("\n\n")[0].splitlines()
+    asked = [line.removeprefix("    - ").replace(" ", "") for line in lines]
+    assert asked == ["python>=${{python_min}}", *project["dependencies"]]
 
 
 @pytest.mark.long

@@ -12,7 +12,7 @@ from cwjax.adapters.checking import NotConvertible, kind_of
 from cwjax.models import Model, bind, normalised
 
 Layout = Literal["NHWC", "NCHW"]
-Scale = ArrayLike | Sequence[float]  # one number, or one a channel
+Scale = ArrayLike | Sequence[float | int]  # one number, or one a channel
 
 _CHANNELS = (1, 3, 4)  # of a picture: grey, colours, colours with transparency
 _DRAWN = 3  # examples that a model and its original are compared on
@@ -54,7 +54,7 @@ class Inputs(NamedTuple):
 
 
 def inputs_of(
-    shape: Sequence[int],
+    shape: Sequence[int] | np.ndarray,
     *,
     layout: Layout | None = None,
     mean: Scale | None = None,

@@ -77,7 +77,7 @@ def extra_class(
     return calibrated(network, detector, held_out, false_positives)
 
 
-def _all(params: Outlier, x: Float[Array, "B *S"]) -> Float[Array, "B K+1"]:
+def _all(params: Outlier, x: Float[Array, "B *S"]) -> Float[Array, "B L"]:
     logits, [values] = params.units.read(x, None)
     return jnp.concatenate([logits, dense(params.head, values.reshape(len(values), -1))], 1)
 

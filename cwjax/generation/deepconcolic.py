@@ -12,14 +12,16 @@ attacks by gradients look, for many requirements at once. `linear_program.neares
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 
+from cwjax.arguments import check_number
 from cwjax.base import AnyArray, Runner
 from cwjax.coverage.convention import Neurons
 from cwjax.coverage.profiles import Profile
+from cwjax.evaluation.metrics import norms
 from cwjax.generation.requirements import bounds_left, neurons_activated, signs_paired
 from cwjax.generation.suites import Suite, grown
 
@@ -133,6 +135,53 @@ def sign_pairs(neurons: Neurons, count: int, *, seed: int = 0) -> list[tuple[int
         wide = parts[layer + 1].stop - parts[layer + 1].start
         found.append((parts[layer].start + inside // wide, parts[layer + 1].start + inside % wide))
     return found
+
+
+class Oracle(NamedTuple):
+    """What DeepConcolic's oracle says of T tests."""
+
+    nearest: Int[np.ndarray, "T"]  # the original that is nearest to each
+    distance: Float[np.ndarray, "T"]  # from it
+    valid: Bool[np.ndarray, "T"]  # near enough to keep the label of that original
+    adversarial: Bool[np.ndarray, "T"]  # valid, and answered otherwise
+
+
+def oracle(
+    x: Float[AnyArray, "T *S"],
+    answers: Int[AnyArray, "T"],
+    originals: Float[AnyArray, "M *S"],
+    labels: Int[AnyArray, "M"],
+    *,
+    norm: str = "linf",
+    bound: float | int = 0.3,
+) -> Oracle:
+    """DeepConcolic's oracle by distance: a test should have the label of the original that is nearest to it, if it is
+    not farther than a bound (Sun et al. 2018, "Concolic testing for deep neural networks", definition 5).
+
+    Args:
+      x: the tests.
+      answers: what the model says of each.
+      originals: inputs that the model classifies rightly, the seeds among them.
+      labels: their classes.
+      norm: of the distance: "l0" (pixels), "l1", "l2" or "linf".
+      bound: b, the farthest that a test may be from an original, > 0; the paper has 0.3 in L-infinity.
+
+    Raises:
+      ValueError: no originals, an unknown norm or a bound out of range.
+    """
+    check_number("bound", bound, least=0, above=True)
+    tests, known = np.asarray(x, np.float32), np.asarray(originals, np.float32)
+    if not len(known):
+        raise ValueError("the oracle compares tests with originals, and there are none")
+    axis = -1 if tests.ndim == 4 else None
+    far = [norms(known, np.broadcast_to(test, known.shape), channel_axis=axis) for test in tests]
+    if far and norm not in far[0]:
+        raise ValueError(f"norm must be one of {', '.join(far[0])}, got {norm!r}")
+    every = np.stack([np.asarray(each[norm]) for each in far]) if far else np.zeros((0, len(known)))
+    nearest = every.argmin(1)
+    distance = every[np.arange(len(tests)), nearest]
+    valid = distance <= bound + 1e-6
+    return Oracle(nearest, distance, valid, valid & (np.asarray(answers) != np.asarray(labels)[nearest]))
 
 
 def _check_before(neurons: Neurons) -> None:

@@ -11,8 +11,10 @@ to beat: the colours of one set of images moved to those of another.
     kept     = valid.accepts(features(moved(x)))                            # [B]
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.stats
@@ -20,8 +22,26 @@ from jaxtyping import Array, ArrayLike, Bool, Float
 
 from cwjax.arguments import check_count, check_number
 from cwjax.base import AnyArray
+from cwjax.generation.transforms import fogged, rained
 
 LEAST = 1e-6  # of a variance, so that a channel that never varies can be moved
+
+
+FOG, NIGHT, RAIN = 0.5, 0.4, (0.6, 2.0)  # density, light, opacity and lean: ours, strong enough to be seen
+
+
+def _each(transform: Callable[..., Array], *settings: float) -> Callable[[Any], Array]:
+    """A transform of one image on each of several."""
+    return lambda x: jax.vmap(lambda image: transform(image, jnp.array(settings)))(jnp.asarray(x))
+
+
+WEATHERS: dict[str, Callable[[Any], Array]] = {
+    "fog": _each(fogged, FOG),
+    "night": lambda x: NIGHT * jnp.asarray(x),
+    "inverted": lambda x: 1 - jnp.asarray(x),
+    "rain": _each(rained, *RAIN),
+}
+"""Known operators from images [B, H, W, C] in [0, 1] to another domain: what a translation should come to."""
 
 
 class Colours(NamedTuple):

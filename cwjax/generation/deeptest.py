@@ -30,6 +30,7 @@ class Guided(NamedTuple):
     x: Float[np.ndarray, "G H W C"]  # images that covered something new
     origin: Int[np.ndarray, "G"]  # the seed of each
     transforms: list[tuple[str, ...]]  # of each, all that were applied since its seed
+    parameters: list[tuple[float, ...]]  # of each, those of its transforms one after the other
     tried: int  # images that were made
 
 
@@ -63,6 +64,7 @@ def guided(
     *,
     tries: int = 10,
     most: int = 1000,
+    known: Float[AnyArray, "K H W C"] | None = None,
     seed: int = 0,
 ) -> Guided:
     """DeepTest's greedy search (Tian et al. 2018, algorithm 1): depth first from each seed. The top image is changed by
@@ -78,6 +80,7 @@ def guided(
       transforms: at least two.
       tries: for an image; the paper has 10.
       most: images to make in all, after which it ends.
+      known: images whose neurons count as covered, such as those of an earlier call.
       seed: of the draws.
 
     Raises:
@@ -93,24 +96,25 @@ def guided(
         raise ValueError(f"two transforms are drawn for an image, and {len(transforms)} are given")
     rng, key, novelty = np.random.default_rng(seed), jax.random.key(seed), new_coverage(criterion)
     helped: collections.deque[int] = collections.deque(maxlen=len(transforms))
-    stack: list[tuple[Any, int, tuple[str, ...]]] = [
-        (np.asarray(each, np.float32), place, ()) for place, each in enumerate(seeds)
+    stack: list[tuple[Any, int, tuple[str, ...], tuple[float, ...]]] = [
+        (np.asarray(each, np.float32), place, (), ()) for place, each in enumerate(seeds)
     ]
     state = novelty.init()
-    for image, *_ in stack:
+    for image in [*([] if known is None else known), *(each[0] for each in stack)]:
         state, _ = _new(neurons, novelty, state, np.stack([image] * tries), first=1)
     kept, tried = [], 0
     while stack and tried < most:
-        image, place, history = stack[-1]
+        image, place, history, settings = stack[-1]
         pair = [int(each) for each in rng.permutation(len(transforms))[:2]]
         if helped:
             pair[0] = helped.popleft()
             if pair[0] == pair[1]:
                 pair[1] = int(rng.choice([each for each in range(len(transforms)) if each != pair[0]]))
-        made = jnp.asarray(np.stack([image] * tries))
+        made, drawn = jnp.asarray(np.stack([image] * tries)), []
         for each in pair:  # one program for each transform, and not for each pair
             key, own = jax.random.split(key)
-            made = _each(transforms[each], made, transforms[each].drawn(own, tries))
+            drawn.append(np.asarray(transforms[each].drawn(own, tries)))
+            made = _each(transforms[each], made, drawn[-1])
         made = np.asarray(_rounded(made))
         state, row = _new(neurons, novelty, state, made, first=tries)
         tried += tries if row is None else row + 1
@@ -118,11 +122,31 @@ def guided(
             stack.pop()
             continue
         names = (*history, *(transforms[each].name for each in pair))
-        stack.append((made[row], place, names))
+        settings = (*settings, *(float(value) for each in drawn for value in each[row]))
+        stack.append((made[row], place, names, settings))
         kept.append(stack[-1])
         helped.extend(pair)
-    found = np.stack([each for each, _, _ in kept]) if kept else np.zeros((0, *np.shape(seeds)[1:]), np.float32)
-    return Guided(found, np.asarray([place for _, place, _ in kept], int), [names for *_, names in kept], tried)
+    found = np.stack([each[0] for each in kept]) if kept else np.zeros((0, *np.shape(seeds)[1:]), np.float32)
+    origin, names, settings = ([each[i] for each in kept] for i in (1, 2, 3))
+    return Guided(found, np.asarray(origin, int), names, settings, tried)
+
+
+def repeated(
+    x: Float[AnyArray, "H W C"], transforms: Sequence[Transform], parameters: Sequence[float]
+) -> Float[Array, "H W C"]:
+    """One image under transforms one after the other, rounded to 8 bits after each two, as `guided` makes it.
+
+    Args:
+      x: the image, in [0, 1].
+      transforms: in their order.
+      parameters: those of all transforms, one after the other.
+    """
+    image, left = jnp.asarray(x), list(parameters)
+    for number, transform in enumerate(transforms):
+        own, left = left[: len(transform.low)], left[len(transform.low) :]
+        image = transform.apply(image, jnp.asarray(own, jnp.float32))
+        image = _rounded(image) if number % 2 or number + 1 == len(transforms) else image
+    return image
 
 
 def worst(

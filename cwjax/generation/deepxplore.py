@@ -253,7 +253,7 @@ def explored(
       rounds: equal parts of the seeds; each part compiles once, if all are of one size.
       threshold: of neuron coverage, scaled as in DeepXplore.
       known: inputs that an earlier call found, whose neurons count as covered.
-      **bounds: for the runner: `low`, `high`, `mask`.
+      **bounds: for the runner: `low`, `high`, `mask`, for all seeds or for each.
 
     Raises:
       ValueError: fewer than two models, models that do not fit the seeds, or more rounds than seeds.
@@ -280,7 +280,8 @@ def explored(
             ~unpacked(state.bits, each.convention.neurons) for state, each in zip(states, neurons, strict=True)
         ]
         drawn = goals_of(jax.random.fold_in(keys[0], number), clean[0, rows], uncovered, target=target)
-        said = runner(model, keys[rows], jnp.asarray(x[rows]), drawn, **bounds)
+        own = {name: _of_rows(value, rows, x) for name, value in bounds.items()}
+        said = runner(model, keys[rows], jnp.asarray(x[rows]), drawn, **own)
         parts.append(said if isinstance(said, Result) else said[0])
         states = covering(np.asarray(parts[-1].x)[np.asarray(parts[-1].success)])
     result = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *parts)
@@ -301,6 +302,11 @@ def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Int[np.ndarray, "M B"]:
     if len(outputs) < 2:
         raise ValueError(f"differences need at least two models, got {len(outputs)}")
     return np.stack([np.asarray(each).argmax(-1) for each in outputs])
+
+
+def _of_rows(value: Any, rows: Int[np.ndarray, "R"], x: Float[AnyArray, "B *S"]) -> Any:
+    """A bound for some of the seeds: its own rows, where it has one for each seed."""
+    return value[rows] if np.shape(value)[:1] == (len(x),) and np.ndim(value) == np.ndim(x) else value
 
 
 @jax.jit

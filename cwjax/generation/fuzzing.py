@@ -241,8 +241,9 @@ def within(radius: Number) -> Callable[[Array, Array], Array]:
     return lambda reference, x: jnp.clip(x, reference - radius, reference + radius)
 
 
-def seldom_taken(*, least: float = 0.1, first: float = 0.8, decay: float = 20.0) -> Callable[..., int]:
-    """A parent is taken with a chance of `first - taken / decay`, and at least `least`: DeepHunter's.
+def seldom_taken(*, least: float = 0.3, first: float = 0.8, decay: float = 5.0) -> Callable[..., int]:
+    """A parent is taken with a chance of `first - taken / decay`, and at least `least`: DeepHunter's equation 3, with
+    the numbers of its public code.
 
     Args:
       least: of the chances.

@@ -3,6 +3,7 @@
 Each requirement is searched for from the test that is nearest to it.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,8 +15,11 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.arguments import check_count, check_number, check_part
 from cwjax.base import AnyArray, Number, Result, Runner
 from cwjax.coverage.convention import Neurons
+from cwjax.evaluation.metrics import norms
 from cwjax.generation.requirements import NeuronsGoal, observed
 from cwjax.models import Model
+from cwjax.parts.distances import DISTANCES
+from cwjax.parts.norms import check_norm
 
 Aim: TypeAlias = Callable[[Int[np.ndarray, "B"], Float[np.ndarray, "B N"]], NeuronsGoal]
 """`(which requirements, the values of the tests that the search starts from) -> goals`, one for each."""
@@ -28,7 +32,7 @@ class Suite(NamedTuple):
     origin: Int[np.ndarray, "T"]  # the seed that each goes back to
     labels: Int[np.ndarray, "T"]  # what the model answers
     met: Bool[np.ndarray, "R"]  # which requirements some test meets
-    distance: Float[np.ndarray, "T"]  # L-infinity, from the seed
+    distance: Float[np.ndarray, "T"]  # from the seed, in the norm that was asked for
     searches: int  # how many times a requirement was searched for
     by: Int[np.ndarray, "R"]  # the test that met each requirement first; -1 where none does
     start: Int[np.ndarray, "R"]  # the test that each was searched from last; -1 where it never was
@@ -55,6 +59,7 @@ def grown(
     lanes: int = 64,
     rounds: int = 3,
     relative: bool = False,
+    norm: str = "linf",
     seed: int = 0,
     known: tuple[Float[AnyArray, "K *S"], Int[AnyArray, "K"]] | None = None,
 ) -> Suite:
@@ -71,11 +76,12 @@ def grown(
       seeds: inputs in [0, 1].
       aim: the goals of some requirements, by number.
       count: how many requirements there are.
-      radius: the farthest from a seed, > 0; DeepConcolic has 0.3.
+      radius: the farthest from a seed in L-infinity, > 0; DeepConcolic has 0.3. For attacks in L0 take 1.
       lanes: requirements at once.
       rounds: how often a requirement is tried at the most.
       relative: whether goals depend on the test that the search starts from, as those of sign-sign cover do. Then
         a requirement is met by the test that was searched for it, and by no other.
+      norm: in which `Suite.distance` is told; the attack's.
       seed: of the attack's randomness.
       known: tests that an earlier call with these seeds found, and the seed of each. They stand behind the seeds, and
         may meet requirements too.
@@ -85,6 +91,7 @@ def grown(
     """
     check_part("neurons", neurons, Neurons)
     check_number("radius", radius, least=0, above=True)
+    check_norm(norm, tuple(DISTANCES))
     for name, value in (("count", count), ("lanes", lanes), ("rounds", rounds)):
         check_count(name, value)
     model, key = observed(neurons), jax.random.key(seed)
@@ -95,8 +102,9 @@ def grown(
         origin += [int(each) for each in known[1]]
     labels, values = (list(each) for each in _seen(model, np.stack(x), lanes))
     by, last, searches = np.full(count, -1), np.full(count, -1), 0
-    if not relative:
-        by = _met_by(aim, np.arange(count), np.stack(values))
+    every = None if relative else _wanted(aim, np.arange(count), np.stack(values[:1]))
+    if every is not None:
+        by = _first(_meets(every, np.stack(values)))
     for _ in range(rounds):
         waiting = np.flatnonzero(by < 0)
         for first in range(0, len(waiting), lanes):
@@ -105,7 +113,7 @@ def grown(
             if not len(which):
                 continue
             seen = np.stack(values)
-            start = _nearest(aim, which, seen)
+            start = _nearest(functools.partial(_some, every, aim, which), seen)
             last[which] = start
             rows = np.resize(np.arange(len(which)), lanes)  # so that the program has one shape
             goal = aim(which[rows], seen[start[rows]])
@@ -121,12 +129,12 @@ def grown(
                 continue
             made = np.asarray(result.x)[hit]
             new_labels, new_values = _seen(model, made, lanes)
-            if relative:
+            if every is None:
                 kept = np.arange(len(hit))
                 by[which[hit]] = len(x) + kept
             else:
                 open_now = np.flatnonzero(by < 0)
-                kept, first_of = _useful(aim, open_now, new_values)
+                kept, first_of = _useful(_rows(every, open_now), new_values)
                 by[open_now] = np.where(first_of < 0, -1, len(x) + first_of)
             x += list(made[kept])
             origin += [origin[start[each]] for each in hit[kept]]
@@ -135,7 +143,7 @@ def grown(
         if (by >= 0).all():
             break
     tests, came = np.stack(x), np.asarray(origin)
-    distance = np.abs(tests - tests[came]).reshape(len(tests), -1).max(1)
+    distance = np.asarray(norms(tests[came], tests, channel_axis=-1 if tests.ndim == 4 else None)[norm])
     return Suite(tests, came, np.asarray(labels), by >= 0, distance, searches, by, last)
 
 
@@ -166,16 +174,39 @@ def _of_batch(model: Model, x: Array) -> Any:
     return model.of_batch(x)
 
 
-def _behind(goal: NeuronsGoal, values: np.ndarray) -> np.ndarray:
-    """By how much each neuron is behind, [..., N]; at most 0 where it is on its side or does not count."""
-    sign, bound = np.asarray(goal.sign), np.asarray(goal.bound)
-    lag = sign * (bound - values)
-    return np.where(sign > 0, np.where(lag >= 0, np.maximum(lag, np.finfo(np.float32).tiny), lag), lag)
+class _Wanted(NamedTuple):
+    """What R requirements want of the few neurons that count for them; places without a neuron have the sign 0."""
+
+    neuron: Int[np.ndarray, "R t"]
+    sign: Float[np.ndarray, "R t"]
+    bound: Float[np.ndarray, "R t"]
 
 
-def _met_by(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The first row of values that meets each requirement, or -1; goals do not depend on the row."""
-    return _first(_meets(aim, which, values))
+def _wanted(aim: Aim, which: np.ndarray, values: np.ndarray, at_once: int = 256) -> _Wanted:
+    """Of these requirements; values [R or 1, N] are those of the tests that they start from."""
+    found = []
+    for first in range(0, len(which), at_once):
+        some = which[first : first + at_once]
+        begin = (
+            values[first : first + at_once] if len(values) > 1 else np.broadcast_to(values, (len(some), values.size))
+        )
+        sign, bound = (np.asarray(leaf) for leaf in aim(some, begin))
+        row, neuron = np.nonzero(sign)
+        found.append((first + row, neuron, sign[row, neuron], bound[row, neuron]))
+    row, neuron, sign, bound = (np.concatenate(each) for each in zip(*found, strict=True))
+    counts = np.bincount(row, minlength=len(which))
+    place = np.arange(len(row)) - (np.cumsum(counts) - counts)[row]
+    shape = (len(which), max(counts.max(initial=0), 1))
+    filled = _Wanted(np.zeros(shape, int), np.zeros(shape), np.zeros(shape))
+    for array, each in zip(filled, (neuron, sign, bound), strict=True):
+        array[row, place] = each
+    return filled
+
+
+def _behind(wanted: _Wanted, values: Float[np.ndarray, "N"]) -> Float[np.ndarray, "R t"]:
+    """By how much each neuron is behind; at most 0 where it is on its side or does not count."""
+    lag = wanted.sign * (wanted.bound - values[wanted.neuron])
+    return np.where(wanted.sign > 0, np.where(lag >= 0, np.maximum(lag, np.finfo(np.float32).tiny), lag), lag)
 
 
 def _first(meets: np.ndarray) -> np.ndarray:
@@ -183,29 +214,31 @@ def _first(meets: np.ndarray) -> np.ndarray:
     return np.where(meets.any(0), meets.argmax(0), -1)
 
 
-def _meets(aim: Aim, which: np.ndarray, values: np.ndarray, at_once: int = 256) -> np.ndarray:
-    """Whether each row of values meets each requirement, [T, R]."""
-    parts = [np.zeros((len(values), 0), bool)]
-    for first in range(0, len(which), at_once):
-        some = which[first : first + at_once]
-        goal = aim(some, np.broadcast_to(values[:1], (len(some), values.shape[1])))
-        parts.append(np.stack([(_behind(goal, row[None]) <= 0).all(-1) for row in values]))
-    return np.concatenate(parts, 1)
+def _meets(wanted: _Wanted, values: Float[np.ndarray, "T N"]) -> Bool[np.ndarray, "T R"]:
+    """Whether each row of values meets each requirement."""
+    rows = [(_behind(wanted, row) <= 0).all(-1) for row in values]
+    return np.stack(rows) if rows else np.zeros((0, len(wanted.neuron)), bool)
 
 
-def _useful(aim: Aim, which: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _useful(wanted: _Wanted, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows that meet a requirement that no row before them does; and for each requirement which of those rows meets
     it first, or -1.
     """
-    first = _first(_meets(aim, which, values))
+    first = _first(_meets(wanted, values))
     kept = np.unique(first[first >= 0])
     return kept, np.where(first < 0, -1, np.searchsorted(kept, first))
 
 
-def _nearest(aim: Aim, which: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """For each requirement the test that lacks least for it."""
-    lacks = []
-    for row in values:
-        goal = aim(which, np.broadcast_to(row, (len(which), len(row))))
-        lacks.append(np.maximum(_behind(goal, row[None]), 0).sum(-1))
+def _rows(wanted: _Wanted, which: np.ndarray) -> _Wanted:
+    return _Wanted(*(each[which] for each in wanted))
+
+
+def _some(every: _Wanted | None, aim: Aim, which: np.ndarray, row: np.ndarray) -> _Wanted:
+    """What these requirements want of a test with these values."""
+    return _rows(every, which) if every is not None else _wanted(aim, which, row[None])
+
+
+def _nearest(wants: Callable[[np.ndarray], _Wanted], values: Float[np.ndarray, "T N"]) -> np.ndarray:
+    """For each requirement the test that lacks least for it; what it wants may depend on the test."""
+    lacks = [np.maximum(_behind(wants(row), row), 0).sum(-1) for row in values]
     return np.stack(lacks).argmin(0)

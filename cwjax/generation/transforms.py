@@ -32,8 +32,8 @@ WIDEST = 3.0  # of a Gaussian blur, in pixels; the window has three of it on eac
 class Transform:
     """A change of one image [H, W, C] in [0, 1] by P parameters. Between the limits an image should keep its label.
 
-    The limits of `TRANSFORMS` are those of DeepHunter (Xie et al. 2019) for digits and photographs, ours for blur, fog
-    and rain, which it has not. Make your own with `dataclasses.replace`.
+    The limits of `TRANSFORMS` are those of DeepHunter's code (Xie et al. 2019), and ours for rotation, blur, fog and
+    rain; docs/generation.md says where each number comes from. Make your own with `dataclasses.replace`.
     """
 
     name: str

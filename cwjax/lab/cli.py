@@ -1,6 +1,8 @@
 """The command line: one function for each command, each in a folder of its own."""
 
 import functools
+import inspect
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -62,6 +64,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
         compiling.keep(compiling.folder())
         command()
+    except BrokenPipeError:
+        raise  # for `start`: nobody reads on
     except (ValueError, OSError, MissingData, CorruptData, store.CorruptFile) as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -75,15 +79,19 @@ def main(arguments: list[str] | None = None) -> None:
 def _later(command: Callable[..., None], brief: bool) -> Callable[..., Callable[[], None]]:
     """The command, parsed but not yet run: an error of its own is then no error of parsing.
 
-    Where `brief`, it is explained by its first sentence alone, for the list of all commands.
+    Where `brief`, it is explained by its first sentence alone, for the list of all commands. Otherwise what is said of
+    an argument is one line, because the parser keeps the ends of lines.
     """
 
-    @functools.wraps(command)
-    def parsed(*args: Any, **options: Any) -> Callable[[], None]:
+    def later(*args: Any, **options: Any) -> Any:
         return functools.partial(command, *args, **options)
 
-    if brief:
-        parsed.__doc__ = (command.__doc__ or "").split("\n\n")[0]
+    parsed: Any = functools.update_wrapper(later, command)
+    said = inspect.getdoc(command) or ""
+    text, heading, told = said.partition("\nArgs:\n")
+    parsed.__signature__ = inspect.signature(command)
+    del parsed.__wrapped__  # whose text the parser would take instead
+    parsed.__doc__ = said.split("\n\n")[0] if brief else text + heading + re.sub(r"\n {4,}(?=\S)", " ", told)
     return parsed
 
 

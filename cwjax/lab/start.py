@@ -1,5 +1,6 @@
 """Where the command `cwjax` begins: it says what is missing where the package was installed without its lab."""
 
+import os
 import sys
 
 
@@ -11,4 +12,11 @@ def main() -> None:
         if not error.name or error.name.partition(".")[0] == "cwjax":
             raise
         sys.exit(f'cwjax: the command line needs {error.name}, which is not installed: pip install "cwjax[demo]"')
-    run()
+    try:
+        try:
+            run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as if SIGPIPE had ended it

@@ -3,7 +3,7 @@ what.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.core
@@ -18,11 +18,14 @@ _NEAR = 1e-6  # of the span of an element's levels: what rounding makes of a val
 _ULPS = 4 * float(np.finfo(np.float32).eps)  # likewise, of the value itself
 
 
+Levels: TypeAlias = np.ndarray | Sequence[float | int]
+
+
 class Lattice(NamedTuple):
     """The values that elements may have. `lattice` makes one."""
 
-    levels: Float[np.ndarray, "L *S"]  # ascending; filled up with the last of an element. Or [L, 1], for all elements
-    steps: Float[np.ndarray, "*S"]  # where above 0, the multiples of this step are the levels instead. Or []
+    levels: Float[np.ndarray, "L ..."]  # ascending; filled up with the last of an element. Or [L, 1], for all elements
+    steps: Float[np.ndarray, "..."]  # where above 0, the multiples of this step are the levels instead. Or []
     implies: Bool[np.ndarray, "N N"] | None = None  # [i, j]: where element i is above 0, j is too; closed, or None
 
     def below(self, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
@@ -69,9 +72,9 @@ def _counted(x, steps, rounded):
 
 
 def lattice(
-    levels: np.ndarray | Sequence[float | int] | Sequence[Sequence[float | int] | np.ndarray] = (0.0, 1.0),
+    levels: Levels | Sequence[Levels] = (0.0, 1.0),
     *,
-    steps: float | np.ndarray | Sequence[float] = 0.0,
+    steps: float | int | Levels = 0.0,
     implies: Sequence[tuple[int, int]] | np.ndarray = (),
     shape: tuple[int, ...] | None = None,
 ) -> Lattice:

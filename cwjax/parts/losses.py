@@ -33,6 +33,32 @@ def negative_margin(confidence: Number = 0.0) -> Objective:
     return logit_margin(confidence)._replace(loss=lambda logits, goal: _lag(logits, goal, confidence))
 
 
+def softened_margin(confidence: Number = 0.0) -> Objective:
+    """`negative_margin`, but towards a label with a slope that is a mean over the other classes, not that of the
+    strongest alone.
+
+    With the margin m, `Z_o - Z_t + kappa`, and the other classes i in play, the slope is that of
+
+        sum_i w_i Z_i - Z_t        w = softmax(Z / m) over these i, held fixed
+
+    Which class is strongest changes from step to step, and so the slope of the margin jumps, and steps go to and fro
+    between the classes. The mean does not jump; the nearer the boundary, the more it is that of the strongest alone.
+    Away from a label the slope is that of the margin; and towards one where the goal has a field `soft` that is False.
+    """
+
+    def loss(logits, goal):
+        logits = comparable(logits)
+        lag = _lag(logits, goal, confidence)
+        softened = (goal.sign > 0) & (lag > 0) & getattr(goal, "soft", True)
+        target = jnp.arange(logits.shape[-1]) == goal.label
+        others = jnp.where(in_play(logits) & ~target, logits, -jnp.inf)
+        weights = jax.nn.softmax((others - jnp.max(others)) / jnp.where(softened, lag, 1)) - target
+        mean = jnp.sum(jax.lax.stop_gradient(weights) * logits)
+        return jnp.where(softened, jax.lax.stop_gradient(lag) + mean - jax.lax.stop_gradient(mean), lag)
+
+    return logit_margin(confidence)._replace(loss=loss)
+
+
 def logits_ratio(confidence: Number = 0.0) -> Objective:
     """The difference-of-logits ratio of Croce & Hein (2020), which does not change when logits are scaled or shifted.
 

@@ -52,14 +52,14 @@ def test_the_layout_is_found_or_given(shape, layout, found, ours):
         (r"a finite low below high, got low=1.0 and high=1.0", {"low": 1.0}),
     ],
 )
-def test_what_does_not_fit_is_refused(words, wrong):
+def test_what_does_not_fit_is_refused(as_users_have_it, words, wrong):
     arguments: dict[str, Any] = {"shape": (3, 5, 6)} | wrong
     with pytest.raises(ValueError, match=words):
         inputs_of(**arguments)
 
 
 @pytest.mark.parametrize(("words", "wrong"), [("shape must be the sizes", {"shape": 3}), ("std must be", {"std": "x"})])
-def test_what_is_no_number_is_refused(words, wrong):
+def test_what_is_no_number_is_refused(as_users_have_it, words, wrong):
     arguments: dict[str, Any] = {"shape": (3, 5, 6)} | wrong
     with pytest.raises(TypeError, match=words):
         inputs_of(**arguments)
@@ -67,7 +67,7 @@ def test_what_is_no_number_is_refused(words, wrong):
 
 @pytest.mark.parametrize(("shape", "layout"), [((3, 5, 6), "NCHW"), ((5, 6, 3), "NHWC")])
 def test_our_images_reach_the_module_normalised_in_its_layout(shape, layout):
-    inputs = inputs_of(shape, mean=MEAN, std=STD, low=-1, high=2)
+    inputs = inputs_of(shape, mean=MEAN, std=STD, low=-1.0, high=2.0)
     x = inputs.drawn(4)
     assert inputs.layout == layout
     assert x.min() < -0.9

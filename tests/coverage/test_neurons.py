@@ -172,7 +172,9 @@ def test_a_layer_is_changed_on_its_way():
     model = cw.coverage.rewired(MODEL, X, doubled, jnp.float32(2), layers="tanh_0")
     wanted = 2 * np.tanh(X @ WEIGHTS["a"]) @ WEIGHTS["b"]
     np.testing.assert_allclose(jax.jit(lambda model, x: model.of_batch(x))(model, X), wanted, rtol=1e-4, atol=1e-5)
-    slope = jax.grad(lambda factor: cw.Model(model.apply, (MODEL, factor)).of_batch(X).sum())(jnp.float32(2))
+    slope = jax.grad(lambda factor: cw.Model(model.apply, (MODEL, factor)).of_batch(jnp.asarray(X)).sum())(
+        jnp.float32(2)
+    )
     np.testing.assert_allclose(slope, wanted.sum() / 2, rtol=1e-3)
     assert model.apply == cw.coverage.rewired(MODEL, X, doubled, jnp.float32(3), layers="tanh_0").apply
     with pytest.raises(ValueError, match="has no layer 'relu_0'"):

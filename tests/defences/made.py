@@ -23,7 +23,6 @@ SMALL = {  # what makes each learn in a moment
     "inner_layer": {"count": 20, "updates": 30, "attack": ATTACK},
     "first_components": {"components": 20, "updates": 30},
     "last_components": {"components": 20},
-    "magnet": {"updates": 20},
     "bounded_relu": {"updates": 40},
 }
 

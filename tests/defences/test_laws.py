@@ -88,7 +88,7 @@ def test_the_code_of_the_document_runs_as_it_stands():
 
 
 @pytest.mark.parametrize("name", DEFENCES)
-def test_too_few_inputs_or_no_model_are_refused(name):
+def test_too_few_inputs_or_no_model_are_refused(name, as_users_have_it):
     x, labels = pictures(0)
     with pytest.raises(TypeError, match="bind"):
         DEFENCES[name](lambda x: x, x, labels, jax.random.key(0))

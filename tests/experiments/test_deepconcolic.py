@@ -4,19 +4,32 @@ import numpy as np
 import pytest
 
 from cwjax.lab import data
-from experiments import deepconcolic, shown
+from experiments import deepconcolic, deepconcolic_lipschitz, shown
 from tests.generation import two_layers
+
+
+def tiny():
+    x = np.round(255 * np.concatenate([two_layers.X] * 3)) / np.float32(255)
+    labels = shown.outputs_of(two_layers.MODEL, x).argmax(-1).astype(np.int32)
+    return data.Dataset("tiny", "test", x, labels, ("a", "b", "c"), np.arange(len(x)), None)
 
 
 @pytest.mark.long
 def test_gradients_meet_more_than_random_tests(tmp_path):
-    x = np.round(255 * np.concatenate([two_layers.X] * 3)) / np.float32(255)
-    labels = shown.outputs_of(two_layers.MODEL, x).argmax(-1).astype(np.int32)
-    images = data.Dataset("tiny", "test", x, labels, ("a", "b", "c"), np.arange(len(x)), None)
-    arguments = deepconcolic.Arguments(lanes=8, boundaries=8, pairs=8, elements=6, programs=1, out=tmp_path)
-    rows = deepconcolic.main(arguments, two_layers.MODEL, images)
+    arguments = deepconcolic.Arguments(
+        lanes=8, boundaries=8, pairs=8, elements=6, few_pixels=6, programs=1, out=tmp_path
+    )
+    rows = deepconcolic.main(arguments, two_layers.MODEL, tiny())
     assert {path.suffix for path in tmp_path.iterdir()} == {".md", ".csv", ".png"}
-    assert [row["requirements"] for row in rows] == ["NC", "NC, elements", "NBC", "SSC"]
+    assert [row["requirements"] for row in rows] == ["NC", "NC, elements", "NBC", "SSC", "NC, elements, L0"]
     assert rows[0]["met"] >= rows[0]["met by seeds and random tests"]
     assert rows[0]["met"] > 0.7
     assert "the linear program says" in (tmp_path / "deepconcolic.md").read_text()
+
+
+@pytest.mark.long
+def test_a_search_finds_steeper_pairs_than_chance(tmp_path):
+    arguments = deepconcolic_lipschitz.Arguments(images=4, pairs=500, constants=20, out=tmp_path)
+    rows = deepconcolic_lipschitz.main(arguments, two_layers.MODEL, tiny())
+    assert np.mean([row["found / random"] for row in rows]) > 1
+    assert {path.suffix for path in tmp_path.iterdir()} == {".md", ".csv", ".png"}

@@ -34,17 +34,20 @@ def test_a_larger_lambda_breaks_fewer_frames(tmp_path):
 
 def test_a_drive_is_read_from_jpeg_files_and_blocks_are_held_out(tmp_path):
     rng, pieces = np.random.default_rng(0), []
-    for _ in range(20):
+    for _ in range(300):
         file = io.BytesIO()
         Image.fromarray(rng.integers(0, 255, (9, 10, 3), np.uint8)).save(file, "JPEG")
         pieces.append(file.getvalue())
     offset = np.cumsum([0, *map(len, pieces)])
     path = tmp_path / "drive.npz"
-    np.savez(path, blob=np.frombuffer(b"".join(pieces), np.uint8), offset=offset, steering=np.arange(20.0))
+    np.savez(path, blob=np.frombuffer(b"".join(pieces), np.uint8), offset=offset, steering=np.arange(300.0))
     drive = roads.of_file(path)
     assert drive.train.frames.shape[1:] == (8, 8, 3)
-    assert len(drive.train.angles) + len(drive.held_out.angles) == 20
-    assert drive.held_out.angles.tolist() == [2, 3, 8, 9, 14, 15]  # blocks 1, 4 and 7 of ten
+    held_out = drive.held_out.angles.reshape(10, 10)  # blocks 1, 4, 7 … of thirty
+    np.testing.assert_array_equal(held_out, np.arange(300.0).reshape(30, 10)[1::3])
+    apart = np.abs(drive.train.angles[:, None] - drive.held_out.angles[None]).min()
+    assert apart == 2  # the frame beside a block that is held out is in neither part
+    assert len(drive.train.angles) == 180
 
 
 def test_a_file_of_something_else_is_refused_by_name(tmp_path):

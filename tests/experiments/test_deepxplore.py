@@ -2,10 +2,13 @@
 
 import csv
 
+import jax
 import numpy as np
 import pytest
 
-from experiments import deepxplore
+from cwjax.generation import deepxplore as deepxplore_parts
+from experiments import deepxplore, deepxplore_tables
+from experiments import deepxplore_documents as documents
 from tests.generation import made
 
 
@@ -31,3 +34,51 @@ def test_what_is_reported_in_the_box_survives_eight_bits(tmp_path):
             assert row["after 8 bits"] == row["found"]
             assert not row["pixels out of [0, 1]"] > 0
     assert sum(row["found"] for row in rows) > 5
+
+
+def test_a_step_on_features_in_their_own_units_is_that_on_standardised_ones():
+    unit, direction = np.array([1.0, 10.0, 0.1, 5.0], np.float32), np.array([0.3, -0.2, 4.0, 0.0], np.float32)
+    grows = np.array([True, False, True, True])
+    step = documents.in_deviations(deepxplore_parts.increasing(grows, ~grows), unit)(jax.random.key(0), direction)
+    standardised = direction * unit
+    standardised = standardised / np.sqrt((standardised**2).mean())
+    np.testing.assert_allclose(step, unit * standardised, rtol=1e-3)
+    down = documents.in_deviations(deepxplore_parts.increasing(grows), unit)(jax.random.key(0), -direction)
+    np.testing.assert_array_equal(down, np.zeros(4))  # what may only grow does not fall, and the second may not move
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("hidden_net")
+def test_the_tables_have_a_row_for_each_network_and_way(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ["count_page", "size", "author_dot", "title_len", "version"]
+    counts = rng.integers(0, 9, (60, 5)).astype(np.float32)
+    np.savez(tmp_path / "documents.npz", names=names, google_ben=counts, virustotal_mal=counts + 3)
+    layers = {}
+    for network, hidden in ((1, 2), (2, 3), (3, 4)):
+        before = 5
+        for place in [*(f"fc{i + 1}" for i in range(hidden)), "before_softmax"]:
+            after = 2 if place == "before_softmax" else 7
+            layers[f"pdf{network}.{place}.kernel"] = rng.normal(size=(before, after)).astype(np.float32)
+            layers[f"pdf{network}.{place}.bias"] = rng.normal(size=after).astype(np.float32)
+            before = after
+    np.savez(tmp_path / "networks.npz", **layers)
+    out = tmp_path / "out"
+    arguments = deepxplore_tables.Arguments(
+        data="blobs",
+        models=("first", "second", "third"),
+        features=tmp_path / "documents.npz",
+        networks=tmp_path / "networks.npz",
+        seeds=6,
+        documents=30,
+        steps=4,
+        repeats=2,
+        draws=2,
+        pairs=3,
+        out=out,
+    )
+    rows = deepxplore_tables.main(arguments)
+    assert [row["table"] for row in rows] == ["2"] * (6 + 7) + ["5"] * 2 + ["6"] * 2 + ["7"] * 2
+    shares = [float(row["ours"].rstrip("%")) for row in rows if "documents, as released" in row["what"]]
+    assert max(shares) > 0
+    assert {path.suffix for path in out.iterdir()} == {".md", ".csv", ".png"}

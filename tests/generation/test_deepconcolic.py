@@ -83,6 +83,28 @@ def test_what_no_input_can_meet_is_not_met():
     assert suite.searches == 4
 
 
+def test_the_oracle_compares_with_the_nearest_original():
+    originals = np.array([[0.0, 0, 0], [1, 1, 1]], np.float32)
+    tests = np.array([[0.2, 0, 0], [0.2, 0.2, 0.2], [0.9, 1, 1], [0.5, 0.4, 0.4]], np.float32)
+    said = deepconcolic.oracle(tests, np.array([7, 8, 7, 8]), originals, np.array([7, 8]), bound=0.3)
+    np.testing.assert_array_equal(said.nearest, [0, 0, 1, 0])
+    np.testing.assert_allclose(said.distance, [0.2, 0.2, 0.1, 0.5], atol=1e-6)
+    np.testing.assert_array_equal(said.valid, [True, True, True, False])
+    np.testing.assert_array_equal(said.adversarial, [False, True, True, False])
+    few = deepconcolic.oracle(tests, np.full(4, 8), originals, np.array([7, 8]), norm="l0", bound=1)
+    np.testing.assert_array_equal(few.distance, [1, 3, 1, 3])
+    np.testing.assert_array_equal(few.adversarial, [True, False, False, False])
+
+
+def test_in_l0_few_elements_change():
+    attack = cw.attacks.fmn(norm="l0", objective=requirements.neurons_reached(hinged=False), steps=30)
+    run = jax.jit(cw.discretised(cw.batched(attack), between=(0, 1)))
+    suite = deepconcolic.neuron_cover(run, UNITS, SEED, radius=1, lanes=4, norm="l0", rounds=1)
+    np.testing.assert_array_equal(suite.distance, (suite.x != SEED).sum(1))
+    assert suite.distance[1:].min() <= 2
+    assert suite.met.mean() > (two_layers.hidden(SEED) > 0).mean()
+
+
 @pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     after = cw.coverage.neurons(two_layers.MODEL, X)
@@ -93,3 +115,7 @@ def test_mistakes():
         deepconcolic.sign_pairs(one, 3)
     with pytest.raises(ValueError, match="count must be at least 1"):
         deepconcolic.sign_sign_cover(RUN, UNITS, [], SEED)
+    with pytest.raises(ValueError, match="there are none"):
+        deepconcolic.oracle(X, np.zeros(20, int), X[:0], np.zeros(0, int))
+    with pytest.raises(ValueError, match="norm must be one of"):
+        deepconcolic.neuron_cover(RUN, UNITS, SEED, norm="l3")

@@ -55,9 +55,9 @@ def test_axes_without_variance_are_left_out():
 
 
 def test_separation_is_the_share_of_pairs_in_order():
-    assert deeproad.separation([0.0, 2.0], [1.0, 3.0]) == 0.75
-    assert deeproad.separation([1.0, 1.0], [1.0]) == 0.5
-    assert deeproad.separation([5.0], [1.0, 2.0]) == 0.0
+    assert deeproad.separation(np.array([0.0, 2.0]), np.array([1.0, 3.0])) == 0.75
+    assert deeproad.separation(np.ones(2), np.ones(1)) == 0.5
+    assert deeproad.separation(np.array([5.0]), np.array([1.0, 2.0])) == 0.0
 
 
 @pytest.mark.usefixtures("as_users_have_it")
@@ -69,7 +69,7 @@ def test_separation_is_the_share_of_pairs_in_order():
         (lambda: deeproad.validator(np.ones((1, 3)), np.ones((5, 3))), "at least two inputs"),
         (lambda: deeproad.validator(np.full((5, 3), np.nan), np.ones((5, 3))), "NaN"),
         (lambda: deeproad.validator(RNG.normal(size=(5, 3)), np.ones((5, 3)), rejected=1.0), "share below 1"),
-        (lambda: deeproad.separation([], [1.0]), "two sets"),
+        (lambda: deeproad.separation(np.zeros(0), np.ones(1)), "two sets"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(call, said):

@@ -32,6 +32,11 @@ def test_the_greedy_search_keeps_what_covers_more():
     values = [said.value for said in cw.coverage.curve(UNITS, criterion, every, counts, batch=1)]
     assert np.all(np.diff(values) > 0)
     assert all(len(names) % 2 == 0 and len(set(names[:2])) == 2 for names in found.transforms)
+    for x, origin, names, numbers in zip(found.x, found.origin, found.transforms, found.parameters, strict=True):
+        again = deeptest.repeated(X[origin], [TRANSFORMS[name] for name in names], numbers)
+        np.testing.assert_allclose(again, x, atol=1.1 / 255)
+    known = deeptest.guided(UNITS, criterion, X[:1], [LIGHT, FOG], tries=4, most=4, known=every)
+    assert len(known.x) < 4
 
 
 def test_slopes_find_the_fog_that_breaks_the_label():

@@ -110,6 +110,12 @@ def test_without_bounds_it_leaves_the_box():
     assert found.result.x.min() < 0 or found.result.x.max() > 1
 
 
+def test_each_seed_may_have_bounds_of_its_own():
+    alone = deepxplore.explored(RUN, NEURONS, made.keys(12), SEEDS, rounds=2, low=SEEDS, high=np.ones_like(SEEDS))
+    assert (np.asarray(alone.result.x) >= SEEDS - 1e-6).all()
+    assert alone.success.any()
+
+
 @pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     with pytest.raises(ValueError, match="at least two models, got 1"):

@@ -50,7 +50,7 @@ def test_tensorfuzz_keeps_logits_apart():
 
 def test_a_mutant_comes_back_to_its_ball():
     near = fuzzing.within(0.25)
-    np.testing.assert_allclose(near(np.float32([0.5, 0.5, 0.5]), np.float32([0.9, 0.1, 0.6])), [0.75, 0.25, 0.6])
+    np.testing.assert_allclose(near(jnp.full(3, 0.5), jnp.array([0.9, 0.1, 0.6])), [0.75, 0.25, 0.6])
     with pytest.raises(ValueError, match="radius must be more than 0"):
         fuzzing.within(0)
 
@@ -84,4 +84,4 @@ def test_validity_is_deephunters():
 def test_parents_that_were_taken_seldom_come_first():
     rng, choose = np.random.default_rng(0), fuzzing.seldom_taken()
     drawn = [choose(rng, np.array([0, 100])) for _ in range(400)]
-    assert 0.05 < np.mean(drawn) < 0.2  # one in nine
+    assert 0.2 < np.mean(drawn) < 0.35  # 0.3 of 1.1

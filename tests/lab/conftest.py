@@ -60,4 +60,6 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(data.SOURCES, "blobs", Blobs())
-        return training.train(training.Training(data="blobs", recipe="paper_mnist", epochs=8), folder)
+        return training.train(
+            training.Training(data="blobs", net="mnist_dense", recipe="paper_mnist", epochs=12), folder
+        )

@@ -1,5 +1,7 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
+import re
+import subprocess
 import sys
 
 import jax.numpy as jnp
@@ -35,6 +37,14 @@ def test_without_the_lab_the_command_says_how_to_install_it(monkeypatch):
         start.main()
 
 
+def test_a_reader_that_has_enough_is_no_error():
+    program = [sys.executable, "-c", "from cwjax.lab.start import main; main()", "attack", "--help"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # as `head` does
+        said = process.stderr.read()
+    assert (process.returncode, said) == (141, "")
+
+
 def test_train_then_attack_then_read(tmp_path, capsys):
     call("train", "--data", "blobs", "--recipe", "paper_mnist", "--epochs", 6, "--out", tmp_path / "models")
     said = capsys.readouterr().out
@@ -52,15 +62,34 @@ def test_train_then_attack_then_read(tmp_path, capsys):
     assert "blobs" in (out / "report.html").read_text()
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["attack"], ["demo"], ["race"], ["verify"], ["results"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        [],
+        ["train"],
+        ["attack"],
+        ["demo"],
+        ["race"],
+        ["verify"],
+        ["results"],
+        ["sweep"],
+        ["report"],
+        ["cover"],
+        ["generate"],
+    ],
+)
 def test_help_is_there_and_ends_well(command, capsys):
     with pytest.raises(SystemExit) as stop:
         call(*command, "--help")
     assert not stop.value.code
-    assert "usage: cwjax" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "usage: cwjax" in said
+    assert command == ["demo"] or re.search(
+        rf"^ *cwjax {' '.join(command)}.* --|^ *cwjax {' '.join(command)} runs/", said, re.M
+    )
 
 
-@pytest.mark.parametrize("command", ["attack", "sweep", "train", "report", "results", "demo"])
+@pytest.mark.parametrize("command", ["attack", "sweep", "train", "report", "results", "cover", "demo"])
 def test_help_says_what_holds_for_what_is_left_out(command, capsys):
     with pytest.raises(SystemExit):
         call(command, "--help")

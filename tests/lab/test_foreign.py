@@ -28,8 +28,7 @@ def bound() -> cw.Model:
 
 
 def torch_net():
-    import torch
-
+    torch = pytest.importorskip("torch", reason="needs the extra torch")
     torch.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 3)).eval()
 

@@ -1,7 +1,10 @@
 """The networks that come along are whole, right on digits they never saw, and made as they say."""
 
+import functools
 import json
 import shutil
+import sys
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +41,12 @@ def digits() -> data.Dataset:
     return data.load("mnist5k", "test")
 
 
+@pytest.fixture(scope="module")
+def said(digits):
+    """What a network of this name says of the digits, asked once."""
+    return functools.cache(lambda name: logits_of(zoo.load(name), digits))
+
+
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """A zoo of one network that a test may damage."""
@@ -61,8 +70,8 @@ def test_each_network_is_whole_small_and_has_a_card(name):
 
 
 @pytest.mark.parametrize("name", [name for name in zoo.NAMES if name.startswith("mnist")])
-def test_digits_that_none_of_them_saw_are_told_apart(name, digits):
-    assert (logits_of(zoo.load(name), digits).argmax(1) == digits.labels).mean() >= LEAST[name]
+def test_digits_that_none_of_them_saw_are_told_apart(name, digits, said):
+    assert (said(name).argmax(1) == digits.labels).mean() >= LEAST[name]
 
 
 @pytest.mark.parametrize("name", ["cifar_cnn", "cifar_resnet"])
@@ -71,8 +80,8 @@ def test_photographs_that_come_along_are_told_apart(name):
     assert (logits_of(zoo.load(name), photographs).argmax(1) == photographs.labels).mean() >= 0.55
 
 
-def test_distillation_at_100_makes_logits_large(digits):
-    plain, distilled = (np.abs(logits_of(zoo.load(name), digits)).mean() for name in ("mnist_cnn", "mnist_distilled"))
+def test_distillation_at_100_makes_logits_large(said):
+    plain, distilled = (np.abs(said(name)).mean() for name in ("mnist_cnn", "mnist_distilled"))
     assert distilled > 20 * plain
 
 
@@ -86,10 +95,9 @@ def test_adversarial_training_makes_the_network_stand_where_its_twin_falls(digit
     assert robust > 0.8
 
 
-def test_squared_loss_keeps_logits_near_0_and_1(digits):
-    logits = logits_of(zoo.load("mnist_squared"), digits)
-    assert np.abs(logits - np.eye(10)[digits.labels]).mean() < 0.1
-    assert np.abs(logits_of(zoo.load("mnist_cnn"), digits)).mean() > 1
+def test_squared_loss_keeps_logits_near_0_and_1(digits, said):
+    assert np.abs(said("mnist_squared") - np.eye(10)[digits.labels]).mean() < 0.1
+    assert np.abs(said("mnist_cnn")).mean() > 1
 
 
 def test_interval_bounds_certify_what_no_attack_changes(digits):
@@ -123,6 +131,18 @@ def test_an_unknown_name_lists_the_known_ones():
         ValueError, match="'vgg': choose one of mnist_cnn, mnist_distilled, mnist_robust, mnist_squared"
     ):
         zoo.load("vgg")
+
+
+def test_a_large_one_without_its_package_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cwjax_zoo", None)
+    assert zoo.load("mnist_lenet").card["name"] == "mnist_lenet"
+    with pytest.raises(ValueError, match=r'not installed: pip install "cwjax\[zoo\]"'):
+        zoo.load("cifar_cnn")
+
+
+def test_what_the_wheel_holds_stays_below_3_megabytes():
+    files = [file for file in zoo.HERE.parents[1].rglob("*") if file.is_file() and "__pycache__" not in file.parts]
+    assert sum(len(zlib.compress(file.read_bytes())) for file in files) < 2.9e6  # the rest is for names and places
 
 
 def test_damaged_weights_are_refused(copy):

@@ -51,7 +51,8 @@ def image(bounds, dtype, seed=0) -> jax.Array:
 
 def ends(bounds) -> tuple[jax.Array, jax.Array]:
     """Both bounds of every pixel, as a box takes them."""
-    return tuple(jnp.asarray(full(bound), jnp.float32) for bound in bounds)
+    low, high = (jnp.asarray(full(bound), jnp.float32) for bound in bounds)
+    return low, high
 
 
 def apart(x) -> np.ndarray:

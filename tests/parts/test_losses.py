@@ -49,7 +49,19 @@ def test_the_margin_goes_on_falling_beyond_the_boundary(label, sign, lag):
     assert np.abs(slope).max() == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["negative_margin", "logits_ratio"])
+def test_the_softened_margin_is_the_margin_with_a_slope_that_is_a_mean_over_the_other_classes():
+    logits = np.array([1.0, 5.0, 2.0, -np.inf], np.float32)
+    judged = all_judged(logits, goal(0, 1), 0.0)
+    assert judged["softened_margin"][0] == judged["negative_margin"][0]
+    shares = np.exp(np.array([5.0, 2.0]) / 4.0)  # the margin is 4
+    np.testing.assert_allclose(judged["softened_margin"][1], [-1, *shares / shares.sum(), 0], atol=1e-5)
+    for label, sign in ((1, 1), (1, -1), (0, -1)):  # it is met, or to be left
+        judged = all_judged(logits, goal(label, sign), 0.0)
+        for mine, margins in zip(judged["softened_margin"], judged["negative_margin"], strict=True):
+            np.testing.assert_array_equal(mine, margins)
+
+
+@pytest.mark.parametrize("name", ["negative_margin", "softened_margin", "logits_ratio"])
 @pytest.mark.parametrize(("confidence", "met"), [(2.5, True), (3.5, False)])
 def test_the_loss_is_at_most_zero_where_the_confidence_is_reached(name, confidence, met):
     """The lead is 3; the fourth class stands far below, and decides only about the size of the ratio."""

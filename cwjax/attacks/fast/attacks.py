@@ -17,7 +17,7 @@ from cwjax.attacks.fast.slide import slide
 from cwjax.base import Attack, Count, Distance, Objective
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
-from cwjax.parts.losses import negative_margin
+from cwjax.parts.losses import softened_margin
 from cwjax.parts.norms import check_norm
 
 _DEEP = 0.6  # the share of a deep leg's steps that goes far beyond the boundary and back
@@ -72,7 +72,7 @@ FAMILY = {
 
 
 def fast(
-    norm: str, *, steps: Count = 300, objective: Objective = negative_margin(), distance: Distance | None = None
+    norm: str, *, steps: Count = 300, objective: Objective = softened_margin(), distance: Distance | None = None
 ) -> Attack:
     """The smallest change in L2, L-infinity, L1 or L0 for a given number of gradients.
 
@@ -86,8 +86,8 @@ def fast(
     Args:
       norm: "l2", "linf", "l1" or "l0".
       steps: gradients to spend on an example; may be traced.
-      objective: one whose loss keeps falling after the goal is met, such as `negative_margin`. That of f6 is 0 from
-        there on, and the attack ends farther away.
+      objective: one whose loss keeps falling after the goal is met, such as `losses.softened_margin`. That of f6 is 0
+        from there on, and the attack ends farther away.
       distance: what is reported, and by which the closest example is chosen; by default that of the norm.
         `distances.l0()` counts pixels, as the paper does; `distances.l0(per_pixel=False)` counts elements. In L0 and L1
         its costs of elements are what the attack keeps small.

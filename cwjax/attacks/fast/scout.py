@@ -216,9 +216,18 @@ def _begun_with(known: Scouting, seen: Seen, likely: Int[Array, "C"]) -> Scoutin
     )
 
 
-def towards(label: Int[Array, ""], goal: Goal) -> Goal:
-    """The goal to reach that class; the goal that is given where it is -1."""
-    return select(label < 0, goal, LabelGoal(label=label, sign=jnp.ones_like(goal.sign)))
+class Aim(NamedTuple):
+    """A `LabelGoal` that says whether its slope may be a mean over the other classes, see `losses.softened_margin`."""
+
+    label: Int[Array, ""]
+    sign: Float[Array, ""]
+    soft: Bool[Array, ""]
+
+
+def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
+    """The goal to reach that class, by the slope of its own boundary; the goal that is given where it is -1."""
+    given = label < 0
+    return Aim(jnp.where(given, goal.label, label), jnp.where(given, goal.sign, 1), soft=given)
 
 
 def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> Int[Array, "C"]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
-from cwjax.base import Attack, Goal, LabelGoal, Objective, Outputs, Result, Terms, answered, wide
+from cwjax.base import AnyArray, Attack, Goal, LabelGoal, Objective, Outputs, Result, Terms, answered, wide
 from cwjax.evaluation.diagnosis import asking, programs, repairing, weaker
 from cwjax.evaluation.diagnosis.asking import Slopes
 from cwjax.evaluation.diagnosis.programs import Followed
@@ -109,7 +109,7 @@ class Case:
     def _rows(self, places: np.ndarray, size: int | None, goal: Any, allowed: Allowed) -> tuple[Any, ...]:
         places = np.resize(places, size or len(places))
         keys = jax.random.wrap_key_data(jnp.asarray(self._keys[places]), impl=jax.random.key_impl(self.key))
-        return keys, *jax.tree.map(lambda leaf: np.asarray(leaf)[places], (self.x, goal, allowed))
+        return keys, *jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[places]), (self.x, goal, allowed))
 
     @functools.cached_property
     def _keys(self) -> np.ndarray:
@@ -148,7 +148,7 @@ class Case:
         self.spend(self.filled(len(places)))
         return asking.by_blocks(self._lead, self.block, x, goal, context)
 
-    def _lead(self, x: Array, goal: LabelGoal, context: PyTree) -> Array:
+    def _lead(self, x: AnyArray, goal: LabelGoal, context: PyTree) -> Array:
         """The margins of a block. Where it makes no difference, the program of `outputs` serves."""
         if not (self.classifier and self.separate):
             return asking.leads(self.view.model, x, goal, context)

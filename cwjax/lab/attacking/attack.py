@@ -53,6 +53,12 @@ def attack(
     diagnosis.json (whether the numbers can be believed) and run.json (what `cwjax report` needs).
 
     A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
+    For instance, 20 digits on a network that comes along, and then your own images on your own PyTorch network, which
+    the function net in mynet.py returns:
+
+        cwjax attack --model zoo:mnist_cnn --attack fast_l2 fast_linf --steps 100 --examples 20 --out runs/first
+
+        cwjax attack --model mynet:net --data mine.npz --mean 0.5 --std 0.25 --attack fast_l2 --out runs/mine
 
     Args:
       settings: the attack's.
@@ -148,8 +154,8 @@ def attack(
 
 def finish(
     out: Path, attacked: list[rows.Attacked], dataset: Dataset, configuration: dict[str, Any], card: dict[str, Any]
-) -> None:
-    """Writes everything, prints the table and says where the report lies."""
+) -> Path:
+    """Writes everything, prints the table and says where the report lies. Returns the report's path."""
     rows.write(attacked, out)
     found = runs.runs_of(attacked, dataset)
     names = [run.name for run in found]
@@ -173,6 +179,7 @@ def finish(
     for name, diagnosis in diagnoses.items():
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
+    return path
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -216,7 +216,7 @@ def attack_of(
     elif "objective" in parts:
         parts["objective"] = cw.objectives.OBJECTIVES[parts["objective"]](confidence)
     else:
-        parts["objective"] = cw.losses.negative_margin(confidence)
+        parts["objective"] = cw.losses.softened_margin(confidence)
     if "box" in parts:
         parts["box"] = cw.boxes.BOXES[parts["box"]]()
     if "optimizer" in parts:

@@ -51,16 +51,22 @@ def progress(
         return
 
     begin = last = time.monotonic()
+    since: tuple[int, float] | None = None  # the first steps' end: compiling and the like are behind
     if first:
         say(f"{what} {done}/{total}  {first}")
 
     def advance(steps: int = 1, note: str = "", now: bool = False) -> None:
-        nonlocal done, last
+        nonlocal done, last, since
         done += steps
         time_now = time.monotonic()
+        if since is None and steps:
+            since = done, time_now
         if now or time_now - last >= every or (done >= total and steps):
             last = time_now
-            say(f"{what} {done}/{total} after {time_now - begin:.0f} s  {note}")
+            left = ""
+            if since and since[0] < done < total:
+                left = f", about {lasting((time_now - since[1]) * (total - done) / (done - since[0]))} left"
+            say(f"{what} {done}/{total} after {time_now - begin:.0f} s{left}  {note}")
 
     yield advance
 

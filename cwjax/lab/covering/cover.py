@@ -19,7 +19,7 @@ def cover(
     *,
     model: str,
     out: Path,
-    suite: tuple[Path, ...] = (),
+    suite: Annotated[tuple[Path, ...], optional("[PATH ...]", "none")] = (),
     data: str = AUTO,
     layers: tuple[str, ...] = ("activation",),
     value: Value = "after",
@@ -32,7 +32,9 @@ def cover(
 
     Coverage describes inputs; it is no measure of quality. Ranges of neurons are those of the data's training images.
 
-    Writes OUT/report.html, report.md, a figure, and coverage.json (every number, with what a neuron was).
+    Writes OUT/report.html, report.md, a figure, and coverage.json (every number, with what a neuron was). For instance:
+
+        cwjax cover --model zoo:mnist_lenet --suite runs/first --out runs/cover
 
     Args:
       model: see `cwjax attack`; how a model of another framework is taken stands behind its name:

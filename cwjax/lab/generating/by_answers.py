@@ -1,4 +1,4 @@
-"""The systems that look for other answers: DeepXplore, DeepTest, DeepFault, and fuzzing."""
+"""The systems that look for other answers by slopes and mutants: DeepXplore, DeepFault, and fuzzing."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,10 @@ import numpy as np
 
 import cwjax as cw
 from cwjax import coverage
-from cwjax.generation import deepfault, deeptest, deepxplore, fuzzing, metamorphic, requirements
-from cwjax.generation.transforms import TRANSFORMS, Transform
-from cwjax.lab.attacking import judging
+from cwjax.generation import deepfault, deepxplore, fuzzing, requirements
 from cwjax.lab.generating.plans import Asked, Made, Plan, filled, in_eight_bits, keys_of, tests_before
 from cwjax.lab.generating.settings import MEASURES
-from cwjax.lab.generating.subject import Subject, neurons_of
+from cwjax.lab.generating.subject import Subject, neurons_of, wrong
 
 REPAIRS = 10  # gradients that 8 bits may take of a test
 COVERED = 0.25  # a neuron counts as covered above it, of its layer's range: DeepXplore's
@@ -62,57 +60,6 @@ def _constraint(subject: Subject, told: dict[str, Any]) -> deepxplore.Constraint
     return deepxplore.occlusion(side, side) if told["constraint"] == "occlusion" else deepxplore.blackout(side)
 
 
-def deeptest_plan(asked: Asked) -> Plan:
-    """DeepTest: each seed under each transform, until a label breaks. Row t·count + i is seed i under transform t."""
-    subject, told = asked.subject, asked.settings
-    if subject.seeds.images.ndim != 4:
-        raise ValueError(f"--system deeptest changes images [H, W, C], got {list(subject.seeds.images.shape[1:])}")
-    several = [TRANSFORMS[name] for name in told["transforms"]]
-    attack = cw.attacks.ddn(steps=told["steps"]) if told["method"] == "slopes" else None
-    run = jax.jit(cw.batched(attack)) if attack else None
-
-    def make(rows: range, before: Sequence[Made]) -> Made:
-        del before
-        which, places = np.divmod(np.asarray(rows), asked.asked_for)
-        parts = [
-            _of_transform(asked, several[each], each, places[which == each], run) for each in np.unique(which).tolist()
-        ]
-        x = np.concatenate([part[0] for part in parts])
-        found, parameters = [hit for part in parts for hit in part[1]], [each for part in parts for each in part[2]]
-        names = [several[each].name for each in which]
-        more = {"transform": names, "parameters": parameters}
-        return Made(places.tolist(), [f"{name} breaks the label" for name in names], x, found, more)
-
-    return Plan(asked.asked_for * len(several), make, {})
-
-
-def _of_transform(
-    asked: Asked, transform: Transform, which: int, places: np.ndarray, run: Any
-) -> tuple[np.ndarray, list[bool], list[list[float]]]:
-    """Of some seeds: the test, whether it is one, and its parameters."""
-    subject, chosen = asked.subject, filled(places, asked.batch)
-    seeds, labels = subject.seeds.images[chosen], subject.seeds.labels[chosen]
-    if run is not None:
-        goal = metamorphic.label_kept(labels).goal
-        worst = deeptest.worst(run, subject.models[0], transform, keys_of(asked.seed, chosen), seeds, goal)
-        x, parameters = in_eight_bits(worst.x), worst.parameters
-        hit = np.asarray(worst.found & _wrong(subject, chosen, x, labels))
-    else:
-        key = jax.random.fold_in(jax.random.key(asked.seed), which)
-        drawn = np.asarray(transform.drawn(key, asked.settings["tries"]))
-        # the nearest to no change first, so that the first that breaks a label is the least
-        size = np.abs(drawn - np.asarray(transform.neutral)) / (np.asarray(transform.high) - np.asarray(transform.low))
-        drawn = drawn[np.argsort(size.sum(-1), kind="stable")]
-        images = np.asarray(deeptest.swept(seeds, transform, drawn.tolist()))  # [P, B, H, W, C]
-        wrong = np.stack([_wrong(subject, chosen, each, labels) for each in images])
-        hit, first = np.asarray(wrong.any(0)), wrong.argmax(0)
-        x, parameters = images[first, np.arange(len(chosen))], drawn[first]
-    x = np.where(hit.reshape(-1, 1, 1, 1), x, seeds)
-    parameters = np.where(hit.reshape(-1, 1), parameters, np.asarray(transform.neutral)).astype(float)
-    some = slice(len(places))
-    return x[some], hit[some].tolist(), parameters[some].tolist()
-
-
 def deepfault_plan(asked: Asked) -> Plan:
     """DeepFault: for each seed, the suspicious neurons of its class raised until the label falls."""
     subject, told = asked.subject, asked.settings
@@ -154,7 +101,7 @@ def deepfault_plan(asked: Asked) -> Plan:
         words = [
             f"raise {len(suspected[i])} suspects of class {labels[i]}"
             if some[i]
-            else f"no neuron of class {labels[i]} is suspected"
+            else f"no neuron is suspected: no image of class {labels[i]} is answered wrongly"
             for i in range(len(rows))
         ]
         kept = [made[i] if hit[i] else x[i] for i in range(len(rows))]
@@ -188,17 +135,12 @@ def fuzzing_plan(asked: Asked) -> Plan:
             **way,
         )
         x, came = in_eight_bits(found.failures), found.failed_from
-        wrong = _wrong(subject, places[came], x, labels[came]) if len(came) else np.zeros(0, bool)
-        first = {int(seed): place for place, seed in reversed(list(enumerate(came))) if wrong[place]}
+        lost = wrong(subject, places[came], x, labels[came]) if len(came) else np.zeros(0, bool)
+        first = {int(seed): place for place, seed in reversed(list(enumerate(came))) if lost[place]}
         hit = [i in first for i in range(len(rows))]
         kept = np.stack([x[first[i]] if hit[i] else seeds[i] for i in range(len(rows))])
-        count = [int((came[wrong] == i).sum()) for i in range(len(rows))]
+        count = [int((came[lost] == i).sum()) for i in range(len(rows))]
         words = [f"a valid mutant that is not answered {label}" for label in labels]
         return Made(list(rows), words, kept, hit, {"wrong mutants": count})
 
     return Plan(asked.asked_for, make, {"neurons": str(neurons.convention)})
-
-
-def _wrong(subject: Subject, places: np.ndarray, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Where the first model answers another class than the label."""
-    return np.asarray(judging.said(subject.models[0], subject.seeds, places, x).argmax(-1) != labels)

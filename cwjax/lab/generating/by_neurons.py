@@ -14,6 +14,12 @@ from cwjax.lab.generating.by_answers import REPAIRS
 from cwjax.lab.generating.plans import Asked, Made, Plan, in_eight_bits, tests_before
 from cwjax.lab.generating.subject import neurons_of
 
+_WANTED = {
+    "nc": "inputs that turn a neuron on",
+    "nbc": "inputs that take a neuron out of the range that it has in training",
+    "ssc": "inputs near a seed that change the sign of one neuron alone in its layer, and of one in the next layer",
+}
+
 
 def deepct_plan(asked: Asked) -> Plan:
     """DeepCT: a test for each of some patterns of t neurons that the seeds leave."""
@@ -74,7 +80,8 @@ def deepconcolic_plan(asked: Asked) -> Plan:
             first, second = (name_of(convention, neuron) for neuron in chosen[row])
             return f"the sign of {first} alone, and that of {second}"
 
-    return Plan(len(chosen), _maker(asked, neurons, aim, words), {"neurons": str(convention)})
+    about = {"what": _WANTED[criterion], "neurons": str(convention)}
+    return Plan(len(chosen), _maker(asked, neurons, aim, words), about)
 
 
 def name_of(convention: coverage.Convention, neuron: Any) -> str:
@@ -94,7 +101,8 @@ def _maker(
     """The rows of some requirements: a suite that grows from batch to batch."""
     told, seeds, relative = asked.settings, asked.subject.seeds.images, asked.settings.get("criterion") == "ssc"
     objective = requirements.neurons_reached(hinged=False)
-    attack = cw.attacks.fmn(norm="linf", objective=objective, steps=told["steps"])
+    norm = told.get("norm", "linf")
+    attack = cw.attacks.fmn(norm=norm, objective=objective, steps=told["steps"])
     run = jax.jit(cw.discretised(cw.batched(attack), between=(0, 1), steps=REPAIRS))
 
     def make(rows: range, before: Sequence[Made]) -> Made:
@@ -105,7 +113,8 @@ def _maker(
             seeds,
             lambda which, values: aim(numbers[which], values),
             len(rows),
-            radius=told["radius"],
+            radius=told.get("radius", 1),  # in L0 an element may change by any amount
+            norm=norm,
             lanes=asked.batch,
             rounds=1 if relative else told["rounds"],
             relative=relative,
@@ -117,7 +126,10 @@ def _maker(
         values = suites.values_of(neurons, seeds[place])
         goal = jax.tree.map(np.asarray, aim(numbers, values))
         x = np.where(suite.met.reshape(-1, *[1] * (seeds.ndim - 1)), suite.x[test], seeds[place])
-        found, by = suite.met.copy(), ["gradients" if hit else "" for hit in suite.met]
+        found, by = (
+            suite.met.copy(),
+            ["" if at < 0 else "a seed" if at < len(seeds) else "gradients" for at in suite.by],
+        )
         if told.get("solver") == "highs":
             x, found, by = _second_opinion(asked, neurons, goal, place, x, found, by)
         more = _of_goal(goal) | {"found by": by}

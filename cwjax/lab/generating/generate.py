@@ -37,16 +37,19 @@ def generate(
 
     Writes OUT/report.html, report.md, tests.parquet (a row for each test that was asked for, also where none was
     found), tests.npz (the tests and their seeds), generate.json, and OUT/units, what is done so far. `cwjax verify
-    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach.
+    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach. For instance:
+
+        cwjax generate --system deeptest --model zoo:mnist_lenet --count 10 --out runs/tests
 
     Args:
       settings: the system's.
-      system: deepxplore, deeptest, deepct, deepconcolic, deepfault or fuzzing; see docs/generation.md.
+      system: deepxplore, deeptest, deepct, deepconcolic, deepfault, deeproad or fuzzing; see docs/generation.md.
       model: see `cwjax attack`. For deepxplore two or more, each with a --model of its own.
       out: the folder to write to, such as runs/NAME.
       data: see `cwjax attack`. Seeds are its first test images that all models classify rightly.
-      count: how many tests to ask for. deepxplore, deepfault, fuzzing: one from each of so many seeds; deeptest: under
-        every transform one from each; deepct, deepconcolic: one for each of so many requirements.
+      count: how many tests to ask for. deepxplore, deepfault, fuzzing: one from each of so many seeds; deeptest,
+        deeproad: under every transform or weather one from each; deepct, deepconcolic: one for each of so many
+        requirements.
       batch: tests at once. They are kept as soon as they are done.
       seed: of everything that is drawn.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).

@@ -22,7 +22,13 @@ from cwjax.lab.generating.subject import Subject, neurons_of
 from cwjax.lab.sweeps import units
 from cwjax.lab.sweeps.vault import Vault
 
-_OWN = ("by_answers.py", "by_neurons.py", "plans.py")  # sources here that decide what is generated
+_OWN = (
+    "by_answers.py",
+    "by_neurons.py",
+    "by_transforms.py",
+    "by_weather.py",
+    "plans.py",
+)  # sources here that decide what is generated
 
 
 def run(asked: Asked, plan: Plan, out: Path) -> Generated:
@@ -56,7 +62,8 @@ def _identity(asked: Asked) -> str:
     every = subject.dataset
     arrays = [seeds.images, seeds.labels, seeds.index]
     arrays += [every.images, every.labels] if asked.system == "deepfault" else []
-    arrays += [asked.training()] if asked.settings.get("criterion") == "nbc" else []
+    learns = asked.settings.get("criterion") == "nbc" or asked.system == "deeproad"
+    arrays += [asked.training()] if learns else []
     here = Path(__file__).parent
     return store.fingerprint(
         {

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cwjax.generation import deeproad, deeptest
 from cwjax.generation.transforms import TRANSFORMS
 
 Way = Callable[[np.ndarray], np.ndarray]
@@ -93,8 +94,9 @@ def _faults(
         checks["changed outside of the patch"] = outside.reshape(len(x), -1).any(1)
     if settings.get("constraint") == "blackout":
         checks["brighter somewhere"] = (change > 0).any(1)
-    if system == "deeptest":
-        checks["not its transform of the seed"] = ~_transformed(columns, seeds, x)
+    if system in ("deeptest", "deeproad"):
+        made = _weathered if system == "deeproad" else _guided if "transforms" in columns else _transformed
+        checks["not its transform of the seed"] = ~made(columns, seeds, x)
     for words, wrong in checks.items():
         for row in np.flatnonzero(wrong):
             found[row] = f"{found[row]}, {words}" if found[row] else words
@@ -113,4 +115,29 @@ def _transformed(columns: Mapping[str, Sequence[Any]], seeds: np.ndarray, x: np.
         with jax.disable_jit():
             again = np.clip(np.asarray(transform.apply(jnp.asarray(seed), jnp.asarray(numbers))), 0, 1)
         good.append(bool(inside.all() and np.abs(again - made).max() <= _LEVEL))
+    return np.asarray(good, bool)
+
+
+def _guided(columns: Mapping[str, Sequence[Any]], seeds: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Whether each test is its seed under the transforms that it names, to a level of 8 bits for each two of them."""
+    good = []
+    for names, parameters, seed, made in zip(columns["transforms"], columns["parameters"], seeds, x, strict=True):
+        with jax.disable_jit():
+            again = np.asarray(deeptest.repeated(seed, [TRANSFORMS[name] for name in names], parameters))
+        good.append(bool(np.abs(again - made).max() <= _LEVEL * max(len(names) // 2, 1) + _ROUNDING))
+    return np.asarray(good, bool)
+
+
+def _weathered(columns: Mapping[str, Sequence[Any]], seeds: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Whether each test is its seed in the weather that it names, by its colours or by the operator."""
+    good, channels = [], seeds.shape[-1]
+    colours = columns.get("parameters", [None] * len(x))
+    for name, numbers, seed, made in zip(columns["transform"], colours, seeds, x, strict=True):
+        if numbers is None:
+            again = np.asarray(deeproad.WEATHERS[name](seed[None]))[0]
+        else:
+            matrix, source, target = np.split(np.asarray(numbers), [channels**2, channels**2 + channels])
+            moved = deeproad.Colours(matrix.reshape(channels, channels), source, target)
+            again = np.asarray(moved(seed[None]))[0]
+        good.append(np.array_equal(made, seed) or bool(np.abs(again - made).max() <= _LEVEL))
     return np.asarray(good, bool)

@@ -15,6 +15,7 @@ WARNING = (
     "search; nothing says that no input meets it."
 )
 _ROWS = 200  # of the table of all tests, at most
+_OWN = ("transforms", "found by", "wrong mutants", "kept images", "the operator agrees")  # columns of some systems
 
 
 def write(tests: Generated, out: Path) -> Path:
@@ -37,11 +38,13 @@ def write(tests: Generated, out: Path) -> Path:
 
 
 def sentence(tests: Generated) -> str:
-    """The outcome in a sentence."""
+    """The outcome in a sentence or two."""
     asked, met, already = len(tests.table), int(tests.met.sum()), int(tests.already.sum())
     seeds = f", {already} of them by a seed itself" if already else ""
     missed = f"{asked - met} {'is' if asked - met == 1 else 'are'} not met"
-    return f"{met} of {asked} requirements are met{seeds}; {missed}."
+    what = tests.about.get("what", "")
+    looked = f" Looked for: {what}." if what else ""
+    return f"{met} of {asked} requirements are met{seeds}; {missed}.{looked}"
 
 
 def passed_over(tests: Generated) -> str:
@@ -78,7 +81,7 @@ def _summed(kind: str, tests: Generated, some: np.ndarray) -> dict[str, str]:
         "not met": f"{(some & ~met).sum():,}",
         "another answer": f"{(_changed(tests) & some).sum():,}",
     }
-    means = {f"mean {NORMS[norm][0]}": tests.table[norm].to_numpy()[new] for norm in ("l2", "linf")}
+    means = {f"mean {NORMS[norm][0]}": tests.table[norm].to_numpy()[new] for norm in ("l0", "l2", "linf")}
     return row | {name: number(float(values.mean()) if len(values) else None, 3) for name, values in means.items()}
 
 
@@ -106,10 +109,18 @@ def listed(tests: Generated) -> list[dict[str, str]]:
         for i, name in zip(_models(tests), tests.about["models"], strict=True):
             before, after = (_class(classes, row[f"{when}_{i}"]) for when in ("before", "after"))
             told[name] = before if before == after else f"{before} → {after}"
+        told |= {name: _worded(row[name]) for name in _OWN if name in row}
         far = row["met"] and not row["already"]
         told |= {NORMS[norm][0]: length(norm, row[norm]) if far else "–" for norm in ("l0", "l2", "linf")}
         rows.append(told)
     return rows
+
+
+def _worded(value: Any) -> str:
+    """A system's own column, to read."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(value) if isinstance(value, list) else str(value)) or "–"
 
 
 def _class(classes: list[str], label: int) -> str:
@@ -127,11 +138,11 @@ def pictures(tests: Generated) -> list[Picture]:
     headings = [_heading(row, len(tests.about["models"]), classes) for row in rows]
     lines = max(heading.count("\n") for heading in headings)
     sheet = Sheet(seeds, (108, 54 + 18 * max(lines - 1, 0)), ["seed", "generated", "difference"], headings)
-    delta = x - seeds
+    delta, norm = x - seeds, tests.about["settings"].get("norm", "linf")
     reach = float(np.abs(delta).max()) or 1.0
     for j, row in enumerate(rows):
         sheet.image(0, j, seeds[j])
-        sheet.image(1, j, x[j], length("linf", row["linf"]))
+        sheet.image(1, j, x[j], length(norm, row[norm]))
         sheet.image(2, j, 0.5 + delta[j] / (2 * reach), cmap="RdBu_r")
         sheet.box(*sheet.place(2, j), 0, edgecolor=PALE, linewidth=0.8)
     several = len(tests.about["models"]) > 1
@@ -139,7 +150,7 @@ def pictures(tests: Generated) -> list[Picture]:
     who = f"each model says of the seed and of the test ({names})" if several else "the model says of seed and test"
     caption = (
         f"Some of the tests that were found. Above: the number of the test, and what {who}. Below a test: the "
-        f"L∞ norm of its change. In the differences blue and red, or darker and brighter, reach "
+        f"{NORMS[norm][0]} norm of its change. In the differences blue and red, or darker and brighter, reach "
         f"−{number(reach, 2)} and +{number(reach, 2)}."
     )
     alt = f"{tests.about['system']}: seeds, generated tests and their differences"
@@ -147,11 +158,12 @@ def pictures(tests: Generated) -> list[Picture]:
 
 
 def _spread(new: np.ndarray, kinds: list[str]) -> np.ndarray:
-    """Of the new tests as many kinds as may be, in order."""
+    """Of the new tests as many of each kind as of the others, in order."""
     of = np.asarray([kinds[i] for i in new], object)
-    first = [int(np.flatnonzero(of == kind)[0]) for kind in dict.fromkeys(of.tolist())]
-    rest = [place for place in range(len(new)) if place not in first]
-    return new[np.sort(np.asarray((first + rest)[:MOST]))]
+    turn = np.zeros(len(new), int)  # the first of each kind have 0, the second 1 …
+    for kind in dict.fromkeys(of.tolist()):
+        turn[of == kind] = np.arange((of == kind).sum())
+    return new[np.sort(np.argsort(turn, kind="stable")[:MOST])]
 
 
 def _heading(row: dict[str, Any], models: int, classes: list[str]) -> str:

@@ -6,15 +6,18 @@ from typing import Annotated, Any, NamedTuple
 
 from cwjax.arguments import check_count, check_number
 from cwjax.coverage import suspicion
+from cwjax.generation.deeproad import WEATHERS
 from cwjax.generation.transforms import TRANSFORMS
 from cwjax.lab.console.parsing import optional
 
 CONSTRAINTS = ("light", "occlusion", "blackout")
 CRITERIA = ("nc", "nbc", "ssc")
+NORMS = ("linf", "l0")
+TRANSLATIONS = ("colours", "operator")
 UNITS = ("channel mean", "channel maximum", "element")
 MEASURES = {"ochiai": suspicion.ochiai, "tarantula": suspicion.tarantula, "d_star": suspicion.d_star}
 FUZZERS = ("deephunter", "tensorfuzz")
-METHODS = {"deeptest": ("sampled", "slopes"), "deepfault": ("synthesis", "pgd")}
+METHODS = {"deeptest": ("sampled", "slopes", "guided"), "deepfault": ("synthesis", "pgd")}
 SOLVERS = ("none", "highs")
 
 MEANINGS = {
@@ -25,8 +28,15 @@ MEANINGS = {
     "target": ("INT", "which model is to leave its answer, from 1"),
     "coverage_weight": ("FLOAT", "how much a neuron that nothing has activated counts"),
     "transforms": ("[STR ...]", f"of images: {', '.join(TRANSFORMS)}"),
-    "method": ("STR", "deeptest: sampled, or slopes; deepfault: synthesis (the paper's one step), or pgd"),
-    "tries": ("INT", "parameters drawn for a transform"),
+    "method": (
+        "STR",
+        "deeptest: sampled, slopes, or guided by coverage; deepfault: synthesis (the paper's one step), or pgd",
+    ),
+    "tries": ("INT", "parameters drawn for a transform; of guided: images made from a seed, at most"),
+    "weathers": ("[STR ...]", f"to which images are taken: {', '.join(WEATHERS)}"),
+    "translation": ("STR", "by moved colours (one matrix, learnt from unpaired images), or by the operator itself"),
+    "rejected": ("FLOAT", "the share of images that the validator turns away although they are of the data"),
+    "norm": ("STR", "in which tests are near: linf or l0 (few pixels)"),
     "strength": ("INT", "neurons of a pattern (t)"),
     "radius": ("FLOAT", "how far a test may be from its seed, in L-infinity"),
     "rounds": ("INT", "how often a requirement is tried; of fuzzing: parents taken, for a batch of seeds"),
@@ -62,7 +72,7 @@ OWN: dict[str, Own] = {
     "deeptest": Own(
         {"transforms": tuple(TRANSFORMS), "method": "sampled", "tries": 50, "steps": 20},
         "one",
-        None,
+        "after",
         "transforms that break a label",
     ),
     "deepct": Own(
@@ -72,8 +82,8 @@ OWN: dict[str, Own] = {
         "patterns of neurons that the seeds leave",
     ),
     "deepconcolic": Own(
-        {"criterion": "nc", "radius": 0.3, "steps": 20, "rounds": 2, "seeds": 1, "unit": "channel mean"}
-        | {"solver": "none"},
+        {"criterion": "nc", "norm": "linf", "radius": 0.3, "steps": 20, "rounds": 2, "seeds": 1}
+        | {"unit": "channel mean", "solver": "none"},
         "one",
         "before",
         "neurons, boundaries or pairs of signs",
@@ -83,6 +93,12 @@ OWN: dict[str, Own] = {
         "one",
         "after",
         "inputs that raise suspicious neurons until the label falls",
+    ),
+    "deeproad": Own(
+        {"weathers": tuple(WEATHERS), "translation": "colours", "rejected": 0.05},
+        "one",
+        "after",
+        "weathers that break a label",
     ),
     "fuzzing": Own(
         {"fuzzer": "deephunter", "rounds": 50, "mutants": 20},
@@ -100,6 +116,8 @@ _CHOICES: dict[str, Any] = {
     "measure": tuple(MEASURES),
     "fuzzer": FUZZERS,
     "solver": SOLVERS,
+    "norm": NORMS,
+    "translation": TRANSLATIONS,
 }
 _COUNTS = ("patch", "steps", "target", "tries", "strength", "rounds", "seeds", "suspects", "mutants")
 _POSITIVE = ("step", "radius", "epsilon")
@@ -122,6 +140,10 @@ class Settings:
     target: Annotated[int | None, setting("target")] = None
     coverage_weight: Annotated[float | None, setting("coverage_weight")] = None
     transforms: Annotated[tuple[str, ...], setting("transforms")] = ()
+    weathers: Annotated[tuple[str, ...], setting("weathers")] = ()
+    translation: Annotated[str | None, setting("translation")] = None
+    rejected: Annotated[float | None, setting("rejected")] = None
+    norm: Annotated[str | None, setting("norm")] = None
     method: Annotated[str | None, setting("method")] = None
     tries: Annotated[int | None, setting("tries")] = None
     strength: Annotated[int | None, setting("strength")] = None
@@ -156,12 +178,17 @@ def resolved(system: str, settings: Settings) -> dict[str, Any]:
         _check_choice(_flag(name), found[name], _CHOICES[name])
     if "method" in found:
         _check_choice("--method", found["method"], METHODS[system])
-    for name in found.get("transforms", ()):
-        _check_choice("--transforms", name, TRANSFORMS)
+    for several, choices in (("transforms", TRANSFORMS), ("weathers", WEATHERS)):
+        for name in found.get(several, ()):
+            _check_choice(_flag(several), name, choices)
+    if found.get("method") == "guided" and len(set(found["transforms"])) < 2:
+        raise ValueError("--method guided changes an image by two transforms at once: name two --transforms or more")
     for name in found.keys() & set(_COUNTS):
         check_count(_flag(name), found[name], most=5 if name == "strength" else float("inf"))
     for name in found.keys() & set(_POSITIVE):
         check_number(_flag(name), found[name], least=0, above=True)
+    if "rejected" in found:
+        check_number("--rejected", found["rejected"], least=0, most=0.99)
     if "coverage_weight" in found:
         check_number("--coverage-weight", found["coverage_weight"], least=0)
     for name, because in _idle(system, found).items():
@@ -177,7 +204,11 @@ def _idle(system: str, found: Mapping[str, Any]) -> dict[str, str]:
     if found.get("constraint") == "light":
         idle["patch"] = "--constraint light"
     if system == "deeptest":
-        idle["steps" if found["method"] == "sampled" else "tries"] = f"--method {found['method']}"
+        idle["tries" if found["method"] == "slopes" else "steps"] = f"--method {found['method']}"
+    if found.get("norm") == "l0":
+        idle["radius"] = "--norm l0, where a pixel may change by any amount"
+        if found["solver"] != "none":
+            raise ValueError("--solver highs is for --norm linf: a linear program finds the nearest test in L-infinity")
     if system == "deepfault":
         idle["steps" if found["method"] == "synthesis" else "step"] = f"--method {found['method']}"
     if found.get("criterion") == "ssc":

@@ -122,6 +122,11 @@ def neurons_of(system: str, subject: Subject, unit: Unit) -> list[coverage.Neuro
     return found
 
 
+def wrong(subject: Subject, places: np.ndarray, x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Where the first model answers another class than the label."""
+    return np.asarray(said(subject.models[0], subject.seeds, places, x).argmax(-1) != labels)
+
+
 def training_images(subject: Subject, data_folder: Path | None) -> np.ndarray:
     """What gives neurons their ranges: the data's training images, or all test images where it has none."""
     try:

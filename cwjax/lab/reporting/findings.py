@@ -213,7 +213,7 @@ def norm_name(norm: str) -> str:
     return NORMS[norm][0]
 
 
-def length(norm: str, distance: float) -> str:
+def length(norm: str, distance: float | np.floating) -> str:
     return f"{distance:g}" if norm == "l0" else number(distance, 3)
 
 

@@ -17,13 +17,15 @@ from cwjax.lab.sweeps import results, sweep_report
 def report_on(
     folder: tyro.conf.Positional[Path],
     *,
-    out: Annotated[Path | None, optional("PATH", "FOLDER")] = None,
+    out: Annotated[Path | None, optional("PATH", "that of the run or the sweep")] = None,
     data_folder: DataFolder = None,
 ) -> None:
     """Write the report of a run that `cwjax attack` or `cwjax generate` wrote, or of a whole sweep, which may still be
     running.
 
-    Writes OUT/report.html, which needs no other file, and OUT/report.md with OUT/figures.
+    Writes OUT/report.html, which needs no other file, and OUT/report.md with OUT/figures. For instance:
+
+        cwjax report runs/grid
 
     Args:
       folder: of the run or the sweep, such as runs/NAME.

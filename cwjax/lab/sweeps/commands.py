@@ -38,7 +38,9 @@ def sweep(
 
     The work is cut into units, one configuration on one chunk of examples each. What is done is kept, in OUT/units, and
     never done again, by this run or another in the same folder at the same time; a run that was stopped, killed or cut
-    off goes on with the same command. Writes OUT/results.parquet at the end: see `cwjax results`.
+    off goes on with the same command. Writes OUT/results.parquet at the end: see `cwjax results`. For instance:
+
+        cwjax sweep --model zoo:mnist_cnn --attack fast_l2 --confidence 0 5 10 --examples 100 --out runs/grid
 
     Args:
       file: a TOML file with the values of every axis, such as confidence = [0, 10, 20]. Its [[grid]] tables are grids
@@ -87,12 +89,18 @@ def answer(
 
     The table is called results: a row for each configuration, example and target, with the columns of `cwjax attack`
     and those of the sweep's axes. Where the answer has several columns of one name, as a join of the table with itself
-    has, the second and third get _1 and _2: distance, distance_1.
+    has, the second and third get _1 and _2: distance, distance_1. For instance, a line for each configuration, the
+    columns that there are, and a mean:
+
+        cwjax results runs/grid
+
+        cwjax results runs/grid "describe results"
+
+        cwjax results runs/grid "select confidence, avg(l2) from results where success group by all order by all"
 
     Args:
       folder: the folder of the sweep.
-      sql: the question, such as "select confidence, avg(l2) from results where success group by all". Left out: a line
-        for each configuration.
+      sql: the question. Left out: a line for each configuration.
     """
     table, missing = results.query(folder, sql)
     found = results.beliefs(folder) if sql is None else {}

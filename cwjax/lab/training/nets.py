@@ -155,9 +155,13 @@ Net = ConvolutionalNet | ResidualNet | LayeredNet
 
 
 def build(name: str, *, shape: Sequence[int], classes: int, seed: int) -> Net:
-    """A freshly initialised network of `NETS`. Raises ValueError for an unknown name, or images too small for it."""
+    """A freshly initialised network of `NETS`. Raises ValueError for an unknown name, images too small for it, or no
+    classes.
+    """
     if name not in NETS:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETS)}")
+    if min(*shape, classes) < 1:
+        raise ValueError(f"a network needs inputs and classes, got shape {list(shape)} and {classes} classes")
     plan = NETS[name]
     if isinstance(plan, Widths):
         return ConvolutionalNet(plan, shape=shape, classes=classes, seed=seed)

@@ -19,7 +19,9 @@ def train(
 ) -> None:
     """Train a network, or find it if it was trained before.
 
-    A run that was stopped goes on at the epoch it was in.
+    A run that was stopped goes on at the epoch it was in. For instance, a small network in half a minute:
+
+        cwjax train --data mnist5k --net mnist_small --recipe zoo_mnist
 
     Args:
       settings: what to train.

@@ -27,10 +27,12 @@ def verify(
 
     A model that came from PyTorch, ONNX or Keras is asked in its own framework as well: rows have to agree by both.
 
-    Writes FOLDER/verification.parquet: the rows, what was found of each, and whether it agrees.
+    Writes PATH/verification.parquet: the rows, what was found of each, and whether it agrees. For instance:
+
+        cwjax verify runs/first
 
     Args:
-      folder: that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote.
+      folder: the folder that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote.
       torch: MODULE:FUNCTION, a function without arguments that returns the same model as a torch.nn.Module of images
         [B, C, H, W] in [0, 1]: every row has to agree by that as well.
       data: that was attacked; auto: what the folder names. If it names none, see `cwjax attack`.

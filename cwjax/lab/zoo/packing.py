@@ -29,7 +29,7 @@ BATCH = 500
 
 
 def pack(
-    trained: training.Trained, name: str, test_set: data.Dataset, *, to: Path = zoo.HERE, **notes: Any
+    trained: training.Trained, name: str, test_set: data.Dataset, *, to: Path | None = None, **notes: Any
 ) -> training.Trained:
     """Writes the weights as float16, and the card with the accuracy and loss that they then have.
 
@@ -37,13 +37,14 @@ def pack(
       trained: what to pack.
       name: of `zoo.NAMES`.
       test_set: where accuracy is measured anew.
-      to: the folder of the zoo.
+      to: the folder that gets a folder of that name; None: where `zoo.load` looks for it.
       notes: more for the card, such as the command that trained the network, or what its images lacked.
     """
     halves = jax.tree.map(lambda weight: np.asarray(weight, np.float16), trained.model.params)
     model = dataclasses.replace(trained.model, params=jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), halves))
     accuracy, loss = measured(model, test_set)
-    weights = to / name / "weights.safetensors"
+    place = zoo.folder_of(name) if to is None else to / name
+    weights = place / "weights.safetensors"
     store.write_arrays(weights, halves)
     figures = {
         "dtype": "float16",
@@ -52,8 +53,8 @@ def pack(
         "test_loss": loss,
         "sha256": store.fingerprint(weights),
     }
-    store.write_json(to / name / "card.json", {"name": name} | trained.card | figures | notes)
-    return training.load(to / name)
+    store.write_json(place / "card.json", {"name": name} | trained.card | figures | notes)
+    return training.load(place)
 
 
 def measured(model: Model, dataset: data.Dataset) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from cwjax.loop import Rule, iterated
 from tests import problems
 
 SIZE, CLASSES = 12, 4
-MARGIN = cw.losses.negative_margin()
+MARGIN = cw.losses.softened_margin()
 
 
 NORMS = ("l2", "linf", "l1", "l0")

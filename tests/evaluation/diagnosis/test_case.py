@@ -202,7 +202,7 @@ def test_all_examples_are_drawn_from_where_none_is_left():
     del given.__dict__["shuffled"]
     assert given.shuffled.tolist() == [3]
     keys, x, goal, allowed = given.rows(given.few, given.size_of_few)
-    assert len(keys) == len(x) == len(goal.label) == len(allowed.low) == 8
+    assert len(keys) == len(x) == len(goal.label) == len(np.asarray(allowed.low)) == 8
     np.testing.assert_array_equal(x, jnp.broadcast_to(given.x[3], x.shape))
 
 

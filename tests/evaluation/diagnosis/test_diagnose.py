@@ -24,7 +24,7 @@ class Row(NamedTuple):
     may: str = ""  # those that may, because they are right as well
     apply: tricks.Apply = tricks.clean
     make: tricks.Make = tricks.attack
-    numbers: dict[str, float] = {}  # noqa: RUF012  # other than tricks.WELL
+    numbers: tuple[tuple[str, float], ...] = ()  # other than tricks.WELL
 
 
 NO_GRADIENT = "zero_gradient blind_attack unbounded_fails saturated_c weaker_wins"
@@ -37,7 +37,7 @@ TABLE = {
         "saturated_softmax blind_attack",
         "saturated_c weaker_wins incomplete too_short",
         apply=tricks.huge_logits,
-        numbers={"saturating": 1.0},
+        numbers=(("saturating", 1.0),),
     ),
     "stochastic inference": Row(
         "randomised second_look",
@@ -60,10 +60,10 @@ TABLE = {
     "a comb": Row(
         "lost_by_rounding unstable_loss", "saturated_c weaker_wins too_short not_monotone", apply=tricks.comb
     ),
-    "far too few steps": Row("incomplete saturated_c weaker_wins", "too_short", numbers={"steps": 4}),
-    "too few steps": Row("too_short incomplete", "saturated_c weaker_wins", numbers={"steps": 30}),
-    "c at its ceiling": Row("saturated_c", "weaker_wins incomplete", numbers={"initial_c": 1e-9}),
-    "steps far too long": Row("saturated_tanh", "saturated_c weaker_wins", numbers={"learning_rate": 20.0}),
+    "far too few steps": Row("incomplete saturated_c weaker_wins", "too_short", numbers=(("steps", 4),)),
+    "too few steps": Row("too_short incomplete", "saturated_c weaker_wins", numbers=(("steps", 30),)),
+    "c at its ceiling": Row("saturated_c", "weaker_wins incomplete", numbers=(("initial_c", 1e-9),)),
+    "steps far too long": Row("saturated_tanh", "saturated_c weaker_wins", numbers=(("learning_rate", 20.0),)),
     "an attack that forgets": Row("silent_success weaker_wins", "incomplete", make=tricks.forgetful),
 }
 
@@ -73,20 +73,31 @@ def runner(make: tricks.Make):
     return jax.jit(lambda numbers, *given: cw.batched(make(**numbers))(*given))
 
 
-def arguments(row: Row) -> dict[str, Any]:
-    """What `diagnose` takes, by name, and the result among it."""
-    numbers = tricks.WELL | row.numbers
+@functools.cache
+def attacked(row: Row) -> tuple[cw.LabelGoal, cw.Result]:
+    """The goal, and what the attack made of it."""
     model = tricks.model(row.apply)
     goal = cw.untargeted(np.asarray(model.apply(model.params, X)).argmax(1))
-    result = runner(row.make)(numbers, model, problems.keys(len(X)), X, goal)
+    return goal, runner(row.make)(tricks.WELL | dict(row.numbers), model, problems.keys(len(X)), X, goal)
+
+
+def arguments(row: Row, **changed: Any) -> dict[str, Any]:
+    """What `diagnose` takes, by name, and the result among it; with something else where that is said."""
+    numbers, model, (goal, result) = tricks.WELL | dict(row.numbers), tricks.model(row.apply), attacked(row)
     longer = numbers | {"steps": 2 * numbers["steps"]}
     given = {"model": model, "attack": row.make, "x": X, "goal": goal, "result": result, "key": jax.random.key(5)}
-    return given | {"numbers": numbers, "longer": longer}
+    return given | {"numbers": numbers, "longer": longer} | changed
 
 
 @functools.cache
 def clean() -> cw.evaluation.Diagnosis:
     return cw.diagnose(**arguments(Row("")))
+
+
+def only(check: str, monkeypatch) -> None:
+    """Until the end of the test this is the only check."""
+    for name in CHECKS.keys() - {check}:
+        monkeypatch.delitem(CHECKS, name)
 
 
 def flagged(diagnosis: cw.evaluation.Diagnosis) -> set[str]:
@@ -114,7 +125,8 @@ def test_every_check_has_a_trick_that_raises_it():
     assert {check for row in TABLE.values() for check in row.must.split()} == set(CHECKS)
 
 
-def test_a_result_that_is_none_does_not_stand_a_second_look():
+def test_a_result_that_is_none_does_not_stand_a_second_look(monkeypatch):
+    only("second_look", monkeypatch)
     given = arguments(Row(""))
     given["result"] = given["result"]._replace(x=X)
     check = cw.diagnose(**given).checks["second_look"]
@@ -123,15 +135,16 @@ def test_a_result_that_is_none_does_not_stand_a_second_look():
     assert check.evidence.max() < 0  # the margins of the clean images
 
 
-def test_the_evidence_is_of_the_examples_it_names():
+def test_the_evidence_is_of_the_examples_it_names(monkeypatch):
+    for check in clean().checks.values():
+        assert check.rows.shape == check.evidence.shape[:1]
+        assert set(check.rows.tolist()) <= set(range(len(X)))
+    only("not_finite", monkeypatch)
     given = arguments(Row(""))
     given["result"] = given["result"]._replace(finite=jnp.arange(len(X)) != 7)
     check = cw.diagnose(**given).checks["not_finite"]
     assert check.verdict == "fail"
     assert check.rows[check.evidence > 0].tolist() == [7]
-    for check in clean().checks.values():
-        assert check.rows.shape == check.evidence.shape[:1]
-        assert set(check.rows.tolist()) <= set(range(len(X)))
 
 
 def test_checks_without_what_they_need_are_skipped_and_say_why():
@@ -168,7 +181,7 @@ def test_a_mean_and_a_maximum_do_not_fail_by_one_either():
     assert judged("nan", rule, of_examples(np.array([0.0, np.nan]), np.arange(2))).verdict == "fail"
 
 
-def few(count: int, bad: int):
+def few(count: int, bad: int) -> dict[str, Any]:
     """The clean pair on so few examples, and what `diagnose` takes of it where some of the results are spoilt: too far,
     given up, and not what they are said to be.
     """
@@ -240,7 +253,7 @@ def test_the_network_is_compiled_three_times(caplog):
     seen = "Finished XLA compilation of jit("
     model = cw.bind(lambda params, x: tricks.clean(x))  # a new one: none of its programs is kept
     with jax.log_compiles(), caplog.at_level("WARNING", "jax"):
-        cw.diagnose(**arguments(Row("")) | {"model": model})
+        cw.diagnose(**arguments(Row(""), model=model))
     compiled = [record.getMessage().removeprefix(seen).partition(")")[0] for record in caplog.records]
     holding = [name for name in compiled if name in ("outputs", "leads", "_pulled", "_followed", "rounded_outputs")]
     assert sorted(holding) == ["_followed", "_pulled", "outputs"]  # `leads` is for models that depend on their batch
@@ -248,7 +261,7 @@ def test_the_network_is_compiled_three_times(caplog):
 
 def test_other_numbers_compile_nothing():
     given = arguments(Row(""))
-    cw.diagnose(**given)
+    assert clean()
     programs: list[float] = []
     jax.monitoring.register_event_duration_secs_listener(listen := _listener(programs))
     try:
@@ -299,7 +312,7 @@ def test_it_can_be_read_by_machines_and_men():
 )
 def test_arguments_that_do_not_fit_are_refused(change, words):
     with pytest.raises(ValueError, match=words):
-        cw.diagnose(**(arguments(Row("")) | change))
+        cw.diagnose(**arguments(Row(""), **change))
 
 
 def test_numbers_that_do_not_make_the_longer_attack_are_refused_too():
@@ -309,7 +322,7 @@ def test_numbers_that_do_not_make_the_longer_attack_are_refused_too():
         ({"numbers": None, "longer": None}, r"numbers \{\} do not make the attack"),
     ):
         with pytest.raises(TypeError, match=words):
-            cw.diagnose(**(arguments(Row("")) | change))
+            cw.diagnose(**arguments(Row(""), **change))
 
 
 def test_it_is_driven_from_the_host():

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import core
 
 import cwjax as cw
 from cwjax.evaluation.diagnosis import of_model
@@ -75,6 +75,7 @@ def test_outputs_are_probabilities_where_all_of_them_are(outputs, number):
     # What the model says the first time decides.
     answers = np.stack([np.array(outputs), *[np.array([LOGITS] * 3)] * 4])
     result = of_model.probabilities(known(3, answers=answers))
+    assert isinstance(result, Measured)
     assert result.number == number
     assert len(result.evidence) == 3
 
@@ -97,6 +98,7 @@ def test_saturated_softmax_is_where_the_margin_has_a_slope_and_the_cross_entropy
     slope[:2] = 0  # these have no slope of either
     entropy[7] = 1e-30
     result = of_model.saturated_softmax(known(COUNT, slopes=slopes(slope=slope, entropy=entropy)))
+    assert isinstance(result, Measured)
     assert result.number == 3 / COUNT
     np.testing.assert_array_equal(result.evidence, entropy)
 
@@ -161,7 +163,7 @@ def test_not_finite_looks_at_the_whole_box():
     seen, state = [], np.random.default_rng(0)
 
     def apply(params, x):
-        if not isinstance(x, jax.core.Tracer):
+        if not isinstance(x, core.Tracer):
             seen.append(np.asarray(x))
         return jnp.ones((len(x), 3)) + state.normal()  # so that it is not compiled
 

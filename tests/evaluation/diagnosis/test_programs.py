@@ -40,12 +40,12 @@ def test_the_last_step_of_each_example_is_the_first_that_is_done():
 
 def followed(attack: cw.Attack) -> tuple[Followed, list]:
     """Of two examples, and the states themselves, step by step."""
-    keys, *given = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL, BOX))
-    _, path = programs.followed(MODEL, attack, {}, *given, programs.begun(attack, {}, keys, *given))
+    keys, x, goal, box = jax.tree.map(lambda leaf: leaf[:2], (KEYS, X, GOAL, BOX))
+    _, path = programs.followed(MODEL, attack, {}, x, goal, box, programs.begun(attack, {}, keys, x, goal, box))
     begin, advance, _ = map(jax.jit, cw.lanes(attack))
-    states = [begin(keys, *given)]
+    states = [begin(keys, x, goal, box)]
     for _ in range(8):
-        states.append(advance(MODEL, *given[:2], states[-1], 1, given[2]))
+        states.append(advance(MODEL, x, goal, states[-1], 1, box))
     return path, states[1:]
 
 

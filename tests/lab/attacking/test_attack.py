@@ -133,13 +133,13 @@ def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, caps
 
 
 def test_only_the_elements_of_the_mask_change(tmp_path, capsys):
-    """Of attacks whose programs are several: the engine, the checks, the second look and the rounding."""
+    """Of an attack whose programs are several: the engine, the checks, the second look and the rounding."""
     file, mask = tmp_path / "upper.npy", np.arange(28)[:, None, None] < 9
     shape = data.load("blobs", "test").images.shape[1:]
     mask = mask[: shape[0]]
     np.save(file, mask)
     where = ["--data", "blobs", "--model", "tests.lab.called:brightness", "--examples", 3, "--mask", file]
-    told = ["--attack", "l2", "fast_l2", "--box", "projected", *QUICK, "--rounded", "--precision", "bfloat16"]
+    told = ["--attack", "l2", "--box", "projected", *QUICK, "--rounded", "--precision", "bfloat16"]
     call("attack", *where, *told, "--out", tmp_path / "out")
     assert "checks" in capsys.readouterr().out
     table = pq.read_table(tmp_path / "out" / "results.parquet").to_pandas()
@@ -155,13 +155,14 @@ def test_only_the_elements_of_the_mask_change(tmp_path, capsys):
     assert json.loads((tmp_path / "out" / "run.json").read_text())["about"]["configuration"]["mask"] == said
 
 
-def test_stopping_an_attack_leaves_nothing_half_written(tmp_path, trained, monkeypatch, capsys):
+def test_stopping_an_attack_leaves_nothing_half_written(tmp_path, monkeypatch, capsys):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cw.metrics, "norms", stop)
+    where = ["--data", "blobs", "--model", "tests.lab.called:brightness", "--out", tmp_path]
     with pytest.raises(SystemExit) as stopped:
-        call("attack", "--data", "blobs", "--model", trained.folder, "--examples", 2, "--out", tmp_path, *QUICK)
+        call("attack", *where, "--examples", 2, *QUICK)
     assert stopped.value.code == 130
     assert list(tmp_path.iterdir()) == []
     assert np.char.find(capsys.readouterr().err, "stopped") >= 0

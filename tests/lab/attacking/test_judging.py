@@ -17,6 +17,11 @@ def dataset(name: str) -> data.Dataset:
     return subjects.dataset_of(f"task:{CALLED}:{name}")
 
 
+def task_of(some: data.Dataset) -> cw.Task:
+    assert some.task is not None
+    return some.task
+
+
 def model(name: str) -> cw.Model:
     return subjects.model_of(f"{CALLED}:{name}")[0]
 
@@ -48,9 +53,9 @@ def test_of_classes_the_answer_is_the_class_and_the_margin_that_of_the_logits():
 
 def test_of_a_task_the_answer_is_whether_the_goal_is_met_and_the_margin_how_far_the_loss_is_below_0():
     some = dataset("corners").take(np.array([3, 5]))
-    before = some.task.model.of_batch(jnp.asarray(some.images))
+    before = task_of(some).model.of_batch(jnp.asarray(some.images))
     goal = judging.goals_of(some, np.arange(2))
-    np.testing.assert_array_equal(goal.wanted, some.task.goal.wanted[[3, 5]])  # by the index of the examples
+    np.testing.assert_array_equal(goal.wanted, task_of(some).goal.wanted[[3, 5]])  # by the index of the examples
     assert judging.judged(some, before, goal).answer.tolist() == [0, 0]
     after = judging.judged(some, -before, goal)
     assert after.answer.tolist() == [1, 1]
@@ -61,7 +66,7 @@ def test_of_a_task_the_answer_is_whether_the_goal_is_met_and_the_margin_how_far_
 def test_a_context_goes_with_its_example():
     some = dataset("weighed").take(np.array([4, 1]))
     outputs = judging.said(model("weighed"), some, np.array([1, 0]), some.images[::-1])
-    weights = some.task.context["weights"][[1, 4]]
+    weights = task_of(some).context["weights"][[1, 4]]
     np.testing.assert_allclose(outputs, 2 * (some.images[::-1] * weights).sum(1) / weights.sum(1), rtol=1e-5)
 
 
@@ -70,7 +75,7 @@ def test_the_words_of_a_task_are_its_own():
     places = np.arange(len(some.labels))
     outputs, goal = judging.said(model("spoken"), some, places, some.images), judging.goals_of(some, places)
     clean = judging.judged(some, outputs, goal)
-    words = judging.words_of(some.task, goal, clean, clean)
+    words = judging.words_of(task_of(some), goal, clean, clean)
     assert list(words) == ["wanted", "clean_says", "says"]
     assert words["clean_says"] == words["says"]
     assert words["wanted"] == words["says"][-1:] + words["says"][:-1]
@@ -92,7 +97,7 @@ def test_the_first_inputs_of_a_task_are_drawn_as_it_says():
         ("flat", r"its draw must return a picture \[H, W, 1\] or \[H, W, 3\], got \[16, 16\]"),
     ],
 )
-def test_a_function_of_a_task_that_fails_is_found_before_any_attack(name, what):
+def test_a_function_of_a_task_that_fails_is_found_before_any_attack(name, what, as_users_have_it):
     with pytest.raises(ValueError, match=f"the task 'bright corners': {what}"):
         judging.validate(model(name), dataset(name))
 
@@ -108,15 +113,17 @@ def test_what_a_task_says_may_fail_without_the_rows():
         return 1 / 0 if outputs[0] < 0 else "fine"
 
     some = dataset("corners")
-    some = some._replace(task=dataclasses.replace(some.task, read=read))
+    some = some._replace(task=dataclasses.replace(task_of(some), read=read))
     goal = judging.goals_of(some, np.arange(2))
     good, bad = (judging.judged(some, np.full((2, 3), value, np.float32), goal) for value in (1, -1))
-    assert judging.words_of(some.task, goal, good, bad)["says"] == ["(ZeroDivisionError: division by zero)"] * 2
+    assert judging.words_of(task_of(some), goal, good, bad)["says"] == ["(ZeroDivisionError: division by zero)"] * 2
 
 
 def test_where_a_draw_fails_the_inputs_are_drawn(capsys):
     some = dataset("corners")
-    some = some._replace(task=dataclasses.replace(some.task, draw=lambda x, outputs: x[:: 0 if x.max() > 0.9 else 1]))
+    some = some._replace(
+        task=dataclasses.replace(task_of(some), draw=lambda x, outputs: x[:: 0 if x.max() > 0.9 else 1])
+    )
     places = np.arange(2)
     pictures = judging.drawn(model("corners"), some, places, some.images[:2], np.ones_like(some.images[:2]))
     np.testing.assert_array_equal(pictures[1], np.ones_like(some.images[:2]))
@@ -124,7 +131,7 @@ def test_where_a_draw_fails_the_inputs_are_drawn(capsys):
 
 
 def test_a_mask_allows_no_more_than_the_task_does():
-    own = dataset("weighed").task.mask
+    own = task_of(dataset("weighed")).mask
     np.testing.assert_array_equal(judging.mask_of(dataset("weighed"), None, np.arange(2)), own)
     both = judging.mask_of(dataset("weighed"), np.arange(9) < 3, np.arange(2))
     np.testing.assert_array_equal(both, [0, 1, 1, 0, 0, 0, 0, 0, 0])

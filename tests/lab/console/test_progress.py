@@ -39,7 +39,7 @@ def test_lines_come_no_more_often_than_they_should_and_the_last_step_has_its_own
         advance(0, "again")
     assert [line.rstrip() for line in said.getvalue().splitlines()] == [
         "washing 2/10  soaking",
-        "washing 7/10 after 5 s  hot",
+        "washing 7/10 after 5 s, about 4 s left  hot",
         "washing 10/10 after 8 s  dry",
     ]
 

@@ -35,9 +35,9 @@ def test_a_file_says_what_features_may_be(tmp_path):
     assert found.bounds(X)["low"].tolist() == [[0, 0, 3], [1, 0, 0], [1, 0, 2]]
     assert found.bounds(X)["high"].tolist() == [1, 1, 50]
     assert found.priced
-    assert float(found.distance("l1").measure(np.float32([1, 1, 4]))) == 5
+    assert float(found.distance("l1").measure(jnp.array([1.0, 1, 4]))) == 5
     assert found.lattice is not None
-    assert np.asarray(found.lattice.holds(jnp.float32([1, 0, 44]))).all()
+    assert np.asarray(found.lattice.holds(jnp.array([1.0, 0, 44]))).all()
     assert found.changes(X[0], X[1]) == "SEND_SMS 0 → 1, INTERNET 1 → 0, pages 3 → 0"
     assert dataset.take(slice(1)).features is found
 
@@ -79,7 +79,7 @@ def test_names_and_bounds_may_be_left_out(tmp_path):
         ({"mask": np.zeros(3, bool)}, "False everywhere"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path, arrays, words):
+def test_what_does_not_fit_is_refused_by_name(tmp_path, arrays, words, as_users_have_it):
     with pytest.raises(ValueError, match=words) as caught:
         data.load(written(tmp_path, **arrays), "test")
     assert "apps.npz" in str(caught.value)

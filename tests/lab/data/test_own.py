@@ -1,5 +1,7 @@
 """Images of your own: files and folders as users have them, and what is said of those that cannot be read."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,7 +15,8 @@ LABELS = np.array([0, 2, 1, 2])
 
 def written(folder, **arrays) -> str:
     path = folder / "mine.npz"
-    np.savez(path, **{"images": BYTES, "labels": LABELS} | arrays)
+    every: dict[str, Any] = {"images": BYTES, "labels": LABELS} | arrays
+    np.savez(path, **every)
     return str(path)
 
 
@@ -58,7 +61,7 @@ def test_bounds_are_what_zero_and_one_stand_for(tmp_path):
         ({"bounds": (1.0, 0.0), "images": BYTES / 255}, "the lower first, got 1.0 and 0.0"),
     ],
 )
-def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path, arrays, words):
+def test_arrays_that_do_not_fit_are_refused_by_name(tmp_path, arrays, words, as_users_have_it):
     with pytest.raises(ValueError, match=words) as caught:
         data.load(written(tmp_path, **arrays), "test")
     assert "mine.npz" in str(caught.value)

@@ -10,7 +10,7 @@ import pytest
 
 from cwjax.lab import data
 from cwjax.lab.covering import covering
-from cwjax.lab.generating import generated, systems
+from cwjax.lab.generating import generated, page, systems
 from cwjax.lab.generating.plans import Made, Plan
 from cwjax.lab.verifying import of_tests, verifying
 from tests.lab.called import call, fails
@@ -21,6 +21,9 @@ HERE = "tests.lab.generating.made:"
 SYSTEMS = {
     "deepxplore": ["--model", OTHER, "--constraint", "occlusion", "--patch", 9, "--steps", 8],
     "deeptest": ["--transforms", "brightness", "translation", "--tries", 12],
+    "deeptest guided": ["--method", "guided", "--transforms", "brightness", "translation", "--tries", 40],
+    "deeproad": ["--weathers", "rain", "night", "--translation", "operator"],
+    "deepconcolic l0": ["--norm", "l0", "--unit", "element", "--steps", 12],
     "deepct": ["--seeds", 2, "--steps", 8, "--radius", 0.5],
     "deepfault": ["--method", "pgd", "--epsilon", 0.5, "--steps", 8],
     "fuzzing": ["--fuzzer", "tensorfuzz", "--rounds", 6, "--mutants", 8],
@@ -31,7 +34,7 @@ def told(system, out, *more):
     return ["generate", "--system", system, "--model", ONE, "--data", "blobs", "--out", out, *more]
 
 
-LONG = ("deepxplore", "deeptest", "deepct", "deepfault")
+LONG = ("deepxplore", "deeptest", "deepct", "deepfault", "deeptest guided", "deepconcolic l0")
 
 
 @pytest.mark.parametrize(
@@ -39,24 +42,38 @@ LONG = ("deepxplore", "deeptest", "deepct", "deepfault")
     [pytest.param(each, marks=[pytest.mark.long] if each in LONG else []) for each in SYSTEMS],
 )
 def test_each_system_generates_tests_that_are_verified(system, tmp_path, capsys):
-    call(*told(system, tmp_path, "--count", 3, "--batch", 2, *SYSTEMS[system]))
+    name, more = system.split()[0], SYSTEMS[system]
+    call(*told(name, tmp_path, "--count", 3, "--batch", 2, *more))
     said = capsys.readouterr().out
     assert f"Report: {tmp_path / 'report.html'}" in said
     tests = generated.read(tmp_path)
-    assert len(tests.table) == 3 * (2 if system == "deeptest" else 1)
+    assert len(tests.table) == 3 * (2 if system in ("deeptest", "deeproad") else 1)
     assert tests.met.any()
     assert (tests.x[~tests.met] == tests.seeds[~tests.met]).all()
     levels = 255 * tests.x
     np.testing.assert_allclose(levels, np.rint(levels), atol=1e-3)
     assert of_tests.verify(tmp_path) == 0
-    page = (tmp_path / "report.html").read_bytes()
+    html = (tmp_path / "report.html").read_bytes()
     markdown = (tmp_path / "report.md").read_text()
     assert f"{tests.met.sum()} of {len(tests.table)} requirements are met" in markdown
     assert markdown.count("image 10") >= len(tests.table)
     assert (tmp_path / "figures" / "generated-examples.png").exists() == bool((tests.met & ~tests.already).any())
     (tmp_path / "report.html").unlink()
     call("report", tmp_path)
-    assert (tmp_path / "report.html").read_bytes() == page
+    assert (tmp_path / "report.html").read_bytes() == html
+
+
+def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path):
+    call(*told("deeproad", tmp_path, "--count", 2, "--weathers", "fog"))
+    table = generated.read(tmp_path).table
+    assert table["asked"].to_pylist() == ["fog: the validator turns the image away"] * 2
+    assert not any(table["met"].to_pylist())
+    assert of_tests.verify(tmp_path) == 0
+
+
+def test_pictures_show_every_kind_alike():
+    picked = page._spread(np.arange(23), ["fog"] * 20 + ["rain"] * 3)
+    assert picked.tolist() == [*range(7), 20, 21, 22]
 
 
 def fake(asked):
@@ -205,6 +222,11 @@ def test_the_folder_is_a_suite_for_coverage(tmp_path):
         ("deeptest", "--count 31", "--count 31 asks for more seeds than there are"),
         ("deeptest", "--epsilon 0.1", "--epsilon is no setting of deeptest, which takes --transforms, --method"),
         ("deeptest", "--steps 3", "--steps does nothing with --method sampled"),
+        ("deeptest", "--method guided --transforms rain", "--method guided changes an image by two transforms at once"),
+        ("deeproad", "--weathers snow", "--weathers 'snow' is not known: choose one of fog, night, inverted, rain"),
+        ("deeproad", "--rejected 1", "--rejected must be at most 0.99"),
+        ("deepconcolic", "--norm l0 --radius 0.1", "--radius does nothing with --norm l0"),
+        ("deepconcolic", "--norm l0 --solver highs --unit element", "--solver highs is for --norm linf"),
         ("deeptest", "--transforms snow", "--transforms 'snow' is not known"),
         ("deeptest", "--count 0", "--count must be at least 1"),
         ("deepct", "--seeds 31", "--seeds 31 asks for more seeds"),

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from cwjax.generation import deeproad, deeptest
 from cwjax.generation.transforms import TRANSFORMS
 from cwjax.lab.generating import judging
 
@@ -56,6 +57,18 @@ def test_a_transform_has_to_be_the_one_that_is_named():
     beyond = columns | {"parameters": [[40 / 255]] * 2}
     assert TRANSFORMS["brightness"].high[0] < 40 / 255
     assert looked("deeptest", {}, np.clip(SEEDS + np.float32(40 / 255), 0, 1), **beyond).faults == [wrong, wrong]
+
+
+def test_guided_tests_and_weathers_are_made_again():
+    wrong = "not its transform of the seed"
+    names, numbers = ["brightness", "contrast"], [10 / 255, 0.9]
+    x = np.stack([np.asarray(deeptest.repeated(seed, [TRANSFORMS[name] for name in names], numbers)) for seed in SEEDS])
+    columns = {"transforms": [names, names], "parameters": [numbers, [0.0, 0.6]]}
+    assert looked("deeptest", {}, x, **columns).faults == ["", wrong]
+    night = np.rint(255 * np.float32(deeproad.NIGHT) * SEEDS).astype(np.float32) / np.float32(255)
+    assert looked("deeproad", {}, night, transform=["night", "fog"]).faults == ["", wrong]
+    colours = {"transform": ["night"] * 2, "parameters": [[deeproad.NIGHT, 0.0, 0.0], [1.0, 0.0, 0.0]]}
+    assert looked("deeproad", {}, night, **colours).faults == ["", wrong]
 
 
 def test_answers_are_met_where_they_differ():

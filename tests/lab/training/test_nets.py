@@ -119,3 +119,5 @@ def test_bad_requests_say_what_to_do():
         nets.build("cifar_resnet", shape=(3, 8, 1), classes=10, seed=0)
     with pytest.raises(ValueError, match="at least 16×16"):
         nets.build("mnist_cnn", shape=(12, 12, 1), classes=10, seed=0)
+    with pytest.raises(ValueError, match="0 classes"):
+        nets.build("mnist_dense", shape=(12, 12, 1), classes=0, seed=0)

@@ -1,5 +1,7 @@
 """What recipes do to rates and labels, and what is learnt by them."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -117,35 +119,40 @@ KINDS = {  # recipe -> the network that it is for
 }
 
 
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    """What is learnt of the blobs by a recipe, with something of it changed; each is trained once."""
+
+    @functools.cache
+    def train(recipe, **changes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(RECIPES, recipe, RECIPES[recipe]._replace(batch=16, **changes))
+            settings = training.Training(data="blobs", net=KINDS[recipe], recipe=recipe, epochs=8)
+            return training.train(settings, tmp_path_factory.mktemp(recipe))
+
+    return train
+
+
 @pytest.mark.parametrize("recipe", KINDS)
-def test_each_kind_of_network_is_learnt(recipe, tmp_path, monkeypatch):
+def test_each_kind_of_network_is_learnt(recipe, learnt):
     adversary = RECIPES[recipe].adversary
-    smaller = adversary._replace(epsilon=0.3) if adversary else None
-    monkeypatch.setitem(RECIPES, recipe, RECIPES[recipe]._replace(batch=16, adversary=smaller))
-    settings = training.Training(data="blobs", net=KINDS[recipe], recipe=recipe, epochs=8)
-    card = training.train(settings, tmp_path).card
+    card = (learnt(recipe, adversary=adversary._replace(epsilon=0.3, steps=1)) if adversary else learnt(recipe)).card
     assert card["history"]["loss"][-1] < card["history"]["loss"][0]
     assert card["test_accuracy"] > 0.9
     assert ("certified_accuracy" in card) == (recipe == "certified")
 
 
-def test_logits_that_were_learnt_by_squared_error_are_near_the_one_hot_labels(tmp_path, monkeypatch):
-    monkeypatch.setitem(RECIPES, "squared", RECIPES["squared"]._replace(batch=16))
-    model = training.train(
-        training.Training(data="blobs", net="mnist_dense", recipe="squared", epochs=8), tmp_path
-    ).model
+def test_logits_that_were_learnt_by_squared_error_are_near_the_one_hot_labels(learnt):
+    model = learnt("squared").model
     test = data.load("blobs", "test")
     off = np.asarray(model.apply(model.params, test.images)) - np.eye(3)[test.labels]
     assert np.abs(off).mean() < 0.2
 
 
-def test_a_certified_network_certifies_more_than_its_twin(tmp_path, monkeypatch):
+def test_a_certified_network_certifies_more_than_its_twin(learnt):
     shares = []
-    for name, changes in {"plain": {"certified": None}, "certified": {}}.items():
-        monkeypatch.setitem(RECIPES, name, RECIPES["certified"]._replace(batch=16, **changes))
-        settings = training.Training(data="blobs", net="mnist_small", recipe=name, epochs=8)
-        model = training.train(settings, tmp_path).model
-        net = nets.as_net(model)
+    for changes in ({"certified": None}, {}):
+        net = nets.as_net(learnt("certified", **changes).model)
         shares.append(certified_accuracy(net, data.load("blobs", "test"), epsilon=0.1))
     assert shares[1] > 0.9
     assert shares[1] > shares[0] + 0.2

@@ -27,18 +27,24 @@ def answers(make: Callable[[Any], cw.Objective], outputs: Any, goal: Any, confid
 
 @functools.partial(jax.jit, static_argnames="make")
 def _answers(make, outputs, goal, confidence):
+    return jax.vmap(functools.partial(_answer, make, confidence))(outputs, goal)
+
+
+def _answer(make, confidence, outputs, goal):
     objective = make(confidence)
+    loss, slope = jax.value_and_grad(objective.loss)(outputs, goal)
+    return Answers(loss, objective.met(outputs, goal), slope)
 
-    def one(outputs, goal):
-        loss, slope = jax.value_and_grad(objective.loss)(outputs, goal)
-        return Answers(loss, objective.met(outputs, goal), slope)
 
-    return jax.vmap(one)(outputs, goal)
+@functools.partial(jax.jit, static_argnames="make")
+def alone(make: Callable[[Any], cw.Objective], confidence: Any, outputs: Any, goal: Any) -> Answers:
+    """The same of one example that is in no batch."""
+    return _answer(make, confidence, outputs, goal)
 
 
 def of_one(batch: Any, row: int = 0) -> Any:
     """One example's part of a batch."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf)[row], batch)
+    return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[row]), batch)
 
 
 def handed(objective: cw.Objective, shape: Any, goal: Any) -> None:

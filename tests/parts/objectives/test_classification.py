@@ -499,6 +499,7 @@ def test_away_from_a_label_is_towards_the_largest_of_the_others(question):
 ALL = EVERY | {
     "label_cross_entropy": cw.losses.label_cross_entropy,
     "negative_margin": cw.losses.negative_margin,
+    "softened_margin": cw.losses.softened_margin,
     "logits_ratio": cw.losses.logits_ratio,
 }
 OFF = [-np.inf, float(np.finfo(np.float32).min), -1e9, -1e4]

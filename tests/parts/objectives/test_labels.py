@@ -19,7 +19,10 @@ EPS, LEAST = 2.0**-23, 2.0**-103
 # One output.
 
 EVERY = dict(cw.objectives.OBJECTIVES)
-EVERY |= {name: getattr(cw.losses, name) for name in ("label_cross_entropy", "negative_margin", "logits_ratio")}
+EVERY |= {
+    name: getattr(cw.losses, name)
+    for name in ("label_cross_entropy", "negative_margin", "softened_margin", "logits_ratio")
+}
 Z = np.array([-9.0, -1.5, -0.25, 0.0, 0.5, 3.0, 20.0], np.float32)
 
 

@@ -10,7 +10,7 @@ import pytest
 import cwjax as cw
 from cwjax.parts.objectives import aligned_margin, ctc, greedily
 from cwjax.parts.objectives.sequences import beam_search, path_of
-from tests.parts.objectives.asked import answers, handed, of_one
+from tests.parts.objectives.asked import alone, answers, handed, of_one
 
 FRAMES, SYMBOLS = 5, 3
 EPS, LEAST = 2.0**-23, 2.0**-103
@@ -93,19 +93,19 @@ def test_a_transcript_is_met_where_the_best_symbol_of_each_frame_says_it(make, b
 
 def test_a_transcript_by_hand():
     """Two frames, and a probability of 0.4 for each of them to say it: 1 - 0.6² that one of them does."""
-    logits, goal = jnp.log(jnp.array([[0.6, 0.4], [0.6, 0.4]])), of_one(cw.goals.transcript([[1]], frames=2))
-    assert float(ctc().loss(logits, goal)) == pytest.approx(-np.log(0.64), rel=1e-5)
-    assert not ctc().met(logits, goal)  # and yet greedy decoding says nothing
-    assert ctc().met(jnp.log(jnp.array([[0.6, 0.4], [0.4, 0.6]])), goal)
+    logits, goal = np.log(np.float32([[0.6, 0.4], [0.6, 0.4]])), of_one(cw.goals.transcript([[1]], frames=2))
+    found = alone(of_all_alignments, 0.0, logits, goal)
+    assert float(found.loss) == pytest.approx(-np.log(0.64), rel=1e-5)
+    assert not found.met  # and yet greedy decoding says nothing
+    assert alone(of_all_alignments, 0.0, np.log(np.float32([[0.6, 0.4], [0.4, 0.6]])), goal).met
 
 
 def test_what_is_behind_a_transcript_and_its_frames_does_not_matter():
-    logits = logits_of_one()
+    [logits] = some_logits(1)
     goal = of_one(cw.goals.transcript([[1, 2], [1, 2, 1]], frames=3))
-    other = goal._replace(labels=jnp.array([1, 2, -7]))
-    changed = logits.at[3:].set(50 * logits[3:][::-1])
-    assert ctc().loss(logits, goal) == ctc().loss(changed, other)
-    assert ctc().met(logits, goal) == ctc().met(changed, other)
+    changed, other = np.concatenate([logits[:3], 50 * logits[:2:-1]]), goal._replace(labels=np.int32([1, 2, -7]))
+    one, same = alone(of_all_alignments, 0.0, logits, goal), alone(of_all_alignments, 0.0, changed, other)
+    assert (one.loss, one.met) == (same.loss, same.met)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e4])
@@ -121,23 +121,22 @@ def test_the_ctc_loss_and_its_slope_are_finite(size):
 
 def test_a_transcript_that_is_very_unlikely_still_has_its_loss_and_a_slope():
     """Twelve symbols, each of them 10,000 nats behind the blank."""
-    logits, goal = jnp.zeros((30, 3)).at[:, 0].set(1e4), of_one(cw.goals.transcript([[1, 2] * 6], frames=30))
-    loss, slope = jax.value_and_grad(ctc().loss)(logits, goal)
+    logits = np.float32([[1e4, 0, 0]] * 30)
+    loss, _, slope = alone(of_all_alignments, 0.0, logits, of_one(cw.goals.transcript([[1, 2] * 6], frames=30)))
     assert float(loss) == pytest.approx(12e4, rel=1e-3)
     assert np.abs(slope).max() > 0
 
 
-@pytest.mark.parametrize("symbol", [-1, SYMBOLS])
-def test_a_symbol_that_there_is_not_cannot_be_said(symbol):
-    goal = of_one(cw.goals.transcript([[1, symbol]], frames=FRAMES))
-    assert np.isnan(ctc().loss(logits_of_one(), goal))
+def test_a_symbol_that_there_is_not_cannot_be_said():
+    goal = of_one(cw.goals.transcript([[1, SYMBOLS]], frames=FRAMES))
+    assert np.isnan(alone(of_all_alignments, 0.0, logits_of_one(), goal).loss)
 
 
-@pytest.mark.parametrize("symbol", [-1, SYMBOLS])
-def test_a_symbol_that_there_is_not_is_never_met(symbol):
-    logits = 9 * jax.nn.one_hot(jnp.array([1, 1, 2, 2, 2]), SYMBOLS)
-    assert ctc().met(logits, of_one(cw.goals.transcript([[1, 2]], frames=FRAMES)))
-    assert not ctc().met(logits, of_one(cw.goals.transcript([[1, symbol]], frames=FRAMES)))
+def test_a_symbol_that_there_is_not_is_never_met():
+    logits = 9 * np.eye(SYMBOLS, dtype=np.float32)[[1, 1, 2, 2, 2]]
+    for asked, met in ((2, True), (SYMBOLS, False)):
+        goal = of_one(cw.goals.transcript([[1, asked]], frames=FRAMES))
+        assert alone(of_all_alignments, 0.0, logits, goal).met == met
 
 
 def test_the_ctc_loss_of_one_example_is_that_of_a_batch():
@@ -145,10 +144,10 @@ def test_the_ctc_loss_of_one_example_is_that_of_a_batch():
     logits, goal = some_logits(len(rows)), cw.goals.transcript(rows, frames=np.array(frames))
     found = answers(of_all_alignments, logits, goal)
     for row in range(0, len(rows), 9):
-        loss, slope = jax.value_and_grad(ctc().loss)(jnp.asarray(logits[row]), of_one(goal, row))
+        loss, met, slope = alone(of_all_alignments, 0.0, logits[row], of_one(goal, row))
         np.testing.assert_allclose(found.loss[row], loss, rtol=1e-5)
         np.testing.assert_allclose(found.slope[row], slope, atol=1e-5)
-        assert found.met[row] == ctc().met(jnp.asarray(logits[row]), of_one(goal, row))
+        assert found.met[row] == met
 
 
 # One alignment.
@@ -215,15 +214,16 @@ def test_an_alignment_is_met_where_its_transcript_is_said_along_any_alignment(qu
 
 
 def test_an_alignment_by_hand():
-    logits = jnp.array([[0.0, 3.0, 1.0], [2.0, 0.0, 1.5], [0.0, 0.0, 4.0]])
+    logits = np.float32([[0.0, 3.0, 1.0], [2.0, 0.0, 1.5], [0.0, 0.0, 4.0]])
     goal = cw.goals.aligned(
         cw.goals.transcript([[1, 2]], frames=3), np.array([[1, 1, 2]]), weights=np.array([1.0, 0.5, 2.0])
     )
-    assert float(aligned_margin().loss(logits, of_one(goal))) == pytest.approx(1, abs=1e-4)  # (2 - 0)/2
-    assert float(aligned_margin(3.0).loss(logits, of_one(goal))) == pytest.approx(1 + 2.5, abs=1e-4)
-    assert aligned_margin().met(logits, of_one(goal))  # as 1, blank, 2
-    assert not aligned_margin(0.75).met(logits, of_one(goal))
-    np.testing.assert_allclose(jax.grad(aligned_margin().loss)(logits, of_one(goal))[1], [0.5, -0.5, 0], atol=1e-4)
+    found = {confidence: alone(aligned_margin, confidence, logits, of_one(goal)) for confidence in (0.0, 0.75, 3.0)}
+    assert float(found[0.0].loss) == pytest.approx(1, abs=1e-4)  # (2 - 0)/2
+    assert float(found[3.0].loss) == pytest.approx(1 + 2.5, abs=1e-4)
+    assert found[0.0].met  # as 1, blank, 2
+    assert not found[0.75].met
+    np.testing.assert_allclose(found[0.0].slope[1], [0.5, -0.5, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [0.0, 1e4])
@@ -238,25 +238,25 @@ def test_the_loss_of_an_alignment_and_its_slope_are_finite(questions, size):
 @pytest.mark.parametrize("symbol", [-1, SYMBOLS])
 def test_a_path_through_a_symbol_that_there_is_not_cannot_be_followed(symbol):
     goal = of_one(cw.goals.aligned(cw.goals.transcript([[1]], frames=3), np.array([[1, 1, symbol, symbol, 0]])))
-    assert np.isnan(aligned_margin().loss(logits_of_one(), goal))
+    assert np.isnan(alone(aligned_margin, 0.0, logits_of_one(), goal).loss)
     shorter = goal._replace(transcript=goal.transcript._replace(frames=jnp.int32(2)))
-    assert np.isfinite(aligned_margin().loss(logits_of_one(), shorter))
+    assert np.isfinite(alone(aligned_margin, 0.0, logits_of_one(), shorter).loss)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1000.0, -1000.0])
 def test_a_lead_of_a_frame_within_rounding_does_not_count(scale):
     goal = cw.goals.aligned(cw.goals.transcript([[1]], frames=1), np.ones((1, 1), int))
-    ahead = [jnp.array([[scale, scale + abs(scale) * ulps * EPS]], jnp.float32) for ulps in (60, 72)]
-    losses = [float(aligned_margin().loss(logits, of_one(goal))) for logits in ahead]
-    assert losses[0] > losses[1] == 0
-    assert [bool(aligned_margin().met(logits, of_one(goal))) for logits in ahead] == [False, True]
-    assert [bool(ctc().met(logits, of_one(goal).transcript)) for logits in ahead] == [False, True]
+    ahead = [np.float32([[scale, scale + abs(scale) * ulps * EPS]]) for ulps in (60, 72)]
+    found = [alone(aligned_margin, 0.0, logits, of_one(goal)) for logits in ahead]
+    assert found[0].loss > found[1].loss == 0
+    assert [bool(each.met) for each in found] == [False, True]
+    assert [bool(alone(of_all_alignments, 0.0, each, of_one(goal).transcript).met) for each in ahead] == [False, True]
 
 
 def test_an_alignment_under_jit_is_what_it_is_alone(questions):
     logits, goal, _ = questions
     found = answers(aligned_margin, logits, goal, 0.5)
-    for row in range(0, 300, 60):
+    for row in (0, 150):
         loss, slope = jax.value_and_grad(aligned_margin(0.5).loss)(jnp.asarray(logits[row]), of_one(goal, row))
         np.testing.assert_allclose(found.loss[row], loss, rtol=1e-6)
         np.testing.assert_allclose(found.slope[row], slope, rtol=1e-6)

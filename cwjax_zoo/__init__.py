@@ -1,0 +1,1 @@
+"""The larger trained networks of cwjax: data alone, read by `cwjax.lab.zoo`."""
