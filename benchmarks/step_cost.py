@@ -112,8 +112,7 @@ def classified(rows: int) -> dict[str, Subject]:
     goal = cw.untargeted(model.apply(model.params, x).argmax(-1))
     mask = jnp.arange(215) < 136
     attacks = {"fast L0": cw.fast("l0", distance=malware.COUNTED), "fast L1": cw.fast("l1")}
-    attacks |= {name: malware_drebin.attack_of(name, 300) for name in ("FGA, increasing", "JSMA")}
-    attacks["L2"] = cw.l2()
+    attacks |= {"JSMA": malware_drebin.jsma(), "L2": cw.l2()}
     return {
         f"malware, {name}": Subject(model, each, x, goal, Allowed(low=x, mask=mask)) for name, each in attacks.items()
     }
