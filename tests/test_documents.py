@@ -74,7 +74,7 @@ def test_links_lead_to_files_and_headings(page: Path):
 
 def test_on_the_index_the_readme_has_no_relative_link_left(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "docs")
-    from absolute import absolute
+    from absolute import absolute  # pyright: ignore[reportMissingImports]
 
     text = absolute((ROOT / "README.md").read_text("utf-8"), "https://host/a/b", "v1")
     assert "](https://host/a/b/raw/v1/docs/pictures/first.png)" in text

@@ -40,6 +40,8 @@ def test_without_the_lab_the_command_says_how_to_install_it(monkeypatch):
 def test_a_reader_that_has_enough_is_no_error():
     program = [sys.executable, "-c", "from cwjax.lab.start import main; main()", "attack", "--help"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stderr
         process.stdout.close()  # as `head` does
         said = process.stderr.read()
     assert (process.returncode, said) == (141, "")

@@ -93,17 +93,20 @@ def test_a_transcript_is_met_where_the_best_symbol_of_each_frame_says_it(make, b
 
 def test_a_transcript_by_hand():
     """Two frames, and a probability of 0.4 for each of them to say it: 1 - 0.6² that one of them does."""
-    logits, goal = np.log(np.float32([[0.6, 0.4], [0.6, 0.4]])), of_one(cw.goals.transcript([[1]], frames=2))
+    logits, goal = np.log(np.array([[0.6, 0.4], [0.6, 0.4]], np.float32)), of_one(cw.goals.transcript([[1]], frames=2))
     found = alone(of_all_alignments, 0.0, logits, goal)
     assert float(found.loss) == pytest.approx(-np.log(0.64), rel=1e-5)
     assert not found.met  # and yet greedy decoding says nothing
-    assert alone(of_all_alignments, 0.0, np.log(np.float32([[0.6, 0.4], [0.4, 0.6]])), goal).met
+    assert alone(of_all_alignments, 0.0, np.log(np.array([[0.6, 0.4], [0.4, 0.6]], np.float32)), goal).met
 
 
 def test_what_is_behind_a_transcript_and_its_frames_does_not_matter():
     [logits] = some_logits(1)
     goal = of_one(cw.goals.transcript([[1, 2], [1, 2, 1]], frames=3))
-    changed, other = np.concatenate([logits[:3], 50 * logits[:2:-1]]), goal._replace(labels=np.int32([1, 2, -7]))
+    changed, other = (
+        np.concatenate([logits[:3], 50 * logits[:2:-1]]),
+        goal._replace(labels=np.array([1, 2, -7], np.int32)),
+    )
     one, same = alone(of_all_alignments, 0.0, logits, goal), alone(of_all_alignments, 0.0, changed, other)
     assert (one.loss, one.met) == (same.loss, same.met)
 
@@ -121,7 +124,7 @@ def test_the_ctc_loss_and_its_slope_are_finite(size):
 
 def test_a_transcript_that_is_very_unlikely_still_has_its_loss_and_a_slope():
     """Twelve symbols, each of them 10,000 nats behind the blank."""
-    logits = np.float32([[1e4, 0, 0]] * 30)
+    logits = np.array([[1e4, 0, 0]] * 30, np.float32)
     loss, _, slope = alone(of_all_alignments, 0.0, logits, of_one(cw.goals.transcript([[1, 2] * 6], frames=30)))
     assert float(loss) == pytest.approx(12e4, rel=1e-3)
     assert np.abs(slope).max() > 0
@@ -214,7 +217,7 @@ def test_an_alignment_is_met_where_its_transcript_is_said_along_any_alignment(qu
 
 
 def test_an_alignment_by_hand():
-    logits = np.float32([[0.0, 3.0, 1.0], [2.0, 0.0, 1.5], [0.0, 0.0, 4.0]])
+    logits = np.array([[0.0, 3.0, 1.0], [2.0, 0.0, 1.5], [0.0, 0.0, 4.0]], np.float32)
     goal = cw.goals.aligned(
         cw.goals.transcript([[1, 2]], frames=3), np.array([[1, 1, 2]]), weights=np.array([1.0, 0.5, 2.0])
     )
@@ -246,7 +249,7 @@ def test_a_path_through_a_symbol_that_there_is_not_cannot_be_followed(symbol):
 @pytest.mark.parametrize("scale", [1.0, 1000.0, -1000.0])
 def test_a_lead_of_a_frame_within_rounding_does_not_count(scale):
     goal = cw.goals.aligned(cw.goals.transcript([[1]], frames=1), np.ones((1, 1), int))
-    ahead = [np.float32([[scale, scale + abs(scale) * ulps * EPS]]) for ulps in (60, 72)]
+    ahead = [np.array([[scale, scale + abs(scale) * ulps * EPS]], np.float32) for ulps in (60, 72)]
     found = [alone(aligned_margin, 0.0, logits, of_one(goal)) for logits in ahead]
     assert found[0].loss > found[1].loss == 0
     assert [bool(each.met) for each in found] == [False, True]
