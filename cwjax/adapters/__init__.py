@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from cwjax.adapters.keras import from_keras
     from cwjax.adapters.onnx.loading import from_onnx
     from cwjax.adapters.originals import original
-    from cwjax.adapters.pytorch.attack import torch_attack
     from cwjax.adapters.pytorch.modules import from_torch
+    from cwjax.adapters.pytorch.torch_attack import torch_attack
     from cwjax.adapters.sklearn import from_sklearn
 
 _WHERE = {  # a name -> the module below this folder that is imported when it is first used, and the extra it needs

@@ -13,8 +13,8 @@ from art.preprocessing.standardisation_mean_std.pytorch import StandardisationMe
 from art.utils import check_and_transform_label_format
 
 from cwjax.adapters.checking import kind_of
-from cwjax.adapters.pytorch.attack import torch_attack
 from cwjax.adapters.pytorch.boxed import Boxed
+from cwjax.adapters.pytorch.torch_attack import torch_attack
 from cwjax.base import Attack, Result
 
 

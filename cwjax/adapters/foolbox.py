@@ -12,8 +12,8 @@ from foolbox.criteria import Misclassification, TargetedMisclassification
 from foolbox.distances import l0, l1, l2, linf
 
 from cwjax.adapters.checking import kind_of
-from cwjax.adapters.pytorch.attack import torch_attack
 from cwjax.adapters.pytorch.boxed import Boxed
+from cwjax.adapters.pytorch.torch_attack import torch_attack
 from cwjax.base import Attack, Result
 
 _DISTANCES = {"l0": l0, "l1": l1, "l2": l2, "linf": linf}

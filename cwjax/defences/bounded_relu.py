@@ -7,8 +7,8 @@ from cwjax.arguments import check_number
 from cwjax.base import AnyArray
 from cwjax.coverage.neurons import rewired
 from cwjax.defences.defended import Defended, Keep, fresh, parted
-from cwjax.defences.layers import activations
-from cwjax.defences.training import retrained
+from cwjax.defences.inner_layers import activations
+from cwjax.defences.learnt_weights import retrained
 from cwjax.models import Model
 
 

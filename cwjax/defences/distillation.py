@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from cwjax.arguments import check_model, check_number
 from cwjax.base import AnyArray
 from cwjax.defences.defended import Defended, Keep, answers, fresh, parted
-from cwjax.defences.training import redrawn, retrained
+from cwjax.defences.learnt_weights import redrawn, retrained
 from cwjax.models import Model
 
 

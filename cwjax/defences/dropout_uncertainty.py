@@ -10,7 +10,7 @@ from cwjax.arguments import check_count, check_number
 from cwjax.base import AnyArray
 from cwjax.coverage.neurons import rewired
 from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
-from cwjax.defences.layers import activations
+from cwjax.defences.inner_layers import activations
 from cwjax.models import Model
 
 

@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, Int
 from cwjax.base import AnyArray, Attack
 from cwjax.coverage.convention import Neurons
 from cwjax.defences.defended import Defended, Keep, calibrated, fresh
-from cwjax.defences.layers import inside
+from cwjax.defences.inner_layers import inside
+from cwjax.defences.learnt_weights import as_many, fitted, lesson
 from cwjax.defences.networks import Weights, dense, layer
-from cwjax.defences.training import as_many, fitted, lesson
 from cwjax.models import Model
 
 

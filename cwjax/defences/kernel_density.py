@@ -11,7 +11,7 @@ from cwjax.arguments import check_count, check_number
 from cwjax.base import AnyArray
 from cwjax.coverage.convention import Neurons
 from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
-from cwjax.defences.layers import inside
+from cwjax.defences.inner_layers import inside
 from cwjax.models import Model
 
 

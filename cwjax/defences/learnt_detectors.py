@@ -9,9 +9,9 @@ from jaxtyping import Array, Float, Int
 from cwjax.base import AnyArray, Attack
 from cwjax.coverage.convention import Neurons
 from cwjax.defences.defended import Defended, Keep, calibrated, fresh
-from cwjax.defences.layers import activations, inside, values_of
+from cwjax.defences.inner_layers import activations, inside, values_of
+from cwjax.defences.learnt_weights import lesson, told_apart
 from cwjax.defences.networks import Weights, detector, suspicion
-from cwjax.defences.training import lesson, told_apart
 from cwjax.models import Model
 
 

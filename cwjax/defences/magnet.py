@@ -13,9 +13,9 @@ from jaxtyping import Array, Float, Int, PyTree
 from cwjax.arguments import check_model, check_number
 from cwjax.base import AnyArray
 from cwjax.defences.defended import Defended, Keep, answers, calibrated, fresh, parted
+from cwjax.defences.learnt_weights import fitted
 from cwjax.defences.mean_filter import check_pictures
 from cwjax.defences.networks import Weights, averaged, convolved, doubled, logistic_layer
-from cwjax.defences.training import fitted
 from cwjax.models import Model
 
 _HALVED, _FULL = "halved", "full"  # the paper's autoencoders I and II for MNIST: with an average pool, and without

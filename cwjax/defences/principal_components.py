@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from cwjax.arguments import check_count, check_model
 from cwjax.base import AnyArray
 from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
-from cwjax.defences.training import retrained
+from cwjax.defences.learnt_weights import retrained
 from cwjax.models import Model
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import cwjax
 from cwjax import defences
 from cwjax.defences import DEFENCES, Defended
-from cwjax.defences.training import ADVERSARIAL
+from cwjax.defences.learnt_weights import ADVERSARIAL
 from cwjax.goals import untargeted
 from cwjax.lab import options as naming
 from cwjax.lab.console.progress import say

@@ -10,9 +10,9 @@ from cwjax.defences.defended import answers
 from cwjax.defences.dropout_uncertainty import Thinned
 from cwjax.defences.extra_class import _all
 from cwjax.defences.feature_squeezing import in_bits, local_median
+from cwjax.defences.learnt_weights import adversarial, as_many, fitted, redrawn
 from cwjax.defences.magnet import _divergence, rebuilt
 from cwjax.defences.principal_components import components_of
-from cwjax.defences.training import adversarial, as_many, fitted, redrawn
 from tests.defences.made import ATTACK, classifier, defended, detector, few, pictures
 
 X, LABELS = pictures(1, 12)

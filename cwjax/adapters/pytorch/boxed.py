@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from cwjax.adapters.pytorch.attack import TorchAttack
+from cwjax.adapters.pytorch.torch_attack import TorchAttack
 
 
 class Boxed(torch.nn.Module):

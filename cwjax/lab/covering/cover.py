@@ -9,7 +9,7 @@ from cwjax.coverage.convention import Unit, Value
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
-from cwjax.lab.covering import covering, page
+from cwjax.lab.covering import coverage_page, covering
 from cwjax.lab.data import Dataset, MissingData, load
 from cwjax.lab.files import environment, store
 from cwjax.lab.subjects import AUTO, model_and_data
@@ -83,7 +83,7 @@ def cover(
     ]
     store.write_json(out / "coverage.json", about | {"measurements": measurements})
     rows = covering.table(points, list(criteria))
-    path = page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}")
+    path = coverage_page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}")
     show(drawn(rows[0], (row.values() for row in rows)))
     say("Coverage describes inputs; it is no measure of quality.")
     say(f"Report: {path}")

@@ -11,7 +11,7 @@ from cwjax.lab.console.parsing import DataFolder
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
 from cwjax.lab.files import store
-from cwjax.lab.generating import generated, generating, page
+from cwjax.lab.generating import generated, generating, tests_page
 from cwjax.lab.generating.plans import Asked
 from cwjax.lab.generating.settings import Settings, resolved
 from cwjax.lab.generating.subject import check_solver, subject_of, training_images
@@ -65,10 +65,10 @@ def generate(
     asked = Asked(system, subject, told, count, batch, seed, training)
     made = generating.run(asked, SYSTEMS[system](asked), out)
     generated.write(made, out)
-    path = page.write(made, out)
-    rows = page.summary(made)
+    path = tests_page.write(made, out)
+    rows = tests_page.summary(made)
     show(drawn(rows[0], (row.values() for row in rows)))
-    say(page.sentence(made))
+    say(tests_page.sentence(made))
     if subject.misread:
-        say(page.passed_over(made))
+        say(tests_page.passed_over(made))
     say(f"Report: {path}")

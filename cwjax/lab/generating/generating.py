@@ -11,10 +11,10 @@ import pyarrow as pa
 
 import cwjax as cw
 from cwjax.coverage import Neurons
-from cwjax.lab.attacking import judging as asking
+from cwjax.lab.attacking import judging
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.files import environment, store
-from cwjax.lab.generating import judging
+from cwjax.lab.generating import requirements_met
 from cwjax.lab.generating.generated import Generated
 from cwjax.lab.generating.plans import Asked, Made, Plan
 from cwjax.lab.generating.settings import OWN
@@ -152,20 +152,20 @@ def norms_of(seeds: np.ndarray, x: np.ndarray) -> dict[str, Any]:
 
 def look(
     system: str, settings: dict[str, Any], subject: Subject, columns: dict[str, Any], seeds: np.ndarray, x: np.ndarray
-) -> judging.Judged:
+) -> requirements_met.Judged:
     """`judging.judged`, with models that are compiled."""
 
-    def way(model: cw.Model) -> judging.Way:
-        return lambda images: asking.said(model, subject.dataset, np.arange(len(images)), images)
+    def way(model: cw.Model) -> requirements_met.Way:
+        return lambda images: judging.said(model, subject.dataset, np.arange(len(images)), images)
 
     values = None
     if "neuron" in columns:
         [neurons] = neurons_of(system, subject, settings["unit"])
         values = values_way(neurons)
-    return judging.judged(system, settings, columns, seeds, x, [way(each) for each in subject.models], values)
+    return requirements_met.judged(system, settings, columns, seeds, x, [way(each) for each in subject.models], values)
 
 
-def values_way(neurons: Neurons, batch: int = 64) -> judging.Way:
+def values_way(neurons: Neurons, batch: int = 64) -> requirements_met.Way:
     """The values of all neurons, so many inputs at once."""
 
     def values(images: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from cwjax.lab.attacking import runs
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
-from cwjax.lab.generating import generated, page
+from cwjax.lab.generating import generated, tests_page
 from cwjax.lab.reporting import run_report, verdicts
 from cwjax.lab.sweeps import results, sweep_report
 
@@ -37,7 +37,7 @@ def report_on(
         path = sweep_report.write(folder, out, data_folder)
     elif generated.is_one(folder):
         store.check_folder(out)
-        path = page.write(generated.read(folder), out)
+        path = tests_page.write(generated.read(folder), out)
     elif (folder / runs.FILE).is_file():
         store.check_folder(out)
         path = run_report.write(*runs.read(folder), out, verdicts.read(folder))

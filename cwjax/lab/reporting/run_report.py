@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cwjax.lab.reporting import pictures, rendering, restoring
+from cwjax.lab.reporting import pictures, rendering, restored_rows
 from cwjax.lab.reporting.findings import (
     NORMS,
     About,
@@ -85,7 +85,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "asked": verdict_of_first.asked if verdict_of_first else {},
         "rounded_to": "Features on their levels" if runs[0].features else "Rounding to 8 bits",
         "rounding": [shown(row) for run in runs if (row := rounding_row(run))],
-        "restoring": [shown(row) for run in runs if (row := restoring.row(run))],
+        "restoring": [shown(row) for run in runs if (row := restored_rows.row(run))],
         "words": {run.name: word_rows(run, found) for run, found in each if run.task},
         "changed": {run.name: rows for run, found in each if run.features and (rows := changed_rows(run, found))},
         "sections": ({"Examples": grids} if grids else {}) | {"Success within a distance": curves},

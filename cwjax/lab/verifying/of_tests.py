@@ -14,7 +14,7 @@ from cwjax.lab.attacking.rows import places_of
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
-from cwjax.lab.generating import generated, judging
+from cwjax.lab.generating import generated, requirements_met
 from cwjax.lab.generating.generated import Generated
 from cwjax.lab.generating.settings import OWN
 from cwjax.lab.subjects import AUTO, model_and_data, original_of
@@ -87,7 +87,7 @@ def _looked_at(
         values = _values(models[0], dataset, tests)
     ways = [verifying.plain(model, name) for model, name in zip(models, names, strict=True)]
     about = tests.about
-    found = judging.judged(about["system"], about["settings"], columns, seeds, x, ways, values)
+    found = requirements_met.judged(about["system"], about["settings"], columns, seeds, x, ways, values)
     faults: list[list[str]] = [[each] if each else [] for each in found.faults]
 
     def say_where(wrong: np.ndarray, words: str) -> None:
@@ -115,7 +115,7 @@ def _looked_at(
     return ["; ".join(each) for each in faults]
 
 
-def _values(model: Model, dataset: Dataset, tests: Generated) -> judging.Way:
+def _values(model: Model, dataset: Dataset, tests: Generated) -> requirements_met.Way:
     """The values of all neurons, without jit and at the highest precision."""
     about: dict[str, Any] = tests.about
     own: Any = OWN[about["system"]].value

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from cwjax.lab.covering import page
+from cwjax.lab.covering import coverage_page
 from tests.lab.called import call, fails
 
 pytestmark = pytest.mark.usefixtures("kept")
@@ -18,7 +18,7 @@ def test_a_run_is_covered_beside_the_test_images(trained, tmp_path, capsys):
     assert "no measure of quality" in capsys.readouterr().out
     for name in ("report.html", "report.md"):
         text = (out / name).read_text()
-        assert page.WARNING[:60] in text
+        assert coverage_page.WARNING[:60] in text
         assert "run, fast_linf" in text
         assert "neurons, each the channel mean after the activation function" in text
     found = json.loads((out / "coverage.json").read_text())

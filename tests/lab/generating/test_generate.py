@@ -10,7 +10,7 @@ import pytest
 
 from cwjax.lab import data
 from cwjax.lab.covering import covering
-from cwjax.lab.generating import generated, page, systems
+from cwjax.lab.generating import generated, systems, tests_page
 from cwjax.lab.generating.plans import Made, Plan
 from cwjax.lab.verifying import of_tests, verifying
 from tests.lab.called import call, fails
@@ -72,7 +72,7 @@ def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path):
 
 
 def test_pictures_show_every_kind_alike():
-    picked = page._spread(np.arange(23), ["fog"] * 20 + ["rain"] * 3)
+    picked = tests_page._spread(np.arange(23), ["fog"] * 20 + ["rain"] * 3)
     assert picked.tolist() == [*range(7), 20, 21, 22]
 
 

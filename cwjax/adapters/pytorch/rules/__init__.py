@@ -8,26 +8,26 @@ from collections.abc import Callable
 from typing import Any
 
 from cwjax.adapters.pytorch.rules import (
+    aten_elementwise,
+    aten_normalisation,
+    aten_reductions,
+    aten_shapes,
     constants,
     convolutions,
-    elementwise,
-    normalisation,
     pooling,
     products,
-    reductions,
     resizing,
-    shapes,
 )
 
 KINDS: dict[str, dict[str, Callable[..., Any]]] = {
     "convolutions": convolutions.RULES,
     "products and attention": products.RULES,
-    "normalisation": normalisation.RULES,
+    "normalisation": aten_normalisation.RULES,
     "pooling": pooling.RULES,
     "resizing": resizing.RULES,
-    "element by element": elementwise.RULES,
-    "along axes": reductions.RULES,
-    "shapes and places": shapes.RULES,
+    "element by element": aten_elementwise.RULES,
+    "along axes": aten_reductions.RULES,
+    "shapes and places": aten_shapes.RULES,
     "constants, casts and no-ops": constants.RULES,
 }
 RULES = {name: rule for kind in KINDS.values() for name, rule in kind.items()}

@@ -3,7 +3,7 @@ import pytest
 
 from cwjax.generation import deeproad, deeptest
 from cwjax.generation.transforms import TRANSFORMS
-from cwjax.lab.generating import judging
+from cwjax.lab.generating import requirements_met
 
 SEEDS = np.rint(255 * np.random.default_rng(0).uniform(0.2, 0.8, (2, 6, 6, 1))).astype(np.float32) / np.float32(255)
 
@@ -16,7 +16,7 @@ def answers(x):
 
 def looked(system, settings, x, models=(answers,), values=None, **columns):
     label = [int(each) for each in answers(SEEDS).argmax(-1)]
-    return judging.judged(system, settings, {"label": label} | columns, SEEDS, x, models, values)
+    return requirements_met.judged(system, settings, {"label": label} | columns, SEEDS, x, models, values)
 
 
 def changed(place, value):
@@ -28,8 +28,8 @@ def changed(place, value):
 @pytest.mark.parametrize(
     ("system", "settings", "place", "value", "words"),
     [
-        ("any", {}, (0, 0), 0.1234, judging.BYTES),
-        ("any", {}, (0, 0), 256 / 255, judging.OUTSIDE),
+        ("any", {}, (0, 0), 0.1234, requirements_met.BYTES),
+        ("any", {}, (0, 0), 256 / 255, requirements_met.OUTSIDE),
         ("deepct", {"radius": 0.1}, (0, 0), 1.0, "farther than 0.1 from its seed"),
         ("deepfault", {"epsilon": 0.1}, (0, 0), 1.0, "farther than 0.1 from its seed"),
         ("fuzzing", {"fuzzer": "tensorfuzz"}, (slice(None),), 1.0, "farther than 0.4 from its seed"),
