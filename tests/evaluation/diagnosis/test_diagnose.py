@@ -59,7 +59,7 @@ TABLE = {
     "a detector": Row("not_monotone unbounded_fails weaker_wins", "saturated_c", apply=tricks.detector),
     "a comb": Row(
         "lost_by_rounding unstable_loss",
-        "saturated_c weaker_wins too_short not_monotone unbounded_fails",  # of two that it failed on, one defies PGD as well
+        "saturated_c weaker_wins too_short not_monotone unbounded_fails",  # the last: 1 of the 2 images not fooled
         apply=tricks.comb,
     ),
     "far too few steps": Row("incomplete saturated_c weaker_wins", "too_short", numbers=(("steps", 4),)),
