@@ -1,7 +1,7 @@
 """Input checks at the public boundary: one error that says what came and what to do.
 
 What shapes and dtypes tell is checked by the runners, also under jit. What only values tell is asked for outside jit,
-where there are values: see `validate`.
+where there are values: see `values.py`, and `validate`.
 """
 
 import contextlib
@@ -19,6 +19,7 @@ from cwjax.base import Attack, Goal, LabelGoal, Objective, shapes
 from cwjax.frameworks import as_array, described
 from cwjax.models import Model
 from cwjax.problems import ANYWHERE, Allowed
+from cwjax.values import check_goals, check_values
 
 
 def check_number(
@@ -176,24 +177,15 @@ def sorted_out(options: dict[str, Any]) -> tuple[Allowed, dict[str, Any]]:
 
 
 def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
-    """Raises TypeError or ValueError unless the bounds, the mask and the start fit x [B, *S], leave some element room,
-    and have x inside them. What is traced passes where only its values could tell.
+    """Raises TypeError or ValueError unless the bounds, the mask and the start fit x [B, *S], leave each example an
+    element with room, and have x, which is finite, inside them. What is traced passes where only its values could tell.
     """
     for name, value in allowed._asdict().items():
         if name != "context" and (value is not None or name not in ("mask", "start")):
             _check_one_allowed(name, value, x)
     if allowed.context is not None:
         _check_rows("context", allowed.context, x)
-    low, high, mask = allowed.low, allowed.high, allowed.mask
-    if not any(isinstance(value, jax.core.Tracer) for value in (low, high)):
-        least, most = np.asarray(low), np.asarray(high)
-        if not (
-            np.isfinite(least).all() and np.isfinite(most).all() and (least <= most).all() and (least < most).any()
-        ):
-            raise ValueError(f"bounds must be finite, with low <= high, and somewhere below it: got {_span(low, high)}")
-    if mask is not None and not isinstance(mask, jax.core.Tracer) and not np.any(mask):
-        raise ValueError("mask is False everywhere: no element may change")
-    check_inside(x, low, high)
+    check_values(x, allowed)
 
 
 def _check_one_allowed(name: str, value: Any, x: jax.Array | np.ndarray) -> None:
@@ -236,6 +228,7 @@ def check_examples(
     outputs = check_outputs(model, x, context)
     if objective is not None:
         objective.check(outputs, _of_one(goal))
+        check_goals(objective, outputs, goal)
 
 
 def _check_rows(name: str, tree: PyTree, x: jax.Array | np.ndarray) -> None:
@@ -317,54 +310,9 @@ def check_logits(model: Model, x: jax.Array | np.ndarray, context: PyTree = None
     return logits.shape[0]
 
 
-def check_inside(x: jax.Array | np.ndarray, low: ArrayLike, high: ArrayLike) -> None:
-    """Raises ValueError where clean inputs leave their bounds by more than rounding: one unit in the last place of the
-    larger bound, in the dtype of x. Traced values pass; so does NaN, which `validate` refuses.
-
-    Args:
-      x: [B, *S], floating-point.
-      low: broadcasts to x.
-      high: likewise.
-    """
-    if any(isinstance(value, jax.core.Tracer) for value in (x, low, high)):
-        return
-    x, given = np.asarray(x), (low, high)
-    low, high = (np.broadcast_to(np.asarray(bound, np.float64), x.shape) for bound in given)
-    rows = np.flatnonzero(~((x >= low) & (x <= high)).reshape(len(x), -1).all(1))
-    low, high, values = low[rows], high[rows], x[rows].astype(np.float64)
-    largest = np.maximum(np.abs(low), np.abs(high))
-    ulp = np.ldexp(float(jnp.finfo(x.dtype).eps), np.frexp(largest)[1] - 1)
-    excess = np.maximum(low - values, values - high)
-    out = excess > ulp
-    if not out.any():
-        return
-    place = np.unravel_index(np.argmax(np.where(out, excess, 0)), out.shape)
-    index = [int(rows[place[0]]), *map(int, place[1:])]
-    if values.max() > 2 and high.max(initial=0) <= 2:
-        advice = "8-bit images must be divided by 255"
-    else:
-        advice = "clip x, or give the runner the bounds that x has (low=, high=)"
-    raise ValueError(
-        f"{out.sum()} of {x.size} elements of x, in {out.reshape(len(out), -1).any(1).sum()} of {len(x)} examples, are "
-        f"outside the box {_span(*given)}, by up to {excess[place]:.3g} where x{index} is "
-        f"{x[tuple(index)]!s}: {advice}"
-    )
-
-
 def broadcasts(given: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     """Whether an array of the shape `given` broadcasts to one input of this shape."""
     try:
         return np.broadcast_shapes(given, shape) == shape
     except ValueError:
         return False
-
-
-def _span(low: ArrayLike, high: ArrayLike) -> str:
-    """For an error: from where to where."""
-    return f"[{_bound(low)}, {_bound(high)}]"
-
-
-def _bound(bound: ArrayLike) -> str:
-    """For an error: the number, or the span of several."""
-    least, most = np.min(bound), np.max(bound)
-    return str(bound) if not np.ndim(bound) else f"{least:g}" if least == most else f"{least:g}…{most:g}"

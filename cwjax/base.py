@@ -128,6 +128,9 @@ class Objective(NamedTuple):
     reaches: Callable[[Goal], Bool[Array, ""]] = lambda goal: goal.sign > 0
     # (outputs) -> the logits [K] of the classes that a `LabelGoal` is about; None where there are none to choose from
     logits: Callable[[Outputs], Float[Array, "K"]] | None = lambda outputs: outputs
+    # (outputs, goal): outputs as `check` has them, and the goals of a batch as NumPy arrays; raises ValueError where a
+    # goal names what there is not in them. Of classes that is done by `logits`
+    check_goals: Callable[[Outputs, Goal], None] = lambda outputs, goal: None
 
 
 class Distance(NamedTuple):

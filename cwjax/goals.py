@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from cwjax.arguments import check_labels, check_targets
 from cwjax.base import LabelGoal
+from cwjax.values import check_finite
 
 
 class LabelsGoal(NamedTuple):
@@ -275,6 +276,7 @@ def _of_value(value: ArrayLike, tolerance: ArrayLike, sign: float, side: str) ->
     values = jnp.asarray(value, jnp.float32)
     if values.ndim == 0:
         raise ValueError("value must have one entry an example along its first axis, got one number")
+    check_finite("value", values)
     try:
         allowed = jnp.broadcast_to(jnp.asarray(tolerance, jnp.float32), values.shape)
     except ValueError as error:

@@ -46,6 +46,7 @@ class Task:
       read: the model's outputs of one example, as NumPy arrays -> a few words: "left: 3, right: 5".
       wanted: the goal of one example, as NumPy arrays -> a few words.
       draw: one input, and the outputs of it -> a picture [H, W, 1] or [H, W, 3] in [0, 1]. None: the input itself.
+      elements: what an input consists of, to read, such as "samples"; by default "pixels" of pictures, and "values".
       second: a second opinion for `cwjax verify`: (outputs, goal) of one example, as NumPy arrays -> whether the goal
         is met. A transcript may be looked at by `cwjax.objectives.beam_search`. None: the objective decides alone.
 
@@ -78,6 +79,7 @@ class Task:
     wanted: Callable[[Goal], str] = in_short
     draw: Callable[[np.ndarray, Outputs], np.ndarray] | None = None
     second: Callable[[Outputs, Goal], bool] | None = None
+    elements: str = ""
 
     def __post_init__(self):
         if not isinstance(self.model, Model):
@@ -98,7 +100,9 @@ class Task:
             lengths = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(tree)}
             if lengths - {(len(x),)} or (what == "goal" and not lengths):
                 raise ValueError(f"a task of {len(x)} inputs needs a {what} for each, got {shapes(tree)}")
-        for field, value in (("x", x.astype(np.float32)), ("goal", jax.tree.map(np.asarray, self.goal))):
+        elements = self.elements or ("pixels" if x.ndim == 4 else "values")
+        goal = jax.tree.map(np.asarray, self.goal)
+        for field, value in (("x", x.astype(np.float32)), ("goal", goal), ("elements", elements)):
             object.__setattr__(self, field, value)
         object.__setattr__(self, "context", jax.tree.map(np.asarray, self.context))
 

@@ -238,6 +238,7 @@ def task(arguments: Arguments | None = None) -> cw.Task:
         read=lambda outputs: in_words(recogniser.greedy(outputs, len(outputs))),
         wanted=lambda goal: in_words((goal.labels[: goal.length] - 1).tolist()),
         draw=lambda x, outputs: speech_page.spectrogram(2 * x - 1).repeat(4, 0),
+        elements="samples",
     )
 
 

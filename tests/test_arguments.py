@@ -18,6 +18,7 @@ def logits(params, x):
 MODEL, X = cw.bind(logits, jnp.asarray(WEIGHTS)), jnp.full((4, 3, 3, 1), 0.5)
 GOAL, KEY = cw.untargeted(np.arange(4)), jax.random.key(0)
 KEYS = jax.random.split(KEY, 4)
+NOT_THIRD = np.broadcast_to(np.arange(4).reshape(4, 1, 1, 1) != 2, X.shape)
 RUN = cw.batched(cw.fast("l2", steps=2))
 RESULT = cw.Result(x=X, **{name: jnp.zeros(4) for name in cw.Result._fields if name != "x"})
 
@@ -82,6 +83,17 @@ CALLS = {
     "RUN(MODEL, KEYS, X, GOAL, mask=[True])": "mask must be boolean, True where an element may change, got list",
     "RUN(MODEL, KEYS, X, GOAL, mask=np.array([0, 1, 1]))": "boolean, True where an element may change, got int64",
     "RUN(MODEL, KEYS, X, GOAL, mask=np.zeros((3, 1), bool))": "mask is False everywhere: no element may change",
+    "RUN(MODEL, KEYS, X, GOAL, mask=NOT_THIRD)": "of 4 examples no element that may change, first example 2",
+    "RUN(MODEL, KEYS, X, GOAL, low=X, high=X + 0.5 * NOT_THIRD)": "no element that may change, first example 2",
+    "RUN(MODEL, KEYS, X.at[1, 2].set(np.nan), GOAL)": "3 of 36 elements of x are NaN or infinite, first x[1, 2, 0, 0]",
+    "RUN(MODEL, KEYS, X, GOAL, start=X.at[1, 2].set(np.inf))": "elements of start are NaN or infinite, first start[1",
+    "RUN(MODEL, KEYS, X, GOAL, start=np.nan)": "1 of 1 elements of start are NaN or infinite",
+    "cw.streamed(cw.l2(), width=2)(MODEL, KEYS, X * np.nan, GOAL)": "36 of 36 elements of x are NaN or infinite",
+    "cw.chunked(RUN, 2)(MODEL, KEYS, X * np.nan, GOAL)": "36 of 36 elements of x are NaN or infinite",
+    "cw.goals.value_left([0.5, np.nan], 0.1)": "1 of 2 elements of value are NaN or infinite, first value[1]",
+    "RUN(MODEL, KEYS, X, cw.untargeted([0, 1, 2, 5]))": "labels span 0…5, but the model has classes 0…4",
+    "RUN(MODEL, KEYS, X, cw.targeted([0, 1, 2, -1]))": "labels span -1…2, but the model has classes 0…4",
+    "cw.chunked(RUN, 2)(MODEL, KEYS, X, cw.untargeted([0, 1, 2, 5]))": "labels span 0…5, but the model has classes 0…4",
     "RUN(MODEL, KEYS, X, GOAL, start='random')": "start must be a number or an array of numbers, got the text 'random'",
     "RUN(MODEL, KEYS, X, GOAL, lower=0)": "a runner takes low, high, mask, start, context by name, got lower",
     "cw.fast('l2', steps=2.5)": "steps must be a whole number, got 2.5",

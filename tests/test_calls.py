@@ -64,7 +64,7 @@ def refusal(error, words, function, *args, **kwargs):
     assert "\n" not in str(caught.value)
     # Not an error of JAX or NumPy that happens to be of the same class.
     assert str(caught.traceback[-1].path).endswith(
-        ("cwjax/arguments.py", "cwjax/base.py", "cwjax/evaluation/validation.py")
+        ("cwjax/arguments.py", "cwjax/base.py", "cwjax/evaluation/validation.py", "cwjax/values.py")
     )
 
 

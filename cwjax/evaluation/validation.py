@@ -16,6 +16,7 @@ from cwjax.base import Goal, LabelGoal, Objective, answered, wide
 from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.parts.objectives import logit_margin, margin
+from cwjax.values import check_finite
 
 _ROWS_AT_ONCE = 256
 
@@ -69,10 +70,8 @@ def validate(
         so few right answers that the images or labels are probably not those that the model was made for.
     """
     x = as_array(x)
-    values = np.asarray(x)
-    if jnp.issubdtype(values.dtype, jnp.floating) and not np.isfinite(values).all():
-        bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
-        raise ValueError(f"x holds NaN or infinite values in {bad.size} examples, first in example {bad[0]}")
+    if jnp.issubdtype(np.asarray(x).dtype, jnp.floating):
+        check_finite("x", x)  # before the model is asked about it
     x = jnp.asarray(x)
     allowed = allowed_of(bounds)
     check_examples(model, x, goal, allowed.context, objective or logit_margin())
@@ -103,8 +102,6 @@ def validate(
 def _of_classes(model: Model, x: jax.Array, goal: LabelGoal, context: PyTree) -> tuple[np.ndarray, np.ndarray]:
     """Which examples meet their goal, and the largest element of the margin's slope: both [B]."""
     classes, labels = check_logits(model, x, context), np.asarray(goal.label)
-    if labels.min() < 0 or labels.max() >= classes:
-        raise ValueError(f"labels span {labels.min()}…{labels.max()}, but the model has classes 0…{classes - 1}")
     logits, steepest = _by_parts(_logits_and_slopes, model, x, goal, context)
     digits, logits = float(jnp.finfo(logits.dtype).eps), np.asarray(logits, np.float64)
     bad = np.flatnonzero((np.isnan(logits) | np.isposinf(logits)).any(1))

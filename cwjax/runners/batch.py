@@ -15,7 +15,21 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from cwjax.arguments import allowed_of, check_batch, check_count, check_part, check_runner
-from cwjax.base import AnyArray, Attack, Goal, Progress, Result, Runner, State, Terms, carried, found, narrowed, wide
+from cwjax.base import (
+    AnyArray,
+    Attack,
+    Goal,
+    Objective,
+    Progress,
+    Result,
+    Runner,
+    State,
+    Terms,
+    carried,
+    found,
+    narrowed,
+    wide,
+)
 from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.problems import ANYWHERE, Allowed, ends, problem
@@ -89,6 +103,12 @@ def _known_terms(runner: Any) -> Callable[..., Terms] | None:
     while runner is not None and not hasattr(runner, "terms"):
         runner = getattr(runner, "__wrapped__", getattr(runner, "func", None))
     return None if runner is None else runner.terms
+
+
+def _objective_of(runner: Callable[..., Any]) -> Objective | None:
+    """What the runner's attack reads goals by; None where that is not known."""
+    terms = _known_terms(runner)
+    return terms().objective if terms else None
 
 
 def lanes(attack: Attack) -> Lanes:
@@ -180,8 +200,10 @@ def batched(attack: Attack) -> Runner:
       input, if left out. Where `low` is x, elements can only rise.
 
       The result has x's dtype, and the attack computes in it, or in float32 where that is wider. It raises TypeError or
-      ValueError where shapes or dtypes do not fit, and where x leaves its bounds; under `jit`, where no values are
-      known, such an example is given up (`finite` is False). `validate` tells what else only values tell.
+      ValueError where shapes or dtypes do not fit; where x is not finite, leaves its bounds, or has no element that may
+      change; and where a goal names what the model does not say, such as a class or a symbol that it does not have.
+      Under `jit`, where no values are known, such an example ends as a failure. `validate` tells what else only values
+      tell.
     """
     begin, advance, result = lanes(attack)
 
@@ -237,7 +259,7 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
     @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Output:
         x = as_array(x)
-        check_batch(model, keys, x, goal, allowed_of(bounds))
+        check_batch(model, keys, x, goal, allowed_of(bounds), _objective_of(runner))
         count = x.shape[0]
         if count <= size:
             return runner(model, keys, x, goal, **bounds)
@@ -269,7 +291,7 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     @functools.wraps(runner)
     def run(model: Model, keys: Array, x: AnyArray, goal: Goal, **bounds: Any) -> Output:
         x = as_array(x)
-        check_batch(model, keys, x, goal, allowed_of(bounds))
+        check_batch(model, keys, x, goal, allowed_of(bounds), _objective_of(runner))
         own, shared = own_and_shared(bounds, x)
         results = jax.shard_map(
             lambda model, shared, keys, x, goal, own: runner(model, keys, x, goal, **own, **shared),

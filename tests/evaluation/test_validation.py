@@ -36,15 +36,15 @@ def root(x):
 # What only values tell: words, and the arguments that are wrong.
 WRONG_VALUES = {
     "NaN": (
-        r"NaN or infinite values in 2 examples, first in example 1",
+        r"^6 of 36 elements of x are NaN or infinite, first x\[1, 0, 0, 0\]: leave such examples out$",
         {"x": changed(images(), (slice(1, 3), 0), jnp.nan)},
     ),
     "infinite": (
-        r"NaN or infinite values in 1 examples, first in example 3",
+        r"^1 of 36 elements of x are NaN or infinite, first x\[3, 2, 2, 0\]",
         {"x": changed(images(), (3, 2, 2, 0), jnp.inf)},
     ),
     "NaN in bfloat16": (
-        r"x holds NaN or infinite values in 1 examples, first in example 2",
+        r"^1 of 36 elements of x are NaN or infinite, first x\[2, 0, 0, 0\]",
         {
             "x": changed(images(dtype=jnp.bfloat16), (2, 0, 0, 0), jnp.nan),
             "model": model(lambda w, x: logits(w, jnp.nan_to_num(x))),

@@ -39,9 +39,15 @@ def runs_of(attacked: Sequence[Attacked], dataset: Dataset) -> list[Run]:
             task=dataset.task.name if dataset.task else "",
             drawn=each.drawn,
             features=dataset.features.names if dataset.features else (),
+            elements=_elements(dataset),
         )
         for each in attacked
     ]
+
+
+def _elements(dataset: Dataset) -> str:
+    """What the inputs consist of, to read."""
+    return "features" if dataset.features else dataset.task.elements if dataset.task else "pixels"
 
 
 def record(runs: Sequence[Run], about: About, folder: Path) -> None:
@@ -49,6 +55,7 @@ def record(runs: Sequence[Run], about: About, folder: Path) -> None:
     told = [{"attack": run.attack, "norm": run.norm, "settings": run.settings, "seconds": run.seconds} for run in runs]
     common = {"about": about._asdict(), "classes": list(runs[0].classes), "task": runs[0].task}
     common |= {"features": list(runs[0].features)} if runs[0].features else {}
+    common |= {"elements": runs[0].elements}
     store.write_json(folder / FILE, common | {"attacks": told})
 
 
@@ -73,7 +80,9 @@ def read(folder: Path) -> tuple[list[Run], About]:
         if sorted(each["attack"] for each in told["attacks"]) != sorted(set(table["attack"].to_pylist())):
             raise ValueError("results.parquet has rows of other attacks than run.json names")
         task, features = str(told.get("task", "")), tuple(map(str, told.get("features", ())))
-        runs = [_run(each, table, images, classes, task)._replace(features=features) for each in told["attacks"]]
+        elements = str(told.get("elements", "features" if features else "pixels"))
+        runs = [_run(each, table, images, classes, task) for each in told["attacks"]]
+        runs = [run._replace(features=features, elements=elements) for run in runs]
     except Exception as error:  # whatever a damaged table or archive may raise
         raise store.CorruptFile(f"the run in {folder} is damaged ({error}): run it again") from error
     return runs, about

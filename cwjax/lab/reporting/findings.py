@@ -50,6 +50,12 @@ class Run(NamedTuple):
     task: str = ""  # what was asked for where it is not a class; the table then has the columns SAID too
     drawn: tuple[np.ndarray, np.ndarray] | None = None  # pictures of a task's first rows, clean and adversarial
     features: tuple[str, ...] = ()  # names of the elements, where inputs are vectors [F] of features
+    elements: str = "pixels"  # what inputs consist of
+
+    @property
+    def input(self) -> str:
+        """What one input is called: "image"."""
+        return "image" if self.elements == "pixels" and not self.task else "input"
 
     @property
     def name(self) -> str:
@@ -209,6 +215,11 @@ def percent(value: float) -> str:
     return f"{value if value in (0, 100) else min(max(value, 0.1), 99.9):.1f}"
 
 
+def norms_of(elements: str) -> dict[str, tuple[str, str]]:
+    """NORMS of inputs that consist of these elements."""
+    return {norm: (name, meaning.replace("pixels", elements)) for norm, (name, meaning) in NORMS.items()}
+
+
 def norm_name(norm: str) -> str:
     return NORMS[norm][0]
 
@@ -266,8 +277,8 @@ def verdict(run: Run, columns: dict[str, np.ndarray]) -> str:
     return f"{share} succeeded; the median successful perturbation has {norm_name(run.norm)} norm {median}."
 
 
-def two_means(norm: str, columns: dict[str, np.ndarray]) -> str:
-    """The mean distance with and without the images that the model gets wrong before any attack; empty where it gets
+def two_means(norm: str, columns: dict[str, np.ndarray], called: str = "image") -> str:
+    """The mean distance with and without the inputs that the model gets wrong before any attack; empty where it gets
     all of them right.
     """
     hit, distance = columns["success"], columns["distance"]
@@ -283,14 +294,14 @@ def two_means(norm: str, columns: dict[str, np.ndarray]) -> str:
     already = "that met their goal before" if task else "that the model already gets wrong"
     first = f"{length(norm, _mean(distance, hit))} over {whole} (the {count:,} {already} {counted})"
     if not few:
-        others = "No other input reached its goal" if task else "No image that the model gets right was fooled"
+        others = "No other input reached its goal" if task else f"No {called} that the model gets right was fooled"
         return f"The mean is {first}. {others}, so there is no mean without them."
     others = "others" if task else "that it gets right"
     return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} {others}."
 
 
-def misclassified(columns: dict[str, np.ndarray]) -> str:
-    """How many images were misclassified before any attack, in a sentence; empty if none was. Of a task: how many
+def misclassified(columns: dict[str, np.ndarray], called: str = "image") -> str:
+    """How many inputs were misclassified before any attack, in a sentence; empty if none was. Of a task: how many
     inputs met their goal.
     """
     index, first = np.unique(columns["index"], return_index=True)
@@ -302,19 +313,19 @@ def misclassified(columns: dict[str, np.ndarray]) -> str:
         return f"{some} inputs met their goal before any attack, and count all the same."
     if wrong == len(index):
         return (
-            f"All {wrong} images were misclassified before any attack, so there was nothing to attack: neither success "
-            "nor distance says anything about it."
+            f"All {wrong} {called}s were misclassified before any attack, so there was nothing to attack: neither "
+            "success nor distance says anything about it."
         )
-    images = f"{wrong} of the {len(index)} images {'was' if wrong == 1 else 'were'}"
-    return f"{images} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
+    some = f"{wrong} of the {len(index)} {called}s {'was' if wrong == 1 else 'were'}"
+    return f"{some} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
 
 
 def before_any_attack(runs: Sequence[Run]) -> list[str]:
-    """What images that the model gets wrong anyway do to the numbers, in sentences; none where it gets all right."""
+    """What inputs that the model gets wrong anyway do to the numbers, in sentences; none where it gets all right."""
     columns = [columns_of(run) for run in runs]
-    both = [(run.name, two_means(run.norm, found)) for run, found in zip(runs, columns, strict=True)]
+    both = [(run.name, two_means(run.norm, found, run.input)) for run, found in zip(runs, columns, strict=True)]
     said = [f"{name}: {sentence}" if len(runs) > 1 else sentence for name, sentence in both if sentence]
-    return [*([first] if (first := misclassified(columns[0])) else []), *said]
+    return [*([first] if (first := misclassified(columns[0], runs[0].input)) else []), *said]
 
 
 def searches_c(run: Run) -> bool:

@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from cwjax.evaluation.metrics import success_curve
-from cwjax.lab.reporting.findings import NAME, NORMS, SAID, Run, cases_of, length, median_of, norm_name, number
+from cwjax.lab.reporting.findings import NAME, SAID, Run, cases_of, length, median_of, norm_name, norms_of, number
 
 DPI = 128  # a power of two, so that whole pixels stay whole
 SIDE = 96  # pixels of the shorter side of a picture in a grid, at most; of the longer one twice as many
@@ -249,8 +249,8 @@ def curve(run: Run, columns: dict[str, np.ndarray]) -> Picture | None:
     if len(cases) > 1:
         axes.legend(frameon=False)
     caption = (
-        f"The share that a perturbation of at most the given {norm} norm fools ({norm}: {NORMS[run.norm][1]}). Each "
-        "curve ends at its success rate."
+        f"The share that a perturbation of at most the given {norm} norm fools ({norm}: "
+        f"{norms_of(run.elements)[run.norm][1]}). Each curve ends at its success rate."
     )
     alt = f"{run.name} attack: success against the {norm} norm"
     return Picture(f"figures/{run.attack}-success.png", png(figure), alt, caption)

@@ -15,7 +15,6 @@ import numpy as np
 
 from cwjax.lab.reporting import pictures, rendering, restored_rows
 from cwjax.lab.reporting.findings import (
-    NORMS,
     About,
     Run,
     before_any_attack,
@@ -23,6 +22,7 @@ from cwjax.lab.reporting.findings import (
     columns_of,
     headed,
     median_of,
+    norms_of,
     number,
     rounding_row,
     searches_c,
@@ -92,7 +92,7 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "training": training,
         "settings": setting_rows(runs),
         "tables": {heading: rows for heading, entries in tables.items() if (rows := rendering.flat(entries))},
-        "norms": NORMS,
+        "norms": norms_of(runs[0].elements),
         "medians": {
             "c": _medians([(run, found) for run, found in each if searches_c(run)], "c", named=len(runs) > 1),
             "margin": _medians(each, "margin", named=len(runs) > 1),

@@ -11,6 +11,7 @@ from cwjax.arguments import check_number, check_part
 from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
 from cwjax.parts.objectives.classification import positive
 from cwjax.parts.objectives.count import raised
+from cwjax.values import check_goals
 
 
 def all_of(objectives: Sequence[Objective], weights: Sequence[Number] | None = None) -> Objective:
@@ -144,6 +145,10 @@ def _combined(name, several, loss, met) -> Objective:
         for one, out, aim in zip(several, outputs, _goals(several, goal), strict=True):
             one.check(out, aim)
 
+    def check_each(outputs: Outputs, goal: Goal) -> None:
+        for one, out, aim in zip(several, outputs, _goals(several, goal), strict=True):
+            check_goals(one, out, aim)
+
     return Objective(
         loss=loss,
         met=met,
@@ -153,4 +158,5 @@ def _combined(name, several, loss, met) -> Objective:
             jnp.logical_and, [one.reaches(aim) for one, aim in zip(several, _goals(several, goal), strict=True)]
         ),
         logits=None,
+        check_goals=check_each,
     )

@@ -35,6 +35,7 @@ def counting(
     hinged: bool,
     check: Callable[[Outputs, Goal], None],
     reaches: Callable[[Any], Bool[Array, ""]],
+    check_goals: Callable[[Outputs, Any], None] = lambda outputs, goal: None,
 ) -> Objective:
     """The objective of so many lags that have to be at most 0; see `lacking`."""
     check_number("confidence", confidence, least=0)
@@ -45,6 +46,7 @@ def counting(
         check=check,
         reaches=reaches,
         logits=None,
+        check_goals=check_goals,
     )
 
 

@@ -3,6 +3,7 @@
 An output z says yes where it is above 0, which is where its sigmoid is above 1/2.
 """
 
+import jax
 import jax.numpy as jnp
 
 from cwjax.arguments import check_part
@@ -41,6 +42,7 @@ def one_output(objective: Objective = logit_margin()) -> Objective:
         met=lambda outputs, goal: objective.met(both(outputs), goal),
         check=check,
         logits=both,
+        check_goals=lambda outputs, goal: objective.check_goals(jax.eval_shape(both, outputs), goal),
     )
 
 

@@ -46,7 +46,22 @@ def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
             wanted = ", ".join(map(str, (*goal.label.shape, "K")))
             raise ValueError(f"pixels reads logits [{wanted}] with K >= 2 from one input, got {shapes(outputs)}")
 
-    return counting(standing, confidence=confidence, hinged=hinged, check=check, reaches=lambda goal: goal.sign > 0)
+    return counting(
+        standing,
+        confidence=confidence,
+        hinged=hinged,
+        check=check,
+        reaches=lambda goal: goal.sign > 0,
+        check_goals=_check_goals,
+    )
+
+
+def _check_goals(outputs: Outputs, goal: PixelsGoal) -> None:
+    classes, label = outputs.shape[-1], goal.label[goal.counted]
+    if label.min() < 0 or label.max() >= classes:
+        raise ValueError(
+            f"labels of pixels that count span {label.min()}…{label.max()}, but the model has classes 0…{classes - 1}"
+        )
 
 
 def least_of(share, count):

@@ -49,6 +49,7 @@ def ctc(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
         check=lambda outputs, goal: _check("ctc", TranscriptGoal, outputs, goal, blank),
         reaches=lambda goal: jnp.array(True),
         logits=None,
+        check_goals=lambda outputs, goal: _check_transcripts(outputs, goal, blank),
     )
 
 
@@ -88,6 +89,7 @@ def aligned_margin(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
         check=lambda outputs, goal: _check("aligned_margin", AlignedGoal, outputs, goal, blank),
         reaches=lambda goal: jnp.array(True),
         logits=None,
+        check_goals=lambda outputs, goal: _check_paths(outputs, goal, blank),
     )
 
 
@@ -184,3 +186,35 @@ def _check(name: str, kind: type, outputs: Outputs, goal: Goal, blank: int) -> N
         raise ValueError(f"a transcript of up to {labels} symbols is longer than the {frames} frames of the outputs")
     if isinstance(goal, AlignedGoal) and goal.path.shape[0] != frames:
         raise ValueError(f"an alignment of {goal.path.shape[0]} frames does not fit the {frames} frames of the outputs")
+
+
+def _check_transcripts(outputs: Outputs, goal: TranscriptGoal, blank: int) -> None:
+    """Raises ValueError where a transcript has a symbol that the outputs have not, or more frames than they."""
+    frames, symbols = outputs.shape
+    inside = np.arange(goal.labels.shape[1]) < goal.length[:, None]
+    _refuse("the transcript", goal.labels, inside & ((goal.labels < 0) | (goal.labels >= symbols)), symbols)
+    silent = np.flatnonzero((inside & (goal.labels == blank)).any(1))
+    if silent.size:
+        raise ValueError(
+            f"the transcript of example {silent[0]} has the symbol {blank}, which is the blank: leave it out"
+        )
+    longer = np.flatnonzero(goal.frames > frames)
+    if longer.size:
+        raise ValueError(f"example {longer[0]} has {goal.frames[longer[0]]} frames, and the outputs have {frames}")
+
+
+def _check_paths(outputs: Outputs, goal: AlignedGoal, blank: int) -> None:
+    """Raises ValueError likewise, or where an alignment has such a symbol."""
+    _check_transcripts(outputs, goal.transcript, blank)
+    inside = np.arange(outputs.shape[0]) < goal.transcript.frames[:, None]
+    _refuse("the alignment", goal.path, inside & ((goal.path < 0) | (goal.path >= outputs.shape[1])), outputs.shape[1])
+
+
+def _refuse(what: str, said: np.ndarray, bad: np.ndarray, symbols: int) -> None:
+    """Raises ValueError where symbols that an example names are marked as bad."""
+    if bad.any():
+        example, place = map(int, np.argwhere(bad)[0])
+        raise ValueError(
+            f"{what} of example {example} has the symbol {said[example, place]}, and the outputs have symbols "
+            f"0…{symbols - 1}"
+        )

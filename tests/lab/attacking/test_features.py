@@ -1,6 +1,7 @@
 """Features from the file to the report: on their levels, by their names."""
 
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -49,12 +50,15 @@ def test_what_changes_is_told_by_name(file, tmp_path):
     assert "of 3" in page
     assert "## Examples" not in page
     assert "Features on their levels" in page
+    assert not re.findall("(?i)pixel|image|picture", re.sub(r"(?s)## (Configuration|Can these).*?\n## ", "", page))
+    assert "L1: the sum of the absolute changes" in page
+    assert "how many features changed" in page
     assert json.loads((out / "run.json").read_text())["features"] == list(NAMES)
     again = data.load(str(out / "fast_l1.npz"), "test")
     assert again.features is not None
     np.testing.assert_array_equal(again.images, x)
     call("report", str(out))
-    assert "## Changed features" in (out / "report.md").read_text()
+    assert (out / "report.md").read_text() == page
     call("verify", str(out))
 
 
