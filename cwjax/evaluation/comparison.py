@@ -45,8 +45,10 @@ def anytime(distance: Float[AnyArray, "B T"], *, most: float) -> Anytime:
 
 
 def anytime_area(distance: Float[AnyArray, "B T"], *, most: float) -> float:
-    """The area under `Anytime.mean` against the steps, as a share of the whole `most · T`: 0 for an attack that is at
-    distance 0 at once, 1 for one that never finds anything. Small is good, and sooner is better.
+    """The area under `Anytime.mean` against the steps, as a share of the whole `most · T`.
+
+    0 for an attack that is at distance 0 at once, 1 for one that never finds anything. Small is good, and sooner is
+    better.
     """
     return float(anytime(distance, most=most).mean.mean() / most)
 
@@ -66,8 +68,9 @@ def envelope(distances: Distances) -> Float[np.ndarray, "B"]:
 
 
 def local_optimality(distance: Float[AnyArray, "B"], best: Float[AnyArray, "B"]) -> float:
-    """How near an attack comes to the envelope, on one model: 1 if it reaches it on every example, 0 if it finds
-    nothing within the largest distance of the envelope.
+    """How near an attack comes to the envelope, on one model: from 0, which is bad, to 1.
+
+    1 if it reaches the envelope on every example, 0 if it finds nothing within the largest distance of the envelope.
 
     With A and A* the areas under robust accuracy of the attack and of the envelope, both up to the envelope's largest
     finite distance d_max, and a the share of examples that were right before the attack:
@@ -124,8 +127,9 @@ def common_means(distances: Distances) -> dict[str, float]:
 
 
 def wilcoxon(first: Float[AnyArray, "B"], second: Float[AnyArray, "B"]) -> float:
-    """The p-value of the paired signed-rank test (Wilcoxon 1945), two-sided: how likely distances that differ so much
-    one way are if neither attack is better.
+    """The p-value of the paired signed-rank test (Wilcoxon 1945), two-sided.
+
+    It says how likely distances that differ so much one way are if neither attack is better.
 
     A failure is farther than any success; examples on which the two are equal, both failures included, say nothing
     and are dropped. 1 if none is left.
