@@ -1,11 +1,17 @@
 """Carlini-Wagner attacks, and what it takes to trust a robustness evaluation, as composable JAX transforms.
 
-An attack is a descent and a search, written for one example; a runner makes the batch:
+An attack is a descent and a search, written for one example; a runner makes the batch. The examples of the reference go
+on from these lines:
 
-    model  = cw.bind(apply, params)
-    attack = cw.l2()
-    run    = jax.jit(cw.batched(attack))
-    result = run(model, jax.random.split(key, len(x)), x, cw.untargeted(labels))
+Example:
+  >>> import jax, jax.numpy as jnp, numpy as np
+  >>> import cwjax as cw
+  >>> model = cw.bind(lambda weights, x: x @ weights, jnp.eye(3))  # three inputs, and the logits are the same
+  >>> x = jnp.array([[0.6, 0.4, 0.1], [0.2, 0.8, 0.5]])
+  >>> keys, goal = jax.random.split(jax.random.key(0), 2), cw.untargeted([0, 1])
+  >>> result = jax.jit(cw.batched(cw.fast("linf", steps=50)))(model, keys, x, goal)
+  >>> print(np.asarray(result.distance).round(2))  # half of the lead that the label has
+  [0.1  0.15]
 """
 
 # ruff: noqa: I001 - the imports are grouped by what they are for

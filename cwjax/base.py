@@ -96,7 +96,16 @@ class Progress(NamedTuple):
 
 
 def check_labels_read(outputs: Outputs, goal: Goal) -> None:
-    """Raises ValueError unless the outputs are K >= 2 logits, and TypeError unless the goal is of labels."""
+    """Raises ValueError unless the outputs are K >= 2 logits, and TypeError unless the goal is of labels.
+
+    Args:
+      outputs: of one example; arrays, or their shapes.
+      goal: likewise.
+
+    Example:
+      >>> cw.base.check_labels_read(jnp.zeros(3), goal) is None  # logits and a goal of labels: nothing to say
+      True
+    """
     if not isinstance(goal, LabelGoal):
         raise TypeError(
             "this objective reads a goal of labels, from cwjax.targeted or cwjax.untargeted, got "
@@ -117,6 +126,17 @@ class Objective(NamedTuple):
     runner wants a goal also where both ignore it: pass `cwjax.untargeted(labels)`.
 
     The outputs and the goal may be any pytrees; what is written here alone knows what they mean.
+
+    Example:
+      >>> f6 = cw.objectives.logit_margin()
+      >>> target = cw.LabelGoal(label=jnp.int32(0), sign=jnp.float32(1))
+      >>> logits = jnp.array([1.0, 3.0])
+      >>> round(float(f6.loss(logits, target)), 3), bool(f6.met(logits, target))
+      (2.0, False)
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A,
+        https://arxiv.org/abs/1608.04644
     """
 
     loss: Callable[[Outputs, Goal], Float[Array, ""]]  # differentiable; falls until the goal is met
@@ -134,7 +154,13 @@ class Objective(NamedTuple):
 
 
 class Distance(NamedTuple):
-    """How far a perturbation goes: what the descent minimises and what is reported."""
+    """How far a perturbation goes: what the descent minimises and what is reported.
+
+    Example:
+      >>> distance = cw.distances.l2()
+      >>> float(distance.measure(jnp.array([3.0, 4.0]))), float(distance.penalty(jnp.array([3.0, 4.0]), 0.0))
+      (5.0, 25.0)
+    """
 
     penalty: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, ""]]  # (delta, tau), differentiable
     measure: Callable[[Float[Array, "*S"]], Float[Array, ""]]  # (delta): the norm itself
@@ -151,7 +177,19 @@ class Decoded(NamedTuple):
 
 
 class Box(NamedTuple):
-    """How a perturbed input is kept within its bounds: functions of a point and of `low` and `high`, all [*S]."""
+    """How a perturbed input is kept within its bounds: functions of a point and of `low` and `high`, all [*S].
+
+    Example:
+      >>> box = cw.boxes.change_of_variables()
+      >>> low, high = jnp.zeros(3), jnp.ones(3)
+      >>> w = box.encode(x[0], low, high)
+      >>> print(np.asarray(box.decode(w + 1, low, high).inside).round(2))  # always within the box
+      [0.92 0.83 0.45]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-B,
+        https://arxiv.org/abs/1608.04644
+    """
 
     encode: Callable[..., Float[Array, "*S"]]  # (image, low, high) -> the variable w that the optimiser moves
     decode: Callable[..., Decoded]  # (w, low, high) -> images
@@ -160,7 +198,15 @@ class Box(NamedTuple):
 
 
 class Abort(NamedTuple):
-    """When a descent stops before its steps run out."""
+    """When a descent stops before its steps run out.
+
+    Example:
+      >>> abort = cw.aborts.never()
+      >>> seen = cw.base.Evaluation(loss=1.0, distance=0.2, met=True, gradient=x[0])
+      >>> state, stop = abort.update(cw.problems.problem(x[0], goal), abort.init(), seen, step=3, steps=10)
+      >>> bool(stop)
+      False
+    """
 
     init: Callable[[], Any]
     update: Callable[..., tuple[Any, Bool[Array, ""]]]  # (problem, state, evaluation, *, step, steps) -> (state, stop)
@@ -175,9 +221,19 @@ class Terms(NamedTuple):
 
 
 class Attack(NamedTuple):
-    """An attack on one example. `step` costs one forward and one backward pass of the model, or as many backward passes
-    as its objective has losses (DeepFool, JSMA-Z), or forward passes besides (VFGA); `Progress` counts them. `init`
-    costs none.
+    """An attack on one example.
+
+    `step` costs one forward and one backward pass of the model, or as many backward passes as its objective has losses
+    (DeepFool, JSMA-Z), or forward passes besides (VFGA); `Progress` counts them. `init` costs none.
+
+    Example:
+      >>> attack = cw.attacks.fgsm(epsilon=0.3)
+      >>> problem = cw.problems.problem(x[0], cw.LabelGoal(jnp.int32(0), jnp.float32(-1)))
+      >>> state = attack.init(keys[0], problem)
+      >>> while not state.progress.done:
+      ...     state = attack.step(model, problem, state)
+      >>> print(np.asarray(state.progress.best.x).round(1))
+      [0.3 0.7 0.4]
     """
 
     init: Callable[[PRNGKeyArray, Problem], State]
@@ -196,7 +252,13 @@ class Attack(NamedTuple):
 
 
 class Search(NamedTuple):
-    """How one knob of the problem is turned from round to round."""
+    """How one knob of the problem is turned from round to round.
+
+    Example:
+      >>> search, problem = cw.search.binary_search(initial_c=0.5), cw.problems.problem(x[0], goal)
+      >>> float(search.ask(problem, search.init(problem)).c)  # the weight of the first round
+      0.5
+    """
 
     init: Callable[[Problem], Knob]
     ask: Callable[[Problem, Knob], Problem]
@@ -205,7 +267,17 @@ class Search(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Several versions of one problem."""
+    """Several versions of one problem.
+
+    Example:
+      >>> spread = cw.Spread(  # from the input itself, and from a brighter one
+      ...     init=lambda key, problem: jnp.array([0.0, 0.1]),
+      ...     ask=lambda problem, shift: problem._replace(start=problem.start + shift),
+      ... )
+      >>> result = cw.batched(cw.best_of(cw.attacks.fgsm(epsilon=0.3), spread))(model, keys, x, goal)
+      >>> result.success.tolist(), result.forwards.tolist()
+      ([True, True], [4, 4])
+    """
 
     init: Callable[[PRNGKeyArray, Problem], Knob]  # knobs: a pytree of arrays with one entry a version, n of them
     ask: Callable[[Problem, Knob], Problem]  # one version of the problem, given its entry
@@ -231,7 +303,16 @@ Runner: TypeAlias = Callable[..., Result]
 
 
 def untouched(problem: Problem) -> Progress:
-    """The progress of an attack that has not yet called the model."""
+    """The progress of an attack that has not yet called the model.
+
+    Args:
+      problem: of one example.
+
+    Example:
+      >>> progress = cw.base.untouched(cw.problems.problem(x[0], goal))
+      >>> int(progress.forwards), float(progress.best.distance)
+      (0, inf)
+    """
     none = jnp.full((), jnp.inf, wide(problem.x))
     zero = jnp.zeros((), jnp.int32)
     flat = jnp.zeros(problem.x.shape, none.dtype)
@@ -249,8 +330,20 @@ def untouched(problem: Problem) -> Progress:
 def continued(
     total: Progress, before: Progress, after: Progress, *, best: Candidate, over: Bool[Array, ""]
 ) -> Progress:
-    """The progress of an attack that runs another one several times, after a step of the inner one from `before` to
-    `after`.
+    """The progress of an attack that runs another one several times, after a step of the inner one.
+
+    Args:
+      total: of all runs before this step.
+      before: of the run at hand, before its step.
+      after: of the same run, after it.
+      best: of all runs.
+      over: whether this was the last step of them all.
+
+    Example:
+      >>> none = cw.base.untouched(cw.problems.problem(x[0], goal))
+      >>> five, two, three = (none._replace(forwards=jnp.int32(count)) for count in (5, 2, 3))
+      >>> int(cw.base.continued(five, two, three, best=none.best, over=jnp.array(False)).forwards)
+      6
     """
     return Progress(
         best=best,
@@ -264,17 +357,45 @@ def continued(
 
 
 def found(candidate: Candidate) -> Bool[Array, "..."]:
-    """Whether the candidate is an adversarial example at all; of several, which are."""
+    """Whether the candidate is an adversarial example at all; of several, which are.
+
+    Args:
+      candidate: one, or several with an axis in front.
+
+    Example:
+      >>> cw.base.found(cw.base.Candidate(x, jnp.array([0.5, jnp.inf]), jnp.ones(2))).tolist()
+      [True, False]
+    """
     return jnp.isfinite(candidate.distance)
 
 
 def closer(first: Candidate, second: Candidate) -> Candidate:
-    """The candidate at the smaller distance; the first on a tie."""
+    """The candidate at the smaller distance; the first on a tie.
+
+    Args:
+      first: a candidate.
+      second: likewise.
+
+    Example:
+      >>> near, far = (cw.base.Candidate(x[0], jnp.float32(size), jnp.float32(1)) for size in (0.1, 0.5))
+      >>> print(cw.base.closer(far, near).distance)
+      0.1
+    """
     return select(second.distance < first.distance, second, first)
 
 
 def select(flag: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
-    """`yes` where the flag holds, else `no`, leaf by leaf."""
+    """`yes` where the flag holds, else `no`, leaf by leaf.
+
+    Args:
+      flag: of one example.
+      yes: a pytree.
+      no: of the same structure.
+
+    Example:
+      >>> [float(each) for each in cw.base.select(jnp.array(True), (1.0, 2.0), (3.0, 4.0))]
+      [1.0, 2.0]
+    """
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
 
 
@@ -285,6 +406,16 @@ def seldom(
 
     In a batch it is computed in those steps alone in which some example's flag holds. It is a loop of one turn or none,
     because `vmap` computes both sides of a `lax.cond`. The barrier keeps the compiler from computing it ahead of that.
+
+    Args:
+      flag: of one example.
+      make: what is computed.
+      arguments: for it.
+      otherwise: a pytree as `make` returns it.
+
+    Example:
+      >>> print(cw.base.seldom(jnp.array(True), lambda value: 2 * value, (x[0],), x[0]))
+      [1.2 0.8 0.2]
     """
 
     def turn(carry):
@@ -295,12 +426,28 @@ def seldom(
 
 
 def answered(outputs: Outputs) -> Bool[Array, ""]:
-    """Whether the outputs can be compared: no NaN and no +inf among them. A class at -inf is switched off."""
+    """Whether the outputs can be compared: no NaN and no +inf among them. A class at -inf is switched off.
+
+    Args:
+      outputs: of one example.
+
+    Example:
+      >>> bool(cw.base.answered(jnp.array([1.0, -jnp.inf]))), bool(cw.base.answered(jnp.array([1.0, jnp.nan])))
+      (True, False)
+    """
     return jnp.stack([(leaf < jnp.inf).all() for leaf in jax.tree.leaves(outputs)]).all()
 
 
 def shapes(tree: PyTree) -> str:
-    """For an error: what the arrays of a pytree are, "float32 [10]" or "(float32 [10], float32 [1])"."""
+    """For an error: what the arrays of a pytree are, "float32 [10]" or "(float32 [10], float32 [1])".
+
+    Args:
+      tree: of arrays.
+
+    Example:
+      >>> cw.base.shapes((jnp.zeros(10), jnp.zeros(1)))
+      '(float32 [10], float32 [1])'
+    """
     return str(jax.tree.map(_Shown, tree)).replace("'", "")
 
 
@@ -313,7 +460,15 @@ class _Shown:
 
 
 def wide(x: Float[AnyArray, "..."]) -> jnp.dtype:
-    """The dtype to compute with: x's own, but at least float32. Steps of 1e-2 are lost in bfloat16."""
+    """The dtype to compute with: x's own, but at least float32. Steps of 1e-2 are lost in bfloat16.
+
+    Args:
+      x: of any floating-point dtype.
+
+    Example:
+      >>> str(cw.base.wide(jnp.zeros(2, jnp.bfloat16)))
+      'float32'
+    """
     return jnp.promote_types(x.dtype, jnp.float32)
 
 
@@ -322,6 +477,14 @@ def narrowed(tree: PyTree, dtype: jnp.dtype) -> PyTree:
 
     With `jax_enable_x64` much has 64 bits without being asked: `jnp.zeros(())`, `jnp.arange(3)`, an np.float64. Where
     a loop begins with a weak type, JAX traces it again, and compiles it again for the state that comes out.
+
+    Args:
+      tree: of arrays and numbers.
+      dtype: the widest float.
+
+    Example:
+      >>> [str(each.dtype) for each in cw.base.narrowed((np.float64(0.5), 3), jnp.dtype("float32"))]
+      ['float32', 'int32']
     """
 
     def narrow(leaf):
@@ -340,6 +503,14 @@ def carried(before: PyTree, after: PyTree) -> PyTree:
 
     Floats become floats and integers become integers, none of a weak type. Any other change of a dtype is a mistake,
     which the loop refuses.
+
+    Args:
+      before: a pytree.
+      after: of the same structure.
+
+    Example:
+      >>> str(cw.base.carried(jnp.float32(1), jnp.bfloat16(2)).dtype)
+      'float32'
     """
 
     def kept(old, new):
@@ -354,7 +525,21 @@ def carried(before: PyTree, after: PyTree) -> PyTree:
 def settled(
     result: Result, clean: Float[Array, "*S"], x: Float[Array, "*S"], met: Bool[Array, ""], distance: Distance
 ) -> Result:
-    """One example's result with x in the place of what the attack found; a failure where x does not meet the goal."""
+    """One example's result with x in the place of what the attack found; a failure where x does not meet the goal.
+
+    Args:
+      result: of one example.
+      clean: its input.
+      x: what is looked at in the place of the attack's own.
+      met: whether it meets the goal.
+      distance: of the attack.
+
+    Example:
+      >>> one = jax.tree.map(lambda leaf: leaf[0], result)
+      >>> again = cw.base.settled(one, x[0], x[0] + 0.25, jnp.array(True), cw.distances.linf())
+      >>> float(again.distance)
+      0.25
+    """
     size = distance.measure(x.astype(wide(x)) - clean.astype(wide(x)))
     return result._replace(
         x=jnp.where(met, x, clean),

@@ -47,6 +47,23 @@ def descend(
       optimizer: any Optax transformation; it sees the box's variable w, and gradients in it, in the box's units.
       steps: how many points to evaluate, at the most; may be traced.
       abort: when to stop sooner.
+
+    Example:
+      >>> attack = cw.descend(
+      ...     objective=cw.objectives.logit_margin(),
+      ...     distance=cw.distances.l2(),
+      ...     box=cw.boxes.projected(),
+      ...     optimizer=cw.optimizers.adam(0.05),
+      ...     steps=20,
+      ...     abort=cw.aborts.first_success(),
+      ... )
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> result.success.tolist(), result.backwards.tolist()
+      ([True, True], [4, 5])
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V,
+        https://arxiv.org/abs/1608.04644
     """
     check_part("objective", objective, Objective)
     check_part("distance", distance, Distance)

@@ -69,6 +69,11 @@ def targeted(targets: ArrayLike | Sequence[int], *, labels: ArrayLike | Sequence
 
     Raises:
       ValueError: not integers, not of rank 1 (one-hot, for instance), or a target that equals its label.
+
+    Example:
+      >>> goal = cw.targeted([2, 0], labels=[0, 1])
+      >>> goal.label.tolist(), goal.sign.tolist()
+      ([2, 0], [1.0, 1.0])
     """
     classes = check_labels("targets", targets)
     if labels is not None:
@@ -82,8 +87,16 @@ def untargeted(labels: ArrayLike | Sequence[int]) -> LabelGoal:
     An input that the model gets wrong already meets this goal: every attack returns it unchanged, a success at distance
     0. Give a mean distance with and without such inputs.
 
+    Args:
+      labels: the classes to leave.
+
     Raises:
       ValueError: not integers, or not of rank 1 (one-hot, for instance).
+
+    Example:
+      >>> goal = cw.untargeted([0, 1])
+      >>> goal.label.tolist(), goal.sign.tolist()
+      ([0, 1], [-1.0, -1.0])
     """
     classes = check_labels("labels", labels)
     return LabelGoal(label=jnp.asarray(classes, jnp.int32), sign=-jnp.ones(classes.shape, jnp.float32))
@@ -110,8 +123,9 @@ def labels_reached(wanted: ArrayLike, *, among: ArrayLike | None = None) -> Labe
 
 
 def labels_flipped(labels: ArrayLike, count: int | ArrayLike = 1, *, among: ArrayLike | None = None) -> LabelsGoal:
-    """Make the model say the opposite of at least `count` of these labels. With 1, any set other than
-    the one it says now will do.
+    """Make the model say the opposite of at least `count` of these labels.
+
+    With 1, any set other than the one it says now will do.
 
     Args:
       labels: boolean [B, K]: what it says, or should.
@@ -180,8 +194,9 @@ def pixels_reached(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLi
 
 
 def pixels_left(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLike | None = None) -> PixelsGoal:
-    """Make the model say anything but these classes, at a share of the pixels. Arguments and errors as for
-    `pixels_reached`.
+    """Make the model say anything but these classes, at a share of the pixels.
+
+    Errors are those of `pixels_reached`.
     """
     return _of_pixels(label, share, counted, -1.0)
 

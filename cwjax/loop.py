@@ -29,8 +29,20 @@ from cwjax.parts.boxes import projected
 
 
 class Rule(NamedTuple):
-    """How an attack goes from point to point. The images are within the box, and held where the mask is False, before
-    the model sees them.
+    """How an attack goes from point to point.
+
+    The images are within the box, and held where the mask is False, before the model sees them.
+
+    Example:
+      >>> down = cw.loop.Rule(  # a tenth down the sign of the slope, with nothing to remember
+      ...     init=lambda key, problem: (problem.start, ()),
+      ...     move=lambda problem, memory, seen: (seen.x - 0.1 * jnp.sign(seen.slope), memory),
+      ... )
+      >>> attack = cw.loop.iterated(
+      ...     down, objective=cw.losses.negative_margin(), distance=cw.distances.linf(), steps=4
+      ... )
+      >>> print(np.asarray(cw.batched(attack)(model, keys, x, goal).distance).round(2))
+      [0.2 0.2]
     """
 
     init: Callable[[PRNGKeyArray, Problem], tuple[Float[Array, "*S"], Any]]  # -> (the first image, memory)
@@ -69,6 +81,15 @@ def iterated(
       distance: what is measured; and D, of a rule that goes down D + c·f.
       steps: how many points to ask about, >= 1; may be traced.
       box: in whose variable the points are; that of `projected` is the image itself.
+
+    Example:
+      >>> down = cw.loop.Rule(
+      ...     init=lambda key, problem: (problem.start, ()),
+      ...     move=lambda problem, memory, seen: (seen.x - 0.1 * seen.slope, memory),
+      ... )
+      >>> attack = cw.loop.iterated(down, objective=cw.losses.negative_margin(), distance=cw.distances.l2(), steps=4)
+      >>> cw.batched(attack)(model, keys, x, goal).forwards.tolist()
+      [4, 4]
     """
     check_part("objective", objective, Objective)
     check_part("distance", distance, Distance)
@@ -120,8 +141,23 @@ class Waiting(NamedTuple):
 
 
 def from_clean(rule: Rule) -> Rule:
-    """The rule, with a look at the clean input before its own first point. So one that starts elsewhere, at random,
-    also finds that an input meets the goal to begin with: an example at distance 0.
+    """The rule, with a look at the clean input before its own first point.
+
+    So one that starts elsewhere, at random, also finds that an input meets the goal to begin with: an example at
+    distance 0.
+
+    Args:
+      rule: that may begin elsewhere.
+
+    Example:
+      >>> elsewhere = cw.loop.Rule(
+      ...     init=lambda key, problem: (problem.high, ()), move=lambda problem, memory, seen: (seen.x, memory)
+      ... )
+      >>> attack = cw.loop.iterated(
+      ...     cw.loop.from_clean(elsewhere), objective=cw.losses.negative_margin(), distance=cw.distances.l2(), steps=2
+      ... )
+      >>> print(cw.batched(attack)(model, keys, x, cw.untargeted([1, 1])).distance)  # the first is not 1 to begin with
+      [ 0. inf]
     """
 
     def init(key, problem):

@@ -16,7 +16,12 @@ from cwjax.frameworks import described, framework_of
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Called with one input [*S] it returns its outputs, such as a classifier's logits [K]; make it with `bind`."""
+    """Called with one input [*S] it returns its outputs, such as a classifier's logits [K]; make it with `bind`.
+
+    Example:
+      >>> print(model(x[0]), model.of_batch(x).shape)
+      [0.6 0.4 0.1] (2, 3)
+    """
 
     apply: Callable[..., Outputs] = dataclasses.field(metadata={"static": True})  # (params, [B, *S]) -> [B, K]
     params: PyTree
@@ -51,6 +56,11 @@ def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
     Raises:
       TypeError: a module of PyTorch, Flax, Equinox, Haiku or Keras in the place of its function (the message says what
         makes a model of it); anything else that cannot be called; something in `params` that is no array.
+
+    Example:
+      >>> model = cw.bind(lambda weights, x: x @ weights, 2 * jnp.eye(3))
+      >>> print(model(x[0]))
+      [1.2 0.8 0.2]
     """
     if not callable(apply) or framework_of(apply):
         raise TypeError(f"bind takes a function (params, x) -> logits first, got {described(apply)}")
@@ -74,6 +84,11 @@ def joined(models: Sequence[Model]) -> Model:
 
     Raises:
       TypeError, ValueError: something that `bind` did not make; no model.
+
+    Example:
+      >>> both = cw.joined([model, cw.bind(lambda params, x: -x)])
+      >>> [each.tolist() for each in both(jnp.array([1.0, 2.0, 3.0]))]
+      [[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0]]
     """
     several = tuple(models)
     if not several:
@@ -93,8 +108,9 @@ class _Joined:
 
 
 def averaged(apply: Callable[..., Outputs], params: PyTree, draws: PyTree) -> Model:
-    """A randomised model with its random draws fixed: the mean of its outputs over them (expectation over
-    transformation, Athalye et al. 2018, "Synthesizing Robust Adversarial Examples").
+    """A randomised model with its random draws fixed: the mean of its outputs over them.
+
+    This is expectation over transformation (Athalye et al. 2018).
 
     The draws are data and not code: noise, dropout masks, shifts, or keys of `jax.random.split`. They are the same in
     every step, so that the loss is one function; draw others to look again. One pass after the other, so that memory
@@ -108,6 +124,14 @@ def averaged(apply: Callable[..., Outputs], params: PyTree, draws: PyTree) -> Mo
 
     Raises:
       TypeError, ValueError: something that cannot be called, as for `bind`; no draw.
+
+    Example:
+      >>> shifted = cw.averaged(lambda weights, x, draw: x @ weights + draw, jnp.eye(3), jnp.array([1.0, 3.0]))
+      >>> print(shifted(x[0]))
+      [2.6 2.4 2.1]
+
+    References:
+      Athalye et al. 2018, "Synthesizing robust adversarial examples", https://arxiv.org/abs/1707.07397
     """
     counts = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(draws)}
     if len(counts) != 1 or counts & {(), (0,)}:
@@ -143,6 +167,10 @@ def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:
 
     Raises:
       TypeError, ValueError: arguments that are not that.
+
+    Example:
+      >>> print(cw.normalised(model, mean=0.5, std=0.5)(jnp.array([0.0, 0.5, 1.0])))
+      [-1.  0.  1.]
     """
     if not isinstance(model, Model):
         raise TypeError(f"normalised takes a model from cwjax.bind(apply, params), got a {type(model).__name__}")

@@ -9,8 +9,9 @@ from cwjax.base import AnyArray, Bound, Goal, Problem, wide
 
 
 class Allowed(NamedTuple):
-    """Where attacks may look for examples, and what they may not change. Each of the first four broadcasts to one
-    input, or has the batch in front: [B, *S].
+    """Where attacks may look for examples, and what they may not change.
+
+    Each of the first four broadcasts to one input, or has the batch in front: [B, *S].
     """
 
     low: Bound = 0.0  # the least value of each element
@@ -30,6 +31,11 @@ def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> P
       x: the clean input.
       goal: what to reach.
       allowed: where to look, in shapes that broadcast to one input.
+
+    Example:
+      >>> problem = cw.problems.problem(x[0], goal, cw.problems.Allowed(low=0.1, mask=jnp.array([True, True, False])))
+      >>> problem.mask.tolist(), float(problem.c)
+      ([True, True, False], 1.0)
     """
     one = jnp.ones((), wide(x))
     low, high = ends(allowed, x)
@@ -58,18 +64,48 @@ def problem(x: Float[Array, "*S"], goal: Goal, allowed: Allowed = ANYWHERE) -> P
 
 
 def ends(allowed: Allowed, x: Float[Array, "*S"]) -> tuple[Float[Array, "*S"], Float[Array, "*S"]]:
-    """The least and the largest value of each element of x, whatever the mask; at least float32."""
+    """The least and the largest value of each element of x, whatever the mask; at least float32.
+
+    Args:
+      allowed: bounds that broadcast to one input.
+      x: the clean input.
+
+    Returns:
+      The least values and the largest.
+
+    Example:
+      >>> low, high = cw.problems.ends(cw.problems.Allowed(low=-1.0), x[0])
+      >>> print(low, high)
+      [-1. -1. -1.] [1. 1. 1.]
+    """
     low, high = (jnp.broadcast_to(jnp.asarray(bound, wide(x)), x.shape) for bound in (allowed.low, allowed.high))
     return low, high
 
 
 def clip(problem: Problem, x: Float[Array, "*S"]) -> Float[Array, "*S"]:
-    """The point with every element between its bounds."""
+    """The point with every element between its bounds.
+
+    Args:
+      problem: whose bounds.
+      x: a point.
+
+    Example:
+      >>> print(cw.problems.clip(cw.problems.problem(x[0], goal), jnp.array([-1.0, 0.5, 2.0])))
+      [0.  0.5 1. ]
+    """
     return jnp.clip(x, problem.low, problem.high)
 
 
 def geometric_mean(widths: Float[Array, "..."]) -> Float[Array, ""]:
-    """Of those that are not 0; exactly the width, where all are alike."""
+    """Of those that are not 0; exactly the width, where all are alike.
+
+    Args:
+      widths: >= 0.
+
+    Example:
+      >>> print(np.asarray(cw.problems.geometric_mean(jnp.array([1.0, 4.0, 0.0]))).round(2))
+      2.0
+    """
     widest = jnp.max(widths)
     some = jnp.where(widths > 0, widths / widest, 1)
     mean = jnp.exp(jnp.sum(jnp.log(some)) / jnp.maximum(jnp.sum(widths > 0), 1))

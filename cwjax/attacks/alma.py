@@ -44,8 +44,9 @@ def alma(
     gamma: Number = 1.2,
     alpha: Number = 0.9,
 ) -> Attack:
-    """Augmented Lagrangian method for adversarial attacks (Rony et al. 2021, "Augmented Lagrangian adversarial
-    attacks", algorithm 2), as in adv-lib 0.2.8.
+    """ALMA, L1 or L2: a penalty on the loss whose multiplier is turned at every step.
+
+    The augmented Lagrangian method for adversarial attacks (Rony et al. 2021), as in adv-lib 0.2.8.
 
     Minimises `D(delta) + P(m, rho, mu)`, m being the loss (below 0 where the goal is met) and P the penalty P2,
 

@@ -47,8 +47,9 @@ def apgd(
     random_start: bool = True,
     objective: Objective = label_cross_entropy(),
 ) -> Attack:
-    """Auto-PGD (Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse
-    parameter-free attacks", algorithm 1): APGD-CE with the default objective.
+    """Auto-PGD: PGD with momentum within a ball, whose step length is halved where it stalls.
+
+    From AutoAttack (Croce & Hein 2020); APGD-CE with the default objective.
 
     From a random point of the boundary of the ball of radius epsilon, with P the projection onto ball and then box, u
     the sign (L-infinity) or the unit direction (L2), and eta = 2·epsilon at first,
@@ -185,8 +186,7 @@ def apgd_targeted(
     random_start: bool = True,
     objective: Objective = logits_ratio(),
 ) -> Attack:
-    """APGD-T (Croce & Hein 2020, section 4): `apgd` on the difference-of-logits ratio, towards every other class in
-    turn, the closest example kept.
+    """APGD-T: `apgd` on the difference-of-logits ratio, towards every other class in turn, the closest example kept.
 
     Takes untargeted goals, as `best_target`. The paper takes the nine most likely classes; with ten, those are all.
 

@@ -34,8 +34,7 @@ def audio(
     steps: Count = 1000,
     factor: Number = 0.9,
 ) -> Attack:
-    """The first phase: minimise the CTC loss of the transcript within the bounds, and draw them in after each success
-    (section III-A).
+    """Speech, first phase: minimise the CTC loss of the transcript within bounds that shrink after each success.
 
     As the released code, it has no term for the distance. Differences from that code: Adam is given the slope and not
     its sign; no noise is added in each step; and those that `shrink_bounds` tells of.
@@ -77,8 +76,9 @@ def audio_aligned(
     factor: Number = 0.95,
     rate: Number = 0.02,
 ) -> Attack:
-    """The second phase, from an example of the first: minimise the squared L2 norm plus the aligned margin, whose
-    weights are turned frame by frame, within bounds that are drawn in after each success (section IV-B).
+    """Speech, second phase: from an example of the first, the squared L2 norm plus the aligned margin is minimised.
+
+    The margin's weights are turned frame by frame, within bounds that are drawn in after each success.
 
     The goal comes from `goals.aligned`, with the path of the first phase's example (`objectives.path_of`). Let its
     weights be about the number of samples that may move: the squared norm is a sum over them. Give the runner that

@@ -19,8 +19,10 @@ def boundary_projection(
     last_gamma: Number = 1.0,
     objective: Objective = label_cross_entropy(),
 ) -> Attack:
-    """Boundary Projection, L2 (Zhang et al. 2020, "Walking on the edge: fast, low-distortion adversarial examples",
-    algorithm 1). With n the slope of the loss at `x + delta`, at length 1, and gamma rising from step to step:
+    """Boundary Projection, L2: cross the boundary, then walk along it with steps that lead nearer.
+
+    With n the slope of the loss at `x + delta`, at length 1, and gamma rising from step to step (Zhang et al. 2020,
+    "Walking on the edge: fast, low-distortion adversarial examples", algorithm 1):
 
     1. Until the goal is met for the first time, x + delta goes `alpha·gamma` down along n.
     2. Where it is met, the model made affine has its boundary orthogonal to n. On the plane through `x + delta` that is

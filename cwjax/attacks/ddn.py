@@ -31,8 +31,7 @@ def ddn(
     last_step: Number = 0.01,
     levels: Count | None = None,
 ) -> Attack:
-    """Decoupled direction and norm, L2 (Rony et al. 2019, "Decoupling direction and norm for efficient gradient-based
-    L2 adversarial attacks and defenses", algorithm 1).
+    """DDN, L2: decoupled direction and norm, steps down the loss on a sphere whose radius follows the boundary.
 
     With g the unit direction of steepest descent of the loss at `x + delta_k`, and alpha falling along a cosine,
 

@@ -46,9 +46,9 @@ def ead(
     accelerated: bool = True,
     abort: Abort = plateau(),
 ) -> Attack:
-    """EAD (Chen et al. 2018, "EAD: elastic-net attacks to deep neural networks via adversarial examples",
-    algorithm 1): minimise `c·f(x') + beta·|x' - x|₁ + |x' - x|₂²` within the box, with the smallest c that works,
-    by FISTA:
+    """EAD, the elastic-net attack: minimise `c·f(x') + beta·|x' - x|₁ + |x' - x|₂²` by FISTA.
+
+    Within the box, with the smallest c that works:
 
         x_{k+1} = S(y_k - alpha_k·∇g(y_k))              g(y) = c·f(y) + |y - x|₂²
         y_{k+1} = x_{k+1} + k / (k + 3)·(x_{k+1} - x_k)

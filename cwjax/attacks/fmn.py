@@ -29,8 +29,7 @@ def fmn(
     first_gamma: Number = 0.05,
     last_gamma: Number = 0.001,
 ) -> Attack:
-    """Fast minimum-norm attack (Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm
-    constraints", algorithm 1).
+    """FMN, the fast minimum-norm attack: steps down the loss in a ball whose radius follows the boundary.
 
     A point goes a step alpha of length along the steepest descent of the loss L, and is projected onto the ball of
     radius epsilon, and into the box. The radius follows the decision boundary:

@@ -46,8 +46,9 @@ def quasi_newton(
     abort: Abort,
     memory_size: int = 10,
 ) -> Attack:
-    """Projected L-BFGS on one problem, with its best iterate kept: `descend` with Optax's L-BFGS in place of an
-    optimiser.
+    """Projected L-BFGS on one problem, with its best iterate kept.
+
+    `descend` with Optax's L-BFGS in place of an optimiser.
 
     A step evaluates one trial point of a backtracking line search, so each of the search's model calls is a step and is
     counted. Elements that a bound holds back do not take part in the direction (Bertsekas 1982). Lengths are in widths
@@ -140,8 +141,9 @@ def lbfgs(
     abort: Abort = plateau(),
     memory_size: int = 10,
 ) -> Attack:
-    """Box-constrained L-BFGS (Szegedy et al. 2014, "Intriguing properties of neural networks", section 4.1): minimise
-    `|x' - x|₂² + c·loss(x')` within the box, with the smallest c that works.
+    """Box-constrained L-BFGS, L2: minimise `|x' - x|₂² + c·loss(x')` within the box, with the smallest c that works.
+
+    The first attack of all (Szegedy et al. 2014).
 
     Printed is `c·|x' - x|₂² + loss(x')`, with the weight on the distance; this c is the inverse of that.
 
@@ -152,6 +154,14 @@ def lbfgs(
       steps: points evaluated in a round, at the most; may be traced.
       abort: when a round ends sooner.
       memory_size: see `quasi_newton`.
+
+    Example:
+      >>> attack = cw.lbfgs(steps=50, search=cw.search.binary_search(4, initial_c=1.0))
+      >>> print(jax.jit(cw.batched(attack))(model, keys, x, goal).success)
+      [ True  True]
+
+    References:
+      Szegedy et al. 2014, "Intriguing properties of neural networks", section 4.1, https://arxiv.org/abs/1312.6199
     """
     descent = quasi_newton(
         objective=objective,

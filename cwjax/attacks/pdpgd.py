@@ -43,8 +43,9 @@ def pdgd(
     least_ratio: Number = 1e-6,
     averaging: Number = 0.9,
 ) -> Attack:
-    """Primal-dual gradient descent, L2 (Matyasko & Chau 2021, "PDPGD: primal-dual proximal gradient descent adversarial
-    attack", section 3.2), as in adv-lib 0.2.8.
+    """Primal-dual gradient descent, L2: Adam in the change, and ascent in the weight of the loss.
+
+    As in adv-lib 0.2.8 (Matyasko & Chau 2021).
 
     Seeks the saddle point of the Lagrangian of "least |delta|₂ under m <= 0", m being the loss,
 
@@ -100,8 +101,9 @@ def pdpgd(
     least_ratio: Number = 1e-6,
     averaging: Number = 0.9,
 ) -> Attack:
-    """Primal-dual proximal gradient descent (Matyasko & Chau 2021, section 3.3), as in adv-lib 0.2.8: `pdgd` for norms
-    without a useful gradient.
+    """Primal-dual proximal gradient descent: `pdgd` for norms without a useful gradient.
+
+    As in adv-lib 0.2.8 (Matyasko & Chau 2021).
 
     Adam moves delta by the gradient of softplus(m) alone, to r; then the proximal operator of the norm, in Adam's
     metric, shrinks it. delta is in widths of the box, as in `pdgd`; in L0 and L1, in the width of each element.

@@ -80,8 +80,7 @@ def bim(
     steps: Count = 11,
     objective: Objective = label_cross_entropy(),
 ) -> Attack:
-    """The basic iterative method, also called iterative gradient sign (Kurakin et al. 2017, "Adversarial examples in
-    the physical world", section 2.2): `pgd` from the clean input.
+    """The basic iterative method, also called iterative gradient sign: `pgd` from the clean input.
 
     Args:
       epsilon: radius of the ball, > 0, in the unit of x, as distances are; times `problem.scale`. Steps are

@@ -34,10 +34,12 @@ def sparse_pgd(
     objective: Objective = label_cross_entropy(),
     distance: Distance = distances.l0(),
 ) -> Attack:
-    """Sparse-PGD, L0 (Zhong et al. 2024, "Towards efficient training and evaluation of robust models against l0 bounded
-    adversarial perturbations", algorithm 1). A change is the product of its size p, of every element, and of a mask of
-    k pixels, those with the highest scores m. With g the slope of the loss at `x + p·mask(m)`, s the logistic function
-    and h the number of pixels, all of them follow the slope:
+    """Sparse-PGD, L0: steps down the loss in the sizes of changes and in the choice of the k pixels that change.
+
+    Algorithm 1 of Zhong et al. 2024, "Towards efficient training and evaluation of robust models against l0 bounded
+    adversarial perturbations". A change is the product of its size p, of every element, and of a mask of k pixels,
+    those with the highest scores m. With g the slope of the loss at `x + p·mask(m)`, s the logistic function and h the
+    number of pixels, all of them follow the slope:
 
         p <- p - alpha·sign(g)          m <- m - beta·√h·u(Σ_channels g·p · s'(m)),          p within the box
 

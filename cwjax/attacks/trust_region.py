@@ -45,8 +45,10 @@ def trust_region(
     steps: Count = 1000,
     objective: Objective = negative_margin(),
 ) -> Attack:
-    """Trust Region, L2 or L-infinity (Yao et al. 2019, "Trust region based adversarial attack on neural networks",
-    section 3). Away from a label y a class t is chosen at the start, once, among the likeliest others:
+    """Trust Region, L2 or L-infinity: steps to the boundary of the model made affine, but never beyond a radius.
+
+    Section 3 of Yao et al. 2019, "Trust region based adversarial attack on neural networks". Away from a label y a
+    class t is chosen at the start, once, among the likeliest others:
 
         t = argmin_k m_k / |∇m_k|_*          m_k = Z_y - Z_k,          |·|_* the dual norm
 

@@ -83,8 +83,10 @@ def fga(
     objective: Objective = label_probability(),
     distance: Distance = distances.l0(),
 ) -> Attack:
-    """The folded Gaussian attack, L0 (Césaire et al. 2021, "Stochastic sparse adversarial attacks", algorithm 1): as
-    `vfga`, but elements are only raised, or only lowered. A step is 11 forward passes and a backward one.
+    """The folded Gaussian attack, L0: as `vfga`, but elements are only raised, or only lowered.
+
+    Algorithm 1 of Césaire et al. 2021, "Stochastic sparse adversarial attacks". A step is 11 forward passes and a
+    backward one.
 
     Only to raise elements is what an attack on features may be allowed that say what a program has or calls: adding
     some does not change what the program does.

@@ -1,11 +1,17 @@
 """Coverage criteria of neural-network testing, which stream and merge.
 
-    units   = cw.coverage.neurons(model, images)                     # which values are neurons
-    profile = cw.coverage.profiled(units, training_images)           # what they do in training
-    kmnc    = cw.coverage.section_coverage(profile, sections=1000)
-    print(cw.coverage.measure(units, kmnc, images))
+Coverage describes inputs. Whether more of it finds more faults is not known: never read it as quality. The examples go
+on from these lines:
 
-Coverage describes inputs. Whether more of it finds more faults is not known: never read it as quality.
+Example:
+  >>> layer = jnp.array([[1.0, -1.0], [-1.0, 1.0]])  # its neurons are on for a > b, and for a < b
+  >>> network = cw.bind(lambda weights, x: jax.nn.relu(jax.nn.relu(x @ weights) @ weights), layer)
+  >>> x = jnp.array([[0.9, 0.1], [0.2, 0.7]])
+  >>> units = cw.coverage.neurons(network, x)  # which values are neurons
+  >>> profile = cw.coverage.profiled(units, x)  # what they do in training
+  >>> kmnc = cw.coverage.section_coverage(profile, sections=10)
+  >>> cw.coverage.measure(units, kmnc, x).value  # of ten sections, each neuron's first and last
+  0.2
 """
 
 from cwjax.coverage import priority, surprise, suspicion, uncertainty

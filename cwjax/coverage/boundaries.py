@@ -24,8 +24,7 @@ class Upper(NamedTuple):
 
 
 def boundary_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
-    """Neuron boundary coverage, NBC (Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning
-    systems", section 3.3).
+    """NBC, neuron boundary coverage: which neurons leave the range that they had in training, above and below.
 
     A neuron has two corners: below `low - offset·σ` and above `high + offset·σ`, both strictly. So the profile's own
     inputs cover nothing, and a neuron that is constant in the profile is covered as soon as it is anything else.
@@ -36,6 +35,11 @@ def boundary_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
       profile: from `profiled`. σ is its standard deviation, divided by the count.
       offset: in standard deviations, >= 0; DeepGauge has 0, 0.5 and 1.
 
+    Example:
+      >>> nbc = cw.coverage.boundary_coverage(profile)
+      >>> cw.coverage.measure(units, nbc, jnp.array([[1.0, 0.0]])).value  # two of eight corners
+      0.25
+
     References:
       https://arxiv.org/abs/1803.07519
     """
@@ -43,12 +47,16 @@ def boundary_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
 
 
 def strong_activation_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
-    """Strong neuron activation coverage, SNAC (Ma et al. 2018, DeepGauge): the upper corners of `boundary_coverage`
-    alone.
+    """SNAC, strong neuron activation coverage: the upper corners of `boundary_coverage` alone.
 
     Args:
       profile: from `profiled`.
       offset: in standard deviations, >= 0.
+
+    Example:
+      >>> snac = cw.coverage.strong_activation_coverage(profile)
+      >>> cw.coverage.measure(units, snac, jnp.array([[1.0, 0.0]])).value
+      0.5
 
     References:
       https://arxiv.org/abs/1803.07519

@@ -27,8 +27,7 @@ def combination_coverage(
     threshold: Number = 0.0,
     most: int = 10_000_000,
 ) -> Criterion:
-    """t-way combination coverage (Ma et al. 2019, "DeepCT: tomographic combinatorial testing for deep learning
-    systems"), of every t neurons of one layer, which are on or off in 2^t patterns.
+    """t-way combination coverage: which patterns of on and off every t neurons of one layer show.
 
     Three measures share the state. Dense coverage is the share of all patterns of all combinations that were seen.
     (p, t)-completeness is the share of combinations of which at least p·2^t patterns were seen. Sparse coverage is
@@ -45,6 +44,11 @@ def combination_coverage(
 
     Raises:
       ValueError: more combinations than `most`, or none.
+
+    Example:
+      >>> pairs = cw.coverage.combination_coverage(units.convention, strength=2)
+      >>> cw.coverage.measure(units, pairs, x).value  # on and off, off and on; never both, and never none
+      0.5
 
     References:
       https://arxiv.org/abs/1806.07723

@@ -30,7 +30,12 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """What a neuron is. It travels with every profile and every result, because coverage means little without it."""
+    """What a neuron is. It travels with every profile and every result, because coverage means little without it.
+
+    Example:
+      >>> units.convention.neurons, units.convention.slices
+      (4, (slice(0, 2, None), slice(2, 4, None)))
+    """
 
     layers: tuple[Layer, ...]
     value: Value  # after the activation function, or before it
@@ -63,8 +68,15 @@ class Activations(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Neurons:
-    """A network that also returns the values of its neurons; make it with `neurons`. A pytree: new weights do not
-    compile again.
+    """A network that also returns the values of its neurons; make it with `neurons`.
+
+    A pytree: new weights do not compile again.
+
+    Example:
+      >>> outputs, activations = units(x)
+      >>> print(np.asarray(activations.values).round(1))  # relu(a - b), relu(b - a); then the next layer
+      [[0.8 0.  0.8 0. ]
+       [0.  0.5 0.  0.5]]
     """
 
     read: Callable[..., tuple[Outputs, list[Array]]]  # (x [B, *S], context) -> outputs, a value [B, …] for each layer

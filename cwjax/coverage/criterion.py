@@ -19,8 +19,13 @@ State: TypeAlias = Any
 
 
 class Coverage(NamedTuple):
-    """What a criterion says of some inputs. It describes them: that more coverage finds more faults is not known (Li et
-    al. 2019, "Structural coverage criteria for neural networks could be misleading").
+    """What a criterion says of some inputs.
+
+    It describes them: that more coverage finds more faults is not known (Li et al. 2019).
+
+    References:
+      Li et al. 2019, "Structural coverage criteria for neural networks could be misleading", ICSE, New Ideas and
+        Emerging Results.
     """
 
     criterion: str
@@ -37,11 +42,19 @@ class Coverage(NamedTuple):
 
 
 class Criterion(NamedTuple):
-    """A coverage criterion. `merge` is associative and commutative, and `update` with a batch is `merge` with the state
-    of that batch alone: so order, batches and shards change nothing.
+    """A coverage criterion: four functions of a state.
+
+    `merge` is associative and commutative, and `update` with a batch is `merge` with the state of that batch alone: so
+    order, batches and shards change nothing.
 
     The four functions are pure, and none is compiled: wrap `update` in `jax.jit` before you call it often. `measure`,
     `curve`, `priority.covered_by_each` and `surprise.distance_surprise` loop on the host over programs of their own.
+
+    Example:
+      >>> criterion = cw.coverage.neuron_coverage(units.convention, threshold=0.5)
+      >>> first, second = (criterion.update(criterion.init(), units(one)[1]) for one in (x[:1], x[1:]))
+      >>> criterion.value(first).value, criterion.value(criterion.merge(first, second)).value
+      (0.5, 1.0)
     """
 
     init: Callable[[], State]
@@ -144,8 +157,9 @@ def measure(
     batch: int = 64,
     context: PyTree = None,
 ) -> Any:
-    """The coverage of some inputs, by one criterion or by several in one pass: the network, the neurons and the states
-    are one program.
+    """The coverage of some inputs, by one criterion or by several in one pass.
+
+    The network, the neurons and the states are one program.
 
     Args:
       neurons: from `neurons`.
@@ -160,6 +174,12 @@ def measure(
     Raises:
       ValueError: no inputs; a criterion of other neurons, or whose profile is of another network; an activation that is
         NaN or infinite.
+
+    Example:
+      >>> top = cw.coverage.top_neuron_coverage(units.convention, k=1)
+      >>> said = cw.coverage.measure(units, top, x[:1])
+      >>> said.value, said.covered, said.total
+      (0.5, {'relu_0': 1, 'relu_1': 1}, {'relu_0': 2, 'relu_1': 2})
     """
     check_count("measure's number of inputs", len(x))
     return next(curve(neurons, criteria, x, (len(x),), batch=batch, context=context))
@@ -188,6 +208,11 @@ def curve(
 
     Raises:
       ValueError: as `measure`; counts that do not rise, or are more than there are inputs.
+
+    Example:
+      >>> top = cw.coverage.top_neuron_coverage(units.convention, k=1)
+      >>> [said.value for said in cw.coverage.curve(units, top, x, [1, 2])]
+      [0.5, 1.0]
     """
     several = criteria if isinstance(criteria, Mapping) else {"": criteria}
     check_part("neurons", neurons, Neurons)

@@ -28,6 +28,11 @@ def neuron_coverage(convention: Convention, *, threshold: Number = 0.25, scaled:
       threshold: t; covered is strictly above it. DeepXplore has 0, 0.25, 0.5 and 0.75.
       scaled: False compares activations as they are, as dnn-tip and MindArmour do: another criterion.
 
+    Example:
+      >>> nc = cw.coverage.neuron_coverage(units.convention, threshold=0.5)
+      >>> cw.coverage.measure(units, nc, x[:1]).value  # in each layer, the neuron of a > b
+      0.5
+
     References:
       https://arxiv.org/abs/1705.06640, section 4.1 and https://github.com/peikexin9/deepxplore.
     """

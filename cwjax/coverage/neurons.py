@@ -53,8 +53,9 @@ def neurons(
         not; `value="before"` for layers that are no activation functions.
 
     Example:
-      >>> units = cw.coverage.neurons(model, x, unit="element")
-      >>> outputs, activations = units(x)
+      >>> units = cw.coverage.neurons(network, x, unit="element")
+      >>> units.convention.neurons, units.convention.layers[0].name
+      (4, 'relu_0')
     """
     indices, kept = _chosen(model, x, layers, value, context)
     if value == "before" and (others := [layer.name for layer in kept if layer.kind != "activation"]):
@@ -119,6 +120,13 @@ def from_function(
 
     Raises:
       ValueError: activations that have no axis of the batch in front.
+
+    Example:
+      >>> def read(params, x):
+      ...     hidden = jax.nn.relu(x)
+      ...     return hidden.sum(1), {"hidden": hidden}
+      >>> cw.coverage.from_function(read, (), x).convention.neurons
+      2
     """
     read = jax.tree_util.Partial(_Given(function), params)
     _, given = jax.eval_shape(function, params, *_batch_of_three(x, context))
@@ -149,6 +157,15 @@ def from_nnx(
 
     Raises:
       ValueError: the module keeps nothing, or what it keeps has no axis of the batch in front.
+
+    Example:
+      >>> from flax import nnx
+      >>> class Net(nnx.Module):
+      ...     def __call__(self, x):
+      ...         self.sow(nnx.Intermediate, "hidden", jax.nn.relu(x))
+      ...         return x
+      >>> cw.coverage.from_nnx(Net(), x).convention.neurons
+      2
     """
     from flax import nnx  # for this alone: nothing else here needs Flax
 

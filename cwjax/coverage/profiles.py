@@ -17,7 +17,12 @@ from cwjax.coverage.criterion import Criterion, made, measure
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-    """The range and the spread of each neuron, of one network and one convention; make it with `profiled`."""
+    """The range and the spread of each neuron, of one network and one convention; make it with `profiled`.
+
+    Example:
+      >>> print(np.asarray(profile.high).round(1), np.asarray(profile.deviation).round(2), profile.count)
+      [0.8 0.5 0.8 0.5] [0.4  0.25 0.4  0.25] 2
+    """
 
     low: Float[AnyArray, "N"]
     high: Float[AnyArray, "N"]
@@ -49,6 +54,14 @@ def load(path: str | Path, neurons: Neurons) -> Profile:
 
     Raises:
       ValueError: a profile of other weights or of other neurons.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     profile.save(pathlib.Path(folder) / "profile.npz")
+      ...     again = cw.coverage.load(pathlib.Path(folder) / "profile.npz", units)
+      >>> again.count
+      2
     """
     check_part("neurons", neurons, Neurons)
     with np.load(path) as file:
@@ -84,6 +97,15 @@ def profiling(convention: Convention, *, network: str | None = None) -> Criterio
     Args:
       convention: of the neurons.
       network: the hash of the weights, `units.network()`; None: criteria of this profile are for any network.
+
+    Example:
+      >>> criterion = cw.coverage.profiling(units.convention)
+      >>> criterion.value(criterion.update(criterion.init(), units(x)[1])).count
+      2
+
+    References:
+      Chan et al. 1983, "Algorithms for computing the sample variance: analysis and recommendations", The American
+        Statistician 37(3).
     """
     size = convention.neurons
 
@@ -109,6 +131,11 @@ def profiled(neurons: Neurons, x: Float[AnyArray, "M *S"], *, batch: int = 64, c
 
     Raises:
       ValueError: as `measure`.
+
+    Example:
+      >>> profile = cw.coverage.profiled(units, x)
+      >>> profile.low.tolist(), profile.count
+      ([0.0, 0.0, 0.0, 0.0], 2)
     """
     check_part("neurons", neurons, Neurons)
     return measure(neurons, profiling(neurons.convention, network=neurons.network()), x, batch=batch, context=context)

@@ -21,8 +21,7 @@ class Sections(NamedTuple):
 
 
 def section_coverage(profile: Profile, *, sections: int = 1000) -> Criterion:
-    """k-multisection neuron coverage, KMNC (Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep
-    learning systems", section 3.3).
+    """KMNC, k-multisection neuron coverage: which of k sections of each neuron's range in training are reached.
 
     Each neuron's range [low, high] in the profile is cut into k equal sections. A value x within it covers section
     `min(floor((x - low) / (high - low)·k), k - 1)`: both ends belong to the range. A value outside covers nothing. A
@@ -33,6 +32,11 @@ def section_coverage(profile: Profile, *, sections: int = 1000) -> Criterion:
     Args:
       profile: from `profiled`.
       sections: k, >= 1; DeepGauge has 1,000 and 10,000.
+
+    Example:
+      >>> kmnc = cw.coverage.section_coverage(profile, sections=4)
+      >>> cw.coverage.measure(units, kmnc, x).value  # of each neuron the least section and the largest
+      0.5
 
     References:
       https://arxiv.org/abs/1803.07519

@@ -36,6 +36,12 @@ def sign_sign_coverage(convention: Convention, *, threshold: float | int = 0.0) 
     Raises:
       ValueError: fewer than two layers.
 
+    Example:
+      >>> inner = cw.coverage.neurons(network, x, value="before")
+      >>> ssc = cw.coverage.sign_sign_coverage(inner.convention)
+      >>> cw.coverage.measure(inner, ssc, x).value  # here both neurons of a layer always turn together
+      0.0
+
     References:
       https://arxiv.org/abs/1805.00089, definition 7
     """

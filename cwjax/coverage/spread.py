@@ -36,8 +36,14 @@ def covariance_spread(convention: Convention, *, most: int = 4096) -> Criterion:
     Raises:
       ValueError: a layer of more neurons.
 
+    Example:
+      >>> spread = cw.coverage.covariance_spread(units.convention)
+      >>> round(cw.coverage.measure(units, spread, x).value, 3)
+      0.211
+
     References:
-      https://arxiv.org/abs/2112.01955
+      Chan et al. 1983, "Algorithms for computing the sample variance: analysis and recommendations", The American
+        Statistician 37(3).
     """
     check_count("most", most)
     if large := [layer.name for layer in convention.layers if layer.neurons > most]:

@@ -19,8 +19,9 @@ def distance_surprise(
     *,
     batch: int = 256,
 ) -> Float[np.ndarray, "B"]:
-    """Distance-based surprise, DSA (Kim et al. 2019, "Guiding deep learning system testing using surprise adequacy",
-    equations 3 to 5): `|a - a_x| / |a_x - a_y|`.
+    """DSA, distance-based surprise: the distance to an input's own class, over that of this class to the others.
+
+    `|a - a_x| / |a_x - a_y|` (Kim et al. 2019, equations 3 to 5).
 
     a_x is the nearest reference input of the class that is predicted for a, and a_y the nearest one to a_x of any other
     class. Above 1, the input lies farther from its own class than that class from the others.
@@ -37,6 +38,11 @@ def distance_surprise(
 
     Raises:
       ValueError: a predicted class that no reference input has, only one class, or activations that are not finite.
+
+    Example:
+      >>> reference, classes = np.array([[0.0, 0.0], [4.0, 0.0]]), np.array([0, 1])
+      >>> print(cw.coverage.surprise.distance_surprise(reference, classes, np.array([[1.0, 0.0]]), np.array([0])))
+      [0.25]
 
     References:
       https://arxiv.org/abs/1808.08444
@@ -91,6 +97,14 @@ def density(
 
     Raises:
       ValueError: a covariance without an inverse: keep fewer columns, or take more inputs.
+
+    Example:
+      >>> reference = np.array([[0.0, 1.0], [1.0, 0.0], [2.0, 2.0], [3.0, 1.0]])
+      >>> cw.coverage.surprise.density(reference, columns=1).columns.tolist()  # the first varies most
+      [0]
+
+    References:
+      Kim et al. 2019, "Guiding deep learning system testing using surprise adequacy", https://arxiv.org/abs/1808.08444
     """
     check_number("least_variance", least_variance, least=0)
     reference = np.asarray(_finite("reference", reference), np.float64)
@@ -113,13 +127,24 @@ def density(
 
 
 def likelihood_surprise(fitted: Density, values: Float[AnyArray, "B N"], *, batch: int = 256) -> Float[np.ndarray, "B"]:
-    """Likelihood-based surprise, LSA (Kim et al. 2019, equations 1 and 2): minus the logarithm of the density, in
-    float64. It is summed as logarithms, so that it stays finite far away.
+    """LSA, likelihood-based surprise: minus the logarithm of the density, in float64.
+
+    It is summed as logarithms, so that it stays finite far away.
 
     Args:
       fitted: from `density`, of the class that is predicted for these inputs, or of all classes.
       values: activations of the inputs asked about, of the same neurons as the reference.
       batch: how many at once.
+
+    Example:
+      >>> fitted = cw.coverage.surprise.density(np.array([[0.0], [1.0], [2.0]]))
+      >>> near, far = cw.coverage.surprise.likelihood_surprise(fitted, np.array([[1.0], [9.0]]))
+      >>> bool(near < far)
+      True
+
+    References:
+      Kim et al. 2019, "Guiding deep learning system testing using surprise adequacy", equations 1 and 2,
+        https://arxiv.org/abs/1808.08444
     """
     check_count("batch", batch)
     points = np.asarray(_finite("values", values), np.float64)[:, fitted.columns] @ fitted.inverse.T
@@ -135,14 +160,18 @@ def likelihood_surprise(fitted: Density, values: Float[AnyArray, "B N"], *, batc
 
 
 def mahalanobis_surprise(reference: Float[AnyArray, "M N"], values: Float[AnyArray, "B N"]) -> Float[np.ndarray, "B"]:
-    """Mahalanobis surprise, MDSA (Kim et al. 2020, "Reducing DNN labelling cost using surprise adequacy"): the squared
-    Mahalanobis distance to the mean of the reference, in float64.
+    """MDSA, Mahalanobis surprise: the squared Mahalanobis distance to the mean of the reference, in float64.
 
     The covariance is divided by the count, and its pseudo-inverse is taken: neurons that never vary do not matter.
 
     Args:
       reference: activations of training inputs, of one class or of all.
       values: activations of the inputs asked about.
+
+    Example:
+      >>> reference = np.array([[-1.0], [1.0]])  # mean 0, variance 1
+      >>> print(np.asarray(cw.coverage.surprise.mahalanobis_surprise(reference, np.array([[3.0]]))).round(2))
+      [9.]
 
     References:
       https://arxiv.org/abs/2006.00894
@@ -163,6 +192,14 @@ def surprise_coverage(scores: Float[AnyArray, "B"], *, upper: float | int, bucke
       scores: of any surprise.
       upper: the end of the last bucket; the paper's code has 2 for DSA and 2,000 for LSA.
       buckets: n; the paper has 1,000.
+
+    Example:
+      >>> cw.coverage.surprise.surprise_coverage(np.array([0.1, 0.2, 1.9]), upper=2.0, buckets=4)  # two of four
+      0.5
+
+    References:
+      Kim et al. 2019, "Guiding deep learning system testing using surprise adequacy", equation 6,
+        https://arxiv.org/abs/1808.08444
     """
     check_number("upper", upper, least=0, above=True)
     check_count("buckets", buckets)

@@ -26,8 +26,9 @@ def spectrum(
     *,
     classes: int | None = None,
 ) -> Spectrum:
-    """How often each neuron was active, and how often not, on inputs that failed and on those that passed (Eniser et
-    al. 2019, "DeepFault: fault localization for deep neural networks", section 3.1): two matrix products.
+    """How often each neuron was active, and how often not, on inputs that failed and on those that passed.
+
+    Two matrix products.
 
     What is not active is inactive. DeepFault's code asks for a value below 0 instead, so that after ReLU its inactive
     neurons count as failed on every input.
@@ -40,6 +41,12 @@ def spectrum(
 
     Raises:
       ValueError: more inputs than float32 counts exactly, 2^24; labels outside of the classes.
+
+    Example:
+      >>> active = np.array([[True, False], [True, True], [False, True]])  # three inputs, two neurons
+      >>> counts = cw.coverage.suspicion.spectrum(active, np.array([True, False, False]))
+      >>> counts.active_failed.tolist(), counts.active_passed.tolist()
+      ([[1.0, 0.0]], [[1.0, 2.0]])
 
     References:
       https://arxiv.org/abs/1902.05974
@@ -69,10 +76,22 @@ def spectrum(
 
 
 def tarantula(counts: Spectrum) -> Float[Array, "K N"]:
-    """`(af/(af + nf)) / (af/(af + nf) + as/(as + ns))`, in [0, 1] (Jones and Harrold 2005).
+    """Tarantula's suspiciousness `(af/(af + nf)) / (af/(af + nf) + as/(as + ns))`, in [0, 1].
 
     Without inputs that failed, or where the neuron was never active on one, it is 0. Without inputs that passed, it is
     1 for a neuron that was active.
+
+    Args:
+      counts: from `spectrum`.
+
+    Example:
+      >>> active = np.array([[True, False], [True, True], [False, True]])
+      >>> counts = cw.coverage.suspicion.spectrum(active, np.array([True, False, False]))
+      >>> print(np.asarray(cw.coverage.suspicion.tarantula(counts)).round(2))  # 1 / (1 + 1/2), and 0
+      [[0.67 0.  ]]
+
+    References:
+      Jones and Harrold 2005, "Empirical evaluation of the Tarantula automatic fault-localization technique", ASE.
     """
     failed = _share(counts.active_failed, counts.active_failed + counts.inactive_failed)
     passed = _share(counts.active_passed, counts.active_passed + counts.inactive_passed)
@@ -80,8 +99,22 @@ def tarantula(counts: Spectrum) -> Float[Array, "K N"]:
 
 
 def ochiai(counts: Spectrum) -> Float[Array, "K N"]:
-    """`af / √((af + nf)(af + as))`, in [0, 1] (Ochiai 1957). It is 0 where it would be 0/0: without inputs that failed,
-    and for a neuron that was never active.
+    """Ochiai's suspiciousness `af / √((af + nf)(af + as))`, in [0, 1].
+
+    It is 0 where it would be 0/0: without inputs that failed, and for a neuron that was never active.
+
+    Args:
+      counts: from `spectrum`.
+
+    Example:
+      >>> active = np.array([[True, False], [True, True], [False, True]])
+      >>> counts = cw.coverage.suspicion.spectrum(active, np.array([True, False, False]))
+      >>> print(np.asarray(cw.coverage.suspicion.ochiai(counts)).round(2))  # 1 / √2, and 0
+      [[0.71 0.  ]]
+
+    References:
+      Ochiai 1957, "Zoogeographical studies on the soleoid fishes found in Japan and its neighbouring regions", Bulletin
+        of the Japanese Society of Scientific Fisheries 22(9).
     """
     failed = counts.active_failed + counts.inactive_failed
     return _share(counts.active_failed, jnp.sqrt(failed) * jnp.sqrt(counts.active_failed + counts.active_passed))
@@ -96,6 +129,16 @@ def d_star(counts: Spectrum, *, power: float | int = 3.0) -> Float[Array, "K N"]
     Args:
       counts: from `spectrum`.
       power: s, > 0; DeepFault has 3.
+
+    Example:
+      >>> active = np.array([[True, False], [True, True], [False, True]])
+      >>> counts = cw.coverage.suspicion.spectrum(active, np.array([True, False, False]))
+      >>> print(cw.coverage.suspicion.d_star(counts))
+      [[1. 0.]]
+
+    References:
+      Wong et al. 2014, "The DStar method for effective software fault localization", IEEE Transactions on Reliability
+        63(1).
     """
     check_number("power", power, least=0, above=True)
     raised = jnp.power(counts.active_failed, power)
@@ -111,6 +154,11 @@ def most_suspicious(scores: Float[AnyArray, "K N"], k: int) -> list[Int[np.ndarr
     Args:
       scores: of one of the measures.
       k: >= 1.
+
+    Example:
+      >>> scores = np.array([[0.2, 0.9, 0.0]])  # of one class
+      >>> [each.tolist() for each in cw.coverage.suspicion.most_suspicious(scores, k=3)]
+      [[1, 0]]
     """
     check_count("k", k)
     orders = [(row, np.argsort(-row, kind="stable")[:k]) for row in np.asarray(scores)]

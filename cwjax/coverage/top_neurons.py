@@ -22,12 +22,18 @@ class Patterns(NamedTuple):
 
 
 def top_neuron_coverage(convention: Convention, *, k: int = 2) -> Criterion:
-    """Top-k neuron coverage, TKNC (Ma et al. 2018, "DeepGauge", section 3.4): the neurons that were, for some input,
-    among the k largest of their layer. Of equal values the first count.
+    """TKNC, top-k neuron coverage: the neurons that were, for some input, among the k largest of their layer.
+
+    Of equal values the first count.
 
     Args:
       convention: of the neurons; its layers are what "layer" means here.
       k: >= 1; a layer of fewer neurons is covered at once. DeepGauge has 1, 2 and 3.
+
+    Example:
+      >>> top = cw.coverage.top_neuron_coverage(units.convention, k=1)
+      >>> cw.coverage.measure(units, top, x[:1]).value, cw.coverage.measure(units, top, x).value
+      (0.5, 1.0)
 
     References:
       https://arxiv.org/abs/1803.07519
@@ -45,8 +51,9 @@ def top_neuron_coverage(convention: Convention, *, k: int = 2) -> Criterion:
 
 
 def top_pattern_count(convention: Convention, *, k: int = 2) -> Criterion:
-    """Top-k neuron patterns, TKNP (Ma et al. 2018, "DeepGauge", section 3.4): how many distinct patterns there were. A
-    pattern is the set of the k largest neurons of every layer; their order does not matter.
+    """TKNP, top-k neuron patterns: how many distinct patterns of the largest neurons there were.
+
+    A pattern is the set of the k largest neurons of every layer; their order does not matter.
 
     The count is exact: the state holds each pattern seen, `4·k` bytes for each layer. It runs in NumPy, since its
     state grows.
@@ -54,6 +61,11 @@ def top_pattern_count(convention: Convention, *, k: int = 2) -> Criterion:
     Args:
       convention: of the neurons.
       k: >= 1.
+
+    Example:
+      >>> patterns = cw.coverage.top_pattern_count(units.convention, k=1)
+      >>> cw.coverage.measure(units, patterns, x).value
+      2.0
 
     References:
       https://arxiv.org/abs/1803.07519

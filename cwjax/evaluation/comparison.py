@@ -35,6 +35,11 @@ def anytime(distance: Float[AnyArray, "B T"], *, most: float) -> Anytime:
     Args:
       distance: the best distance of each example after each step, such as `Trace.distance` from `traced`.
       most: the distance that a failure counts as, and anything farther.
+
+    Example:
+      >>> so_far = np.array([[np.inf, 0.5, 0.5], [np.inf, np.inf, 0.1]])  # two examples after each of three steps
+      >>> cw.comparison.anytime(so_far, most=1.0).mean.tolist()
+      [1.0, 0.75, 0.3]
     """
     best = _checked(distance, axes=2)
     return Anytime(
@@ -45,8 +50,18 @@ def anytime(distance: Float[AnyArray, "B T"], *, most: float) -> Anytime:
 
 
 def anytime_area(distance: Float[AnyArray, "B T"], *, most: float) -> float:
-    """The area under `Anytime.mean` against the steps, as a share of the whole `most · T`: 0 for an attack that is at
-    distance 0 at once, 1 for one that never finds anything. Small is good, and sooner is better.
+    """The area under `Anytime.mean` against the steps, as a share of the whole `most · T`.
+
+    0 for an attack that is at distance 0 at once, 1 for one that never finds anything. Small is good, and sooner is
+    better.
+
+    Args:
+      distance: as for `anytime`.
+      most: likewise.
+
+    Example:
+      >>> cw.comparison.anytime_area(np.array([[np.inf, 0.5, 0.5, 0.5]]), most=1.0)
+      0.625
     """
     return float(anytime(distance, most=most).mean.mean() / most)
 
@@ -56,18 +71,35 @@ def robust_area(distance: Float[AnyArray, "B"], most: float) -> float:
 
     Robust accuracy at e is the share of examples with a distance above e: a step function, whose integral is exactly
     `Σ_i min(d_i, most) / B`.
+
+    Args:
+      distance: of each example; inf where the attack failed.
+      most: where the area ends.
+
+    Example:
+      >>> cw.comparison.robust_area(np.array([0.25, 0.75, np.inf]), 1.0)
+      0.6666666666666666
     """
     return float(np.minimum(_checked(distance), most).mean())
 
 
 def envelope(distances: Distances) -> Float[np.ndarray, "B"]:
-    """The smallest distance of each example under any of the attacks; inf where all failed."""
+    """The smallest distance of each example under any of the attacks; inf where all failed.
+
+    Args:
+      distances: of each attack by name: of each example; inf where it failed.
+
+    Example:
+      >>> cw.comparison.envelope({"first": np.array([1.0, 4.0]), "second": np.array([2.0, 3.0])}).tolist()
+      [1.0, 3.0]
+    """
     return np.min([_checked(distance) for distance in _same(distances).values()], 0)
 
 
 def local_optimality(distance: Float[AnyArray, "B"], best: Float[AnyArray, "B"]) -> float:
-    """How near an attack comes to the envelope, on one model: 1 if it reaches it on every example, 0 if it finds
-    nothing within the largest distance of the envelope.
+    """How near an attack comes to the envelope, on one model: from 0, which is bad, to 1.
+
+    1 if it reaches the envelope on every example, 0 if it finds nothing within the largest distance of the envelope.
 
     With A and A* the areas under robust accuracy of the attack and of the envelope, both up to the envelope's largest
     finite distance d_max, and a the share of examples that were right before the attack:
@@ -79,6 +111,15 @@ def local_optimality(distance: Float[AnyArray, "B"], best: Float[AnyArray, "B"])
     Args:
       distance: of the attack.
       best: the `envelope` of all attacks, this one included.
+
+    Example:
+      >>> best = np.array([1.0, 2.0])
+      >>> cw.comparison.local_optimality(best, best), cw.comparison.local_optimality(np.array([1.5, 2.0]), best)
+      (1.0, 0.5)
+
+    References:
+      Cinà et al. 2024, "AttackBench: evaluating gradient-based attacks for adversarial examples",
+        https://arxiv.org/abs/2404.19460
     """
     distance, best = _checked(distance), _checked(best)
     if distance.shape != best.shape:
@@ -93,7 +134,22 @@ def local_optimality(distance: Float[AnyArray, "B"], best: Float[AnyArray, "B"])
 
 
 def local_optimalities(distances: Distances) -> dict[str, float]:
-    """The local optimality of each attack, by the envelope of them all."""
+    """The local optimality of each attack, by the envelope of them all.
+
+    Args:
+      distances: as for `envelope`.
+
+    Returns:
+      By the name of the attack.
+
+    Example:
+      >>> cw.comparison.local_optimalities({"first": np.array([1.0, 2.0]), "second": np.array([1.5, 2.0])})
+      {'first': 1.0, 'second': 0.5}
+
+    References:
+      Cinà et al. 2024, "AttackBench: evaluating gradient-based attacks for adversarial examples",
+        https://arxiv.org/abs/2404.19460
+    """
     best = envelope(distances)
     return {name: local_optimality(distance, best) for name, distance in distances.items()}
 
@@ -103,6 +159,17 @@ def global_optimalities(models: Iterable[Mapping[str, float]]) -> dict[str, floa
 
     Args:
       models: of each model, what `local_optimalities` says.
+
+    Returns:
+      By the name of the attack.
+
+    Example:
+      >>> cw.comparison.global_optimalities([{"first": 1.0, "second": 0.5}, {"first": 0.5, "second": 0.5}])
+      {'first': 0.75, 'second': 0.5}
+
+    References:
+      Cinà et al. 2024, "AttackBench: evaluating gradient-based attacks for adversarial examples",
+        https://arxiv.org/abs/2404.19460
     """
     each = list(models)
     names = dict.fromkeys(name for model in each for name in model)
@@ -110,13 +177,31 @@ def global_optimalities(models: Iterable[Mapping[str, float]]) -> dict[str, floa
 
 
 def common_successes(distances: Distances) -> Bool[np.ndarray, "B"]:
-    """The examples that every one of the attacks fooled."""
+    """The examples that every one of the attacks fooled.
+
+    Args:
+      distances: as for `envelope`.
+
+    Example:
+      >>> cw.comparison.common_successes({"first": np.array([1.0, np.inf]), "second": np.array([2.0, 3.0])}).tolist()
+      [True, False]
+    """
     return np.all([np.isfinite(_checked(distance)) for distance in _same(distances).values()], axis=0)
 
 
 def common_means(distances: Distances) -> dict[str, float]:
     """Each attack's mean distance over the examples that all of them fooled: the one mean that compares like with like.
     nan if there is no such example.
+
+    Args:
+      distances: as for `envelope`.
+
+    Returns:
+      By the name of the attack.
+
+    Example:
+      >>> cw.comparison.common_means({"first": np.array([1.0, np.inf]), "second": np.array([2.0, 3.0])})
+      {'first': 1.0, 'second': 2.0}
     """
     common = common_successes(distances)
     values = {name: np.asarray(distance, np.float64)[common] for name, distance in distances.items()}
@@ -124,11 +209,24 @@ def common_means(distances: Distances) -> dict[str, float]:
 
 
 def wilcoxon(first: Float[AnyArray, "B"], second: Float[AnyArray, "B"]) -> float:
-    """The p-value of the paired signed-rank test (Wilcoxon 1945), two-sided: how likely distances that differ so much
-    one way are if neither attack is better.
+    """The p-value of the paired signed-rank test (Wilcoxon 1945), two-sided.
+
+    It says how likely distances that differ so much one way are if neither attack is better.
 
     A failure is farther than any success; examples on which the two are equal, both failures included, say nothing
     and are dropped. 1 if none is left.
+
+    Args:
+      first: distances of the same examples by one attack; inf where it failed.
+      second: by another.
+
+    Example:
+      >>> distance = np.arange(1.0, 11.0)
+      >>> round(cw.comparison.wilcoxon(distance, 1.1 * distance), 3)  # farther on all ten
+      0.002
+
+    References:
+      Wilcoxon 1945, "Individual comparisons by ranking methods", Biometrics Bulletin 1(6).
     """
     from scipy import stats  # it comes with jax, and takes its time to import
 
@@ -152,6 +250,18 @@ def cases(index: Int[AnyArray, "R"], distance: Float[AnyArray, "R"]) -> dict[str
     Args:
       index: which example each of R rows belongs to.
       distance: of each row.
+
+    Returns:
+      By the name of the case.
+
+    Example:
+      >>> cases = cw.comparison.cases(np.array([0, 0, 1, 1]), np.array([3.0, 1.0, 2.0, 5.0]))
+      >>> {case: rows.tolist() for case, rows in cases.items()}
+      {'best': [1, 2], 'average': [0, 1, 2, 3], 'worst': [0, 3]}
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", Table IV,
+        https://arxiv.org/abs/1608.04644
     """
     index = np.asarray(index)
     easiest_first = np.lexsort((np.asarray(distance), index))

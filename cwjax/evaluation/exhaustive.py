@@ -43,8 +43,10 @@ def fewest_changes(
     at_once: int = 4096,
     **bounds: Any,
 ) -> Fewest:
-    """The fewest elements that have to change for the goal to be met: every set of up to `most` changes is tried, by
-    one program. So 136 features that may be added make 136 sets of one, 9,180 of two and 410,040 of three.
+    """The fewest elements that have to change for the goal to be met, by trying all.
+
+    Every set of up to `most` changes is tried, by one program. So 136 features that may be added make 136 sets of one,
+    9,180 of two and 410,040 of three.
 
     Sets that lack what follows from them are left out: the change that follows counts like any other.
 

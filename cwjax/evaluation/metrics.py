@@ -40,8 +40,15 @@ def norms(
       per_pixel: of L0; as in `distances.l0`.
       channel_axis: of L0; as in `distances.l0`: an axis of one input, without the batch.
 
+    Returns:
+      By the name of the norm, of each example.
+
     Raises:
       ValueError: where `distances.channels` does.
+
+    Example:
+      >>> {norm: size.tolist() for norm, size in cw.metrics.norms(jnp.zeros((1, 2)), jnp.array([[3.0, 4.0]])).items()}
+      {'l0': [2.0], 'l1': [7.0], 'l2': [5.0], 'linf': [4.0]}
     """
     changed, clean = jnp.asarray(adversarial), jnp.asarray(x)
     delta = changed.astype(wide(changed)) - clean.astype(wide(clean))
@@ -50,7 +57,17 @@ def norms(
 
 
 def margins(model: Model, x: Float[AnyArray, "B *S"], goal: Goal) -> Float[Array, "B"]:
-    """By how many logits each goal is met (negative: not met), evaluated on x as it is; see `objectives.margin`."""
+    """By how many logits each goal is met (negative: not met), evaluated on x as it is; see `objectives.margin`.
+
+    Args:
+      model: from `bind`.
+      x: inputs.
+      goal: of labels, of each.
+
+    Example:
+      >>> print(np.asarray(cw.metrics.margins(model, x, goal)).round(2))  # how far behind the next class is
+      [-0.2 -0.3]
+    """
     return jax.vmap(lambda x, goal: margin(model(x), goal))(jnp.asarray(x), goal)
 
 
@@ -75,6 +92,10 @@ def successes(
       confidence: in logits; of a classifier alone.
       objective: of another task; its own `met` decides, with its own confidence.
       context: what the model is told besides, as the runner was.
+
+    Example:
+      >>> print(cw.metrics.successes(model, x, goal), cw.metrics.successes(model, result.x, goal))
+      [False False] [ True  True]
     """
 
     def met(x, goal, context):
@@ -99,6 +120,11 @@ def summarise(
       success: from a result or from `successes`.
       distances: norm -> distance of each example, from `norms`.
       among: the examples that count; all of them by default.
+
+    Example:
+      >>> row = cw.metrics.summarise(np.array([True, True, False]), {"l2": np.array([1.0, 3.0, np.inf])})
+      >>> row.examples, round(row.success_rate, 2), row.mean, row.median
+      (3, 0.67, {'l2': 2.0}, {'l2': 2.0})
     """
     keep = np.ones(len(success), bool) if among is None else np.asarray(among)
     hit = np.asarray(success) & keep
@@ -120,6 +146,10 @@ def success_curve(
       distance: of each example; inf where the attack failed.
       thresholds: distances to read the curve at.
       success: if given, failures count as never fooled whatever their distance.
+
+    Example:
+      >>> print(np.asarray(cw.metrics.success_curve(np.array([0.1, 0.3, np.inf]), np.array([0.2, 0.4]))).round(2))
+      [0.33 0.67]
     """
     distance, thresholds = jnp.asarray(distance), jnp.asarray(thresholds)
     fooled = jnp.isfinite(distance) if success is None else success & jnp.isfinite(distance)

@@ -41,8 +41,9 @@ class Validation(NamedTuple):
 def validate(
     model: Model, x: ArrayLike, goal: Goal, *, objective: Objective | None = None, **bounds: Any
 ) -> Validation:
-    """Checks what only values tell, before an attack. Costs one forward and one backward pass of the model for each
-    example.
+    """Checks what only values tell, before an attack.
+
+    Costs one forward and one backward pass of the model for each example.
 
     A class that is switched off by a logit of -inf is accepted, if it is not the one that an attack has to reach.
 
@@ -68,6 +69,10 @@ def validate(
       UserWarning: no example has a slope (which a network may have, where all its units are saturated or dead); some
         slopes are NaN or infinite; slopes so large or small that the numbers of published attacks do not fit them;
         so few right answers that the images or labels are probably not those that the model was made for.
+
+    Example:
+      >>> cw.validate(model, 10 * x, goal, high=10.0)
+      Validation(examples=2, met=0, flat=0, undefined=0): none of 2 meets its goal before any attack
     """
     x = as_array(x)
     if jnp.issubdtype(np.asarray(x).dtype, jnp.floating):

@@ -12,10 +12,20 @@ _SHRINK = 1 - 1e-6  # of the released code: keeps arctanh finite at pixels exact
 
 
 def change_of_variables() -> Box:
-    """`x' = middle + half·tanh(w)`: every w is a valid image, and the optimiser never meets an edge (the paper's
-    choice).
+    """`x' = middle + half·tanh(w)`, the paper's choice: every w is a valid image.
+
+    The optimiser never meets an edge.
 
     A pixel exactly on a bound starts a millionth of `half` inside it, so the first iterate is not quite x.
+
+    Example:
+      >>> box, low, high = cw.boxes.change_of_variables(), jnp.zeros(3), jnp.ones(3)
+      >>> print(np.asarray(box.decode(jnp.array([-9.0, 0.0, 0.5]), low, high).inside).round(2))
+      [0.   0.5  0.73]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-B,
+        https://arxiv.org/abs/1608.04644
     """
 
     def encode(x, low, high):
@@ -39,6 +49,15 @@ def projected() -> Box:
 
     The paper warns (section V-B) that an optimiser with momentum then carries a state that knows nothing of the
     clipping.
+
+    Example:
+      >>> box, low, high = cw.boxes.projected(), jnp.zeros(3), jnp.ones(3)
+      >>> print(box.project(jnp.array([-0.5, 0.5, 1.5]), low, high))  # after every update
+      [0.  0.5 1. ]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-B,
+        https://arxiv.org/abs/1608.04644
     """
     return Box(
         encode=lambda x, low, high: jnp.clip(x.astype(wide(x)), low, high),
@@ -49,11 +68,22 @@ def projected() -> Box:
 
 
 def clipped() -> Box:
-    """Clipped gradient descent: w roams freely, f sees `clip(w)`, D sees w itself; `f(min(max(x + delta, 0), 1))` in
-    the paper.
+    """Clipped gradient descent: w roams freely, f sees `clip(w)`, D sees w itself.
+
+    In the paper f sees `min(max(x + delta, 0), 1)`.
 
     Outside the box f has no slope. Under a penalty that has none there either, as L-infinity's below tau, a pixel that
     has left the box stays out, and the attack may fail for it.
+
+    Example:
+      >>> box, low, high = cw.boxes.clipped(), jnp.zeros(3), jnp.ones(3)
+      >>> both = box.decode(jnp.array([-0.5, 0.5, 1.5]), low, high)
+      >>> both.inside.tolist(), both.penalised.tolist()
+      ([0.0, 0.5, 1.0], [-0.5, 0.5, 1.5])
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-B,
+        https://arxiv.org/abs/1608.04644
     """
     return Box(
         encode=lambda x, low, high: x.astype(wide(x)),

@@ -13,8 +13,9 @@ MOST_CHANNELS = 4  # of a picture: grey; grey and alpha; red, green and blue; th
 
 
 def l0(*, per_pixel: bool = True, channel_axis: int | None = None, cost: float | np.ndarray = 1.0) -> Distance:
-    """The number of pixels that change at all. The penalty is the squared L2 norm (section VI-B uses the L2 attack
-    within).
+    """The number of pixels that change at all.
+
+    The penalty is the squared L2 norm (section VI-B uses the L2 attack within).
 
     With costs, it is the sum of the costs of what changes. A pixel costs what the dearest of its changed channels does.
 
@@ -30,6 +31,10 @@ def l0(*, per_pixel: bool = True, channel_axis: int | None = None, cost: float |
       >>> import jax.numpy as jnp, numpy as np, cwjax as cw
       >>> float(cw.distances.l0(cost=np.array([1.0, 5.0, 2.0])).measure(jnp.array([0.1, 0.0, -3.0])))
       3.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-B,
+        https://arxiv.org/abs/1608.04644
     """
     check_channel_axis(per_pixel, channel_axis)
     check_cost(cost)
@@ -53,6 +58,10 @@ def l1(*, cost: float | np.ndarray = 1.0) -> Distance:
 
     Raises:
       ValueError: a cost below 0, a NaN, or costs that are 0 everywhere.
+
+    Example:
+      >>> float(cw.distances.l1(cost=np.array([1.0, 2.0])).measure(jnp.array([-3.0, 4.0])))
+      11.0
     """
     check_cost(cost)
     return Distance(
@@ -64,15 +73,35 @@ def l1(*, cost: float | np.ndarray = 1.0) -> Distance:
 
 
 def l2() -> Distance:
-    """The Euclidean norm; its square is the penalty, as in the paper's L2 attack (section VI-A)."""
+    """The Euclidean norm; its square is the penalty, as in the paper's L2 attack (section VI-A).
+
+    Example:
+      >>> float(cw.distances.l2().measure(jnp.array([-3.0, 4.0])))
+      5.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-A,
+        https://arxiv.org/abs/1608.04644
+    """
     return Distance(
         penalty=lambda delta, tau: jnp.sum(delta**2), measure=lambda delta: jnp.sqrt(jnp.sum(delta**2)), norm="l2"
     )
 
 
 def linf() -> Distance:
-    """The largest absolute change. The penalty is `Σ_i max(|delta_i| - tau, 0)` (section VI-C, with the absolute value
-    that the printed formula lacks and the released code has).
+    """The largest absolute change.
+
+    The penalty is `Σ_i max(|delta_i| - tau, 0)` (section VI-C, with the absolute value that the printed formula lacks
+    and the released code has).
+
+    Example:
+      >>> distance, delta = cw.distances.linf(), jnp.array([-3.0, 4.0])
+      >>> float(distance.measure(delta)), float(distance.penalty(delta, 2.5))
+      (4.0, 2.0)
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-C,
+        https://arxiv.org/abs/1608.04644
     """
     return Distance(
         penalty=lambda delta, tau: jnp.sum(jnp.where(_absolute(delta) > tau, _absolute(delta) - tau, 0)),
@@ -82,7 +111,18 @@ def linf() -> Distance:
 
 
 def costs(cost: float | np.ndarray, like: Float[AnyArray, "*S"]) -> Float[Array, "..."]:
-    """Costs as factors of an array: [] where all are alike, else [*S]."""
+    """Costs as factors of an array: [] where all are alike, else [*S].
+
+    Args:
+      cost: a number or an array.
+      like: of the shape and dtype of one input.
+
+    Example:
+      >>> print(cw.distances.costs(np.array([1.0, 2.0]), jnp.zeros((3, 2))))
+      [[1. 2.]
+       [1. 2.]
+       [1. 2.]]
+    """
     values = jnp.asarray(cost, like.dtype)
     return jnp.broadcast_to(values, like.shape) if values.ndim else values
 
@@ -106,6 +146,10 @@ def channels(shape: tuple[int, ...], *, per_pixel: bool = True, channel_axis: in
 
     Raises:
       ValueError: three axes of which none is named, and the shape does not say which; a named axis that is not there.
+
+    Example:
+      >>> cw.distances.channels((32, 32, 3)), cw.distances.channels((3, 32, 32), channel_axis=0)
+      (2, 0)
     """
     rank = len(shape)
     if not per_pixel or rank < 2 or (channel_axis is None and rank != 3):
@@ -133,6 +177,16 @@ def named(
 ) -> Distance:
     """The distance of that name, a key of DISTANCES, with pixels counted as `l0` is told to. Costs are for L0 and L1:
     ValueError for those of another norm.
+
+    Args:
+      norm: "l0", "l1", "l2" or "linf".
+      per_pixel: as in `l0`.
+      channel_axis: as in `l0`.
+      cost: as in `l0` and `l1`.
+
+    Example:
+      >>> cw.distances.named("linf").norm
+      'linf'
     """
     if norm == "l0":
         return l0(per_pixel=per_pixel, channel_axis=channel_axis, cost=cost)

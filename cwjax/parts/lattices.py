@@ -22,7 +22,13 @@ Levels: TypeAlias = np.ndarray | Sequence[float | int]
 
 
 class Lattice(NamedTuple):
-    """The values that elements may have. `lattice` makes one."""
+    """The values that elements may have. `lattice` makes one.
+
+    Example:
+      >>> grid = cw.lattices.lattice([0.0, 0.5, 1.0])
+      >>> print(grid.below(x[0]), grid.above(x[0]), grid.holds(jnp.array([0.5, 0.6])))
+      [0.5 0.  0. ] [1.  0.5 0.5] [ True False]
+    """
 
     levels: Float[np.ndarray, "L ..."]  # ascending; filled up with the last of an element. Or [L, 1], for all elements
     steps: Float[np.ndarray, "..."]  # where above 0, the multiples of this step are the levels instead. Or []
@@ -114,7 +120,16 @@ def lattice(
 
 
 def check_fits(found: Lattice, shape: tuple[int, ...]) -> None:
-    """Raises ValueError unless the lattice is one for inputs [*S] of that shape."""
+    """Raises ValueError unless the lattice is one for inputs [*S] of that shape.
+
+    Args:
+      found: the lattice.
+      shape: of one input.
+
+    Example:
+      >>> cw.lattices.check_fits(cw.lattices.lattice(), (28, 28, 1)) is None  # levels for all elements fit any shape
+      True
+    """
     for name, given in (("levels", found.levels.shape[1:]), ("steps", found.steps.shape)):
         if not broadcasts(given, shape):
             raise ValueError(
@@ -125,8 +140,18 @@ def check_fits(found: Lattice, shape: tuple[int, ...]) -> None:
 
 
 def check_on(found: Lattice, x: ArrayLike, mask: ArrayLike | None = None) -> None:
-    """Raises ValueError where inputs x [B, *S] are on no level, except in elements that a mask lets not move. Traced
-    values pass.
+    """Raises ValueError where inputs x [B, *S] are on no level.
+
+    Elements that a mask lets not move may be anywhere. Traced values pass.
+
+    Args:
+      found: the lattice.
+      x: inputs.
+      mask: boolean, which elements may move; None: all.
+
+    Example:
+      >>> cw.lattices.check_on(cw.lattices.lattice(steps=0.1), x) is None  # x has tenths alone
+      True
     """
     if isinstance(x, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
         return

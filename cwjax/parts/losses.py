@@ -11,10 +11,22 @@ from cwjax.parts.objectives import comparable, in_play, logit_margin, margin, ro
 
 
 def label_cross_entropy(confidence: Number = 0.0) -> Objective:
-    """The cross-entropy of the label, in nats: towards a target minimised, away from a label maximised (so its negative
-    is the loss).
+    """The cross-entropy of the label, in nats: towards a target minimised, away from a label maximised.
+
+    Away from a label its negative is the loss.
 
     f1 (`cross_entropy`) differs away from a label, where it minimises the cross-entropy of the strongest other class.
+
+    Args:
+      confidence: kappa >= 0, by how many logits the goal has to be met; may be traced.
+
+    Example:
+      >>> loss, target = cw.losses.label_cross_entropy().loss, cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(loss(jnp.zeros(2), target)), 3)  # log 2
+      0.693
+
+    References:
+      Szegedy et al. 2014, "Intriguing properties of neural networks", section 4.1, https://arxiv.org/abs/1312.6199
     """
 
     def loss(logits, goal):
@@ -27,15 +39,29 @@ def label_cross_entropy(confidence: Number = 0.0) -> Objective:
 
 
 def negative_margin(confidence: Number = 0.0) -> Objective:
-    """`Z_o - Z_w + kappa`, the logit difference: f6 without its `max(…, 0)`. At most zero exactly where the goal is
-    met.
+    """`Z_o - Z_w + kappa`, the logit difference: f6 without its `max(…, 0)`.
+
+    At most zero exactly where the goal is met.
+
+    Args:
+      confidence: kappa >= 0, in logits; may be traced.
+
+    Example:
+      >>> loss, target = cw.losses.negative_margin().loss, cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(loss(jnp.array([1.0, 3.0]), target)), 3), round(float(loss(jnp.array([3.0, 1.0]), target)), 3)
+      (2.0, -2.0)
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f6,
+        https://arxiv.org/abs/1608.04644
     """
     return logit_margin(confidence)._replace(loss=lambda logits, goal: _lag(logits, goal, confidence))
 
 
 def softened_margin(confidence: Number = 0.0) -> Objective:
-    """`negative_margin`, but towards a label with a slope that is a mean over the other classes, not that of the
-    strongest alone.
+    """`negative_margin`, but towards a label with a slope that is a mean over the other classes.
+
+    So it is not that of the strongest class alone.
 
     With the margin m, `Z_o - Z_t + kappa`, and the other classes i in play, the slope is that of
 
@@ -44,6 +70,18 @@ def softened_margin(confidence: Number = 0.0) -> Objective:
     Which class is strongest changes from step to step, and so the slope of the margin jumps, and steps go to and fro
     between the classes. The mean does not jump; the nearer the boundary, the more it is that of the strongest alone.
     Away from a label the slope is that of the margin; and towards one where the goal has a field `soft` that is False.
+
+    Args:
+      confidence: kappa >= 0, in logits; may be traced.
+
+    Example:
+      >>> loss, target = cw.losses.softened_margin().loss, cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> print(np.asarray(jax.grad(loss)(jnp.array([1.0, 3.0, 3.0]), target)).round(2))  # both other classes
+      [-1.   0.5  0.5]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f6,
+        https://arxiv.org/abs/1608.04644
     """
 
     def loss(logits, goal):
@@ -74,6 +112,19 @@ def logits_ratio(confidence: Number = 0.0) -> Objective:
     The formula needs the classes that it sorts, three away from a label and four towards one. With fewer of them, those
     that are switched off not counted (`objectives.in_play`), it is constant and so blind. The loss is then
     `negative_margin`, the numerator alone.
+
+    Args:
+      confidence: kappa >= 0, in logits; may be traced.
+
+    Example:
+      >>> loss, away = cw.losses.logits_ratio().loss, cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
+      >>> logits = jnp.array([5.0, 3.0, 1.0])
+      >>> round(float(loss(logits, away)), 3), round(float(loss(10 * logits + 7, away)), 3)  # (5 - 3) / (5 - 1)
+      (0.5, 0.5)
+
+    References:
+      Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+        attacks", equations 6 and 7, https://arxiv.org/abs/2003.01690
     """
 
     def loss(logits, goal):

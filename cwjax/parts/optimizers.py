@@ -28,6 +28,14 @@ def gradient_descent(learning_rate: Rate) -> optax.GradientTransformation:
 
     Args:
       learning_rate: eta > 0, which may be traced, or an Optax schedule.
+
+    Example:
+      >>> optimizer = cw.optimizers.gradient_descent(0.1)
+      >>> print(optimizer.update(jnp.array([2.0]), optimizer.init(jnp.zeros(1)))[0])
+      [-0.2]
+
+    References:
+      Cauchy 1847, "Méthode générale pour la résolution des systèmes d'équations simultanées", Comptes rendus 25.
     """
     _check(learning_rate)
     return optax.sgd(learning_rate)
@@ -41,6 +49,17 @@ def momentum(learning_rate: Rate, decay: Number = 0.9) -> optax.GradientTransfor
     Args:
       learning_rate: as for `gradient_descent`.
       decay: gamma in [0, 1).
+
+    Example:
+      >>> optimizer = cw.optimizers.momentum(0.1, decay=0.5)
+      >>> first, state = optimizer.update(jnp.array([2.0]), optimizer.init(jnp.zeros(1)))
+      >>> second, state = optimizer.update(jnp.array([2.0]), state)
+      >>> print(first, second)
+      [-0.2] [-0.3]
+
+    References:
+      Polyak 1964, "Some methods of speeding up the convergence of iteration methods", USSR Computational Mathematics
+        and Mathematical Physics 4(5).
     """
     _check(learning_rate)
     check_number("decay", decay, least=0, most=1 - 1e-9)
@@ -56,6 +75,17 @@ def nesterov(learning_rate: Rate, decay: Number = 0.9) -> optax.GradientTransfor
     Args:
       learning_rate: as for `gradient_descent`.
       decay: gamma in [0, 1).
+
+    Example:
+      >>> optimizer = cw.optimizers.nesterov(0.1, decay=0.5)
+      >>> first, state = optimizer.update(jnp.array([2.0]), optimizer.init(jnp.zeros(1)))
+      >>> second, state = optimizer.update(jnp.array([2.0]), state)
+      >>> print(first, second)
+      [-0.3] [-0.35]
+
+    References:
+      Nesterov 1983, "A method for solving the convex programming problem with convergence rate O(1/k²)", Soviet
+        Mathematics Doklady 27.
     """
     _check(learning_rate)
     check_number("decay", decay, least=0, most=1 - 1e-9)
@@ -67,6 +97,15 @@ def adam(learning_rate: Rate) -> optax.GradientTransformation:
 
     Args:
       learning_rate: as for `gradient_descent`.
+
+    Example:
+      >>> optimizer = cw.optimizers.adam(0.1)
+      >>> step, state = optimizer.update(jnp.array([2.0, -50.0]), optimizer.init(jnp.zeros(2)))
+      >>> print(np.asarray(step).round(3))  # as long as the rate, whatever the slope
+      [-0.1  0.1]
+
+    References:
+      Kingma & Ba 2015, "Adam: a method for stochastic optimization", algorithm 1, https://arxiv.org/abs/1412.6980
     """
     _check(learning_rate)
     return optax.adam(learning_rate)

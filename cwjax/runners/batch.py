@@ -122,6 +122,15 @@ def lanes(attack: Attack) -> Lanes:
             states = advance(model, x, goal, states, 100)
 
     The last argument of the first two may be left out: see `Allowed`.
+
+    Args:
+      attack: on one example.
+
+    Example:
+      >>> begin, advance, result = cw.lanes(cw.attacks.fgsm(epsilon=0.3))
+      >>> states = advance(model, x, goal, begin(keys, x, goal), 1)
+      >>> result(states).forwards.tolist(), result(states).finished.tolist()
+      ([1, 1], [False, False])
     """
     init, step = looped(attack)[:2]
 
@@ -188,6 +197,9 @@ def batched(attack: Attack) -> Runner:
     One compiled loop, as long as the slowest example takes; an example that is done keeps its state. Its result does
     not depend on the others.
 
+    Args:
+      attack: on one example.
+
     Returns:
       A function `(model, keys, x, goal, *, low=0.0, high=1.0, mask=None, start=None, context=None) -> Result`: model
       from `bind`; keys [B] from `jax.random.split`; x, floating-point [B, *S]; goal from `targeted` or `untargeted`, or
@@ -204,6 +216,13 @@ def batched(attack: Attack) -> Runner:
       change; and where a goal names what the model does not say, such as a class or a symbol that it does not have.
       Under `jit`, where no values are known, such an example ends as a failure. `validate` tells what else only values
       tell.
+
+    Example:
+      >>> run = jax.jit(cw.batched(cw.attacks.fgsm(epsilon=0.3)))
+      >>> result = run(model, keys, x, goal, mask=jnp.array([False, True, True]))  # the first element stays
+      >>> print(np.asarray(result.x).round(1))
+      [[0.6 0.7 0.4]
+       [0.2 0.5 0.8]]
     """
     begin, advance, result = lanes(attack)
 
@@ -220,9 +239,19 @@ def batched(attack: Attack) -> Runner:
 def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]]:
     """As `batched`, for exactly `num_steps` steps, with the best distance after each of them.
 
+    Args:
+      attack: on one example.
+      num_steps: of the attack, >= 1.
+
     Returns:
       A function `(model, keys, x, goal, **bounds) -> (Result, Trace)`, with arguments and errors as for `batched`.
       `Result.finished` tells which examples were done in time; those that were spend nothing in the steps that remain.
+
+    Example:
+      >>> result, trace = cw.traced(cw.attacks.fgsm(epsilon=0.3), 2)(model, keys, x, goal)
+      >>> print(np.asarray(trace.distance).round(1))  # after each step; inf: nothing was found yet
+      [[inf 0.3]
+       [inf 0.3]]
     """
     check_count("num_steps", num_steps)
     begin, advance, result = lanes(attack)
@@ -244,14 +273,23 @@ def traced(attack: Attack, num_steps: int) -> Callable[..., tuple[Result, Trace]
 
 
 def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
-    """The runner on `size` examples at a time, one chunk after the other in the same program, so that memory stays
-    bounded.
+    """The runner on `size` examples at a time, so that memory stays bounded.
+
+    One chunk follows the other in the same program.
 
     A last chunk that is not full is filled up with the first examples again, whose second results are dropped.
 
     Args:
       runner: `batched(attack)`, or any other that returns arrays with a leading batch axis: `traced`, `discretised`.
       size: examples in a chunk, >= 1.
+
+    Returns:
+      A function with the runner's own arguments and results.
+
+    Example:
+      >>> run = cw.chunked(jax.jit(cw.batched(cw.attacks.fgsm(epsilon=0.3))), size=1)
+      >>> run(model, keys, x, goal).success.tolist()
+      [True, True]
     """
     check_runner(runner)
     check_count("the size of a chunk", size)
@@ -273,8 +311,9 @@ def chunked(runner: Callable[..., Output], size: int) -> Callable[..., Output]:
 
 
 def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
-    """The runner on every device of the mesh at once, each with its share of the examples, and a loop of its own: they
-    do not talk to each other, and a device that is through waits for none.
+    """The runner on every device of the mesh at once, each with its share of the examples.
+
+    Each device has a loop of its own: they do not talk to each other, and one that is through waits for none.
 
     Shares are equal; a last one that is not full is filled up with the first examples again, whose second results are
     dropped. With several processes, pass global arrays, as to any program on such a mesh.
@@ -282,6 +321,15 @@ def sharded(runner: Callable[..., Output], mesh: Mesh) -> Callable[..., Output]:
     Args:
       runner: `batched(attack)`, `chunked(batched(attack), size)`, or any other that can be compiled.
       mesh: the devices; the examples are spread along all of its axes.
+
+    Returns:
+      A function with the runner's own arguments and results.
+
+    Example:
+      >>> mesh = jax.make_mesh((1,), ("examples",))
+      >>> run = cw.sharded(cw.batched(cw.attacks.fgsm(epsilon=0.3)), mesh)
+      >>> run(model, keys, x, goal).success.tolist()
+      [True, True]
     """
     check_runner(runner)
     check_part("mesh", mesh, Mesh)

@@ -32,6 +32,10 @@ def in_precision(model: Model, precision: str) -> Model:
       precision: "bfloat16": weights, inputs and all between in bfloat16. "tensorfloat32": the products of matrix
         multiplications and convolutions with ten bits of mantissa on devices that have it, which JAX does by default on
         NVIDIA's since the A100; on others as "highest". "highest": products in full float32.
+
+    Example:
+      >>> print(cw.in_precision(model, "bfloat16")(jnp.array([0.25, 1.001, 0.0])))
+      [0.25 1.   0.  ]
     """
     check_model(model)
     _check(precision)
@@ -89,6 +93,11 @@ def verified(
 
     Returns:
       A function as the runner, that returns the Result and a Verification.
+
+    Example:
+      >>> result, second = cw.verified(cw.batched(cw.attacks.fgsm(epsilon=0.3)))(model, keys, x, goal)
+      >>> result.success.tolist(), second.claimed.tolist()
+      ([True, True], [True, True])
     """
     _check(precision)
     agreed = terms_of(runner, terms)

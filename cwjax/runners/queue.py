@@ -86,6 +86,11 @@ def streamed(
       `watch` is called with a Status after every turn. If it returns True the run stops: `Result.finished` tells which
       examples came to their end, and the others have the best that was found so far. `resume` takes the arrays that
       `Status.snapshot()` gave in a run with the same attack, arguments and number of devices, and goes on from there.
+
+    Example:
+      >>> run = cw.streamed(cw.attacks.fgsm(epsilon=0.3), width=1, every=2)
+      >>> run(model, keys, x, goal).success.tolist()
+      [True, True]
     """
     check_maker(attack)
     if width != "auto":

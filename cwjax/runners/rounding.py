@@ -95,6 +95,12 @@ def discretised(
     Raises:
       ValueError: numbers out of range.
       TypeError: a runner whose terms are not known.
+
+    Example:
+      >>> run = cw.discretised(cw.batched(cw.attacks.fgsm(epsilon=0.3)))
+      >>> result, rounding = run(model, keys, x, goal)
+      >>> print(np.asarray(255 * result.x[0]).round(2), rounding.success)
+      [ 76. 179. 102.] [ True  True]
     """
     check_count("levels", levels, least=2)
     check_count("the repair's steps", steps, least=0)

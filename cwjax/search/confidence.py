@@ -26,6 +26,12 @@ def confident(attack: Attack, confidence: Number) -> Attack:
 
     Raises:
       ValueError: a confidence that is negative or not finite.
+
+    Example:
+      >>> attack = cw.confident(cw.attacks.fgsm(epsilon=0.2), 0.15)
+      >>> result = cw.batched(attack)(model, keys, x, goal)
+      >>> result.success.tolist(), cw.metrics.margins(model, x - jnp.sign(x - 0.5) * 0.2, goal).round(2).tolist()
+      ([True, False], [0.19999998807907104, -0.09999999403953552])
     """
     check_part("attack", attack, Attack)
     check_number("confidence", confidence, least=0)

@@ -20,8 +20,10 @@ def one_pixel() -> Removal:
 
 
 def many_pixels(*, score: Number = 0.01, share: Number = 0.3) -> Removal:
-    """The released code's rule (`l0_attack.py`): in ascending order of score, until one frozen had more than `score`,
-    or `share` times the square root of the number of changed pixels are frozen. At least one is.
+    """The released code's rule (`l0_attack.py`) for the pixels to freeze.
+
+    In ascending order of score, until one frozen had more than `score`, or `share` times the square root of the number
+    of changed pixels are frozen. At least one is.
     """
     check_number("score", score, least=0)
     check_number("share", share, least=0)

@@ -109,8 +109,9 @@ def shrink_bounds(*, factor: Number = 0.8) -> Search:
 
 
 def minimised(attack: Attack, *, steps: Count = 10, factor: Number = 2.0) -> Attack:
-    """The attack at the least radius that succeeds: a binary search over `Problem.scale`, by which such an attack
-    multiplies its epsilon and its steps.
+    """The attack at the least radius that succeeds.
+
+    A binary search over `Problem.scale`, by which such an attack multiplies its epsilon and its steps.
 
     A round ends at its first success, for whether the radius suffices is then known. The closest example of all rounds
     is kept. The budget is at most `steps` times the attack's own.
@@ -120,6 +121,11 @@ def minimised(attack: Attack, *, steps: Count = 10, factor: Number = 2.0) -> Att
         x.
       steps: rounds, >= 1.
       factor: see `search_scale`.
+
+    Example:
+      >>> attack = cw.minimised(cw.attacks.fgsm(epsilon=0.4), steps=8)
+      >>> print(np.asarray(cw.batched(attack)(model, keys, x, goal).distance).round(2))  # the least is 0.1 and 0.15
+      [0.1  0.15]
     """
     check_part("attack", attack, Attack)
 
@@ -132,8 +138,10 @@ def minimised(attack: Attack, *, steps: Count = 10, factor: Number = 2.0) -> Att
 
 
 def search_scale(steps: Count = 10, *, factor: Number = 2.0) -> Search:
-    """Search for the smallest scale of an attack's lengths that succeeds, from the problem's own: times `factor` until
-    one does, then bisect. So a success halves the scale as long as nothing has failed.
+    """Search for the smallest scale of an attack's lengths that succeeds.
+
+    From the problem's own: times `factor` until one does, then bisect. So a success halves the scale as long as nothing
+    has failed.
 
     Args:
       steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.

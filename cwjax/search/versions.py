@@ -40,7 +40,20 @@ class SpreadState(NamedTuple):
 
 
 def best_of(attack: Attack, spread: Spread) -> Attack:
-    """The attack on every version of the problem: of all the examples found, the closest."""
+    """The attack on every version of the problem: of all the examples found, the closest.
+
+    Args:
+      attack: any.
+      spread: the versions.
+
+    Example:
+      >>> spread = cw.Spread(
+      ...     init=lambda key, problem: jnp.array([0.5, 1.0]), ask=lambda problem, scale: problem._replace(scale=scale)
+      ... )
+      >>> attack = cw.best_of(cw.attacks.fgsm(epsilon=0.4), spread)
+      >>> print(cw.batched(attack)(model, keys, x, goal).distance)  # the shorter step suffices
+      [0.20000002 0.2       ]
+    """
 
     def choose(problem, kept, after, last):
         kept = closer(kept, after.best)
@@ -50,8 +63,21 @@ def best_of(attack: Attack, spread: Spread) -> Attack:
 
 
 def worst_of(attack: Attack, spread: Spread) -> Attack:
-    """The attack on every version of the problem: of the examples found for each, the farthest. It fails as soon as it
-    fails on one version, and until all have ended it has nothing to return.
+    """The attack on every version of the problem: of the examples found for each, the farthest.
+
+    It fails as soon as it fails on one version, and until all have ended it has nothing to return.
+
+    Args:
+      attack: any.
+      spread: the versions.
+
+    Example:
+      >>> spread = cw.Spread(
+      ...     init=lambda key, problem: jnp.array([0.5, 1.0]), ask=lambda problem, scale: problem._replace(scale=scale)
+      ... )
+      >>> attack = cw.worst_of(cw.attacks.fgsm(epsilon=0.4), spread)
+      >>> print(cw.batched(attack)(model, keys, x, goal).distance)  # that of the longer step
+      [0.4        0.40000004]
     """
 
     def choose(problem, kept, after, last):
@@ -63,8 +89,9 @@ def worst_of(attack: Attack, spread: Spread) -> Attack:
 
 
 def restarted(attack: Attack, n: int, radius: Number) -> Attack:
-    """The attack from n starting points, the closest example kept (section VI-A, "multiple starting-point gradient
-    descent").
+    """The attack from n starting points, the closest example kept.
+
+    Section VI-A calls it "multiple starting-point gradient descent".
 
     The first start is the plain one, so the result is never worse than the attack's own; the others are drawn uniformly
     from the L2 ball of the given radius around it. They may lie outside the box: each box moves its start inside. An
@@ -75,6 +102,16 @@ def restarted(attack: Attack, n: int, radius: Number) -> Attack:
       n: starting points, >= 1.
       radius: of the ball, >= 0, in the unit of x, as distances are; may be traced. The paper takes the distance of the
         closest example known so far.
+
+    Example:
+      >>> attack = cw.restarted(cw.attacks.fgsm(epsilon=0.3), n=3, radius=0.2)
+      >>> result = cw.batched(attack)(model, keys, x, goal)
+      >>> result.success.tolist(), result.forwards.tolist()  # two points from each start
+      ([True, True], [6, 6])
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-A,
+        https://arxiv.org/abs/1608.04644
     """
     check_count("n, the number of starting points,", n)
     check_number("radius", radius, least=0)
@@ -98,24 +135,64 @@ def best_target(attack: Attack, num_classes: int) -> Attack:
     Args:
       attack: any.
       num_classes: K, how many logits the model has.
+
+    Example:
+      >>> attack = cw.best_target(cw.attacks.fgsm(epsilon=0.4), num_classes=3)
+      >>> result = cw.batched(attack)(model, keys, x, goal)
+      >>> result.forwards.tolist()  # two classes to go to
+      [4, 4]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", Table IV,
+        https://arxiv.org/abs/1608.04644
     """
     return best_of(attack, _every_target(num_classes))
 
 
 def worst_target(attack: Attack, num_classes: int) -> Attack:
-    """The attack towards every class but the label, of the examples found the farthest kept: the paper's worst case. It
-    fails if one target cannot be reached.
+    """The attack towards every class but the label, the farthest example kept: the paper's worst case.
+
+    It fails if one target cannot be reached.
 
     Takes untargeted goals; arguments as for `best_target`.
+
+    Args:
+      attack: any.
+      num_classes: K, how many logits the model has.
+
+    Example:
+      >>> attack = cw.worst_target(cw.attacks.fgsm(epsilon=0.2), num_classes=3)
+      >>> result = cw.batched(attack)(model, keys, x, goal)
+      >>> result.success.tolist()  # neither example reaches both classes
+      [False, False]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", Table IV,
+        https://arxiv.org/abs/1608.04644
     """
     return worst_of(attack, _every_target(num_classes))
 
 
 def average_target(attack: Attack, num_classes: int) -> Attack:
-    """The attack towards one class other than the label, drawn uniformly with the example's key: the paper's average
-    case.
+    """The attack towards one class other than the label, drawn uniformly: the paper's average case.
+
+    The example's key draws it.
 
     Takes untargeted goals; arguments as for `best_target`.
+
+    Args:
+      attack: any.
+      num_classes: K, how many logits the model has.
+
+    Example:
+      >>> attack = cw.average_target(cw.attacks.fgsm(epsilon=0.4), num_classes=3)
+      >>> result = cw.batched(attack)(model, keys, x, goal)
+      >>> result.forwards.tolist()  # one class for each example: as many passes as the attack alone
+      [2, 2]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", Table IV,
+        https://arxiv.org/abs/1608.04644
     """
     _check_classes(num_classes)
 

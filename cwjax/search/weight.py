@@ -51,8 +51,9 @@ def grow_c(
     largest: Number = 1e10,
     abort: Abort = never(),
 ) -> Search:
-    """For `tracked`: from the problem's own c, times `factor` after every so many steps, for as long as it is below
-    `largest`.
+    """For `tracked`: c grows from the problem's own, times `factor` after every so many steps.
+
+    As long as it is below `largest`.
 
     So the L-infinity and L0 attacks raise c within a round (sections VI-B and VI-C, "double c"): the descent goes on
     from where it is, with its optimiser's state.

@@ -105,6 +105,10 @@ def fast(
       >>> result = jax.jit(cw.batched(cw.fast("l2", steps=50)))(model, keys, x, goal)
       >>> bool(result.success[0])
       True
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", sections V and VI,
+        https://arxiv.org/abs/1608.04644
     """
     check_norm(norm, tuple(FAMILY))
     check_count("steps", steps)

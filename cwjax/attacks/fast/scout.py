@@ -70,8 +70,10 @@ def scouted(
     *,
     instead: bool | Bool[Array, ""] = False,
 ) -> Rule:
-    """The rule, after a look around: at the five likeliest classes from the start, and at two of them from farther on,
-    in a leg away from a label that begins at the clean input.
+    """The rule, after a look around at the five likeliest classes.
+
+    They are looked at from the start, and two of them from farther on, in a leg away from a label that begins at the
+    clean input.
 
     The first look is at the likeliest class, and the next at its probe: a point farther down the slope than the
     boundary would be if the model were linear. Where that is still on this side of it, slopes are doubted, and the leg
@@ -231,8 +233,9 @@ def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
 
 
 def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> Int[Array, "C"]:
-    """So many classes: those with the largest logits except the goal's own, largest first; -1 where there are no more
-    that can win.
+    """So many classes: those with the largest logits except the goal's own, largest first.
+
+    -1 where there are no more that can win.
     """
     others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, jnp.where(in_play(logits), logits, -jnp.inf))
     count = min(most, logits.size - 1)

@@ -56,7 +56,9 @@ def shrink(
     bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False),
     cost: float | np.ndarray = 1.0,
 ) -> Rule:
-    """Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
+    """The rule that goes deep beyond the boundary by Adam, and shrinks the change by a proximal operator.
+
+    Down `|delta| + c·softplus(m)`, m being the loss: a step of Adam down the second alone, and then the proximal
     operator of the norm in Adam's metric (`shrunk`), as PDPGD does (Matyasko & Chau 2021).
 
     Nothing here depends on the scale of the logits or of the box: the softplus is of m/M, M being the loss at the first
@@ -116,8 +118,9 @@ class ThenMemory(NamedTuple):
 
 
 def then(first: Rule, last: Rule, going: Number) -> Rule:
-    """The first rule for `going` steps, and then the last one, once there is an example. The last rule is told how many
-    steps it has taken itself.
+    """The first rule for `going` steps, and then the last one, once there is an example.
+
+    The last rule is told how many steps it has taken itself.
     """
 
     def init(key, problem):
@@ -145,8 +148,10 @@ class FollowingMemory(NamedTuple):
 
 
 def follow(steps: Number) -> Rule:
-    """From the best example along the boundary: down `|delta|₂² + c·max(loss, 0)` by Adam, for a loss that is below 0
-    where the goal is met; the paper's problem (section VI-A), with c turned at every step.
+    """The rule that goes from the best example along the boundary.
+
+    Down `|delta|₂² + c·max(loss, 0)` by Adam, for a loss that is below 0 where the goal is met; the paper's problem
+    (section VI-A), with c turned at every step.
 
     c is at first the weight at which the two slopes are of one length, as they are at a minimum. A step is half of the
     best distance long at first.
@@ -182,9 +187,11 @@ class Undoing(NamedTuple):
 
 
 def remove(*, cost: float | np.ndarray = 1.0) -> Rule:
-    """From the best example, each step undoes the element whose slope times change promises to cost least, while the
-    others go on down the slope; where that is no example, the element stays for good. As the paper's L0 attack
-    (section VI-B), one element at a step. What is dearer goes first: slope times change is divided by the cost.
+    """The rule that undoes one changed element at a step, from the best example.
+
+    Each step undoes the element whose slope times change promises to cost least, while the others go on down the slope;
+    where that is no example, the element stays for good. As the paper's L0 attack (section VI-B), one element at a
+    step. What is dearer goes first: slope times change is divided by the cost.
 
     Args:
       cost: of a change of each element; see `distances.l0`.

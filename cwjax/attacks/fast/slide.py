@@ -83,8 +83,10 @@ class SlidingMemory(NamedTuple):
 
 
 def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
-    """The rule that takes steps down the momentum of normalised slopes, each projected onto the ball of radius tau
-    around the clean input.
+    """The rule that steps down the slope within a radius that follows the boundary.
+
+    It takes steps down the momentum of normalised slopes, each projected onto the ball of radius tau around the clean
+    input.
 
     tau is at first the distance to the boundary of the linearised problem: the margin over the dual norm of its slope.
     Until an example is found it grows (`lengthened`), and farther where the first step took away less than a third of

@@ -129,7 +129,15 @@ class Cost(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What all checks found. Printed, it is the verdict, and a line for every check that has something to say."""
+    """What all checks found. Printed, it is the verdict, and a line for every check that has something to say.
+
+    Example:
+      >>> attack = cw.attacks.ddn(steps=10)
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> diagnosis = cw.diagnose(model, attack, x, goal, result, jax.random.key(0))
+      >>> diagnosis.verdict, len(diagnosis.to_rows()) == len(diagnosis.checks)
+      ('fail', True)
+    """
 
     checks: dict[str, Check]  # by name, in the order of the table
     cost: Cost

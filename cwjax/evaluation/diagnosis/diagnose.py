@@ -223,6 +223,13 @@ def diagnose(
     Raises:
       TypeError, ValueError: arguments that do not fit together; an attack whose distance is none of the four norms, or
         is L0 where `distances.channels` raises.
+
+    Example:
+      >>> attack = cw.attacks.ddn(steps=20)
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> diagnosis = cw.diagnose(model, attack, x, goal, result, jax.random.key(0))
+      >>> diagnosis.verdict, len(diagnosis.checks)
+      ('fail', 18)
     """
     check_part("result", result, Result)
     if not isinstance(key, np.ndarray | jax.Array):

@@ -48,6 +48,19 @@ def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:
 
     Positive exactly where the model's only answer is what the goal wants. NaN where `goal.label` is not in 0…K-1: the
     attack then reports the example as not finite.
+
+    Args:
+      logits: of one example.
+      goal: of labels, of one example.
+
+    Example:
+      >>> away = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
+      >>> float(cw.objectives.margin(jnp.array([1.0, 3.0, 2.0]), away))
+      2.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A,
+        https://arxiv.org/abs/1608.04644
     """
     logits = comparable(logits)
     own = jnp.arange(logits.shape[-1]) == goal.label
@@ -57,14 +70,31 @@ def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:
 
 
 def comparable(logits: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
-    """The logits in at least float32, and a large negative number for -inf, so that differences are finite."""
+    """The logits in at least float32, and a large negative number for -inf, so that differences are finite.
+
+    Args:
+      logits: some of them may be -inf.
+
+    Example:
+      >>> bool(jnp.isfinite(cw.objectives.comparable(jnp.array([1.0, -jnp.inf]))).all())
+      True
+    """
     logits = logits.astype(wide(logits))
     return jnp.where(logits < _LOWEST, jnp.asarray(_LOWEST, logits.dtype), logits)  # and not jnp.maximum: NaN stays
 
 
 def in_play(logits: Float[Array, "K"]) -> Bool[Array, "K"]:
-    """Which classes can win. Not those switched off: at -inf, or below the two largest logits by more than 1,000 times
-    the size of the larger one (or of 1, where both are smaller).
+    """Which classes can win.
+
+    Not those switched off: at -inf, or below the two largest logits by more than 1,000 times the size of the larger one
+    (or of 1, where both are smaller).
+
+    Args:
+      logits: of all classes.
+
+    Example:
+      >>> cw.objectives.in_play(jnp.array([1.0, 2.0, -jnp.inf, -1e6])).tolist()
+      [True, True, False, False]
     """
     logits = comparable(logits)
     leading = jax.lax.top_k(logits, 2)[0]
@@ -72,8 +102,9 @@ def in_play(logits: Float[Array, "K"]) -> Bool[Array, "K"]:
 
 
 def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
-    """The lead that rounding cannot overturn: 64 units in the last place of the larger in size of the two largest
-    logits, which are those that decide.
+    """The lead that rounding cannot overturn.
+
+    64 units in the last place of the larger in size of the two largest logits, which are those that decide.
 
     The same image gives logits that differ by a few units in the last place when it goes through the model alone, in
     another batch or in another program. An example that leads by less than this at confidence 0 may be no example at
@@ -82,6 +113,13 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
 
     Logits of less than float32 precision are taken for float32: for a model that computes in bfloat16, ask for a
     confidence above its own rounding.
+
+    Args:
+      logits: of one example.
+
+    Example:
+      >>> float(cw.objectives.rounding_margin(jnp.array([1.0, 1024.0]))) / 2**-23 / 1024
+      64.0
     """
     # Any positive lead is an answer for a model whose logits are all zero, so the least lead is small; but it stays so
     # far above the smallest number that no f of it underflows to zero.
@@ -94,6 +132,18 @@ def cross_entropy(confidence: Number = 0.0) -> Objective:
     """f1: `-log2(F_w) - 1`, at most zero where F_w >= 1/2. Cross-entropy in bits, less the one that is free.
 
     Printed: `-loss_{F,t}(x') + 1`, with the wrong sign. Up to its constant and unit this is the loss of Szegedy et al.
+
+    Args:
+      confidence: kappa >= 0, by how many logits the goal has to be met; may be traced.
+
+    Example:
+      >>> f1, target = cw.objectives.cross_entropy(), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f1.loss(jnp.zeros(4), target)), 3)  # F = 1/4: two bits, less one
+      1.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f1,
+        https://arxiv.org/abs/1608.04644
     """
     return _objective(confidence, lambda z: _half_softplus(z.log_odds_against) / math.log(2))
 
@@ -102,17 +152,56 @@ def probability_margin(confidence: Number = 0.0, *, hinged: bool = True) -> Obje
     """f2: `max(F_o - F_w, 0)`. Its gradient vanishes where the softmax saturates, and so the attack may fail there.
 
     Without the max it is the loss of the probability margin attack (`cwjax.attacks.pma`).
+
+    Args:
+      confidence: kappa >= 0, in probability; may be traced.
+      hinged: whether the loss stays at 0 where the goal is met.
+
+    Example:
+      >>> f2, target = cw.objectives.probability_margin(), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f2.loss(jnp.log(jnp.array([0.2, 0.5, 0.3])), target)), 3)
+      0.3
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f2,
+        https://arxiv.org/abs/1608.04644
     """
     return _objective(confidence, lambda z: positive(z.probability_lag) if hinged else z.probability_lag)
 
 
 def smooth_probability_margin(confidence: Number = 0.0) -> Objective:
-    """f3: `softplus(F_o - F_w) - log 2`. As f2, but with a slope past the boundary too."""
+    """f3: `softplus(F_o - F_w) - log 2`. As f2, but with a slope past the boundary too.
+
+    Args:
+      confidence: kappa >= 0, in probability; may be traced.
+
+    Example:
+      >>> f3, target = cw.objectives.smooth_probability_margin(), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f3.loss(jnp.zeros(2), target)), 3)  # 0 on the boundary
+      0.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f3,
+        https://arxiv.org/abs/1608.04644
+    """
     return _objective(confidence, lambda z: _half_softplus(z.probability_lag))
 
 
 def half_probability(confidence: Number = 0.0) -> Objective:
-    """f4: `max(1/2 - F_w, 0)`. Zero is enough for the goal, not necessary."""
+    """f4: `max(1/2 - F_w, 0)`. Zero is enough for the goal, not necessary.
+
+    Args:
+      confidence: kappa >= 0, by how many logits the goal has to be met; may be traced.
+
+    Example:
+      >>> f4, target = cw.objectives.half_probability(), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f4.loss(jnp.zeros(4), target)), 3)  # 1/2 - 1/4
+      0.25
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f4,
+        https://arxiv.org/abs/1608.04644
+    """
     return _objective(confidence, lambda z: positive(jnp.tanh(z.log_odds_against / 2) / 2))
 
 
@@ -121,6 +210,19 @@ def log_half_probability(confidence: Number = 0.0, *, hinged: bool = True) -> Ob
 
     Printed: `-log(2·F_t - 2)`, which no F_t satisfies. The paper's table has f5 ahead of f1, whose gradient is the same
     but for a factor unless one of them is hinged; so f5 is hinged here, and f1 is not.
+
+    Args:
+      confidence: kappa >= 0, by how many logits the goal has to be met; may be traced.
+      hinged: whether the loss stays at 0 from F_w = 1/2 on.
+
+    Example:
+      >>> f5, target = cw.objectives.log_half_probability(), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f5.loss(jnp.zeros(4), target)), 3)  # -log(2/4)
+      0.693
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f5,
+        https://arxiv.org/abs/1608.04644
     """
 
     def loss(z):
@@ -142,12 +244,34 @@ def logit_margin(confidence: Number = 0.0) -> Objective:
 
     Raises:
       ValueError: a confidence that is negative or not finite.
+
+    Example:
+      >>> f6, target = cw.objectives.logit_margin(confidence=1.0), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f6.loss(jnp.array([1.0, 3.0]), target)), 3)  # the other class leads by 2, and 1 more is asked for
+      3.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", sections V-A (f6) and VI-A,
+        https://arxiv.org/abs/1608.04644
     """
     return _objective(confidence, lambda z: positive(z.lag))
 
 
 def smooth_logit_margin(confidence: Number = 0.0) -> Objective:
-    """f7: `softplus(Z_o - Z_w) - log 2`. As f6, but with a slope past the boundary too."""
+    """f7: `softplus(Z_o - Z_w) - log 2`. As f6, but with a slope past the boundary too.
+
+    Args:
+      confidence: kappa >= 0, in logits; may be traced.
+
+    Example:
+      >>> f7, target = cw.objectives.smooth_logit_margin(), cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(f7.loss(jnp.zeros(2), target)), 3)  # 0 on the boundary
+      0.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A, f7,
+        https://arxiv.org/abs/1608.04644
+    """
     return _objective(confidence, lambda z: _half_softplus(z.lag))
 
 

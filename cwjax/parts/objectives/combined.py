@@ -29,6 +29,12 @@ def all_of(objectives: Sequence[Objective], weights: Sequence[Number] | None = N
 
     Raises:
       ValueError: no objective, or not as many weights; a weight out of range.
+
+    Example:
+      >>> both = cw.objectives.all_of([cw.objectives.logit_margin(), cw.objectives.below(0.5)])
+      >>> target = cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(both.loss((jnp.array([1.0, 3.0]), jnp.float32(0.9)), target)), 3)  # 2 logits and 0.4 of the score
+      2.4
     """
     several, weighs = _several("all_of", objectives), (1.0,) * len(objectives) if weights is None else tuple(weights)
     if len(weighs) != len(several):
@@ -53,8 +59,17 @@ def any_of(objectives: Sequence[Objective]) -> Objective:
 
     Outputs and goal as for `all_of`.
 
+    Args:
+      objectives: at least one.
+
     Raises:
       ValueError: no objective.
+
+    Example:
+      >>> either = cw.objectives.any_of([cw.objectives.logit_margin(), cw.objectives.below(0.5)])
+      >>> target = cw.LabelGoal(jnp.int32(0), jnp.float32(1))
+      >>> round(float(either.loss((jnp.array([1.0, 3.0]), jnp.float32(0.9)), target)), 3)
+      0.4
     """
     several = _several("any_of", objectives)
 
@@ -87,6 +102,15 @@ def below(
     Raises:
       ValueError: a confidence out of range, a threshold that is not finite; at the runner, a score that is not one
         number.
+
+    Example:
+      >>> detector = cw.objectives.below(0.5)
+      >>> round(float(detector.loss(jnp.float32(0.9), ())), 3), bool(detector.met(jnp.float32(0.4), ()))
+      (0.4, True)
+
+    References:
+      Carlini & Wagner 2017, "Adversarial examples are not easily detected: bypassing ten detection methods",
+        https://arxiv.org/abs/1705.07263
     """
     check_number("threshold", threshold, least=-float("inf"))
     check_number("confidence", confidence, least=0)

@@ -24,6 +24,11 @@ def one_output(objective: Objective = logit_margin()) -> Objective:
 
     Raises:
       ValueError: at the runner, outputs that are not one number.
+
+    Example:
+      >>> yes = cw.LabelGoal(jnp.int32(1), jnp.float32(1))
+      >>> round(float(cw.objectives.one_output().loss(jnp.float32(-2.0), yes)), 3)
+      2.0
     """
     check_part("objective", objective, Objective)
 
@@ -63,6 +68,15 @@ def several_labels(confidence: Number = 0.0, *, hinged: bool = True) -> Objectiv
 
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
+
+    Example:
+      >>> goal = jax.tree.map(lambda leaf: leaf[0], cw.goals.labels_reached([[True, False]]))
+      >>> round(float(cw.objectives.several_labels().loss(jnp.array([-2.0, 1.0]), goal)), 3)  # (2 + 1) / 2
+      1.5
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A: f6, for each label,
+        https://arxiv.org/abs/1608.04644
     """
 
     def standing(outputs, goal):

@@ -25,6 +25,15 @@ def tolerance(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
 
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
+
+    Example:
+      >>> goal = jax.tree.map(lambda leaf: leaf[0], cw.goals.value_left(jnp.zeros(1), 0.5))
+      >>> round(float(cw.objectives.tolerance().loss(jnp.float32(0.2), goal)), 3)  # 0.3 to go
+      0.3
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A: f6, for a number,
+        https://arxiv.org/abs/1608.04644
     """
 
     def standing(outputs, goal):

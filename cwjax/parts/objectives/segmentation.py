@@ -26,6 +26,16 @@ def pixels(confidence: Number = 0.0, *, hinged: bool = True) -> Objective:
 
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape.
+
+    Example:
+      >>> goal = jax.tree.map(lambda leaf: leaf[0], cw.goals.pixels_reached([[[1, 1]]], share=0.5))
+      >>> logits = jnp.array([[[3.0, 0.0], [2.0, 1.0]]])  # two pixels say 0, by 3 logits and by 1
+      >>> round(float(cw.objectives.pixels().loss(logits, goal)), 3)  # one of them has to turn, so the nearer
+      1.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A: f6, at each pixel,
+        https://arxiv.org/abs/1608.04644
     """
 
     def standing(outputs, goal):

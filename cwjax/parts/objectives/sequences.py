@@ -15,8 +15,7 @@ _IMPOSSIBLE = -1e12  # the logarithm of 0: far below that of anything a network 
 
 
 def ctc(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
-    """The CTC loss of a transcript, in nats (Graves et al. 2006; Carlini & Wagner 2018, "Audio Adversarial Examples",
-    section III): -log of the probability that frames decode to it, over all alignments.
+    """The CTC loss of a transcript, in nats: -log of the probability that frames decode to it, over all alignments.
 
     Outputs are logits [T, V] of T frames and V symbols. The goal comes from `goals.transcript`. It is met where greedy
     decoding gives the transcript and the best symbol of each frame leads by the confidence and more than rounding; the
@@ -29,6 +28,18 @@ def ctc(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
     Raises:
       ValueError: a confidence out of range; at the runner, outputs or a goal of another shape, or a transcript that is
         longer than the frames.
+
+    Example:
+      >>> goal = jax.tree.map(lambda leaf: leaf[0], cw.goals.transcript([[1]], frames=2))
+      >>> ctc = cw.objectives.ctc()
+      >>> round(float(jnp.exp(-ctc.loss(jnp.zeros((2, 2)), goal))), 3)  # three of the four alignments say 1
+      0.75
+
+    References:
+      Graves et al. 2006, "Connectionist temporal classification: labelling unsegmented sequence data with recurrent
+        neural networks", ICML.
+      Carlini & Wagner 2018, "Audio adversarial examples: targeted attacks on speech-to-text", section III,
+        https://arxiv.org/abs/1801.01944
     """
     check_number("confidence", confidence, least=0)
     check_count("blank", blank, least=0)
@@ -70,6 +81,17 @@ def aligned_margin(confidence: Number = 0.0, *, blank: int = 0) -> Objective:
 
     Raises:
       ValueError: a confidence out of range; at the runner, as for `ctc`, or an alignment of other frames.
+
+    Example:
+      >>> goal = cw.goals.aligned(cw.goals.transcript([[1]], frames=2), [[1, 0]])
+      >>> one = jax.tree.map(lambda leaf: leaf[0], goal)
+      >>> frames = jnp.array([[2.0, 3.0], [1.0, 4.0]])  # the second says 1 and not 0, by 3 logits
+      >>> round(float(cw.objectives.aligned_margin().loss(frames, one)), 3)
+      3.0
+
+    References:
+      Carlini & Wagner 2018, "Audio adversarial examples: targeted attacks on speech-to-text", section IV-B,
+        https://arxiv.org/abs/1801.01944
     """
     check_number("confidence", confidence, least=0)
     check_count("blank", blank, least=0)
@@ -103,15 +125,37 @@ def lags(logits: Float[Array, "T V"], path: Int[Array, "T"], confidence: Number 
 
 
 def path_of(outputs: Float[Array, "T V"]) -> Int[Array, "T"]:
-    """The likeliest symbol of each frame, int32: an alignment of whatever they decode to."""
+    """The likeliest symbol of each frame, int32: an alignment of whatever they decode to.
+
+    Args:
+      outputs: logits [T, V] of frames.
+
+    Example:
+      >>> cw.objectives.path_of(jnp.array([[0.0, 1.0], [2.0, 1.0]])).tolist()
+      [1, 0]
+    """
     return jnp.argmax(outputs, -1).astype(jnp.int32)
 
 
 def greedily(
     outputs: Float[Array, "T V"], frames: Int[Array, ""] | int, *, blank: int = 0
 ) -> tuple[Int[Array, "T"], Int[Array, ""]]:
-    """The likeliest symbol of each frame, repeats as one and blanks left out: the transcript, int32 [T] with -1 behind
-    its end, and its length.
+    """The transcript by the likeliest symbol of each frame, repeats as one and blanks left out.
+
+    int32 [T] with -1 behind its end, and its length.
+
+    Args:
+      outputs: logits [T, V] of frames.
+      frames: how many of them count.
+      blank: the symbol that stands for none.
+
+    Returns:
+      The symbols [T], and how many there are [].
+
+    Example:
+      >>> said, length = cw.objectives.greedily(jnp.eye(3)[jnp.array([1, 1, 0, 1, 2])], 5)
+      >>> said.tolist(), int(length)
+      ([1, 1, 2, -1, -1], 3)
     """
     path = path_of(outputs)
     before = jnp.concatenate([jnp.full(1, blank, jnp.int32), path[:-1]])
@@ -121,13 +165,24 @@ def greedily(
 
 
 def beam_search(logits: Float[np.ndarray, "T V"], *, width: int = 16, blank: int = 0) -> list[int]:
-    """The likeliest transcript over all alignments, by a prefix beam search (Graves & Jaitly 2014; Hannun et al. 2014,
-    algorithm 1, without a language model). In NumPy, for a second look at what greedy decoding says.
+    """The likeliest transcript over all alignments, by a prefix beam search.
+
+    In NumPy, without a language model, for a second look at what greedy decoding says.
 
     Args:
       logits: of the frames that count.
       width: transcripts that are kept after each frame, >= 1.
       blank: the symbol that stands for none.
+
+    Example:
+      >>> frames = np.log([[0.6, 0.4], [0.6, 0.4]])  # the blank is likelier in each frame
+      >>> cw.objectives.beam_search(frames)  # but a 1 somewhere is likelier than two blanks: 0.64 to 0.36
+      [1]
+
+    References:
+      Graves & Jaitly 2014, "Towards end-to-end speech recognition with recurrent neural networks", ICML.
+      Hannun et al. 2014, "First-pass large vocabulary continuous speech recognition using bi-directional recurrent
+        DNNs", algorithm 1, https://arxiv.org/abs/1408.2873
     """
     check_count("width", width)
     values = np.asarray(logits, np.float64)
