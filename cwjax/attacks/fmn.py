@@ -59,9 +59,9 @@ def fmn(
       ValueError: an unknown norm, or a number out of its range.
 
     Example:
-      >>> result = jax.jit(cw.batched(cw.attacks.fmn(norm="linf", steps=50)))(model, keys, x, goal)
-      >>> print(np.asarray(result.distance).round(2))  # the least is 0.1 and 0.15
-      [inf inf]
+      >>> result = jax.jit(cw.batched(cw.attacks.fmn(norm="l1", steps=50)))(model, keys, x, goal)
+      >>> print(np.asarray(result.distance).round(1))  # the least is 0.2 and 0.3
+      [0.2 0.3]
 
     References:
       Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", algorithm 1,

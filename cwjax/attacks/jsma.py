@@ -95,9 +95,10 @@ def jsma_z(
       distance: what is reported.
 
     Example:
-      >>> result = jax.jit(cw.batched(cw.attacks.jsma_z(theta=0.3)))(model, keys, x, cw.targeted([1, 2]))
-      >>> print(result.success, result.distance)
-      [False False] [inf inf]
+      >>> model = cw.bind(lambda weights, x: x @ weights, 3 * jnp.eye(3) - 1)
+      >>> result = jax.jit(cw.batched(cw.attacks.jsma_z(theta=0.3)))(model, keys[1:], x[1:], cw.targeted([2]))
+      >>> print(result.success, result.distance)  # a pair
+      [ True] [2.]
 
     References:
       Papernot et al. 2016, "The limitations of deep learning in adversarial settings", algorithms 2 and 3,
