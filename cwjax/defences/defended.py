@@ -98,6 +98,10 @@ def calibrated(
       >>> defended = cw.defences.calibrated(model, detector, held_out, 0.1)
       >>> int(cw.defences.refused(defended, held_out).sum())
       2
+
+    References:
+      Xu et al. 2018, "Feature squeezing: detecting adversarial examples in deep neural networks", whose threshold
+        refuses at most 5 % of clean inputs, https://arxiv.org/abs/1704.01155
     """
     check_model(model)
     check_model(detector)
