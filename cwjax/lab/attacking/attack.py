@@ -15,7 +15,7 @@ from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.data import Dataset
-from cwjax.lab.files import environment, store
+from cwjax.lab.files import environment, outputs, store
 from cwjax.lab.reporting import findings, run_report, verdicts
 from cwjax.lab.subjects import AUTO, model_and_data
 
@@ -45,6 +45,7 @@ def attack(
     softmax: Annotated[Literal["refuse", "cut"] | None, optional("{refuse,cut}", "refuse")] = None,
     resize: Annotated[str | None, optional("HxW", "never")] = None,
     save: Annotated[tuple[Literal["png", "npz"], ...], optional("[{png,npz} ...]", "none")] = (),
+    overwrite: bool = False,
     data_folder: DataFolder = None,
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
@@ -100,11 +101,12 @@ def attack(
       resize: images of a folder, tfds: or hf: to this height and width, such as 224x224. Other sizes are refused.
       save: the successes, besides: png, one file each, looked at again as they are on disk, in 8 bits; npz, a file that
         --data takes.
+      overwrite: replace the run that OUT holds, once the new one has ended. Otherwise such a folder is refused.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
-    store.check_folder(out)
+    outputs.check(out, "attack", overwrite=overwrite)
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
     saving.check(save)
@@ -155,7 +157,11 @@ def attack(
 def finish(
     out: Path, attacked: list[rows.Attacked], dataset: Dataset, configuration: dict[str, Any], card: dict[str, Any]
 ) -> Path:
-    """Writes everything, prints the table and says where the report lies. Returns the report's path."""
+    """Writes everything, prints the table and says where the report lies. Returns the report's path.
+
+    What an earlier run left in the folder is removed.
+    """
+    outputs.forget(out, presets.PRESETS)
     rows.write(attacked, out)
     found = runs.runs_of(attacked, dataset)
     names = [run.name for run in found]
@@ -169,7 +175,6 @@ def finish(
     )
     runs.record(found, about, out)
     diagnoses = {each.attack: each.diagnosis for each in attacked if each.diagnosis}
-    (out / verdicts.FILE).unlink(missing_ok=True)
     if diagnoses:
         store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
     path = run_report.write(found, about, out, believed=verdicts.read(out))

@@ -10,7 +10,7 @@ from cwjax.arguments import check_count
 from cwjax.lab.console.parsing import DataFolder
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs
 from cwjax.lab.generating import generated, generating, tests_page
 from cwjax.lab.generating.plans import Asked
 from cwjax.lab.generating.settings import Settings, resolved
@@ -58,12 +58,13 @@ def generate(
     for flag, value, least in (("--count", count, 1), ("--batch", batch, 1), ("--seed", seed, 0)):
         check_count(flag, value, least=least, most=2**31 - 1)
     check_solver(told.get("solver", "none"))
-    store.check_folder(out)
+    outputs.check(out, "generate", resumed=True)
     asks = ("--seeds", told["seeds"]) if "seeds" in told else ("--count", count)
     subject = subject_of(system, model, data, asks[1], data_folder, asked=asks[0])
     training = functools.cache(lambda: training_images(subject, data_folder))
     asked = Asked(system, subject, told, count, batch, seed, training)
     made = generating.run(asked, SYSTEMS[system](asked), out)
+    outputs.forget_what_followed(out)
     generated.write(made, out)
     path = tests_page.write(made, out)
     rows = tests_page.summary(made)
