@@ -54,13 +54,15 @@ def test_train_then_attack_then_read(tmp_path, capsys):
     [folder] = (tmp_path / "models").iterdir()
     assert str(folder) in said
     out = tmp_path / "run"
-    where = ["--data", "blobs", "--model", folder, "--examples", 3, "--targets", "all", "--out", out]
+    where = ["--data", "blobs", "--model", folder, "--examples", 3, "--targets", "2", "--out", out]
     call("attack", *where, "--no-checks", *QUICK)
     said = capsys.readouterr().out
     assert f"Report: {out / 'report.html'}" in said
     names = {"report.html", "report.md", "results.parquet", "adversarial.npz", "run.json", "figures"}
     assert names == {path.name for path in out.iterdir()}
-    assert pq.read_table(out / "results.parquet").num_rows == 6
+    table = pq.read_table(out / "results.parquet").to_pandas()
+    assert table.target.tolist() == [2, 2, 2]
+    assert 2 not in table.label.tolist()
     assert "blobs" in (out / "report.html").read_text()
 
 
@@ -114,7 +116,14 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("train --data blobs --net vgg", ["vgg", "mnist_cnn, cifar_cnn"]),
         ("train --recipe mine", ["mine", "report, paper_mnist"]),
         ("train --lr 0.1", ["--lr"]),
-        ("attack --targets some --model x --out OUT", ["some", "untargeted"]),
+        ("attack --targets some --model x --out OUT", ["some", "untargeted", "or the number of a class"]),
+        ("attack --targets 3 --data blobs --model TRAINED --out OUT", ["--targets 3 is no class of blobs", "0 to 2"]),
+        (
+            "attack --targets 2 --examples 25 --data blobs --model TRAINED --out OUT",
+            ["25 is more than the 20 test images of blobs of other classes than 2"],
+        ),
+        ("sweep --targets some --model x --out OUT", ["some", "or the number of a class"]),
+        ("race --targets best --model TRAINED --data blobs --out OUT", ["best", "next, or the number of a class"]),
         ("attack --attack l3 --model x --out OUT", ["unknown attack 'l3'"]),
         (
             "attack --attack l2 l0 l3 --model x --out OUT",

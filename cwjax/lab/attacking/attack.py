@@ -29,7 +29,7 @@ def attack(
     data: str = AUTO,
     examples: int = 100,
     defence: Annotated[str | None, optional("NAME", "none")] = None,
-    targets: Targets = "untargeted",
+    targets: Annotated[Targets, optional(rows.METAVAR, "untargeted")] = "untargeted",
     only_correct: bool = False,
     mask: Annotated[Path | None, optional("FILE.npy")] = None,
     rounded: bool = False,
@@ -80,9 +80,10 @@ def attack(
       defence: one of cwjax.defences, such as magnet: it learns from the first 10,000 training images of the data, and
         what it learnt is kept under runs/models/defences. Where it has a detector, the attack knows of it: an image is
         to be misread and not refused.
-      targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
-        case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
-        kept.
+      targets: what each image is to be taken for. untargeted: any wrong class; random: one wrong class, drawn for each
+        image, which is the paper's average case, and also called average; best, worst: every wrong class is tried, and
+        each image's easiest or hardest is kept; all: every wrong class is tried, and all are kept; the number of a
+        class, such as 7: that one. Images that are of this class are left out, and the next ones taken.
       only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
       mask: change only some elements: a file that numpy.save wrote, of booleans that broadcast to an image [H, W, C],
         True where an element may change. Left out: all may.
@@ -106,6 +107,7 @@ def attack(
     """
     chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
+    rows.check_targets(targets)
     outputs.check(out, "attack", overwrite=overwrite)
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
@@ -121,8 +123,7 @@ def attack(
         raise ValueError(f"--rounded is for images of 8 bits, and {data} has features: say their levels in the file")
     if dataset.features and restored:
         raise ValueError(f"--restored is for images, and {data} has features: repairing them undoes what is not needed")
-    if examples > len(dataset.labels):
-        raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
+    selection.check_enough(examples, dataset := rows.aimed_at(dataset, targets), targets)
     allowed = selection.mask_of(mask, dataset) if mask else None
     some = dataset.take(selection.first_right(network, dataset, examples) if only_correct else np.arange(examples))
     attacked = [
