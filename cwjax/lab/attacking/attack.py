@@ -1,5 +1,6 @@
 """`cwjax attack`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +19,9 @@ from cwjax.lab.data import Dataset
 from cwjax.lab.files import environment, outputs, store
 from cwjax.lab.reporting import findings, run_report, verdicts
 from cwjax.lab.subjects import AUTO, model_and_data
+from cwjax.models import Model
+
+_UNSHOWN = ("history", "environment", "classes")  # of a model's card
 
 
 def attack(
@@ -77,9 +81,12 @@ def attack(
         for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
         own inputs.
       examples: how many test images.
-      defence: one of cwjax.defences, such as magnet: it learns from the first 10,000 training images of the data, and
-        what it learnt is kept under runs/models/defences. Where it has a detector, the attack knows of it: an image is
-        to be misread and not refused.
+      defence: put before the network or beside it; the attack knows of it. What a defence brings: `cwjax sweep
+        --defence none NAME`. Nothing is trained for mean_filter, feature_squeezing, kernel_density,
+        dropout_uncertainty and last_components; a network is, once, in minutes, for first_components, magnet,
+        distilled, bounded_relu, extra_class, second_network and inner_layer. All but mean_filter, first_components,
+        distilled and bounded_relu have a detector: an image is to be misread and not refused. They learn from the first
+        10,000 training images of the data; what they learnt is kept under runs/models/defences.
       targets: what each image is to be taken for. untargeted: any wrong class; random: one wrong class, drawn for each
         image, which is the paper's average case, and also called average; best, worst: every wrong class is tried, and
         each image's easiest or hardest is kept; all: every wrong class is tried, and all are kept; the number of a
@@ -149,7 +156,7 @@ def attack(
         free = np.broadcast_to(allowed, some.images.shape[1:])
         what = "a vector" if dataset.features else "an image"
         configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of {what} may change"
-    finish(out, attacked, some, configuration, card)
+    finish(out, attacked, some, configuration, card | _defence(network, some, card))
     for kind in save:
         for line in saving.save(kind, attacked, some, network, out):
             say(line)
@@ -167,12 +174,13 @@ def finish(
     found = runs.runs_of(attacked, dataset)
     names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
+    behind = f" behind {card['defence']}" if "defence" in card and not dataset.task else ""  # a task's name says it
     about = run_report.About(
-        title=f"{which} on {dataset.name}",
+        title=f"{which} on {dataset.name}{behind}",
         configuration=configuration,
         environment=environment.describe(),
         history=card.get("history"),
-        model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
+        model={key: value for key, value in card.items() if key not in _UNSHOWN},
     )
     runs.record(found, about, out)
     diagnoses = {each.attack: each.diagnosis for each in attacked if each.diagnosis}
@@ -186,6 +194,17 @@ def finish(
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
     return path
+
+
+def _defence(network: Model, some: Dataset, card: Mapping[str, Any]) -> dict[str, str]:
+    """What the report says of a defence; empty where there is none. The console tells what it does to clean images."""
+    if "defence" not in card:
+        return {}
+    found = defending.on_clean(network, some)
+    say(f"Behind {card['defence']}: {'; '.join(f'{heading}: {count}' for heading, count in found.items())}.")
+    say(f"Without it: `cwjax sweep --defence {defending.NONE} {card['defence']} …` attacks both.")
+    others = ", ".join(name for name in card if name not in (*defending.OPTIONS, "task", *_UNSHOWN))
+    return found | ({"of the network before the defence": others} if others else {})
 
 
 def _numbers(values: tuple[float, ...]) -> str:
