@@ -19,7 +19,9 @@ from cwjax.defences import DEFENCES, Defended
 from cwjax.defences.learnt_weights import ADVERSARIAL
 from cwjax.goals import untargeted
 from cwjax.lab import options as naming
+from cwjax.lab.attacking import judging
 from cwjax.lab.console.progress import say
+from cwjax.lab.console.spelling import near
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.models import Model
@@ -27,6 +29,7 @@ from cwjax.tasks import Task
 
 OPTIONS = ("defence", "taught")  # its name, and the data whose training images it learns from
 NONE = "none"
+REFUSED = "refused"
 
 PLACE = Path("runs/models/defences")
 LEARN_FROM = 10_000  # training images at most
@@ -88,7 +91,9 @@ def named(model: str, defence: str | None, data: str | None) -> str:
     if defence in (None, NONE):
         return model
     if defence not in DEFENCES:
-        raise ValueError(f"--defence {defence} is not known: choose one of {NONE}, {', '.join(DEFENCES)}")
+        raise ValueError(
+            f"--defence {defence} is not known: {near(defence or '', DEFENCES)}choose one of {NONE}, {', '.join(DEFENCES)}"
+        )
     return naming.joined(model, {"defence": defence, "taught": data})
 
 
@@ -104,7 +109,7 @@ def task_of(name: str, it: Defended, test: Dataset) -> Task:
 
     def read(outputs: Any) -> str:
         logits, score = outputs
-        return f"{classes[int(np.argmax(logits))]}, {'refused' if score > threshold else 'passes'}"
+        return f"{classes[int(np.argmax(logits))]}, {REFUSED if score > threshold else 'passes'}"
 
     return Task(
         name=f"{test.name} behind {name}",
@@ -115,6 +120,21 @@ def task_of(name: str, it: Defended, test: Dataset) -> Task:
         read=read,
         wanted=lambda goal: f"not {classes[int(goal.label)]}, passes",
     )
+
+
+def on_clean(model: Model, dataset: Dataset) -> dict[str, str]:
+    """What a defended network does with the images before any attack, heading -> words: how many it classifies rightly,
+    and of one with a detector, how many of all it refuses.
+    """
+    places = np.arange(len(dataset.labels))
+    outputs = judging.said(cwjax.in_precision(model, "highest"), dataset, places, dataset.images)
+    logits, labels, found = outputs, dataset.labels, {}
+    if dataset.task:
+        logits, labels = outputs[0], np.asarray(judging.goals_of(dataset, places).label)
+        words = map(dataset.task.read, judging.one_by_one(outputs))
+        found["clean images that are refused"] = f"{sum(each.endswith(REFUSED) for each in words)} of {len(places)}"
+    right = int((logits.argmax(-1) == labels).sum())
+    return {"clean images classified rightly, with the defence": f"{right} of {len(places)}"} | found
 
 
 def model_digest(model: Model) -> str:

@@ -5,6 +5,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cwjax.defences import DEFENCES
 from cwjax.lab import data, defending
 from cwjax.lab.files import compiling, store
 from cwjax.lab.subjects import dataset_of, model_and_data, model_of
@@ -52,7 +53,13 @@ def test_the_command_attacks_a_defended_network(tmp_path, monkeypatch, capsys):
     assert all(said.endswith("passes") for said in rows["says"])
     assert rows["wanted"][0].startswith("not ")
     call("verify", tmp_path / "run")
-    assert "3 of 3 rows agree" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "3 of 3 rows agree" in said
+    assert "strong enough is another question, which was not asked" in said
+    page = (tmp_path / "run" / "report.md").read_text()
+    assert page.startswith("# fast_l2 attack on blobs behind last_components\n")
+    for heading in ("clean images that are refused", "clean images classified rightly, with the defence"):
+        assert f"| {heading} | " in page
     said = fails(capsys, "attack", "--model", NAME, "--data", "blobs", "--defence", "x", "--out", tmp_path / "no")
     assert "--defence x is not known" in said
 
@@ -79,5 +86,19 @@ def test_a_detector_makes_a_task_of_a_classifier(tmp_path, monkeypatch):
     assert task
     assert task.model is model
     assert model_of(f"{NAME},defence=mean_filter,taught=blobs")[1]["defence"] == "mean_filter"
+    found = defending.on_clean(model, dataset_of(f"task:{name}"))
+    rightly, refused = (int(words.removesuffix(" of 30")) for words in found.values())
+    scores = np.asarray(task.model.of_batch(task.x)[1])
+    assert refused == sum(task.read((np.zeros(3), score)).endswith("refused") for score in scores)
+    plain = defending.on_clean(model_of(NAME)[0], dataset_of("blobs"))
+    assert list(plain.values()) == [f"{rightly} of 30"]
     with pytest.raises(ValueError, match="does not go with"):
         model_and_data(name, "blobs")
+
+
+def test_the_help_names_every_defence(capsys):
+    with pytest.raises(SystemExit):
+        call("attack", "--help")
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    words = said.partition("--defence NAME")[2].partition("--targets")[0]
+    assert {name for name in DEFENCES if name not in words} == set()

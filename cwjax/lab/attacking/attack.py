@@ -1,5 +1,6 @@
 """`cwjax attack`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,9 +16,12 @@ from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.data import Dataset
-from cwjax.lab.files import environment, store
+from cwjax.lab.files import environment, outputs, store
 from cwjax.lab.reporting import findings, run_report, verdicts
 from cwjax.lab.subjects import AUTO, model_and_data
+from cwjax.models import Model
+
+_UNSHOWN = ("history", "environment", "classes")  # of a model's card
 
 
 def attack(
@@ -29,7 +33,7 @@ def attack(
     data: str = AUTO,
     examples: int = 100,
     defence: Annotated[str | None, optional("NAME", "none")] = None,
-    targets: Targets = "untargeted",
+    targets: Annotated[Targets, optional(rows.METAVAR, "untargeted")] = "untargeted",
     only_correct: bool = False,
     mask: Annotated[Path | None, optional("FILE.npy")] = None,
     rounded: bool = False,
@@ -45,6 +49,7 @@ def attack(
     softmax: Annotated[Literal["refuse", "cut"] | None, optional("{refuse,cut}", "refuse")] = None,
     resize: Annotated[str | None, optional("HxW", "never")] = None,
     save: Annotated[tuple[Literal["png", "npz"], ...], optional("[{png,npz} ...]", "none")] = (),
+    overwrite: bool = False,
     data_folder: DataFolder = None,
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
@@ -62,11 +67,15 @@ def attack(
 
     Args:
       settings: the attack's.
-      attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, fast_l1, fast_linf and fast_l0, which
-        spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
-        are for Python and `cwjax race`.
-      model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; net.onnx, net.keras or
-        net.h5; or MODULE:FUNCTION, a function without arguments that returns what cwjax.bind returns, a module of
+      attack: by the norm that it makes small: l2, l1, l0 and linf as in the paper, and lbfgs; and fast_l2, fast_l1,
+        fast_linf and fast_l0, which spend exactly --steps gradients. Begin with a fast one: it takes minutes. l2 may
+        take 10,000 steps in each of 9 rounds by itself, hours on a CPU, unless --steps and --search-steps are fewer.
+        Several, such as l2 l0 linf, go to the same examples. Others, such as fmn, are for Python and `cwjax race`.
+      model: zoo:NAME, a network that comes along. Of digits (mnist5k): mnist_cnn, the paper's; mnist_distilled, the
+        same by defensive distillation; mnist_robust, the same trained on adversarial images in L-infinity; mnist_lenet,
+        trained on those in L2; mnist_certified, by interval bounds; mnist_squared, by squared loss; mnist_winners, in
+        which few units are active. Of photographs (cifar10_sample): cifar_cnn, the paper's; cifar_resnet. Or a folder
+        that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments that returns what cwjax.bind returns, a module of
         PyTorch, Flax NNX, Equinox, Keras or scikit-learn, or a cwjax.Task: a model that need not be a classifier, with
         its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
@@ -76,12 +85,16 @@ def attack(
         for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
         own inputs.
       examples: how many test images.
-      defence: one of cwjax.defences, such as magnet: it learns from the first 10,000 training images of the data, and
-        what it learnt is kept under runs/models/defences. Where it has a detector, the attack knows of it: an image is
-        to be misread and not refused.
-      targets: untargeted; random: one wrong class drawn for each image (average is the same: the paper's average
-        case); best, worst: every wrong class, and each image's easiest or hardest is kept; all: every wrong class, all
-        kept.
+      defence: put before the network or beside it; the attack knows of it. What a defence brings: `cwjax sweep
+        --defence none NAME`. Nothing is trained for mean_filter, feature_squeezing, kernel_density,
+        dropout_uncertainty and last_components; a network is, once, in minutes, for first_components, magnet,
+        distilled, bounded_relu, extra_class, second_network and inner_layer. All but mean_filter, first_components,
+        distilled and bounded_relu have a detector: an image is to be misread and not refused. They learn from the first
+        10,000 training images of the data; what they learnt is kept under runs/models/defences.
+      targets: what each image is to be taken for. untargeted: any wrong class; random: one wrong class, drawn for each
+        image, which is the paper's average case, and also called average; best, worst: every wrong class is tried, and
+        each image's easiest or hardest is kept; all: every wrong class is tried, and all are kept; the number of a
+        class, such as 7: that one. Images that are of this class are left out, and the next ones taken.
       only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
       mask: change only some elements: a file that numpy.save wrote, of booleans that broadcast to an image [H, W, C],
         True where an element may change. Left out: all may.
@@ -100,11 +113,13 @@ def attack(
       resize: images of a folder, tfds: or hf: to this height and width, such as 224x224. Other sizes are refused.
       save: the successes, besides: png, one file each, looked at again as they are on disk, in 8 bits; npz, a file that
         --data takes.
+      overwrite: replace the run that OUT holds, once the new one has ended. Otherwise such a folder is refused.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     chosen = presets.resolved(attack, settings)
     check_count("--examples", examples)
-    store.check_folder(out)
+    rows.check_targets(targets)
+    outputs.check(out, "attack", overwrite=overwrite)
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
     saving.check(save)
@@ -119,8 +134,7 @@ def attack(
         raise ValueError(f"--rounded is for images of 8 bits, and {data} has features: say their levels in the file")
     if dataset.features and restored:
         raise ValueError(f"--restored is for images, and {data} has features: repairing them undoes what is not needed")
-    if examples > len(dataset.labels):
-        raise ValueError(f"--examples {examples} is more than the {len(dataset.labels)} test images of {data}")
+    selection.check_enough(examples, dataset := rows.aimed_at(dataset, targets), targets)
     allowed = selection.mask_of(mask, dataset) if mask else None
     some = dataset.take(selection.first_right(network, dataset, examples) if only_correct else np.arange(examples))
     attacked = [
@@ -146,7 +160,7 @@ def attack(
         free = np.broadcast_to(allowed, some.images.shape[1:])
         what = "a vector" if dataset.features else "an image"
         configuration["mask"] = f"{mask}: {free.sum():,} of {free.size:,} elements of {what} may change"
-    finish(out, attacked, some, configuration, card)
+    finish(out, attacked, some, configuration, card | _defence(network, some, card))
     for kind in save:
         for line in saving.save(kind, attacked, some, network, out):
             say(line)
@@ -155,21 +169,25 @@ def attack(
 def finish(
     out: Path, attacked: list[rows.Attacked], dataset: Dataset, configuration: dict[str, Any], card: dict[str, Any]
 ) -> Path:
-    """Writes everything, prints the table and says where the report lies. Returns the report's path."""
+    """Writes everything, prints the table and says where the report lies. Returns the report's path.
+
+    What an earlier run left in the folder is removed.
+    """
+    outputs.forget(out, presets.PRESETS)
     rows.write(attacked, out)
     found = runs.runs_of(attacked, dataset)
     names = [run.name for run in found]
     which = f"{', '.join(names[:-1])} and {names[-1]} attacks" if len(names) > 1 else f"{names[0]} attack"
+    behind = f" behind {card['defence']}" if "defence" in card and not dataset.task else ""  # a task's name says it
     about = run_report.About(
-        title=f"{which} on {dataset.name}",
+        title=f"{which} on {dataset.name}{behind}",
         configuration=configuration,
         environment=environment.describe(),
         history=card.get("history"),
-        model={key: value for key, value in card.items() if key not in ("history", "environment", "classes")},
+        model={key: value for key, value in card.items() if key not in _UNSHOWN},
     )
     runs.record(found, about, out)
     diagnoses = {each.attack: each.diagnosis for each in attacked if each.diagnosis}
-    (out / verdicts.FILE).unlink(missing_ok=True)
     if diagnoses:
         store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
     path = run_report.write(found, about, out, believed=verdicts.read(out))
@@ -180,6 +198,17 @@ def finish(
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
     return path
+
+
+def _defence(network: Model, some: Dataset, card: Mapping[str, Any]) -> dict[str, str]:
+    """What the report says of a defence; empty where there is none. The console tells what it does to clean images."""
+    if "defence" not in card:
+        return {}
+    found = defending.on_clean(network, some)
+    say(f"Behind {card['defence']}: {'; '.join(f'{heading}: {count}' for heading, count in found.items())}.")
+    say(f"Without it: `cwjax sweep --defence {defending.NONE} {card['defence']} …` attacks both.")
+    others = ", ".join(name for name in card if name not in (*defending.OPTIONS, "task", *_UNSHOWN))
+    return found | ({"of the network before the defence": others} if others else {})
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cwjax.lab.attacking import attacking, presets
+from cwjax.lab.attacking import attacking, presets, runs
 from cwjax.lab.attacking.attack import finish
 from cwjax.lab.attacking.request import Request
 from cwjax.lab.console.progress import say
 from cwjax.lab.data import load
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.training import training
 from cwjax.lab.training.train import MODELS
 
@@ -25,8 +25,10 @@ ATTACKS = {
     "linf": dataclasses.replace(_FEW, steps=100, learning_rate=0.005),
 }
 
+CONFIGURATION = {"data": "mnist5k", "examples": "one held-out digit of each class", "targets": "all"}
 
-def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
+
+def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS, overwrite: bool = False) -> None:
     """Train a small CNN on real digits, attack one digit of each class towards every other, write a report.
 
     The attacks are L2, L0 and L-infinity, with fewer steps than the paper's. Nothing is downloaded: the 5,000 digits
@@ -35,9 +37,10 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     Args:
       out: the folder to write to.
       models: the folder of trained networks.
+      overwrite: see `cwjax attack`. The demo may always replace itself.
     """
     began, parts = time.monotonic(), 1 + len(ATTACKS)
-    store.check_folder(out)
+    outputs.check(out, "demo", overwrite=overwrite or _is_one(out))
     say(f"Part 1 of {parts}: training")
     trained = training.train(TRAINING, models)
     say(f"{trained.card['test_accuracy']:.2%} right on held-out digits")
@@ -49,8 +52,15 @@ def demo(*, out: Path = Path("runs/demo"), models: Path = MODELS) -> None:
     for part, (name, settings) in enumerate(ATTACKS.items(), start=2):
         say(f"Part {part} of {parts}: the {name} attack, each of ten digits towards nine classes")
         attacked.append(attacking.run(trained.model, ten, Request(name, settings, targets="all"), checks=True))
-    configuration = {"data": "mnist5k", "examples": "one held-out digit of each class", "targets": "all"}
-    report = finish(out, attacked, ten, configuration, trained.card)
+    report = finish(out, attacked, ten, CONFIGURATION, trained.card)
     picture = report.parent / "figures" / "l2-examples.png"
     say(f"The demo took {time.monotonic() - began:.0f} s.")
     say(f"Open {report.resolve().as_uri()} or its first picture alone, {picture.resolve().as_uri()}")
+
+
+def _is_one(folder: Path) -> bool:
+    """Whether the folder holds an earlier demo."""
+    try:
+        return store.read_json(folder / runs.FILE)["about"]["configuration"] == CONFIGURATION
+    except (FileNotFoundError, store.CorruptFile, KeyError, TypeError):
+        return False

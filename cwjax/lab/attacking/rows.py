@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,7 +19,10 @@ from cwjax.lab.reporting.findings import CHANGED
 
 DRAWN = ("drawn_clean", "drawn_adversarial")  # how the names of a task's pictures begin; an attack's name follows
 
-Targets = Literal["untargeted", "random", "average", "best", "worst", "all"]
+TARGETS = ("untargeted", "random", "average", "best", "worst", "all")
+Targets = str
+"""One of TARGETS; or a class by its number, such as "7": every image of another class is to be taken for it."""
+METAVAR = f"{{{','.join(TARGETS)}}}|CLASS"
 
 
 class Rows(NamedTuple):
@@ -51,6 +54,33 @@ class Attacked(NamedTuple):
     drawn: tuple[np.ndarray, np.ndarray] | None = None  # of a task: pictures of its first rows, clean and adversarial
 
 
+def check_targets(targets: Targets, words: Sequence[str] = TARGETS) -> None:
+    """Raises ValueError where it is none of these words, and no number of a class."""
+    if targets not in words and not (targets.isascii() and targets.isdecimal()):
+        raise ValueError(
+            f"--targets {targets} is not known: choose one of {', '.join(words)}, or the number of a class"
+        )
+
+
+def aimed_at(dataset: Dataset, targets: Targets) -> Dataset:
+    """The data set without the images that have no such goal: those of the very class that all others are to become.
+
+    Raises:
+      ValueError: the data set has no such class, or is of a task.
+    """
+    if not targets.isdecimal():
+        return dataset
+    if dataset.task:
+        raise ValueError(_brings_its_own(dataset.task.name, targets))
+    if int(targets) >= len(dataset.classes):
+        raise ValueError(f"--targets {targets} is no class of {dataset.name}: they are 0 to {len(dataset.classes) - 1}")
+    return dataset.take(np.flatnonzero(dataset.labels != int(targets)))
+
+
+def _brings_its_own(task: str, targets: Targets) -> str:
+    return f"--targets {targets} is for classes: the task {task!r} brings its own goals"
+
+
 def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
     """One row an example (untargeted, a goal of its own, or a wrong class drawn for it), or one for each of its wrong
     classes.
@@ -58,18 +88,21 @@ def rows_of(dataset: Dataset, targets: Targets, *, seed: int) -> Rows:
     Args:
       dataset: the examples.
       targets: "untargeted"; "random" and "average", one wrong class drawn uniformly for each example, which is the
-        paper's average case; "best", "worst" and "all", every wrong class.
+        paper's average case; "best", "worst" and "all", every wrong class; the number of a class that no example has,
+        see `aimed_at`.
       seed: of the draw, which depends on it and the example's `index` and on no other example.
 
     Raises:
       ValueError: targets other than "untargeted", of a task.
     """
     if dataset.task and targets != "untargeted":
-        raise ValueError(f"--targets {targets} is for classes: the task {dataset.task.name!r} brings its own goals")
+        raise ValueError(_brings_its_own(dataset.task.name, targets))
     count, classes, labels = len(dataset.labels), len(dataset.classes), dataset.labels
     places = np.arange(count)
     if targets == "untargeted":
         return Rows(places, labels, np.full(count, -1, np.int32))
+    if targets.isdecimal():
+        return Rows(places, labels, np.full(count, int(targets), np.int32))
     if targets in ("random", "average"):
         draws = [np.random.default_rng((seed, index)).integers(1, classes) for index in dataset.index.tolist()]
         away = np.asarray(draws, np.int64)

@@ -77,6 +77,15 @@ def first_right(
     )
 
 
+def check_enough(count: int, dataset: Dataset, targets: str) -> None:
+    """Raises ValueError where the data set, already without images of the class `targets`, has fewer images."""
+    if count > len(dataset.labels):
+        other = f" of other classes than {targets}" if targets.isdecimal() else ""
+        raise ValueError(
+            f"--examples {count} is more than the {len(dataset.labels)} test images of {dataset.name}{other}"
+        )
+
+
 def mask_of(path: Path, dataset: Dataset) -> np.ndarray:
     """The mask of a file that NumPy's `save` wrote, boolean: True where an element of an image may change.
 

@@ -6,12 +6,13 @@ from typing import Annotated
 from cwjax import coverage
 from cwjax.arguments import check_count
 from cwjax.coverage.convention import Unit, Value
+from cwjax.lab.attacking import presets
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
 from cwjax.lab.covering import coverage_page, covering
 from cwjax.lab.data import Dataset, MissingData, load
-from cwjax.lab.files import environment, store
+from cwjax.lab.files import environment, outputs, store
 from cwjax.lab.subjects import AUTO, model_and_data
 
 
@@ -26,6 +27,7 @@ def cover(
     unit: Unit = "channel mean",
     sections: int = 1000,
     training: Annotated[str | None, optional("DATA", "the training images of --data")] = None,
+    overwrite: bool = False,
     data_folder: DataFolder = None,
 ) -> None:
     """Say which neurons the test images reach, and the examples of attacks, beside equally many test images.
@@ -48,10 +50,11 @@ def cover(
       unit: what a neuron is: the mean of a channel over its positions, its maximum, or each element.
       sections: of each neuron's range, for KMNC.
       training: whose images give the ranges of neurons; for data that has no training images, such as FILE.npz.
+      overwrite: see `cwjax attack`.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     check_count("--sections", sections)
-    store.check_folder(out)
+    outputs.check(out, "cover", overwrite=overwrite)
     network, _, data, dataset = model_and_data(model, data, data_folder)
     test = dataset.images
     suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:], model)]
@@ -81,6 +84,7 @@ def cover(
         for point in points
         for name, said in point.coverages.items()
     ]
+    outputs.forget(out, presets.PRESETS)
     store.write_json(out / "coverage.json", about | {"measurements": measurements})
     rows = covering.table(points, list(criteria))
     path = coverage_page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}")

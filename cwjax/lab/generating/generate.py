@@ -10,7 +10,7 @@ from cwjax.arguments import check_count
 from cwjax.lab.console.parsing import DataFolder
 from cwjax.lab.console.progress import say, show
 from cwjax.lab.console.tables import drawn
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs
 from cwjax.lab.generating import generated, generating, tests_page
 from cwjax.lab.generating.plans import Asked
 from cwjax.lab.generating.settings import Settings, resolved
@@ -37,13 +37,19 @@ def generate(
 
     Writes OUT/report.html, report.md, tests.parquet (a row for each test that was asked for, also where none was
     found), tests.npz (the tests and their seeds), generate.json, and OUT/units, what is done so far. `cwjax verify
-    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach. For instance:
+    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach.
+
+    The table at the end counts tests: asked (for), met (found), met by a seed (which does it before any change), not
+    met, and another answer (a model says something else than of the seed). For instance:
 
         cwjax generate --system deeptest --model zoo:mnist_lenet --count 10 --out runs/tests
 
     Args:
       settings: the system's.
-      system: deepxplore, deeptest, deepct, deepconcolic, deepfault, deeproad or fuzzing; see docs/generation.md.
+      system: deepxplore: inputs on which several models disagree; deeptest: transforms of an image, such as brightness
+        or rotation, that break its label; deeproad: weathers that do; deepct: inputs that activate combinations of
+        neurons; deepconcolic: inputs that activate single neurons, or change their sign; deepfault: inputs that raise
+        the neurons suspected of errors; fuzzing: random mutants, kept where they reach something new.
       model: see `cwjax attack`. For deepxplore two or more, each with a --model of its own.
       out: the folder to write to, such as runs/NAME.
       data: see `cwjax attack`. Seeds are its first test images that all models classify rightly.
@@ -58,12 +64,13 @@ def generate(
     for flag, value, least in (("--count", count, 1), ("--batch", batch, 1), ("--seed", seed, 0)):
         check_count(flag, value, least=least, most=2**31 - 1)
     check_solver(told.get("solver", "none"))
-    store.check_folder(out)
+    outputs.check(out, "generate", resumed=True)
     asks = ("--seeds", told["seeds"]) if "seeds" in told else ("--count", count)
     subject = subject_of(system, model, data, asks[1], data_folder, asked=asks[0])
     training = functools.cache(lambda: training_images(subject, data_folder))
     asked = Asked(system, subject, told, count, batch, seed, training)
     made = generating.run(asked, SYSTEMS[system](asked), out)
+    outputs.forget_what_followed(out)
     generated.write(made, out)
     path = tests_page.write(made, out)
     rows = tests_page.summary(made)

@@ -6,6 +6,7 @@ import tyro
 
 from cwjax.lab.console.parsing import DataFolder
 from cwjax.lab.console.progress import say
+from cwjax.lab.files import outputs
 from cwjax.lab.racing import entries, racing
 from cwjax.lab.subjects import AUTO, subject_of
 
@@ -44,6 +45,7 @@ def race(
       data: whose test images; auto: see `cwjax attack`.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
+    outputs.check(out, "race", resumed=True)
     subjects = [subject_of(name, data, data_folder) for name in model]
     racing.race(subjects, entries.OURS | entries.own(settings.attacks), settings, out)
     say(f"Standings: {out / 'race.md'}")

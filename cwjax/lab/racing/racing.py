@@ -21,6 +21,7 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 
 from cwjax.arguments import check_count, check_number
+from cwjax.lab.attacking.rows import aimed_at, check_targets
 from cwjax.lab.attacking.selection import first_right
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
@@ -30,7 +31,7 @@ from cwjax.lab.racing import keeping, standings, tuning
 from cwjax.lab.racing.contestants import RACED, Broken, Contestant, Make, Task
 from cwjax.models import Model
 
-RaceTargets = Literal["untargeted", "random", "next"]
+TARGETS = ("untargeted", "random", "next")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Race:
     # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack here that can make the norm small
     attacks: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
-    targets: RaceTargets = "untargeted"  # random: a wrong class drawn for each example; next: the class after its own
+    # random: a wrong class drawn for each example; next: the class after its own; or the number of a class: examples
+    # are then of the others
+    targets: Annotated[str, optional(f"{{{','.join(TARGETS)}}}|CLASS", "untargeted")] = "untargeted"
     confidence: float = 0.0  # logits by which the goal has to be met; of every attack, see `cwjax.confident`
     examples: int = 50  # the first test images that the model answers rightly
     seed: int = 0  # of the targets drawn, and of the attacks
@@ -81,6 +84,7 @@ def race(
       OSError: `folder` cannot be written to.
     """
     told = _check(subjects, contestants, settings)
+    subjects = [each._replace(dataset=aimed_at(each.dataset, settings.targets)) for each in subjects]
     store.check_folder(folder)
     heats = []
     for subject in subjects:
@@ -119,6 +123,8 @@ def _asked(subject: Subject, settings: Race, places: np.ndarray, rng: np.random.
     label, classes = dataset.labels[places], len(dataset.classes)
     away = rng.integers(1, classes, len(places))
     target = {"untargeted": np.full(len(places), -1), "random": (label + away) % classes, "next": (label + 1) % classes}
+    if settings.targets not in target:
+        target[settings.targets] = np.full(len(places), int(settings.targets))
     return Examples(
         x=dataset.images[places],
         label=label,
@@ -208,6 +214,7 @@ def _check(subjects, contestants, settings) -> dict[str, tuning.Settings]:
         raise ValueError("a race needs a --norm and a number of --budgets")
     for budget in settings.budgets:
         check_count("--budgets", budget, least=2)
+    check_targets(settings.targets, TARGETS)
     check_count("--examples", settings.examples)
     check_count("--tuning", settings.tuning)
     check_number("--confidence", settings.confidence, least=0)

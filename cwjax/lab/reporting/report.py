@@ -8,7 +8,7 @@ import tyro
 from cwjax.lab.attacking import runs
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import say
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.generating import generated, tests_page
 from cwjax.lab.reporting import run_report, verdicts
 from cwjax.lab.sweeps import results, sweep_report
@@ -32,7 +32,12 @@ def report_on(
       out: the folder to write to.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data): a sweep's clean images.
     """
-    out = out or folder
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    if out is None:
+        out = folder
+    elif out.resolve() != folder.resolve():
+        outputs.check(out, "report")
     if (folder / results.PLAN).is_file():
         path = sweep_report.write(folder, out, data_folder)
     elif generated.is_one(folder):

@@ -11,7 +11,7 @@ from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.console import tables
 from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import lasting, say, show
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting import verdicts
 from cwjax.lab.reporting.findings import MISCLASSIFIED, WITHOUT, norm_name
 from cwjax.lab.reporting.verdicts import Verdict
@@ -53,7 +53,7 @@ def sweep(
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     check(launcher)
-    store.check_folder(out)
+    outputs.check(out, "sweep", resumed=True)
     plan = units.plan(grid.read(file, settings), data_folder)
     vault = Vault(out)
     done = {unit.digest: facts for unit in plan.all if (facts := vault.facts(unit.digest)) is not None}
@@ -61,6 +61,8 @@ def sweep(
         show(_estimate(plan, done))
         return
     with working.disk(out):
+        if len(done) < len(plan.all) or not results.is_of(plan, out):
+            outputs.forget(out, ())
         results.record(plan, out)
     say(f"{len(plan.configurations)} configurations, {len(plan.all)} units, of which {len(done)} are done: {out}")
     with watched(plan, done.keys(), out, track) as watch:

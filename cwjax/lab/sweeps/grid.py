@@ -16,7 +16,7 @@ from cwjax.lab import defending
 from cwjax.lab.attacking import presets
 from cwjax.lab.attacking.presets import setting
 from cwjax.lab.attacking.request import Request
-from cwjax.lab.attacking.rows import Targets
+from cwjax.lab.attacking.rows import METAVAR, Targets, check_targets
 from cwjax.lab.console import parsing
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.files import store
@@ -45,7 +45,7 @@ class Sweep:
     # by name, see `cwjax attack`
     attack: Annotated[tuple[str, ...], optional("[STR ...]", "l2")] = ()
     # see `cwjax attack`
-    targets: Annotated[tuple[Targets, ...], optional(f"[{_several(Targets)} ...]", "untargeted")] = ()
+    targets: Annotated[tuple[Targets, ...], optional(f"[{METAVAR} ...]", "untargeted")] = ()
     # of the targets drawn and of the attack
     seed: Annotated[tuple[int, ...], optional("[INT ...]", "0")] = ()
     # of the search
@@ -200,6 +200,8 @@ def _complete(sweep: Sweep) -> Sweep:
         raise ValueError("a sweep needs a --model, such as zoo:mnist_cnn: see `cwjax attack --help`")
     for name in ("examples", "chunk", *(["width"] if sweep.width is not None else [])):
         check_number(f"--{name}", getattr(sweep, name), least=1)
+    for targets in sweep.targets:
+        check_targets(targets)
     for seed in sweep.seed:
         check_count("--seed", seed, least=0, most=2**32 - 1)
     axes: dict[str, Sequence[Any]] = {name: value for name, value in vars(sweep).items() if isinstance(value, tuple)}

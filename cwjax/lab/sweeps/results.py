@@ -7,6 +7,7 @@ results.query(Path("runs/grid"), "select attack, confidence, avg(l2) from result
 """
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cwjax.lab.attacking import presets
 from cwjax.lab.console import tables
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
@@ -50,6 +51,18 @@ class Planned(NamedTuple):
 
 def record(plan: Plan, folder: Path) -> None:
     """Writes down which units the table is made of."""
+    store.write_json(folder / PLAN, _told(plan))
+
+
+def is_of(plan: Plan, folder: Path) -> bool:
+    """Whether the folder holds this very sweep, so that what was made of it still is of it."""
+    try:
+        return store.read_json(folder / PLAN) == json.loads(json.dumps(_told(plan)))
+    except (FileNotFoundError, store.CorruptFile):
+        return False
+
+
+def _told(plan: Plan) -> dict[str, Any]:
     entries = [
         {
             "digest": configuration.digest,
@@ -58,14 +71,14 @@ def record(plan: Plan, folder: Path) -> None:
         }
         for configuration, units in zip(plan.configurations, plan.units, strict=True)
     ]
-    store.write_json(folder / PLAN, {"configurations": entries})
+    return {"configurations": entries}
 
 
 def planned(folder: Path) -> list[Planned]:
     """The configurations of the sweep, in its order. Raises as `table` does."""
     path = folder / PLAN
     if not path.is_file():
-        raise FileNotFoundError(f"no sweep in {folder} ({PLAN} is missing): run `cwjax sweep … --out {folder}` first")
+        raise outputs.none_there(folder, "sweep", "sweep")
     try:
         return [_planned(entry) for entry in store.read_json(path)["configurations"]]
     except (KeyError, TypeError, ValueError) as error:

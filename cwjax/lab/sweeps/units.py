@@ -17,7 +17,7 @@ import cwjax
 from cwjax.lab import foreign
 from cwjax.lab.attacking import judging, selection
 from cwjax.lab.attacking.presets import resolved
-from cwjax.lab.attacking.rows import rows_of
+from cwjax.lab.attacking.rows import aimed_at, rows_of
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.lab.subjects import TASK, data_for, dataset_of, model_of
@@ -161,31 +161,39 @@ def data_named(name: str, folder: Path | None) -> Dataset:
     return dataset_of(name, folder)
 
 
+def data_aimed(name: str, folder: Path | None, targets: str) -> Dataset:
+    """Those of them that have such a goal, see `rows.aimed_at`."""
+    return aimed_at(data_named(name, folder), targets)
+
+
 class _Source(NamedTuple):
     """Where the examples of a configuration are from."""
 
     data: str
     folder: Path | None
     model: str  # whose right answers are wanted; empty: all images are
+    targets: str  # of which a class leaves its own images out
 
     @classmethod
     def of(cls, configuration: Configuration, folder: Path | None) -> "_Source":
-        return cls(configuration.data, folder, configuration.model if configuration.only_correct else "")
+        return cls(
+            configuration.data, folder, configuration.model if configuration.only_correct else "", configuration.targets
+        )
 
     def examples(self, start: int, stop: int) -> Dataset:
         """The examples from one place up to another. Raises ValueError where the model gets too few right."""
-        dataset = data_named(self.data, self.folder)
+        dataset = data_aimed(self.data, self.folder, self.targets)
         if not self.model:
             return dataset.take(slice(start, stop))
-        in_block = functools.partial(_right_in_block, self.model, self.data, self.folder)
+        in_block = functools.partial(_right_in_block, self.model, self.data, self.folder, self.targets)
         places = selection.first_right(model_named(self.model).value, dataset, stop, in_block)
         return dataset.take(places[start:])
 
 
 @functools.cache
-def _right_in_block(model: str, name: str, folder: Path | None, start: int) -> np.ndarray:
+def _right_in_block(model: str, name: str, folder: Path | None, targets: str, start: int) -> np.ndarray:
     """`selection.right_in_block`, asked once in a process."""
-    return selection.right_in_block(model_named(model).value, data_named(name, folder), start)
+    return selection.right_in_block(model_named(model).value, data_aimed(name, folder, targets), start)
 
 
 def examples_of(unit: Unit) -> Dataset:
@@ -236,9 +244,8 @@ def _source_of(function: str) -> str:
 
 def _check(configuration: Configuration, sweep: Sweep, folder: Path | None) -> None:
     """Raises ValueError where the configuration's model does not go with its data, or there are too few examples."""
-    dataset, count = data_named(configuration.data, folder), int(sweep.examples or 0)
-    if count > len(dataset.labels):
-        raise ValueError(f"--examples {count} is more than the {len(dataset.labels)} test images of {dataset.name}")
+    targets, count = configuration.targets, int(sweep.examples or 0)
+    selection.check_enough(count, data_aimed(configuration.data, folder, targets), targets)
     _validate(configuration.model, configuration.data, min(count, int(sweep.chunk or 0)), folder)
 
 

@@ -25,6 +25,9 @@ def verify(
     Of a folder of `cwjax generate` every test: what each model says, whether it does what it was made for, how far it
     is from its seed, that it is an 8-bit image within [0, 1], and that it changes only what its system may change.
 
+    It asks whether the rows are what they say. Whether the attack was strong enough is another question, which the
+    checks of `cwjax attack` ask: diagnosis.json has their answer, and the last line repeats it.
+
     A model that came from PyTorch, ONNX or Keras is asked in its own framework as well: rows have to agree by both.
 
     Writes PATH/verification.parquet: the rows, what was found of each, and whether it agrees. For instance:

@@ -24,8 +24,10 @@ from cwjax.lab.attacking.rows import places_of
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
+from cwjax.lab.reporting import verdicts
 from cwjax.lab.reporting.findings import NAME
 from cwjax.lab.subjects import AUTO, model_and_data, original_of
+from cwjax.lab.sweeps import results
 from cwjax.lab.verifying import claims
 from cwjax.lab.verifying.claims import Claims
 from cwjax.models import Model
@@ -35,6 +37,7 @@ FILE = "verification.parquet"
 
 _AT_ONCE = 100  # images
 _TOLERANCE = 1e-5  # of a distance, relative
+_NAMED = 12  # attacks or configurations on a line
 _FOUND = ("found_", "agrees")  # how the columns begin that are added
 
 Way = Callable[..., Any]  # float32 [B, *S], context -> outputs [B, ...], such as logits [B, K]
@@ -104,7 +107,23 @@ def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_fol
         own = row.get("found_original_margin")
         more = "" if own is None else f"; margin {row['found_margin']:.3g} here, {own:.3g} in the model's own framework"
         say(f"  {attack}, example {index}{called}, target {target}: claims {claimed}; found {true}{more}")
+    say(of_the_attack(folder))
     return len(wrong)
+
+
+def of_the_attack(folder: Path) -> str:
+    """What this does not ask: whether the attack was strong enough; and who has."""
+    if (folder / results.PLAN).is_file():
+        where, found = "the checks say", {f"configuration {at}": each for at, each in results.beliefs(folder).items()}
+    else:
+        where, found = f"{folder / verdicts.FILE} says", dict(verdicts.read(folder))
+    other = "That is about the rows. Whether the attack was strong enough is another question"
+    if not found:
+        return f"{other}, which was not asked: --no-checks was said."
+    blamed = {name: f" ({', '.join(each.blamed)})" if each.blamed else "" for name, each in found.items()}
+    told = [f"{each.verdict.upper()} of {name}{blamed[name]}" for name, each in found.items()]
+    more = [f"{len(told) - _NAMED} more"] if len(told) > _NAMED else []
+    return f"{other}: {where} {', '.join(told[:_NAMED] + more)}."
 
 
 def plain(model: Model, name: str) -> Way:

@@ -52,7 +52,11 @@ def test_a_users_own_model_can_be_attacked_and_the_result_is_checked(tmp_path, c
 
 def test_several_attacks_make_one_report(tmp_path, capsys):
     where = ["--data", "blobs", "--model", "tests.lab.called:brightness", "--examples", 3, "--out", tmp_path]
+    for older in ("run.json", "verification.parquet", "diagnosis.json"):
+        (tmp_path / older).write_text("{}")
+    assert "name another folder, or say --overwrite" in fails(capsys, "attack", *where)
     more = [
+        "--overwrite",
         "--attack",
         "linf",
         "lbfgs",
@@ -68,6 +72,8 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "--largest-c goes to linf alone: it is no setting of lbfgs." in said
     assert "linf attack: objective f6, box change_of_variables, optimizer adam" in said
+    assert not (tmp_path / "verification.parquet").exists()
+    assert not (tmp_path / "diagnosis.json").exists()
     table = pq.read_table(tmp_path / "results.parquet").to_pandas()
     assert table.attack.tolist() == ["linf"] * 3 + ["lbfgs"] * 3
     assert table.success.all()

@@ -26,6 +26,23 @@ def test_targets_are_what_they_are_called(some):
     assert 1400 < (drawn == 1).sum() < 1600
 
 
+def test_a_class_is_the_target_of_all_images_of_others(some):
+    aimed = rows.aimed_at(some, "1")
+    assert aimed.index.tolist() == some.index[some.labels != 1].tolist()
+    found = rows.rows_of(aimed, "1", seed=0)
+    assert (found.target == 1).all()
+    assert (found.goal().sign == 1).all()
+    assert rows.aimed_at(some, "all") is some
+    with pytest.raises(ValueError, match=r"--targets 3 is no class of .*: they are 0 to 2"):
+        rows.aimed_at(some, "3")
+
+
+@pytest.mark.parametrize("targets", ["seven", "-1", "1.5", "²", ""])
+def test_targets_that_are_none_are_refused_with_all_that_there_are(targets):
+    with pytest.raises(ValueError, match=r"choose one of untargeted, .*, all, or the number of a class"):
+        rows.check_targets(targets)
+
+
 def test_a_rows_target_and_key_are_its_examples_own(some):
     for targets in ("untargeted", "random", "all"):
         every = rows.rows_of(some, targets, seed=3)

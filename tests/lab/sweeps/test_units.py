@@ -1,5 +1,6 @@
 """What a unit's digest is made of: whatever decides its rows, and no more than that."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from cwjax.lab.data import Dataset
-from cwjax.lab.sweeps import units
+from cwjax.lab.sweeps import grid, units
 from tests.lab.sweeps import small
 
 DATASET = Dataset(
@@ -32,7 +33,7 @@ def examples_digest(monkeypatch):
 
     def digest(dataset: Dataset, start: int = 0, stop: int = 2) -> str:
         monkeypatch.setattr(units, "data_named", lambda name, folder: dataset)
-        return units._examples_digest.__wrapped__(units._Source("made", None, ""), start, stop)
+        return units._examples_digest.__wrapped__(units._Source("made", None, "", "untargeted"), start, stop)
 
     return digest
 
@@ -114,3 +115,11 @@ def test_what_does_not_decide_leaves_the_digest_alone(code, copied):
     before = code()
     (copied / "lab" / "reporting" / "run_report.py").write_text("# another page\n")
     assert code() == before
+
+
+def test_of_a_class_as_target_the_units_cut_the_images_of_others():
+    [sweep] = grid.read(None, dataclasses.replace(small.SWEEP, targets=("2",), confidence=(), examples=26, chunk=20))
+    plan = units.plan([sweep])
+    labels = np.concatenate([units.examples_of(unit).labels for unit in plan.all])
+    whole = units.data_named("cifar10_sample", None).labels
+    assert labels.tolist() == whole[whole != 2][:26].tolist()

@@ -83,7 +83,17 @@ def written(attacked, folder):
 
 def test_a_true_run_agrees(folder, capsys):
     main(["verify", str(folder)])
-    assert "16 of 16 rows agree" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "16 of 16 rows agree" in said
+    assert "strong enough is another question, which was not asked" in said
+    checks = {"weaker_wins": {"verdict": "fail", "number": 1.0, "threshold": 0.5, "what": "", "note": "", "advice": ""}}
+    checks["weaker_wins"]["source"] = ""
+    told = {"line": "FAIL", "verdict": "fail", "checks": checks}
+    store.write_json(folder / "diagnosis.json", {"fast_l2": told, "l0": told | {"verdict": "pass"}})
+    assert f"{folder / 'diagnosis.json'} says FAIL of fast_l2 (weaker_wins), PASS of l0." in verifying.of_the_attack(
+        folder
+    )
+    (folder / "diagnosis.json").unlink()
     table = pq.read_table(folder / verifying.FILE)
     assert table["agrees"].to_numpy().all()
     hit = table["success"].to_numpy()
@@ -234,7 +244,7 @@ DAMAGE = {
     "no configuration": (told(lambda found: found["about"].update(configuration=[1])), "does not name its model"),
     "no such model": (
         told(lambda found: found["about"]["configuration"].update(model="nowhere")),
-        "no trained network in nowhere",
+        "there is no folder nowhere",
     ),
     "a model of other images": (
         told(lambda found: found["about"]["configuration"].update(model="tests.lab.verifying.test_verifying:larger")),
