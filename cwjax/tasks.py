@@ -55,12 +55,12 @@ class Task:
         goal or a context for another number of inputs; an objective that is none.
 
     Example:
-      >>> import jax.numpy as jnp
+      >>> import jax.numpy as jnp, numpy as np
       >>> import cwjax as cw
       >>> task = cw.Task(
       ...     name="the mean",
       ...     model=cw.bind(lambda params, x: x.mean(1)),
-      ...     x=jnp.full((4, 3), 0.5),
+      ...     x=np.full((4, 3), 0.5),
       ...     goal=cw.goals.value_left(jnp.full(4, 0.5), 0.1),
       ...     objective=cw.objectives.tolerance,
       ... )

@@ -8,7 +8,8 @@ _SECTION = re.compile(r"^(Args|Returns|Raises|Example|References|Yields):")
 def prepared(lines: list[str]) -> list[str]:
     """The lines with what reStructuredText would misread made plain: `*S`, `|x|`, and indented formulas and programs.
 
-    Indented blocks of the text before `Args:` become literal; stars and bars outside backticks are escaped.
+    Indented blocks of the text before `Args:` become literal; stars and bars outside backticks are escaped. Each
+    of the references becomes an item of a list.
     """
     out: list[str] = []
     section, literal, quoted = "", False, False
@@ -24,7 +25,7 @@ def prepared(lines: list[str]) -> list[str]:
             out.append(line)
             continue
         plain, quoted = _escaped(line, quoted)
-        out.append(plain)
+        out.append(re.sub(r"^  (?=\S)", "  - ", plain) if section == "References" else plain)
     return out
 
 

@@ -4,10 +4,8 @@ import doctest
 import functools
 import importlib
 import inspect
-import io
 import re
 import types
-from contextlib import redirect_stdout
 from typing import Any
 
 import pytest
@@ -21,8 +19,14 @@ PARTS = ("Attack", "Rule", "Objective", "Search", "Box", "Criterion", "Defended"
 CITED = re.compile(r"[A-Z]\w+(?: et al\.)?,? \(?(?:19|20)\d\d\b|\bsections? [IVX]+\b")
 """A name and a year, or a section of the paper."""
 
-SLOW = re.compile(r"\b(?:batched|streamed|traced|lanes|sharded|diagnose)\(|attack\.step|\brun\(|updates=")
+COMPILES = re.compile(r"\b(?:batched|streamed|traced|lanes|sharded|diagnose)\(|attack\.step|\brun\(|updates")
 """What takes a second to compile: an attack, a network that learns. Their examples are for `make test-all`."""
+SLOW = (  # likewise
+    *("cwjax.evaluation.fewest_changes", "cwjax.parts.losses.softened_margin", "cwjax.parts.objectives.ctc"),
+    *("cwjax.parts.lattices.Lattice", "cwjax.parts.lattices.check_on", "cwjax.generation.deeptest.guided"),
+    *("cwjax.generation.fuzzing.transformed", "cwjax.generation.transforms.blurred", "cwjax.adapters.from_linen"),
+    *("cwjax.generation.metamorphic.error_kept", "cwjax.adapters.from_sklearn"),
+)
 
 
 def described() -> dict[str, tuple[types.ModuleType, Any]]:
@@ -89,26 +93,28 @@ def examples(value) -> list[doctest.Example]:
     return found if any(each.want for each in found) else []
 
 
-@functools.cache
-def opening(where: str) -> dict[str, object]:
-    """What the docstring of a module, and of those that it is in, defines for the examples."""
-    outer, _, _ = where.rpartition(".")
-    names = dict(opening(outer)) if outer else {}
-    for each in examples(importlib.import_module(where)):
-        with redirect_stdout(io.StringIO()):
-            exec(compile(each.source, where, "single"), names)
-    return names
+def slow(name: str) -> bool:
+    """Whether its example is left to `make test-all`."""
+    return name in SLOW or bool(COMPILES.search(section(VALUES[name], "Example")))
 
 
-def runs(value, before: str, name: str) -> None:
-    """The example comes to what it says, after the opening of a module."""
+def ran(value, names: dict[str, object], name: str) -> dict[str, object]:
+    """Its example comes to what it says; what is defined then."""
     shown = examples(value)
     for framework in re.findall(r"^(?:import|from) (\w+)", "".join(each.source for each in shown), re.MULTILINE):
         pytest.importorskip(framework)
     said: list[str] = []
-    names = dict(opening(before)) if before else {}
-    doctest.DocTestRunner(verbose=False).run(doctest.DocTest(shown, names, name, None, None, None), out=said.append)
+    test = doctest.DocTest(shown, names, name, None, None, None)
+    doctest.DocTestRunner(verbose=False).run(test, out=said.append, clear_globs=False)
     assert not said, "".join(said)
+    return test.globs
+
+
+@functools.cache
+def opening(where: str) -> dict[str, object]:
+    """What the docstring of a module, and of those that it is in, defines for the examples."""
+    outer, _, _ = where.rpartition(".")
+    return ran(importlib.import_module(where), opening(outer) if outer else {}, where)
 
 
 def test_the_first_line_stands_alone():
@@ -155,19 +161,21 @@ def test_what_was_published_is_referred_to():
     listed(bad)
 
 
-@pytest.mark.parametrize("where", [where for where, module in MODULES.items() if examples(module)])
+@pytest.mark.usefixtures("as_users_have_it")
+@pytest.mark.parametrize("where", MODULES)
 def test_the_opening_of_a_module_says_what_comes_out(where):
-    runs(MODULES[where], where.rpartition(".")[0], where)
+    opening(where)
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.long) if SLOW.search(section(value, "Example")) else name
+        pytest.param(name, marks=pytest.mark.long) if slow(name) else name
         for name, value in VALUES.items()
         if examples(value)
     ],
 )
 def test_the_example_says_what_comes_out(name):
     module, value = DESCRIBED[name]
-    runs(value, module.__name__, name)
+    ran(value, opening(module.__name__), name)
