@@ -46,13 +46,15 @@ def put(files: Mapping[str, bytes], folder: Path) -> Path:
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested settings on one level: {"a": {"b": [1, 2]}} is {"a.b": "1, 2"}."""
+    """Nested settings on one level: {"a": {"b": [1, 2]}} is {"a.b": "1, 2"}. A list of nothing says "none"."""
     found: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, dict) and value:
             found |= flat(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            found[f"{prefix}{key}"] = ", ".join(map(str, value)) or "none"
         else:
-            found[f"{prefix}{key}"] = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+            found[f"{prefix}{key}"] = str(value)
     return found
 
 

@@ -27,8 +27,8 @@ def test_a_folder_that_cannot_be_is_named(tmp_path):
 
 
 def test_nested_settings_are_flat():
-    told = {"a": {"b": [1, 2], "c": {"d": None}}, "e": {}, "f": (0.5,)}
-    assert rendering.flat(told) == {"a.b": "1, 2", "a.c.d": "None", "e": "{}", "f": "0.5"}
+    told = {"a": {"b": [1, 2], "c": {"d": None}}, "e": {}, "f": (0.5,), "g": []}
+    assert rendering.flat(told) == {"a.b": "1, 2", "a.c.d": "None", "e": "{}", "f": "0.5", "g": "none"}
 
 
 @pytest.mark.parametrize(
