@@ -26,6 +26,7 @@ looked at again with NumPy: misread, and not refused. Writes OUT/defences.md, de
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,11 @@ def main(arguments: Arguments, model: Model | None = None) -> list[dict[str, Any
     rows = []
     with progress("defences", len(arguments.defences), first="compiling") as advance:
         for name in arguments.defences:
-            make = functools.partial(_row, name, model, train, clean, pool, unaware, arguments)
+            defended = functools.cache(functools.partial(defended_by, name, model, train, arguments))
+            make = functools.partial(_row, name, defended, clean, pool, unaware, arguments)
             row = _kept(arguments, name, model, pool, make)
-            rows.append(row)
+            checks = checks_of(name, defended, model, pool, arguments) if arguments.diagnose else "not asked"
+            rows.append(row | {"checks": checks, "published L2": PUBLISHED.get(name, "")})
             advance(1, f"{name}: {row['success']:.0%} at {row['mean L2']:.2f}", now=True)
     shown.write("defences", "Defences, attacked", rows, _figure(rows), arguments, told=_told(rows))
     return rows
@@ -110,16 +113,15 @@ def _unaware(model: Model, pool: data.Dataset, arguments: Arguments) -> dict[str
     return {"near": np.asarray(near.x).tolist(), "far": np.asarray(far.x).tolist()}
 
 
-def _row(name, model, train, clean, pool, unaware, arguments) -> dict[str, Any]:
-    defended = defended_by(name, model, train, arguments)
+def _row(name, defended, clean, pool, unaware, arguments) -> dict[str, Any]:
+    defended = defended()
     read = ~shown.wrong(defended.model, clean.images, clean.labels)
     row = {
         "defence": name,
         "accuracy": float(read.mean()),
         "false positives": float(cw.defences.refused(defended, clean.images).mean()),
     }
-    usable = ~_fooled(defended, pool.images, pool.labels) & ~cw.defences.refused(defended, pool.images)
-    usable &= ~shown.wrong(defended.model, pool.images, pool.labels)
+    usable = _usable(defended, pool)
     some = pool.take(shown.first_of(usable, arguments.examples))
     near, far = unaware["near"][usable], unaware["far"][usable]
     row["unaware"] = float(_fooled(defended, near, some.labels).mean())
@@ -133,9 +135,12 @@ def _row(name, model, train, clean, pool, unaware, arguments) -> dict[str, Any]:
     row["overhead"] = float(np.asarray(result.distance)[hit].mean() / base[hit].mean()) if hit.any() else float("nan")
     if name == "dropout_uncertainty":
         row["told"] = _on_fresh_masks(defended, np.asarray(result.x)[hit])
-    row["checks"] = _checks(defended, some, result, keys, goal, arguments)
-    row["published L2"] = PUBLISHED.get(name, "")
     return row
+
+
+def _usable(defended: Defended, some: data.Dataset) -> np.ndarray:
+    """Which images the defended network reads rightly and does not refuse."""
+    return ~shown.wrong(defended.model, some.images, some.labels) & ~cw.defences.refused(defended, some.images)
 
 
 def _fooled(defended: Defended, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -151,34 +156,39 @@ def _on_fresh_masks(defended: Defended, images: np.ndarray) -> str:
     )
 
 
-def _checks(defended, some, result, keys, goal, arguments) -> str:
-    """The names of the checks of `diagnose` that warn or fail."""
-    count = min(arguments.diagnose, len(some.labels))
-    if not count:
-        return "not asked"
-    objective = cw.defences.undetected(defended, choose=False)
-    few, cut = jax.tree.map(lambda leaf: leaf[:count], (result, goal)), some.images[:count]
-    diagnosis = cw.diagnose(
-        cw.defences.whole(defended),
-        functools.partial(cw.fast, "l2", objective=objective),
-        cut,
-        few[1],
-        few[0],
-        jax.random.key(0),
-        numbers={"steps": arguments.steps},
-        name="fast",
-    )
-    spoke = [name for name, check in diagnosis.checks.items() if check.verdict in ("warn", "fail")]
+def checks_of(
+    name: str, defended: Callable[[], Defended], model: Model, pool: data.Dataset, arguments: Arguments
+) -> str:
+    """The names of the checks of `diagnose` that warn or fail, of the first images that a row has."""
+    make = functools.partial(_asked, defended, pool, arguments)
+    verdicts = _kept(arguments, f"{name} checks", model, pool, make, diagnose=arguments.diagnose)
+    spoke = [f"{check} ({verdict})" for check, verdict in verdicts.items() if verdict in ("warn", "fail")]
     return ", ".join(spoke) or "none"
+
+
+def _asked(defended, pool, arguments) -> dict[str, str]:
+    """What each check says of the adaptive attack, which has no access to the logits alone here: see `undetected`."""
+    defended = defended()
+    some = pool.take(shown.first_of(_usable(defended, pool), arguments.diagnose))
+    whole, keys, goal = cw.defences.whole(defended), _keys(some), cw.untargeted(some.labels)
+    make = functools.partial(cw.fast, "l2", objective=cw.defences.undetected(defended, choose=False))
+    numbers = {"steps": arguments.steps}
+    result = jax.jit(lambda model: cw.batched(make(**numbers))(model, keys, some.images, goal))(whole)
+    longer = {"steps": 2 * arguments.steps}
+    diagnosis = cw.diagnose(
+        whole, make, some.images, goal, result, jax.random.key(0), numbers=numbers, longer=longer, name="fast"
+    )
+    return {name: check.verdict for name, check in diagnosis.checks.items()}
 
 
 def _keys(some: data.Dataset) -> jax.Array:
     return jax.random.split(jax.random.key(0), len(some.labels))
 
 
-def _kept(arguments: Arguments, name: str, model: Model, pool: data.Dataset, make) -> dict[str, Any]:
+def _kept(arguments: Arguments, name: str, model: Model, pool: data.Dataset, make, **told: Any) -> dict[str, Any]:
     """What was made under these arguments before, or is made now."""
-    asked = {key: str(value) for key, value in dataclasses.asdict(arguments).items() if key not in ("defences", "out")}
+    asked = dataclasses.asdict(arguments)
+    asked = {key: str(value) for key, value in asked.items() if key not in ("defences", "diagnose", "out")} | told
     identity = [asked, name, defending.model_digest(model), store.fingerprint(pool.images), defending.source()]
     path = arguments.out / "rows" / f"{name.replace(' ', '_')}-{store.fingerprint(identity)[:12]}.json"
     if path.exists():

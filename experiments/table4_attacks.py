@@ -118,7 +118,7 @@ def main(arguments: Arguments, model: cw.Model | None = None) -> list[dict[str, 
     rows = []
     with progress("attacks", len(names), first="compiling") as advance:
         for norm, name in [(norm, name) for norm, some in NORMS.items() for name in some if name in names]:
-            rows += cases(arguments, norm, name, *attacked(arguments, model, name))
+            rows += cases(arguments.table, norm, name, *attacked(arguments, model, name))
             advance(1, name, now=True)
     title = f"Table {arguments.table}: the paper's attacks and older ones"
     told = [f"Network: {arguments.model}. The paper's columns are its MNIST network's."]
@@ -165,7 +165,7 @@ def attack(*, name: str, steps: int, rounds: int, classes: int) -> Attack:
     return makers[name]()
 
 
-def cases(arguments: Arguments, norm: str, name: str, found: kept.Found, targets: Rows) -> list[dict[str, Any]]:
+def cases(table: str, norm: str, name: str, found: kept.Found, targets: Rows) -> list[dict[str, Any]]:
     """The best, the average and the worst case of an attack; of one without targets, the best."""
     images = np.unique(targets.place)
 
@@ -173,7 +173,7 @@ def cases(arguments: Arguments, norm: str, name: str, found: kept.Found, targets
         by_image = np.stack([values[targets.place == image] for image in images])
         return [by_image.min(1), by_image.ravel(), by_image.max(1)]
 
-    printed = PAPER[arguments.table].get(name.removesuffix("-short").removeprefix("fast_"), ())
+    printed = PAPER[table].get(name.removesuffix("-short").removeprefix("fast_"), ())
     rows = []
     for case, ours, before in zip(CASES, each(found.distance), each(found.unrounded), strict=True):
         if case != "best" and (targets.target < 0).all():

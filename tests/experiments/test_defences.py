@@ -1,5 +1,7 @@
 """A tiny network behind three defences, and the rows kept."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     )
     rows = defences.main(arguments, network())
     kept = sorted((tmp_path / "rows").iterdir())
-    assert len(kept) == 4
+    assert len(kept) == 7  # the attack that does not know, and a row and its checks for each defence
     text = (tmp_path / "defences.md").read_text()
     assert "pass masks drawn anew (mean of 10 draws)" in text
     assert rows[0]["overhead"] == pytest.approx(1, rel=0.02)
@@ -44,11 +46,14 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     assert all(row["checks"] != "not asked" for row in rows)
     again = defences.main(arguments, network())
     assert again == rows
+    assert capsys.readouterr().out.count("Done before") == 7
+    unasked = defences.main(dataclasses.replace(arguments, diagnose=0), network())
+    assert unasked == [row | {"checks": "not asked"} for row in rows]
     assert capsys.readouterr().out.count("Done before") == 4
     for path in kept:
         path.unlink()
     (tmp_path / "rows").rmdir()
-    check_table("defences", rows, tmp_path)
+    check_table("defences", unasked, tmp_path)
 
 
 def test_an_image_that_is_refused_is_not_fooled_with():

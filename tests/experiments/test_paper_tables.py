@@ -62,12 +62,11 @@ def test_a_goal_is_met_by_the_logits_alone():
     assert kept.met(np.zeros((1, 3)), cw.untargeted([2])).tolist() == [False]  # a tie leaves nothing
 
 
-def test_best_average_and_worst_are_of_each_image(tmp_path):
+def test_best_average_and_worst_are_of_each_image():
     test = data.load("blobs", "test").take(slice(2))
     distance = np.array([1, 3, 5, np.inf], np.float32)
     found = kept.Found(test.images, np.isfinite(distance), distance, distance / 2, np.arange(4))
-    arguments = table4_attacks.Arguments(out=tmp_path)
-    rows = table4_attacks.cases(arguments, "l2", "l2-short", found, rows_of(test, "all", seed=0))
+    rows = table4_attacks.cases("IV", "l2", "l2-short", found, rows_of(test, "all", seed=0))
     assert [(row["case"], row["mean"], row["success"]) for row in rows] == [
         ("best", 3, 1),
         ("average", 3, 0.75),
@@ -77,7 +76,7 @@ def test_best_average_and_worst_are_of_each_image(tmp_path):
     assert rows[0]["before rounding"] == 1.5
     untargeted = rows_of(test, "untargeted", seed=0)
     two = kept.Found(*(values[:2] for values in found))
-    assert [row["case"] for row in table4_attacks.cases(arguments, "l2", "deepfool", two, untargeted)] == ["best"]
+    assert [row["case"] for row in table4_attacks.cases("IV", "l2", "deepfool", two, untargeted)] == ["best"]
 
 
 @pytest.mark.long
@@ -153,6 +152,17 @@ def test_a_correlation_is_seen_and_has_an_interval():
     noise[0, 0] = np.inf  # a failure
     rho, low, high = table6_distillation.correlation(temperatures, noise + 0.1 * temperatures[:, None], draws=200)
     assert 0.9 < low < rho < high <= 1
+
+
+def test_a_correlation_of_networks_knows_of_chance_in_training():
+    """Networks whose distances differ by chance alone: their images agree, so an interval over images is too sure."""
+    temperatures, rng = np.linspace(1, 100, 12), np.random.default_rng(3)
+    distances = rng.normal(size=(12, 1)) + 0.1 * rng.normal(size=(12, 40))
+    rho, low, high = table6_distillation.correlation(temperatures, distances, draws=300)
+    same, lower, higher = table6_distillation.correlation(temperatures, distances, draws=300, networks=True)
+    assert rho == same
+    assert higher - lower > 5 * (high - low)
+    assert lower < 0 < higher
 
 
 @pytest.fixture

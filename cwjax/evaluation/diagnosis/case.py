@@ -122,13 +122,14 @@ class Case:
         return asking.repeatable(self.model, x, allowed.context, _RUNS)
 
     def outputs(self, model: Model, x: ArrayLike, places: np.ndarray) -> np.ndarray:
-        """What the model says of some inputs [R, *S], all arrays of it in one row: [R, N]. They are told the context of
-        the examples at these places [R].
+        """What the model, or that of the view, says of some inputs [R, *S], all arrays of it in one row: [R, N]. It is
+        told the context of the examples at these places [R].
 
         The model alone is asked, at the highest precision: one compiled program for all inputs, in blocks. One whose
         Python code does not repeat itself is not compiled, so that nothing that it draws is frozen.
         """
-        context, size = jax.tree.map(lambda leaf: np.asarray(leaf)[places], self.allowed.context), self.block
+        allowed = self.allowed if model is self.model else self.view.allowed
+        context, size = jax.tree.map(lambda leaf: np.asarray(leaf)[places], allowed.context), self.block
         if self.repeatable:
             self.spend(self.filled(len(places)))
             ask = functools.partial(asking.outputs, model)

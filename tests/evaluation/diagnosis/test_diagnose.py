@@ -137,6 +137,37 @@ def test_a_result_that_is_none_does_not_stand_a_second_look(monkeypatch):
     assert check.evidence.max() < 0  # the margins of the clean images
 
 
+def behind_a_detector() -> dict[str, Any]:
+    """What `diagnose` takes of an attack that a detector is not to see, where it sees about half of what was found."""
+    given = arguments(Row(""))
+    bright = cw.bind(lambda params, x: x.reshape(len(x), -1).sum(1))
+    found = given["result"].x.reshape(len(X), -1).sum(1)
+    defended = cw.defences.Defended(given["model"], bright, threshold=float(np.median(found)), spread=1.0)
+    objective = cw.defences.undetected(defended, choose=False)  # no logits: the task is seen as that of two of its own
+    attack = functools.partial(cw.fast, "l2", objective=objective)
+    return given | {"model": cw.defences.whole(defended), "attack": attack, "numbers": {"steps": 20}, "longer": None}
+
+
+def test_what_a_detector_sees_does_not_stand_a_second_look(monkeypatch):
+    only("second_look", monkeypatch)
+    given = behind_a_detector()
+    found, success = np.asarray(given["result"].x).reshape(len(X), -1).sum(1), np.asarray(given["result"].success)
+    check = cw.diagnose(**given).checks["second_look"]
+    assert 0.3 < check.number < 0.7
+    np.testing.assert_allclose(check.number, (found > np.median(found))[success].mean(), atol=1 / len(X))
+    assert check.rows.tolist() == np.flatnonzero(success).tolist()
+
+
+@pytest.mark.long
+def test_no_check_breaks_off_behind_a_detector():
+    given = behind_a_detector()
+    goal, numbers = given["goal"], {"steps": 40}
+    given["result"] = runner(given["attack"])(numbers, given["model"], problems.keys(len(X)), X, goal)
+    diagnosis = cw.diagnose(**given | {"numbers": numbers, "longer": {"steps": 80}})
+    assert not [check.line() for check in diagnosis.checks.values() if "broke off" in check.note]
+    assert diagnosis.checks["second_look"].number == 0
+
+
 def test_the_evidence_is_of_the_examples_it_names(monkeypatch):
     for check in clean().checks.values():
         assert check.rows.shape == check.evidence.shape[:1]
