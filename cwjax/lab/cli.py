@@ -12,7 +12,7 @@ import tyro
 
 from cwjax.lab.attacking.attack import attack
 from cwjax.lab.attacking.demo import demo
-from cwjax.lab.console import parsing
+from cwjax.lab.console import parsing, spelling
 from cwjax.lab.console.progress import console
 from cwjax.lab.covering.cover import cover
 from cwjax.lab.data import CorruptData, MissingData
@@ -31,6 +31,7 @@ WELCOME = """Find the smallest change of an input that fools a model, and whethe
 
 attacks 20 digits, which come with a package, on a network that comes with the library, in a few minutes.
 Then open runs/first/report.html. `cwjax COMMAND --help` explains a command.
+Whether the numbers can be believed (diagnose): the checks of `cwjax attack` say it, and are on by themselves.
 """
 COMMANDS = {
     "attack": attack,
@@ -55,6 +56,8 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     brief = given[:1] in ([], ["-h"], ["--help"])
     try:
+        spelling.check_command(given)
+        spelling.check_options(given, COMMANDS)
         command = parsing.read(
             tyro.extras.subcommand_cli_from_dict,
             {name: _later(command, brief) for name, command in COMMANDS.items()},

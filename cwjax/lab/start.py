@@ -3,9 +3,16 @@
 import os
 import sys
 
+from cwjax.lab.console import spelling
+
 
 def main() -> None:
     """The command line of `cwjax.lab.cli`, or one line that says how to install it."""
+    try:
+        spelling.check_command(sys.argv[1:])
+    except ValueError as error:
+        print(f"cwjax: error: {error}", file=sys.stderr)
+        sys.exit(2)
     try:
         from cwjax.lab.cli import main as run
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def model_of(name: str, shape: tuple[int, ...] | None = None) -> tuple[Model, di
         return foreign.of_file(named), {"file": name}
     if ":" not in named.bare or Path(named.bare).exists():
         named.adapting()
+        _check_there(named.bare)
         trained = training.load(Path(named.bare))
         return trained.model, trained.card
     if named.bare.startswith(ZOO):
@@ -58,6 +60,16 @@ def model_of(name: str, shape: tuple[int, ...] | None = None) -> tuple[Model, di
     if isinstance(model, Task):
         return model.model, {"function": name, "task": model.name}
     return model, {"function": name}
+
+
+def _check_there(name: str) -> None:
+    """Raises ValueError where a model's name is no folder."""
+    from cwjax.lab import zoo
+
+    if not Path(name).is_dir():
+        meant = get_close_matches(name, zoo.NAMES, n=1)
+        more = f"a network that comes along is written {ZOO}{meant[0]}" if meant else "see `cwjax attack --help`"
+        raise ValueError(f"--model {name}: there is no folder {name}; {more}")
 
 
 @functools.cache

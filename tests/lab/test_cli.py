@@ -10,6 +10,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.lab import cli, data, start
+from cwjax.lab.console import spelling
 from cwjax.lab.training import training
 from tests.lab.called import QUICK, call, fails
 
@@ -108,8 +109,27 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("attack", ["--model", "--out"]),
-        ("atack", ["atack"]),
+        ("attack", ["attack needs --model and --out, for instance: cwjax attack --model zoo:mnist_cnn "]),
+        ("attack --model x", ["attack needs --out, for instance: "]),
+        ("verify", ["verify needs FOLDER, for instance: cwjax verify runs/first"]),
+        ("atack", ["no command atack: did you mean attack? Commands: attack, verify"]),
+        (
+            "attack --chunk 5 --count=4 --target 7 --vebose",
+            [
+                "attack has no --chunk (`cwjax sweep` has it), and no --count (it is --examples here), and no --target "
+                "(did you mean --targets?), and no --vebose: see `cwjax attack --help`"
+            ],
+        ),
+        ("attack --attack fats_linf --model x --out OUT", ["'fats_linf': did you mean fast_linf? choose one of l2"]),
+        ("attack --attack fmn --model x --out OUT", ["--attack fmn is for Python", "`cwjax race --attacks fmn`"]),
+        (
+            "attack --model mnist_cnn --out OUT",
+            ["no folder mnist_cnn; a network that comes", "zoo:mnist_cnn"],
+        ),
+        ("verify nowhere", ["there is no folder nowhere"]),
+        ("results nowhere", ["there is no folder nowhere"]),
+        ("report nowhere", ["there is no folder nowhere"]),
+        ("generate --system deptest --model x --out OUT", ["'deptest': did you mean deeptest?"]),
         ("train --epochs many", ["--epochs", "many"]),
         ("train --epochs 0", ["--epochs must be at least 1"]),
         ("train --data mnist6k", ["mnist6k", "mnist5k, mnist"]),
@@ -140,7 +160,7 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("attack --examples 0 --model x --out OUT", ["--examples must be at least 1, got 0"]),
         ("attack --examples 999 --data blobs --model TRAINED --out OUT", ["999", "30 test"]),
         ("attack --width 0 --examples 2 --data blobs --model TRAINED --out OUT", ["--width"]),
-        ("attack --model nowhere --out OUT", ["no trained network in nowhere"]),
+        ("attack --model nowhere --out OUT", ["there is no folder nowhere"]),
         ("attack --data blobs --examples 2 --model tests.lab.test_cli:broken --out OUT", ["KeyError", "weights"]),
         ("attack --seed -1 --data blobs --examples 2 --model TRAINED --out OUT", ["--seed", "-1"]),
         ("attack --steps 99999999999 --data blobs --examples 2 --model TRAINED --out OUT", ["--steps"]),
@@ -162,6 +182,20 @@ def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, trained):
     line = fails(capsys, *(names.get(argument, argument) for argument in arguments.split()))
     assert all(word in line for word in words)
     assert not out.exists()
+
+
+def test_what_a_misspelling_is_compared_with_is_what_there_is():
+    assert set(spelling.COMMANDS) == set(cli.COMMANDS)
+    assert {"model", "out", "steps", "only-correct", "no-only-correct"} <= spelling.options(cli.COMMANDS["attack"])
+
+
+def test_a_misspelt_command_does_not_wait_for_the_lab():
+    program = "import sys\nfrom cwjax.lab.start import main\ntry:\n  main()\nfinally:\n  print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program, "atack"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "did you mean attack?" in done.stderr
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not loaded & {"tyro", "rich", "pyarrow", "matplotlib", "flax"}
 
 
 def test_missing_data_is_one_line(capsys, tmp_path, monkeypatch):

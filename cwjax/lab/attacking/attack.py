@@ -67,13 +67,17 @@ def attack(
 
     Args:
       settings: the attack's.
-      attack: the paper's l2, l1, l0, linf and lbfgs; and fast_l2, fast_l1, fast_linf and fast_l0, which
-        spend exactly --steps gradients. Several, such as l2 l0 linf, go to the same examples. Others, such as fmn,
-        are for Python and `cwjax race`.
-      model: a folder that `cwjax train` wrote; zoo:NAME, a network that comes with the library; net.onnx, net.keras or
-        net.h5; or MODULE:FUNCTION, a function without arguments that returns what cwjax.bind returns, a module of
-        PyTorch, Flax NNX, Equinox, Keras or scikit-learn, or a cwjax.Task: a model that need not be a classifier, with
-        its own inputs and goals.
+      attack: by the norm that it makes small: l2, l1, l0 and linf as in the paper, and lbfgs; and fast_l2, fast_l1,
+        fast_linf and fast_l0, which spend exactly --steps gradients. Begin with a fast one: it takes minutes. l2 may
+        take 10,000 steps in each of 9 rounds by itself, hours on a CPU, unless --steps and --search-steps are fewer.
+        Several, such as l2 l0 linf, go to the same examples. Others, such as fmn, are for Python and `cwjax race`.
+      model: zoo:NAME, a network that comes along. Of digits (mnist5k): mnist_cnn, the paper's; mnist_distilled, the
+        same by defensive distillation; mnist_robust, the same trained on adversarial images in L-infinity; mnist_lenet,
+        trained on those in L2; mnist_certified, by interval bounds; mnist_squared, by squared loss; mnist_winners, in
+        which few units are active. Of photographs (cifar10_sample): cifar_cnn, the paper's; cifar_resnet. Or a folder
+        that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments that
+        returns a module of PyTorch, Flax NNX, Equinox, Keras or scikit-learn; or a function of JAX, wrapped by
+        cwjax.bind; or a cwjax.Task: a model that need not be a classifier, with its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
       data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo); FILE.npz with
         the arrays images and labels; a folder of PNG and JPEG files by class; tfds:NAME or hf:NAME. auto: what

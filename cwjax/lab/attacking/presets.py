@@ -9,6 +9,7 @@ import cwjax as cw
 from cwjax.arguments import check_number
 from cwjax.attacks import registry
 from cwjax.base import Attack, Search
+from cwjax.lab.console import spelling
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
 from cwjax.lab.data.features import Features
@@ -165,7 +166,7 @@ def resolved(attacks: Sequence[str], settings: Settings, task: Task | None = Non
             f"{task.fixed_confidence:g}; give the task a function that makes its objective"
         )
     for name in attacks:
-        _check_choice("attack", name, PRESETS)
+        _check_attack(name)
     if len(set(attacks)) != len(attacks) or not attacks:
         raise ValueError(f"--attack takes one name or several different ones, got {' '.join(attacks) or 'none'}")
     told = given(settings)
@@ -245,7 +246,14 @@ def _flag(setting: str) -> str:
 
 def _check_choice(what: str, name: str, choices: Mapping[str, Any]) -> None:
     if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(choices)}")
+        raise ValueError(f"unknown {what} {name!r}: {spelling.choices(name, choices)}")
+
+
+def _check_attack(name: str) -> None:
+    if name in registry.ATTACKS and name not in PRESETS:
+        known = f"here are {', '.join(PRESETS)}"
+        raise ValueError(f"--attack {name} is for Python (cwjax.attacks) and `cwjax race --attacks {name}`; {known}")
+    _check_choice("attack", name, PRESETS)
 
 
 def _check(settings: Settings) -> None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from cwjax.lab.attacking.presets import norm_of
 from cwjax.lab.attacking.rows import DRAWN, Attacked
 from cwjax.lab.data import Dataset
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting.findings import About, Run
 
 FILE = "run.json"
@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[list[Run], About]:
       store.CorruptFile: what it consists of cannot be read, or does not fit together.
     """
     if not (folder / FILE).is_file():
-        raise FileNotFoundError(f"no run in {folder} ({FILE} is missing): run `cwjax attack … --out {folder}` first")
+        raise outputs.none_there(folder, "attack", "run")
     told = store.read_json(folder / FILE)
     try:
         table = pq.read_table(folder / "results.parquet")

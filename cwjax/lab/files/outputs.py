@@ -19,6 +19,7 @@ OF_COMMAND = {
 }
 """A file that a run leaves -> the command that wrote it."""
 
+_PAGES = dict.fromkeys(OF_COMMAND.values(), "report.html") | {"race": "race.md", "sweep": "results.parquet"}
 _AFTERWARDS = ("report.html", "report.md", "verification.parquet")  # written of a run that is there
 _FIGURES = "figures/*.png"
 _ROWS = ("results.parquet", "adversarial.npz", "diagnosis.json", "tests.parquet", "tests.npz", "race.parquet")
@@ -48,6 +49,24 @@ def check(folder: Path, command: str, *, resumed: bool = False, overwrite: bool 
     if others and not overwrite:
         more = "" if overwrite is None else ", or say --overwrite to replace that run"
         raise ValueError(f"--out {folder} holds a run of `cwjax {others[0]}`: name another folder{more}")
+
+
+def none_there(folder: Path, command: str, what: str) -> FileNotFoundError:
+    """The error where a folder holds no run of a command.
+
+    Args:
+      folder: where it was looked for.
+      command: that would have written it.
+      what: it would be: "run".
+    """
+    if not folder.is_dir():
+        return FileNotFoundError(f"there is no folder {folder}")
+    [file] = (file for file, each in OF_COMMAND.items() if each == command)
+    others = commands_of(folder)
+    held = f"{folder} is of `cwjax {others[0]}`: see {folder / _PAGES[others[0]]}" if others else ""
+    return FileNotFoundError(
+        f"no {what} in {folder} ({file} is missing): {held or f'run `cwjax {command} … --out {folder}` first'}"
+    )
 
 
 def forget_what_followed(folder: Path) -> None:

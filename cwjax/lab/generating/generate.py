@@ -37,13 +37,19 @@ def generate(
 
     Writes OUT/report.html, report.md, tests.parquet (a row for each test that was asked for, also where none was
     found), tests.npz (the tests and their seeds), generate.json, and OUT/units, what is done so far. `cwjax verify
-    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach. For instance:
+    OUT` looks at every test again; `cwjax cover --suite OUT` says which neurons they reach.
+
+    The table at the end counts tests: asked (for), met (found), met by a seed (which does it before any change), not
+    met, and another answer (a model says something else than of the seed). For instance:
 
         cwjax generate --system deeptest --model zoo:mnist_lenet --count 10 --out runs/tests
 
     Args:
       settings: the system's.
-      system: deepxplore, deeptest, deepct, deepconcolic, deepfault, deeproad or fuzzing; see docs/generation.md.
+      system: deepxplore: inputs on which several models disagree; deeptest: transforms of an image, such as brightness
+        or rotation, that break its label; deeproad: weathers that do; deepct: inputs that activate combinations of
+        neurons; deepconcolic: inputs that activate single neurons, or change their sign; deepfault: inputs that raise
+        the neurons suspected of errors; fuzzing: random mutants, kept where they reach something new.
       model: see `cwjax attack`. For deepxplore two or more, each with a --model of its own.
       out: the folder to write to, such as runs/NAME.
       data: see `cwjax attack`. Seeds are its first test images that all models classify rightly.

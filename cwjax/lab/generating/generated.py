@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 
 FILE, ROWS, IMAGES = "generate.json", "tests.parquet", "tests.npz"
 
@@ -55,9 +55,7 @@ def read(folder: Path) -> Generated:
       store.CorruptFile: what it consists of cannot be read, or does not fit together.
     """
     if not is_one(folder):
-        raise FileNotFoundError(
-            f"no tests in {folder} ({FILE} is missing): run `cwjax generate … --out {folder}` first"
-        )
+        raise outputs.none_there(folder, "generate", "tests")
     about = store.read_json(folder / FILE)
     try:
         table = pq.read_table(folder / ROWS)

@@ -14,6 +14,7 @@ WARNING = (
     "A test that was found shows that the requirement can be met. A requirement without a test is not met by this "
     "search; nothing says that no input meets it."
 )
+_SEARCHING = ("transforms", "weathers", "tries", "rounds", "steps", "mutants")  # settings that decide how much is tried
 _ROWS = 200  # of the table of all tests, at most
 _OWN = ("transforms", "found by", "wrong mutants", "kept images", "the operator agrees")  # columns of some systems
 
@@ -40,11 +41,12 @@ def write(tests: Generated, out: Path) -> Path:
 def sentence(tests: Generated) -> str:
     """The outcome in a sentence or two."""
     asked, met, already = len(tests.table), int(tests.met.sum()), int(tests.already.sum())
-    seeds = f", {already} of them by a seed itself" if already else ""
-    missed = f"{asked - met} {'is' if asked - met == 1 else 'are'} not met"
+    seeds = f" ({already} more {'is' if already == 1 else 'are'} met by a seed itself)" if already else ""
     what = tests.about.get("what", "")
     looked = f" Looked for: {what}." if what else ""
-    return f"{met} of {asked} requirements are met{seeds}; {missed}.{looked}"
+    told = [name for name in _SEARCHING if name in tests.about["settings"]]
+    none = f" Try more {', '.join(f'--{name}' for name in (*told, 'count'))}." if met == already else ""
+    return f"{met - already} tests found of {asked} asked for{seeds}.{looked}{none}"
 
 
 def passed_over(tests: Generated) -> str:

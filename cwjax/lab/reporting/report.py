@@ -32,6 +32,8 @@ def report_on(
       out: the folder to write to.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data): a sweep's clean images.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
     if out is None:
         out = folder
     elif out.resolve() != folder.resolve():

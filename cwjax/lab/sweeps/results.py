@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from cwjax.lab.attacking import presets
 from cwjax.lab.console import tables
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
@@ -78,7 +78,7 @@ def planned(folder: Path) -> list[Planned]:
     """The configurations of the sweep, in its order. Raises as `table` does."""
     path = folder / PLAN
     if not path.is_file():
-        raise FileNotFoundError(f"no sweep in {folder} ({PLAN} is missing): run `cwjax sweep … --out {folder}` first")
+        raise outputs.none_there(folder, "sweep", "sweep")
     try:
         return [_planned(entry) for entry in store.read_json(path)["configurations"]]
     except (KeyError, TypeError, ValueError) as error:

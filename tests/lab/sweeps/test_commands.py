@@ -241,9 +241,9 @@ def test_what_happened_is_in_the_log(tmp_path):
         (f"sweep --model {MODEL} --launcher slurm --jobs 0 --out OUT", ["--jobs"]),
         (f"sweep --model {MODEL} --confidence many --out OUT", ["--confidence", "many"]),
         (f"sweep --model {MODEL} --data cifar10_sample --attack l3 --out OUT", ["unknown attack 'l3'"]),
-        ("sweep --model nowhere --out OUT", ["no trained network in nowhere"]),
+        ("sweep --model nowhere --out OUT", ["there is no folder nowhere"]),
         (f"sweep --model {MODEL} --out /proc/nowhere", ["/proc/nowhere"]),
-        ("results OUT", ["no sweep in OUT", "sweep.json is missing"]),
+        ("results OUT", ["there is no folder OUT"]),
     ],
 )
 def test_a_mistake_is_one_line(arguments, words, tmp_path, capsys):

@@ -244,7 +244,7 @@ DAMAGE = {
     "no configuration": (told(lambda found: found["about"].update(configuration=[1])), "does not name its model"),
     "no such model": (
         told(lambda found: found["about"]["configuration"].update(model="nowhere")),
-        "no trained network in nowhere",
+        "there is no folder nowhere",
     ),
     "a model of other images": (
         told(lambda found: found["about"]["configuration"].update(model="tests.lab.verifying.test_verifying:larger")),
