@@ -48,7 +48,13 @@ class TranscriptGoal(NamedTuple):
 
 
 class AlignedGoal(NamedTuple):
-    """For a transcript whose alignment is known; read by `objectives.aligned_margin`."""
+    """For a transcript whose alignment is known; read by `objectives.aligned_margin`.
+
+    Example:
+      >>> goal = cw.goals.aligned(cw.goals.transcript([[1]], frames=2), [[1, 0]])
+      >>> goal.frames.tolist()
+      [2]
+    """
 
     transcript: TranscriptGoal
     path: Int[Array, "..."]  # int32 [T]: the symbol of each frame
@@ -111,6 +117,11 @@ def labels_reached(wanted: ArrayLike, *, among: ArrayLike | None = None) -> Labe
 
     Raises:
       ValueError: not boolean, not of rank 2, of different shapes, or an example of which no label matters.
+
+    Example:
+      >>> goal = cw.goals.labels_reached([[True, False]])
+      >>> goal.wanted.tolist(), goal.least.tolist()
+      ([[1.0, -1.0]], [2])
     """
     said, matters = _boolean("wanted", wanted, 2), None if among is None else _boolean("among", among, 2)
     signs = jnp.where(said, 1.0, -1.0).astype(jnp.float32)
@@ -134,6 +145,11 @@ def labels_flipped(labels: ArrayLike, count: int | ArrayLike = 1, *, among: Arra
 
     Raises:
       ValueError: as for `labels_reached`, or a count out of range.
+
+    Example:
+      >>> goal = cw.goals.labels_flipped([[True, False]])
+      >>> goal.wanted.tolist(), goal.least.tolist()  # the opposite, of one at least
+      ([[-1.0, 1.0]], [1])
     """
     goal = labels_reached(~_boolean("labels", labels, 2), among=among)
     counts = jnp.broadcast_to(jnp.asarray(count), goal.least.shape)
@@ -158,6 +174,11 @@ def value_reached(value: ArrayLike, tolerance: ArrayLike) -> ValueGoal:
 
     Raises:
       ValueError: not numbers, shapes that do not fit, or a tolerance that is negative or not finite.
+
+    Example:
+      >>> goal = cw.goals.value_reached([0.5], 0.1)
+      >>> bool(cw.objectives.tolerance().met(jnp.float32(0.55), jax.tree.map(lambda leaf: leaf[0], goal)))
+      True
     """
     return _of_value(value, tolerance, 1.0, "either")
 
@@ -175,6 +196,12 @@ def value_left(value: ArrayLike, tolerance: ArrayLike, *, side: str = "either") 
 
     Raises:
       ValueError: as for `value_reached`, or an unknown side.
+
+    Example:
+      >>> goal = cw.goals.value_left([0.5], 0.1, side="above")
+      >>> one = jax.tree.map(lambda leaf: leaf[0], goal)
+      >>> [bool(cw.objectives.tolerance().met(jnp.float32(said), one)) for said in (0.3, 0.55, 0.7)]
+      [False, False, True]
     """
     return _of_value(value, tolerance, -1.0, side)
 
@@ -189,6 +216,11 @@ def pixels_reached(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLi
 
     Raises:
       ValueError: not integers, shapes that do not fit, a share out of range, or an example of which no pixel counts.
+
+    Example:
+      >>> goal = cw.goals.pixels_reached([[[0, 1], [2, 1]]], share=0.75)
+      >>> goal.label.shape, goal.share.tolist()
+      ((1, 2, 2), [0.75])
     """
     return _of_pixels(label, share, counted, 1.0)
 
@@ -197,6 +229,16 @@ def pixels_left(label: ArrayLike, *, share: ArrayLike = 1.0, counted: ArrayLike 
     """Make the model say anything but these classes, at a share of the pixels.
 
     Errors are those of `pixels_reached`.
+
+    Args:
+      label: classes [B, H, W] in 0…K-1.
+      share: of the pixels that count, in (0, 1]; a number or [B].
+      counted: boolean [B, H, W]: the pixels that count; all, if left out.
+
+    Example:
+      >>> goal = cw.goals.pixels_left([[[0, 1], [2, 1]]])
+      >>> goal.label.shape, goal.sign.tolist()
+      ((1, 2, 2), [-1.0])
     """
     return _of_pixels(label, share, counted, -1.0)
 
@@ -219,6 +261,11 @@ def transcript(
     Raises:
       ValueError: not integers from 0, no symbol at all unless that is allowed, or a transcript that needs more frames
         than there are: one for each symbol, and one for a blank between two that are equal.
+
+    Example:
+      >>> goal = cw.goals.transcript([[3, 1], [2]], frames=5)
+      >>> goal.length.tolist()
+      [2, 1]
     """
     if lengths is None:
         rows = [[int(symbol) for symbol in row] for row in labels]  # type: ignore
@@ -245,6 +292,11 @@ def aligned(goal: TranscriptGoal, path: ArrayLike, *, weights: ArrayLike = 1.0) 
 
     Raises:
       ValueError: not integers, shapes that do not fit, weights out of range.
+
+    Example:
+      >>> goal = cw.goals.aligned(cw.goals.transcript([[1]], frames=3), [[0, 1, 1]])
+      >>> goal.path.tolist(), goal.weights.tolist()
+      ([[0, 1, 1]], [[1.0, 1.0, 1.0]])
     """
     symbols = _integers("path", path, 2)
     if len(symbols) != len(goal.length):

@@ -1,25 +1,28 @@
 """DeepTest on steering: which changes of a frame break the relation on angles, for each lambda.
 
 Claim: what the relation says depends on the network's own error. A network that steers badly has a wide tolerance, and
-breaks it seldom under changes within the limits of validity.
+breaks it seldom under changes within the limits of validity. With the tolerance of a network of the challenge it breaks
+it on many more frames, a third of them before any change.
 
 Command:
 
     python -m experiments.deeptest_roads --frames FILE            # a real drive; without --frames drawn roads
 
-Cost: three minutes of one core.
+Cost: four minutes of one core.
 
 Expect, with `--images 40 --steps 12` on 1,123 frames of Udacity's second challenge at 80×35, every third of 30 blocks
-held out: squared error 0.034, where always 0 has 0.048 (the second network 0.040). At lambda 2 slopes break
-translation and scale on 15 % of the frames, rotation 12 %, shear 10 %, rain 8 %, brightness 5 %, contrast 2 %, blur and
-fog none; at lambda 5 scale and rotation 2 %; at lambda 10 none. Half of the violations at lambda 2 are false alarms.
-The best of as many random settings breaks as much, within 3 %.
+held out: squared error 0.034, where always 0 has 0.048 (the second network 0.040, komanda 0.0028). At lambda 2 slopes
+break scale on 15 % of the frames, translation and rotation 12 %, shear 10 %, rain 8 %, brightness and contrast 2 %,
+blur and fog none; at lambda 5 scale and rotation 2 %; at lambda 10 none. The best of as many random settings breaks as
+much, within 3 %. 8 of 17 violations at lambda 2 are false alarms. With komanda's error in the relation, at lambda 2: 32
+% unchanged, and translation 30 %, rotation 28 % (random settings 48 %), shear 25 %, scale 22 %.
 
 The relation is the paper's: `(y' - y)² <= lambda·MSE`, y the true angle and MSE the network's error on the held-out
-blocks as they are. `clean` is the share of frames that break it before any change: they count for nobody. Random
+blocks as they are. If FILE holds what networks of the challenge said of the frames, the relation is asked again with
+the least of their errors. `clean` is the share of frames that break it before any change: they count for nobody. Random
 settings and slopes stay within DeepHunter's limits, as in experiments.deeptest; `random` is the best of as many
 settings as the slopes take gradients. A false alarm is a violation in which a second network, trained by itself, breaks
-its own relation too.
+its own relation too, of the violations where it kept that on the frame as it was (`judged`).
 
 Published: at lambda 5, of three Udacity networks, 6,339 violations under combined transforms, most by rain, blur and
 shear (Tian et al. 2018, table 9, read second-hand); those networks are not to be had.
@@ -28,6 +31,7 @@ Writes OUT/deeptest_roads.md, .csv and .png.
 """
 
 import dataclasses
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -68,36 +72,62 @@ def main(arguments: Arguments, drive: roads.Drive | None = None) -> list[dict[st
     )
     places = np.linspace(0, len(whole.angles) - 1, min(arguments.images, len(whole.angles))).astype(int)
     x, angles = whole.frames[places], whole.angles[places]
-    told = f"Squared error on held-out blocks: {error:.4f}, of the second network {others:.4f}, of 0 "
-    told += f"{float(np.square(whole.angles).mean()):.4f}."
-    say(told)
+    errors = {"own": error} | best_of(drive)
+    told = [
+        f"Squared error on held-out blocks: {error:.4f}, of the second network {others:.4f}, of 0 "
+        f"{float(np.square(whole.angles).mean()):.4f}.",
+        *yardstick(arguments, drive, {"own": shown.outputs_of(model, whole.frames)}),
+    ]
+    say("\n".join(told))
     run = jax.jit(cw.batched(cw.attacks.ddn(steps=arguments.steps, objective=cw.objectives.tolerance())))
     keys = jax.random.split(jax.random.key(arguments.seed), len(x))
     rows = []
-    for factor in arguments.factors:
-        own, second = (metamorphic.error_kept(angles, each, factor=factor) for each in (error, others))
-        clean = broken(model, own, x)
+    for (whose, squared), factor in itertools.product(errors.items(), arguments.factors):
+        own = metamorphic.error_kept(angles, squared, factor=factor)
+        second = metamorphic.error_kept(angles, others if whose == "own" else squared, factor=factor)
+        clean, doubtful = broken(model, own, x), broken(judge, second, x)
         for name in arguments.transforms:
             transform = TRANSFORMS[name]
             found = deeptest.worst(run, model, transform, keys, x, own.goal)
             by_slopes = broken(model, own, found.x) & ~clean
-            alarm = broken(judge, second, found.x)
+            alarm, judged = broken(judge, second, found.x), by_slopes & ~doubtful
             drawn = np.asarray(transform.drawn(jax.random.key(arguments.seed + 1), arguments.steps))
             each = np.stack([broken(model, own, some) for some in deeptest.swept(x, transform, drawn.tolist())])
             rows.append(
                 {
+                    "MSE of": whose,
                     "lambda": factor,
+                    "tolerance": float(np.sqrt(factor * squared)),
                     "transform": name,
                     "frames": len(x),
                     "clean": float(clean.mean()),
                     "random": float((each.any(0) & ~clean).mean()),
                     "slopes": float(by_slopes.mean()),
-                    "slopes, false alarms": float(alarm[by_slopes].mean()) if by_slopes.any() else float("nan"),
+                    "slopes, judged": int(judged.sum()),
+                    "slopes, false alarms": float(alarm[judged].mean()) if judged.any() else float("nan"),
                 }
             )
-        say(f"lambda {factor:g}: " + ", ".join(f"{row['transform']} {row['slopes']:.0%}" for row in rows[-9:]))
-    shown.write("deeptest_roads", "Steering under changed frames", rows, figure(rows), arguments, told=[told])
+        last = rows[-len(arguments.transforms) :]
+        broke = ", ".join(f"{row['transform']} {row['slopes']:.0%}" for row in last)
+        say(f"MSE of {whose}, lambda {factor:g}: clean {clean.mean():.0%}; {broke}")
+    shown.write("deeptest_roads", "Steering under changed frames", rows, figure(rows), arguments, told=told)
     return rows
+
+
+def best_of(drive: roads.Drive) -> dict[str, float]:
+    """The network of the contest with the least squared error on the frames that are held out, and that error."""
+    errors = {name: float(np.square(said - drive.held_out.angles).mean()) for name, said in drive.said.items()}
+    return dict(sorted(errors.items(), key=lambda item: item[1])[:1])
+
+
+def yardstick(arguments: Arguments, drive: roads.Drive, own: dict[str, np.ndarray]) -> list[str]:
+    """Of each network, also of the contest's, how many held-out frames break its relation before any change."""
+    lines = []
+    for name, said in (own | dict(drive.said)).items():
+        off = np.square(said - drive.held_out.angles)
+        shares = ", ".join(f"lambda {each:g} {(off > each * off.mean()).mean():.1%}" for each in arguments.factors)
+        lines.append(f"{name}: squared error {off.mean():.4f}; held-out frames that break it unchanged: {shares}.")
+    return lines
 
 
 def broken(model: cw.Model, relation: metamorphic.Relation, x: Any) -> np.ndarray:
@@ -107,7 +137,8 @@ def broken(model: cw.Model, relation: metamorphic.Relation, x: Any) -> np.ndarra
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:
-    """The share of frames that break the relation, against lambda, a line for each transform."""
+    """The share of frames that break the network's own relation, against lambda, a line for each transform."""
+    rows = [row for row in rows if row["MSE of"] == "own"]
     drawn = Figure(figsize=(6.4, 4), dpi=110, layout="constrained")
     axes = drawn.subplots()
     for name in dict.fromkeys(row["transform"] for row in rows):

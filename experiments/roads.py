@@ -2,12 +2,13 @@
 
 Without a file the roads are drawn: a road that bends, seen from a car, and the angle is its bend. With one, they are
 frames of a real drive: FILE holds the arrays `blob` and `offset` (JPEG files one after another, and where each begins)
-and `steering` (radians). Frames that follow each other are near copies, so whole blocks are held out.
+and `steering` (radians), and it may hold what networks of the challenge said of the same frames (`CONTEST`). Frames
+that follow each other are near copies, so whole blocks are held out.
 """
 
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from experiments import small_nets
 WIDEST = 0.5  # radians of a drawn road
 BLOCKS = 30  # of the drive; every third is held out
 CHANNELS, UNITS = (16, 32, 48), 64  # of the steering's convolutions, each with a stride of 2, and of its hidden layer
+CONTEST = ("autumn", "komanda", "rambo")  # networks of Udacity's second challenge, trained on hours of driving
 DIM = 0.05  # a frame with less contrast than this is not stretched to the contrast of others
 
 
@@ -38,6 +40,7 @@ class Drive(NamedTuple):
 
     train: Roads
     held_out: Roads
+    said: Mapping[str, np.ndarray]  # by networks that were trained elsewhere, of the frames that are held out
 
 
 def of_file(path: Path) -> Drive:
@@ -49,12 +52,13 @@ def of_file(path: Path) -> Drive:
     try:
         with np.load(path) as file:
             blob, offset, angles = (file[name] for name in ("blob", "offset", "steering"))
+            said = {name: file[name].astype(np.float32) for name in CONTEST if name in file}
     except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path} holds no drive, the arrays blob, offset and steering: {error}") from error
     pieces = [blob[start:end].tobytes() for start, end in itertools.pairwise(offset)]
     frames = np.stack([np.asarray(Image.open(io.BytesIO(piece)), np.float32) for piece in pieces]) / 255
     height, width = (size // 4 * 4 for size in frames.shape[1:3])
-    return _parted(Roads(frames[:, :height, :width], angles.astype(np.float32)))
+    return _parted(Roads(frames[:, :height, :width], angles.astype(np.float32)), said)
 
 
 def drawn(count: int = 600, seed: int = 0, height: int = 32, width: int = 64) -> Drive:
@@ -74,7 +78,7 @@ def drawn(count: int = 600, seed: int = 0, height: int = 32, width: int = 64) ->
         frame = np.where(on_road[..., None], 0.45, verge[None, None])
         frame = np.where(on_line[..., None], 0.95, frame)
         frames[place] = np.clip(light * frame + rng.normal(0, 0.02, frame.shape), 0, 1)
-    return _parted(Roads(frames, bend.astype(np.float32)))
+    return _parted(Roads(frames, bend.astype(np.float32)), {})
 
 
 def steering(roads: Roads, *, updates: int, seed: int = 0) -> cw.Model:
@@ -117,11 +121,12 @@ def _angle(params: small_nets.Params, x: jax.Array, kept: jax.Array | None = Non
     return dense(params["last"], x if kept is None else x * kept)[:, 0]
 
 
-def _parted(roads: Roads) -> Drive:
+def _parted(roads: Roads, said: Mapping[str, np.ndarray]) -> Drive:
     """Every third block is held out. A ninth of a block beside it is in neither part: what follows within a second or
     two is a near copy.
     """
     count = len(roads.angles)
     out = np.arange(count) * BLOCKS // count % 3 == 1
     beside = np.convolve(out, np.ones(2 * (count // BLOCKS // 9) + 1), "same") > 0
-    return Drive(Roads(*(each[~beside] for each in roads)), Roads(*(each[out] for each in roads)))
+    train, held_out = (Roads(*(each[rows] for each in roads)) for rows in (~beside, out))
+    return Drive(train, held_out, {name: each[out] for name, each in said.items()})

@@ -188,7 +188,7 @@ def row(name: str, kind: str, found: dict[str, np.ndarray], kinds: list[str]) ->
         "success": float(np.isfinite(its).mean()) if len(its) else float("nan"),
         "mean dB": float(hit.mean()) if hit.size else float("nan"),
         "median dB": float(np.median(hit)) if hit.size else float("nan"),
-        "dB above ours where both succeed": float((its - ours)[both].mean()) if both.any() else float("nan"),
+        "dB above ours where both succeed": float((its[both] - ours[both]).mean()) if both.any() else float("nan"),
         "louder than ours": float((its > ours).mean()) if len(its) else float("nan"),
     }
 

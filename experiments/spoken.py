@@ -148,7 +148,7 @@ def from_file(path: Path) -> np.ndarray:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
             content = file.readframes(file.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{path} is no WAV file of plain samples ({error})") from error
+        raise ValueError(f"{path} is no WAV file of plain samples ({str(error) or 'it is too short'})") from error
     if width != 2:
         raise ValueError(f"{path} has samples of {8 * width} bits: save it with 16")
     samples = np.frombuffer(content, "<i2")

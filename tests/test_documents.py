@@ -1,6 +1,5 @@
-"""The documents: nothing public is missing in the reference, docstrings are complete, and links lead somewhere."""
+"""The documents: nothing public is missing in the reference, and links lead somewhere."""
 
-import inspect
 import re
 from pathlib import Path
 
@@ -25,36 +24,6 @@ def test_every_public_module_is_in_the_reference():
     written = "\n".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md"))
     told = set(re.findall(r"^\.\. automodule:: (\S+)$", written, re.MULTILINE))
     assert set(MODULES) - told == set()
-
-
-def callables(where: str):
-    """The public functions and types of a module, by name."""
-    if where != "cwjax.adapters":  # whose frameworks may be missing; its pages are held to them by `make docs`
-        for name in public.names(MODULES[where]):
-            if callable(value := getattr(MODULES[where], name)):
-                yield name, value
-
-
-@pytest.mark.parametrize("where", MODULES)
-def test_every_docstring_stands_alone(where):
-    """It has a first paragraph that begins and ends as a sentence does, and is not Python's own for a NamedTuple."""
-    bad = {}
-    for name, value in callables(where):
-        first = (inspect.getdoc(value) or "").split("\n\n")[0].rstrip()
-        sentence = re.match(r"[A-Z1-9ftk`|]", first) and re.search(r'[.:`")]$', first)
-        if len(first) < 15 or first.startswith(f"{value.__name__}(") or not sentence:
-            bad[name] = first
-    assert not bad
-
-
-@pytest.mark.parametrize("where", MODULES)
-def test_the_arguments_that_a_docstring_names_are_there(where):
-    for name, value in callables(where):
-        section = re.search(r"^Args:\n((?:  .*\n?|\n)+)", inspect.getdoc(value) or "", re.MULTILINE)
-        if section and inspect.isfunction(value):
-            told = re.findall(r"^  \**(\w+(?:, \w+)*):", section.group(1), re.MULTILINE)
-            told = {each for names in told for each in names.split(", ")}
-            assert told <= set(inspect.signature(value).parameters), name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

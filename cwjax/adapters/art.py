@@ -43,11 +43,14 @@ def art_attack(
         and standard deviation.
 
     Example:
-      >>> import cwjax as cw
-      >>> from cwjax.adapters import art_attack
-      >>> classifier = PyTorchClassifier(net, loss, (3, 32, 32), 10, clip_values=(0, 1))  # doctest: +SKIP
-      >>> attack = art_attack(cw.fast("l2", steps=100), classifier)  # doctest: +SKIP
-      >>> adversarial = attack.generate(images, labels)  # doctest: +SKIP
+      >>> import torch
+      >>> from art.estimators.classification import PyTorchClassifier
+      >>> loss = torch.nn.CrossEntropyLoss()
+      >>> classifier = PyTorchClassifier(torch.nn.Identity(), loss, (3,), 3, clip_values=(0, 1))
+      >>> attack = cw.adapters.art_attack(cw.attacks.ddn(steps=20), classifier)
+      >>> adversarial = attack.generate(np.array([[0.6, 0.4, 0.1]], np.float32), np.array([0]))
+      >>> int(adversarial.argmax())
+      1
 
     References:
       Nicolae et al. 2018, Adversarial Robustness Toolbox, https://arxiv.org/abs/1807.01069

@@ -49,6 +49,11 @@ def confirmed(
     Raises:
       NotConvertible: other shapes than [B, K]; NaN; logits or gradients (GradientsDiffer) that differ by more than the
         tolerance; an original whose logits of an example depend on the rest of the batch, or on chance.
+
+    Example:
+      >>> images = np.random.default_rng(0).uniform(size=(4, 3)).astype(np.float32)
+      >>> cw.adapters.confirmed(model, lambda x: np.asarray(x), images, name="the identity") is model
+      True
     """
     theirs = np.asarray(original(x))
     if theirs.ndim != 2 or len(theirs) != len(x) or theirs.shape[1] < 2:

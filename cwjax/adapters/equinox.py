@@ -47,7 +47,10 @@ def from_equinox(
       ImportError: Equinox is missing.
 
     Example:
-      >>> model = cw.adapters.from_equinox(net, (1, 28, 28))
+      >>> import equinox
+      >>> net = equinox.nn.Linear(3, 2, key=jax.random.key(0))
+      >>> bool(jnp.allclose(cw.adapters.from_equinox(net, (3,))(x[0]), net(x[0]), atol=1e-5))
+      True
     """
     equinox = package("equinox", extra="equinox", wanted_by="from_equinox")
 

@@ -47,7 +47,10 @@ def from_nnx(
       NotConvertible: a layer stays in training mode; logits that depend on chance or on the batch.
 
     Example:
-      >>> model = cw.adapters.from_nnx(net, (28, 28, 1))
+      >>> from flax import nnx
+      >>> net = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+      >>> bool(jnp.allclose(cw.adapters.from_nnx(net, (3,)).of_batch(x), net(x), atol=1e-5))
+      True
     """
     nnx = package("flax.nnx", extra="lab", wanted_by="from_nnx")
     if not isinstance(module, nnx.Module):
@@ -110,7 +113,12 @@ def from_linen(
       NotConvertible: a layer is in training mode; logits that depend on the batch.
 
     Example:
-      >>> model = cw.adapters.from_linen(net, {"params": params, "batch_stats": statistics}, (32, 32, 3))
+      >>> from flax import linen
+      >>> net = linen.Dense(2)
+      >>> variables = net.init(jax.random.key(0), x)
+      >>> model = cw.adapters.from_linen(net, variables, (3,))
+      >>> bool(jnp.allclose(model.of_batch(x), net.apply(variables, x), atol=1e-5))
+      True
     """
     linen = package("flax.linen", extra="lab", wanted_by="from_linen")
     if not isinstance(module, linen.Module):

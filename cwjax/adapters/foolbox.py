@@ -38,11 +38,12 @@ def foolbox_attack(attack: Attack, *, batch: int | None = None, seed: int = 0) -
       ValueError: an attack in a norm that foolbox does not have.
 
     Example:
-      >>> import cwjax as cw
-      >>> from cwjax.adapters import foolbox_attack
-      >>> model = foolbox.PyTorchModel(net.eval(), bounds=(0, 1))  # doctest: +SKIP
-      >>> attack = foolbox_attack(cw.fast("l2", steps=100))  # doctest: +SKIP
-      >>> raw, clipped, success = attack(model, images, labels, epsilons=[0.5, 1.0])  # doctest: +SKIP
+      >>> import foolbox, torch
+      >>> net = foolbox.PyTorchModel(torch.nn.Identity().eval(), bounds=(0, 1))
+      >>> attack = cw.adapters.foolbox_attack(cw.attacks.ddn(steps=20))
+      >>> raw, clipped, success = attack(net, torch.tensor([[0.6, 0.4, 0.1]]), torch.tensor([0]), epsilons=[1.0])
+      >>> success.tolist()
+      [[True]]
 
     References:
       Rauber et al. 2020, Foolbox Native, https://doi.org/10.21105/joss.02607

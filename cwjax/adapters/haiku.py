@@ -48,7 +48,12 @@ def from_haiku(
       NotConvertible: a layer is in training mode: it updates its state, or draws at random.
 
     Example:
-      >>> model = cw.adapters.from_haiku(net, params, (32, 32, 3), state, is_training=False)
+      >>> import haiku
+      >>> net = haiku.without_apply_rng(haiku.transform(lambda x: haiku.Linear(2)(x)))
+      >>> params = net.init(jax.random.key(0), x)
+      >>> model = cw.adapters.from_haiku(net, params, (3,))
+      >>> bool(jnp.allclose(model.of_batch(x), net.apply(params, x), atol=1e-5))
+      True
     """
     if not callable(getattr(transformed, "apply", None)) or not callable(getattr(transformed, "init", None)):
         raise NotConvertible(f"from_haiku takes what haiku.transform made, got a {kind_of(transformed)}")

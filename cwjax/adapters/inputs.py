@@ -74,6 +74,11 @@ def inputs_of(
 
     Raises:
       TypeError, ValueError: a shape, layout, mean, std or box that is none; a shape of which the layout cannot be told.
+
+    Example:
+      >>> inputs = cw.adapters.inputs_of((3, 32, 32), mean=0.5, std=0.25)
+      >>> inputs.layout, inputs.shape
+      ('NCHW', (3, 32, 32))
     """
     try:
         sizes = tuple(int(size) for size in shape)
@@ -115,6 +120,12 @@ def adapted(
 
     Returns:
       A model of images [H, W, C] in the box, or of [F].
+
+    Example:
+      >>> inputs = cw.adapters.inputs_of((3, 2, 2), layout="NCHW")
+      >>> model = cw.adapters.adapted(lambda params, x: x.mean((2, 3)), (), inputs)  # it takes channels first
+      >>> model(jnp.zeros((2, 2, 3))).shape
+      (3,)
     """
     model = bind(_Adapted(apply, inputs.layout == "NCHW", None if dtype is None else jnp.dtype(dtype), name), params)
     return model if inputs.mean is None or inputs.std is None else normalised(model, inputs.mean, inputs.std)

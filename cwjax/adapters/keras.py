@@ -59,8 +59,10 @@ def from_keras(
       ImportError: Keras is missing.
 
     Example:
-      >>> model = cw.adapters.from_keras("net.keras", softmax="cut")
-      >>> model = cw.adapters.from_keras(net, weights="lenet.h5", softmax="cut")
+      >>> import keras
+      >>> net = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Softmax()])
+      >>> cw.adapters.from_keras(net, softmax="cut")(x[0]).shape
+      (2,)
     """
     net, name, inputs = _prepared(model, layout, mean, std, softmax, weights, shape, low, high)
     variables = ([v.value for v in net.trainable_variables], [v.value for v in net.non_trainable_variables])

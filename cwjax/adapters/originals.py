@@ -24,6 +24,17 @@ def original(path: str | os.PathLike[str], **how: Any) -> Callable[[np.ndarray],
 
     Raises:
       NotConvertible: a file of another kind, or one that is refused.
+
+    Example:
+      >>> import pathlib, tempfile, onnx
+      >>> from onnx import helper
+      >>> sides = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 3]) for name in ("x", "logits")]
+      >>> graph = helper.make_graph([helper.make_node("Neg", ["x"], ["logits"])], "net", sides[:1], sides[1:])
+      >>> file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     onnx.save(file, pathlib.Path(folder) / "net.onnx")
+      ...     print(cw.adapters.original(pathlib.Path(folder) / "net.onnx")(np.ones((1, 3), np.float32)))
+      [[-1. -1. -1.]]
     """
     kind = Path(path).suffix.lower()
     if kind == ".onnx":

@@ -40,7 +40,11 @@ def from_sklearn(classifier: Any, *, low: float = 0.0, high: float = 1.0) -> Mod
       NotConvertible: another estimator (trees and kernels among them), or one that is not fitted.
 
     Example:
-      >>> model = cw.adapters.from_sklearn(LogisticRegression().fit(x, y))
+      >>> from sklearn.linear_model import LogisticRegression
+      >>> rows = np.array([[0.1, 0.2, 0.3], [0.2, 0.3, 0.1], [0.9, 0.8, 0.7], [0.8, 0.9, 0.9]])
+      >>> model = cw.adapters.from_sklearn(LogisticRegression().fit(rows, [0, 0, 1, 1]))
+      >>> model.of_batch(jnp.asarray(rows, jnp.float32)).argmax(1).tolist()
+      [0, 0, 1, 1]
     """
     steps = [step for _, step in classifier.steps] if hasattr(classifier, "steps") else [classifier]
     *before, last = steps

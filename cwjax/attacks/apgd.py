@@ -81,6 +81,15 @@ def apgd(
 
     Raises:
       ValueError: an unknown norm, or a number out of its range.
+
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.apgd(epsilon=0.2, steps=10)))(model, keys, x, goal)
+      >>> result.success.tolist(), bool((result.distance <= 0.2001).all())
+      ([True, True], True)
+
+    References:
+      Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+        attacks", algorithm 1, https://arxiv.org/abs/2003.01690
     """
     check_norm(norm, ("l2", "linf"))
     check_number("epsilon", epsilon, least=0, above=True)
@@ -198,6 +207,16 @@ def apgd_targeted(
       rho: of condition (1).
       random_start: one for each class.
       objective: what to lower.
+
+    Example:
+      >>> attack = cw.attacks.apgd_targeted(num_classes=3, epsilon=0.2, steps=10)
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> result.success.tolist()
+      [True, True]
+
+    References:
+      Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble of diverse parameter-free
+        attacks", section 4, https://arxiv.org/abs/2003.01690
     """
     attack = apgd(
         epsilon=epsilon,

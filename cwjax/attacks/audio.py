@@ -55,6 +55,10 @@ def audio(
       >>> result = run(model, jax.random.split(jax.random.key(0), 1), wave, goal, low=wave - 0.2, high=wave + 0.2)
       >>> bool(result.success[0])
       True
+
+    References:
+      Carlini & Wagner 2018, "Audio adversarial examples: targeted attacks on speech-to-text", section III-A,
+        https://arxiv.org/abs/1801.01944
     """
     descent = descend(
         objective=objective,
@@ -92,6 +96,19 @@ def audio_aligned(
       steps: gradient steps, >= 1.
       factor: as for `audio`.
       rate: of the weights, see `weighing_frames`.
+
+    Example:
+      >>> model = cw.bind(lambda params, x: x.reshape(len(x), 4, 3))  # 4 frames of 3 symbols
+      >>> wave = jnp.array([[0.3, 0.1, 0.2] * 4])
+      >>> goal = cw.goals.aligned(cw.goals.transcript([[1]], frames=4), [[0, 1, 1, 0]], weights=2.0)
+      >>> run = jax.jit(cw.batched(cw.attacks.audio_aligned(steps=100)))
+      >>> result = run(model, keys[:1], wave, goal, low=wave - 0.3, high=wave + 0.3)
+      >>> print(result.success, np.asarray(result.distance).round(1))  # a tenth up and a tenth down in two frames
+      [ True] [0.1]
+
+    References:
+      Carlini & Wagner 2018, "Audio adversarial examples: targeted attacks on speech-to-text", section IV-B,
+        https://arxiv.org/abs/1801.01944
     """
     distance = Distance(penalty=distances.l2().penalty, measure=distances.linf().measure, norm="linf")
     rule = descending(distance=distance, box=projected(), optimizer=optimizer, steps=steps, abort=never())

@@ -55,8 +55,15 @@ def boundary_projection(
     Raises:
       ValueError: a number out of its range.
 
+    Example:
+      >>> attack = cw.attacks.boundary_projection(steps=50, first_step=0.1)
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> result.success.tolist(), result.forwards.tolist()
+      ([True, True], [50, 50])
+
     References:
-      https://arxiv.org/abs/1912.02153
+      Zhang et al. 2020, "Walking on the edge: fast, low-distortion adversarial examples", algorithm 1,
+        https://arxiv.org/abs/1912.02153
     """
     check_number("first_step", first_step, least=0, above=True)
     check_number("least_step", least_step, least=0)

@@ -72,6 +72,15 @@ def ead(
       steps: points to ask about in a round, at the most, >= 1.
       accelerated: FISTA, the paper's choice; or else ISTA, in which y_k = x_k.
       abort: when a round ends sooner.
+
+    Example:
+      >>> attack = cw.attacks.ead(beta=0.01, steps=50, search=cw.search.binary_search(3, initial_c=1.0))
+      >>> jax.jit(cw.batched(attack))(model, keys, x, goal).success.tolist()
+      [True, True]
+
+    References:
+      Chen et al. 2018, "EAD: elastic-net attacks to deep neural networks via adversarial examples", algorithm 1,
+        https://arxiv.org/abs/1709.04114
     """
     check_number("beta", beta, least=0)
     check_number("learning_rate", learning_rate, least=0, above=True)

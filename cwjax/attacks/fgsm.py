@@ -24,6 +24,16 @@ def fgsm(
       epsilon: length of the step, > 0, in the unit of x, as distances are; times `problem.scale`.
       norm: "l1", "l2" or "linf"; the paper's is the last.
       objective: what to lower. The paper's is the cross-entropy of the label.
+
+    Example:
+      >>> result = cw.batched(cw.attacks.fgsm(epsilon=0.3))(model, keys, x, goal)
+      >>> print(np.asarray(result.x - x).round(1))  # the label's logit falls, the others rise
+      [[-0.3  0.3  0.3]
+       [ 0.3 -0.3  0.3]]
+
+    References:
+      Goodfellow et al. 2015, "Explaining and harnessing adversarial examples", section 4,
+        https://arxiv.org/abs/1412.6572
     """
     return pgd(
         epsilon=epsilon,

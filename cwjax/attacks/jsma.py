@@ -93,6 +93,17 @@ def jsma_z(
       candidates: elements to pair, >= 2.
       objective: the two losses, of alpha and of beta.
       distance: what is reported.
+
+    Example:
+      >>> model = cw.bind(lambda weights, x: x @ weights, 3 * jnp.eye(3) - 1)
+      >>> result = jax.jit(cw.batched(cw.attacks.jsma_z(theta=0.3)))(model, keys[1:], x[1:], cw.targeted([2]))
+      >>> print(result.success, result.distance)  # a pair
+      [ True] [2.]
+
+    References:
+      Papernot et al. 2016, "The limitations of deep learning in adversarial settings", algorithms 2 and 3,
+        https://arxiv.org/abs/1511.07528
+      Wiyatno & Xu 2018, "Maximal Jacobian-based saliency map attack", https://arxiv.org/abs/1808.07945
     """
     check_count("candidates", candidates, least=2)
 
@@ -137,8 +148,15 @@ def jsma_f(
       objective: one loss, of alpha.
       distance: what is reported.
 
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.jsma_f(theta=0.3)))(model, keys, x, cw.targeted([1, 2]))
+      >>> print(result.success, result.distance)
+      [ True  True] [2. 2.]
+
     References:
-      https://arxiv.org/abs/1511.07528, https://arxiv.org/abs/1606.04435
+      Papernot et al. 2016, "The limitations of deep learning in adversarial settings", https://arxiv.org/abs/1511.07528
+      Grosse et al. 2016, "Adversarial perturbations against deep neural networks for malware classification",
+        https://arxiv.org/abs/1606.04435
     """
     check_count("elements", elements, most=2)
 

@@ -61,6 +61,21 @@ def quasi_newton(
       steps: how many points to evaluate, at the most; may be traced.
       abort: when to stop sooner. It sees every trial point.
       memory_size: pairs of steps and gradient differences that the inverse Hessian is made of.
+
+    Example:
+      >>> attack = cw.attacks.quasi_newton(
+      ...     objective=cw.losses.label_cross_entropy(),
+      ...     distance=cw.distances.l2(),
+      ...     box=cw.boxes.projected(),
+      ...     steps=20,
+      ...     abort=cw.aborts.first_success(),
+      ... )
+      >>> jax.jit(cw.batched(attack))(model, keys, x, goal).success.tolist()
+      [True, True]
+
+    References:
+      Bertsekas 1982, "Projected Newton methods for optimization problems with simple constraints", SIAM Journal on
+        Control and Optimization 20(2).
     """
     check_part("objective", objective, Objective)
     check_part("distance", distance, Distance)

@@ -67,6 +67,15 @@ def pdgd(
 
     Raises:
       ValueError: a number out of its range.
+
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.pdgd(steps=100)))(model, keys, x, goal)
+      >>> print(np.asarray(result.distance).round(1))
+      [0.3 0.3]
+
+    References:
+      Matyasko & Chau 2021, "PDPGD: primal-dual proximal gradient descent adversarial attack", section 3.2,
+        https://arxiv.org/abs/2106.01538
     """
     lagrangian = _Lagrangian(
         steps, primal_rate, primal_decay, dual_rate, dual_decay, first_ratio, least_ratio, averaging
@@ -130,6 +139,17 @@ def pdpgd(
 
     Raises:
       ValueError: an unknown norm, or a number out of its range.
+
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.pdpgd(norm="linf", steps=100)))(model, keys, x, goal)
+      >>> print(np.asarray(result.distance).round(1))
+      [0.2 0.2]
+
+    References:
+      Matyasko & Chau 2021, "PDPGD: primal-dual proximal gradient descent adversarial attack", section 3.3,
+        https://arxiv.org/abs/2106.01538
+      Melchior et al. 2019, "Proximal Adam: robust adaptive update scheme for constrained optimization",
+        https://arxiv.org/abs/1910.10094
     """
     check_norm(norm, tuple(NORMS))
     lagrangian = _Lagrangian(

@@ -41,6 +41,16 @@ def pgd(
       random_start: whether the first point is uniform in the ball around `problem.start`, or that start itself. Before
         a random one the clean input is asked about, one point more: one that meets the goal already is at distance 0.
       objective: what to lower. The paper's is the cross-entropy of the label.
+
+    Example:
+      >>> attack = cw.attacks.pgd(epsilon=0.2, relative_step=0.25, steps=10)
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> result.success.tolist(), bool((result.distance <= 0.2001).all())
+      ([True, True], True)
+
+    References:
+      Madry et al. 2018, "Towards deep learning models resistant to adversarial attacks", section 2.1,
+        https://arxiv.org/abs/1706.06083
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("relative_step", relative_step, least=0, above=True)
@@ -90,6 +100,14 @@ def bim(
         a fifth is foolbox's choice.
       steps: points to ask about, one more than there are moves, >= 1.
       objective: what to lower.
+
+    Example:
+      >>> attack = cw.attacks.bim(epsilon=0.2)
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))  # in steps of 0.04
+      [0.12 0.16]
+
+    References:
+      Kurakin et al. 2017, "Adversarial examples in the physical world", section 2.2, https://arxiv.org/abs/1607.02533
     """
     return pgd(
         epsilon=epsilon,

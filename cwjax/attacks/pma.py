@@ -73,8 +73,16 @@ def pma(
     Raises:
       ValueError: a number out of its range.
 
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.pma(epsilon=0.2, steps=20)))(model, keys, x, goal)
+      >>> result.success.tolist(), bool((result.distance <= 0.2001).all())
+      ([True, True], True)
+
     References:
-      https://arxiv.org/abs/2411.15210, https://arxiv.org/abs/2003.06878
+      Xie et al. 2025, "Towards million-scale adversarial robustness evaluation with stronger individual attacks",
+        https://arxiv.org/abs/2411.15210
+      Tashiro et al. 2020, "Diversity can be transferred: output diversification for white- and black-box attacks",
+        https://arxiv.org/abs/2003.06878
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_count("steps", steps)

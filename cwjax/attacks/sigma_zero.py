@@ -52,6 +52,15 @@ def sigma_zero(
 
     Raises:
       ValueError: a number out of its range.
+
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.sigma_zero(steps=50)))(model, keys, x, goal)
+      >>> print(result.distance)  # one element would do
+      [2. 1.]
+
+    References:
+      Cinà et al. 2024, "σ-zero: gradient-based optimization of L0-norm adversarial examples", algorithm 1,
+        https://arxiv.org/abs/2402.01879
     """
     check_number("first_step", first_step, least=0, above=True)
     check_number("sigma", sigma, least=0, above=True)

@@ -67,8 +67,14 @@ def sparse_pgd(
       ValueError: a number out of its range.
       TypeError: a distance or an objective that is none.
 
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.sparse_pgd(epsilon=2, steps=50)))(model, keys, x, goal)
+      >>> result.success.tolist(), bool((result.distance <= 2).all())
+      ([True, True], True)
+
     References:
-      https://arxiv.org/abs/2405.05075
+      Zhong et al. 2024, "Towards efficient training and evaluation of robust models against l0 bounded adversarial
+        perturbations", algorithm 1, https://arxiv.org/abs/2405.05075
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("relative_step", relative_step, least=0, above=True)

@@ -79,8 +79,14 @@ def trust_region(
     Raises:
       ValueError: a number out of its range, an unknown norm, or an objective that reads no logits.
 
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.trust_region(radius=0.01)))(model, keys, x, goal)
+      >>> print(np.asarray(result.distance).round(2))  # in steps of 0.01
+      [0.14 0.21]
+
     References:
-      https://arxiv.org/abs/1812.06371
+      Yao et al. 2019, "Trust region based adversarial attack on neural networks", section 3,
+        https://arxiv.org/abs/1812.06371
     """
     check_norm(norm, tuple(_RADII))
     check_number("radius", radius, least=0, above=True)

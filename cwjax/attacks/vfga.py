@@ -63,8 +63,13 @@ def vfga(
     Raises:
       ValueError: a number out of its range.
 
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.vfga()))(model, keys, x, goal)
+      >>> result.success.tolist(), bool((result.distance <= 3).all())
+      ([True, True], True)
+
     References:
-      https://arxiv.org/abs/2011.12423
+      Césaire et al. 2021, "Stochastic sparse adversarial attacks", algorithm 2, https://arxiv.org/abs/2011.12423
     """
     check_count("samples", samples)
 
@@ -101,8 +106,13 @@ def fga(
     Raises:
       ValueError: a number out of its range.
 
+    Example:
+      >>> result = jax.jit(cw.batched(cw.attacks.fga()))(model, keys, x, goal)
+      >>> bool((result.x >= x).all()), result.success.tolist()  # elements are only raised
+      (True, [True, True])
+
     References:
-      https://arxiv.org/abs/2011.12423
+      Césaire et al. 2021, "Stochastic sparse adversarial attacks", algorithm 1, https://arxiv.org/abs/2011.12423
     """
     check_count("samples", samples)
     return _folded(_raised if increasing else _lowered, samples, steps=steps, objective=objective, distance=distance)

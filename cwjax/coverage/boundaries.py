@@ -41,7 +41,8 @@ def boundary_coverage(profile: Profile, *, offset: Number = 0.0) -> Criterion:
       0.25
 
     References:
-      https://arxiv.org/abs/1803.07519
+      Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning systems", section 3.3,
+        https://arxiv.org/abs/1803.07519
     """
     return _criterion("NBC", profile, offset, _cover_corners, Corners)
 
@@ -59,7 +60,8 @@ def strong_activation_coverage(profile: Profile, *, offset: Number = 0.0) -> Cri
       0.5
 
     References:
-      https://arxiv.org/abs/1803.07519
+      Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning systems", section 3.3,
+        https://arxiv.org/abs/1803.07519
     """
     return _criterion("SNAC", profile, offset, _cover_upper, Upper)
 

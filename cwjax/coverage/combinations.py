@@ -51,7 +51,8 @@ def combination_coverage(
       0.5
 
     References:
-      https://arxiv.org/abs/1806.07723
+      Ma et al. 2019, "DeepCT: tomographic combinatorial testing for deep learning systems",
+        https://arxiv.org/abs/1806.07723
     """
     if share is not None:
         check_number("share", share, least=0, above=True, most=1)

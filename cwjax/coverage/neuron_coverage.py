@@ -34,7 +34,8 @@ def neuron_coverage(convention: Convention, *, threshold: Number = 0.25, scaled:
       0.5
 
     References:
-      https://arxiv.org/abs/1705.06640, section 4.1 and https://github.com/peikexin9/deepxplore.
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems", section 4.1,
+        https://arxiv.org/abs/1705.06640, and its code, https://github.com/peikexin9/deepxplore
     """
     check_number("threshold", threshold, least=-float("inf") if not scaled else 0)
     return made(

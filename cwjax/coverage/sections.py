@@ -39,7 +39,8 @@ def section_coverage(profile: Profile, *, sections: int = 1000) -> Criterion:
       0.5
 
     References:
-      https://arxiv.org/abs/1803.07519
+      Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning systems", section 3.3,
+        https://arxiv.org/abs/1803.07519
     """
     check_count("sections", sections)
     name, (low, high) = f"KMNC (k = {sections:,})", bounds(profile)

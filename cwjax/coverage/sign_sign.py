@@ -43,7 +43,7 @@ def sign_sign_coverage(convention: Convention, *, threshold: float | int = 0.0) 
       0.0
 
     References:
-      https://arxiv.org/abs/1805.00089, definition 7
+      Sun et al. 2018, "Concolic testing for deep neural networks", definition 7, https://arxiv.org/abs/1805.00089
     """
     check_number("threshold", threshold, least=-float("inf"))
     if len(convention.layers) < 2:

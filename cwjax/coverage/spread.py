@@ -42,6 +42,8 @@ def covariance_spread(convention: Convention, *, most: int = 4096) -> Criterion:
       0.211
 
     References:
+      Yuan et al. 2023, "Revisiting neuron coverage for DNN testing: a layer-wise and distribution-aware criterion",
+        https://arxiv.org/abs/2112.01955
       Chan et al. 1983, "Algorithms for computing the sample variance: analysis and recommendations", The American
         Statistician 37(3).
     """

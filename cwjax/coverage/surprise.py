@@ -45,7 +45,8 @@ def distance_surprise(
       [0.25]
 
     References:
-      https://arxiv.org/abs/1808.08444
+      Kim et al. 2019, "Guiding deep learning system testing using surprise adequacy", equations 3 to 5,
+        https://arxiv.org/abs/1808.08444
     """
     check_count("batch", batch)
     reference, values = _finite("reference", reference), _finite("values", values)
@@ -174,7 +175,8 @@ def mahalanobis_surprise(reference: Float[AnyArray, "M N"], values: Float[AnyArr
       [9.]
 
     References:
-      https://arxiv.org/abs/2006.00894
+      Kim et al. 2020, "Reducing DNN labelling cost using surprise adequacy: an industrial case study for autonomous
+        driving", https://arxiv.org/abs/2006.00894
     """
     reference, values = (np.asarray(_finite("activations", each), np.float64) for each in (reference, values))
     mean = reference.mean(0)

@@ -49,7 +49,8 @@ def spectrum(
       ([[1.0, 0.0]], [[1.0, 2.0]])
 
     References:
-      https://arxiv.org/abs/1902.05974
+      Eniser et al. 2019, "DeepFault: fault localization for deep neural networks", section 3.1,
+        https://arxiv.org/abs/1902.05974
     """
     active, failed = jnp.asarray(active, bool), jnp.asarray(failed, bool)
     if active.ndim != 2 or failed.shape != active.shape[:1] or len(active) > 2**24:

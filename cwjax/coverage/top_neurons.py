@@ -36,7 +36,8 @@ def top_neuron_coverage(convention: Convention, *, k: int = 2) -> Criterion:
       (0.5, 1.0)
 
     References:
-      https://arxiv.org/abs/1803.07519
+      Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning systems", section 3.4,
+        https://arxiv.org/abs/1803.07519
     """
     check_count("k", k)
     name = f"TKNC (k = {k})"
@@ -68,7 +69,8 @@ def top_pattern_count(convention: Convention, *, k: int = 2) -> Criterion:
       2.0
 
     References:
-      https://arxiv.org/abs/1803.07519
+      Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning systems", section 3.4,
+        https://arxiv.org/abs/1803.07519
     """
     check_count("k", k)
     name, width = f"TKNP (k = {k})", sum(min(k, layer.neurons) for layer in convention.layers)

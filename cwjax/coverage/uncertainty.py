@@ -20,7 +20,8 @@ def gini(logits: Float[AnyArray, "B K"]) -> Float[Array, "B"]:
       [0.5 0. ]
 
     References:
-      https://arxiv.org/abs/1903.00661
+      Feng et al. 2020, "DeepGini: prioritizing massive tests to enhance the robustness of deep neural networks",
+        https://arxiv.org/abs/1903.00661
     """
     share, rest = _shares(logits)
     return (share * rest).sum(-1)

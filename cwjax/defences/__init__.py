@@ -1,10 +1,22 @@
 """Defences as functions from a model to a defended one.
 
-    defended = cw.defences.magnet(model, x_train, labels, key)
-    attack   = cw.fast("l2", objective=cw.defences.undetected(defended))       # it knows of the defence
-    result   = jax.jit(cw.batched(attack))(cw.defences.whole(defended), keys, x, cw.untargeted(labels))
+Every attack works on a defended model; an adaptive attack is the same attack with another objective. The examples go on
+from these lines:
 
-Every attack works on a defended model; an adaptive attack is the same attack with another objective.
+Example:
+  >>> labels = np.arange(40) % 2
+  >>> x = np.random.default_rng(0).uniform(0, 0.3, (40, 4, 4, 1)).astype(np.float32)
+  >>> x[labels == 0, :2] += 0.5  # class 0 is bright above
+  >>> x[labels == 1, 2:] += 0.5  # and class 1 below
+  >>> def classify(weights, x):
+  ...     halves = x.reshape(len(x), 2, -1).mean(2)
+  ...     return jax.nn.relu(halves @ weights["first"]) @ weights["second"]
+  >>> weights = {"first": jnp.array([[1.0, -1.0], [-1.0, 1.0]]), "second": 10 * jnp.eye(2)}
+  >>> model = cw.bind(classify, weights)
+  >>> defended = cw.defences.feature_squeezing(model, x, labels, jax.random.key(0))
+  >>> int(cw.defences.refused(defended, x[-8:]).sum())  # of the pictures that the threshold was set on
+  0
+  >>> objective = cw.defences.undetected(defended)  # an attack with it knows of the defence
 """
 
 from collections.abc import Callable

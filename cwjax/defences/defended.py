@@ -44,8 +44,20 @@ def fresh(name: str, make: Callable[[], PyTree]) -> PyTree:
 def parted(x: Float[AnyArray, "N *S"], labels: Int[AnyArray, "N"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The inputs and labels to learn from, and the inputs that a threshold is set on: the last fifth.
 
+    Args:
+      x: inputs.
+      labels: of each.
+
+    Returns:
+      Inputs, their labels, and the inputs that are held out.
+
     Raises:
       ValueError: fewer than ten inputs, or another number of labels.
+
+    Example:
+      >>> fit, known, held_out = cw.defences.parted(x, labels)
+      >>> len(fit), len(known), len(held_out)
+      (32, 32, 8)
     """
     x, labels = np.asarray(x), np.asarray(labels)
     if len(x) < 10 or labels.shape != (len(x),):
@@ -86,6 +98,10 @@ def calibrated(
       >>> defended = cw.defences.calibrated(model, detector, held_out, 0.1)
       >>> int(cw.defences.refused(defended, held_out).sum())
       2
+
+    References:
+      Xu et al. 2018, "Feature squeezing: detecting adversarial examples in deep neural networks", whose threshold
+        refuses at most 5 % of clean inputs, https://arxiv.org/abs/1704.01155
     """
     check_model(model)
     check_model(detector)
@@ -103,14 +119,35 @@ def calibrated(
 
 
 def refused(defended: Defended, x: Float[AnyArray, "B *S"]) -> Bool[np.ndarray, "B"]:
-    """Which inputs the detector refuses; none where there is no detector."""
+    """Which inputs the detector refuses; none where there is no detector.
+
+    Args:
+      defended: from any defence.
+      x: inputs.
+
+    Example:
+      >>> bright = cw.bind(lambda params, x: x.mean((1, 2, 3)))  # a detector
+      >>> defended = cw.defences.Defended(model, bright, threshold=0.5)
+      >>> cw.defences.refused(defended, np.stack([x[0], x[0] + 0.5])).tolist()
+      [False, True]
+    """
     if defended.detector is None:
         return np.zeros(len(x), bool)
     return answers(defended.detector, x) > np.asarray(defended.threshold)
 
 
 def whole(defended: Defended) -> Model:
-    """All of a defence as one model: x -> logits [K], or (logits [K], score []) where there is a detector."""
+    """All of a defence as one model: x -> logits [K], or (logits [K], score []) where there is a detector.
+
+    Args:
+      defended: from any defence.
+
+    Example:
+      >>> bright = cw.bind(lambda params, x: x.mean((1, 2, 3)))
+      >>> logits, score = cw.defences.whole(cw.defences.Defended(model, bright, threshold=0.5)).of_batch(x[:2])
+      >>> logits.shape, score.shape
+      ((2, 2), (2,))
+    """
     if defended.detector is None:
         return defended.model
     return joined([defended.model, defended.detector])
@@ -146,7 +183,8 @@ def undetected(
       True
 
     References:
-      https://arxiv.org/abs/1705.07263
+      Carlini & Wagner 2017, "Adversarial examples are not easily detected: bypassing ten detection methods",
+        https://arxiv.org/abs/1705.07263
     """
     goal = logit_margin(confidence) if hinged else negative_margin(confidence)
     if defended.detector is None:

@@ -44,11 +44,15 @@ def distilled(
       The student; it refuses nothing.
 
     Example:
-      >>> defended = cw.defences.distilled(model, x, labels, jax.random.key(0))
+      >>> defended = cw.defences.distilled(model, x, labels, jax.random.key(0), updates=100)
+      >>> defended.model.of_batch(x).shape, defended.detector  # a network that refuses nothing
+      ((40, 2), None)
 
     References:
-      https://arxiv.org/abs/1511.04508
-      Carlini and Wagner 2017, section VIII, https://arxiv.org/abs/1608.04644
+      Papernot et al. 2016, "Distillation as a defense to adversarial perturbations against deep neural networks",
+        https://arxiv.org/abs/1511.04508
+      Broken by Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VIII,
+        https://arxiv.org/abs/1608.04644
     """
     check_model(model)
     check_number("temperature", temperature, least=0, above=True)

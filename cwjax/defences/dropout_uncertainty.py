@@ -58,11 +58,13 @@ def dropout_uncertainty(
       ValueError: a rate that is not in (0, 1); no such layer.
 
     Example:
-      >>> defended = cw.defences.dropout_uncertainty(model, x, labels, jax.random.key(0))
+      >>> defended = cw.defences.dropout_uncertainty(model, x, labels, jax.random.key(0), layer="relu_0", draws=10)
+      >>> int(cw.defences.refused(defended, x[-8:]).sum())
+      0
 
     References:
-      https://arxiv.org/abs/1703.00410
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Feinman et al. 2017, "Detecting adversarial samples from artifacts", https://arxiv.org/abs/1703.00410
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     del keep
     check_number("rate", rate, least=0, above=True, most=0.99)
@@ -86,7 +88,21 @@ def disagreement(thinned: Thinned, x: Float[Array, "B *S"]) -> Float[Array, "B"]
 
 
 def with_fresh_masks(defended: Defended, key: Array) -> Defended:
-    """The same detector with other masks and the same threshold: it is this one that an attack has to deceive."""
+    """The same detector with other masks and the same threshold: it is this one that an attack has to deceive.
+
+    Args:
+      defended: from `dropout_uncertainty`.
+      key: of the masks.
+
+    Example:
+      >>> defended = cw.defences.dropout_uncertainty(model, x, labels, jax.random.key(0), layer="relu_0", draws=10)
+      >>> again = cw.defences.with_fresh_masks(defended, jax.random.key(1))
+      >>> bool(again.threshold == defended.threshold)
+      True
+
+    References:
+      Feinman et al. 2017, "Detecting adversarial samples from artifacts", https://arxiv.org/abs/1703.00410
+    """
     if defended.detector is None or not isinstance(defended.detector.params, Thinned):
         raise ValueError("with_fresh_masks takes what dropout_uncertainty returned")
     thinned = defended.detector.params

@@ -55,11 +55,15 @@ def extra_class(
       The network without its extra output, and the detector.
 
     Example:
-      >>> defended = cw.defences.extra_class(model, x, labels, jax.random.key(0))
+      >>> attack = cw.attacks.ddn(steps=20)
+      >>> small = {"count": 10, "updates": 20, "attack": attack}
+      >>> defended = cw.defences.extra_class(model, x, labels, jax.random.key(0), **small)
+      >>> int(cw.defences.refused(defended, x[-8:]).sum())
+      0
 
     References:
-      https://arxiv.org/abs/1702.06280
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Grosse et al. 2017, "On the (statistical) detection of adversarial examples", https://arxiv.org/abs/1702.06280
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     clean, known, wrong, held_out, begin, learn = lesson(model, x, labels, key, count=count, attack=attack, keep=keep)
     units, read = inside(model, clean, -1)

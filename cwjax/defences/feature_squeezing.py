@@ -51,10 +51,16 @@ def feature_squeezing(
 
     Example:
       >>> defended = cw.defences.feature_squeezing(model, x, labels, jax.random.key(0))
+      >>> grey = np.full((1, 4, 4, 1), 0.4, np.float32)
+      >>> grey[0, :2] = 0.6  # barely of class 0, and surely of it in one bit
+      >>> cw.defences.refused(defended, grey).tolist()
+      [True]
 
     References:
-      https://arxiv.org/abs/1704.01155
-      attacked by He et al. 2017, https://arxiv.org/abs/1706.04701
+      Xu et al. 2018, "Feature squeezing: detecting adversarial examples in deep neural networks",
+        https://arxiv.org/abs/1704.01155
+      Attacked by He et al. 2017, "Adversarial example defenses: ensembles of weak defenses are not strong",
+        https://arxiv.org/abs/1706.04701
     """
     del key, keep
     check_model(model)

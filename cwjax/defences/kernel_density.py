@@ -58,11 +58,14 @@ def kernel_density(
       ValueError: a class with fewer than two training inputs.
 
     Example:
-      >>> defended = cw.defences.kernel_density(model, x, labels, jax.random.key(0))
+      >>> defended = cw.defences.kernel_density(model, x, labels, jax.random.key(0), centres=10)
+      >>> grey = np.full((1, 4, 4, 1), 0.5, np.float32)  # between the classes
+      >>> int(cw.defences.refused(defended, x[-8:]).sum()), cw.defences.refused(defended, grey).tolist()
+      (0, [True])
 
     References:
-      https://arxiv.org/abs/1703.00410
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Feinman et al. 2017, "Detecting adversarial samples from artifacts", https://arxiv.org/abs/1703.00410
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     del key, keep
     check_count("centres", centres, least=2)

@@ -51,11 +51,14 @@ def second_network(
       The model and the detector: two convolutions with strides and two dense layers.
 
     Example:
-      >>> defended = cw.defences.second_network(model, x, labels, jax.random.key(0))
+      >>> small = {"count": 10, "updates": 20, "attack": cw.attacks.ddn(steps=20)}
+      >>> defended = cw.defences.second_network(model, x, labels, jax.random.key(0), **small)
+      >>> int(cw.defences.refused(defended, x[-8:]).sum())
+      0
 
     References:
-      https://arxiv.org/abs/1704.04960
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Gong et al. 2017, "Adversarial and clean data are not twins", https://arxiv.org/abs/1704.04960
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     clean, _, wrong, held_out, begin, learn = lesson(model, x, labels, key, count=count, attack=attack, keep=keep)
     start = detector(begin, clean.shape[1:])
@@ -95,11 +98,14 @@ def inner_layer(
       The model and the detector.
 
     Example:
-      >>> defended = cw.defences.inner_layer(model, x, labels, jax.random.key(0))
+      >>> small = {"count": 10, "updates": 20, "attack": cw.attacks.ddn(steps=20)}
+      >>> defended = cw.defences.inner_layer(model, x, labels, jax.random.key(0), layer="relu_0", **small)
+      >>> int(cw.defences.refused(defended, x[-8:]).sum())
+      0
 
     References:
-      https://arxiv.org/abs/1702.04267
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Metzen et al. 2017, "On detecting adversarial perturbations", https://arxiv.org/abs/1702.04267
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     clean, _, wrong, held_out, begin, learn = lesson(model, x, labels, key, count=count, attack=attack, keep=keep)
     units, read = inside(model, clean, layer or len(activations(model, clean)) // 2)

@@ -69,11 +69,15 @@ def magnet(
       ValueError: inputs that are no pictures, or whose height or width is odd.
 
     Example:
-      >>> defended = cw.defences.magnet(model, x, labels, jax.random.key(0))
+      >>> defended = cw.defences.magnet(model, x, labels, jax.random.key(0), updates=50)
+      >>> int(cw.defences.refused(defended, x[-8:]).sum())
+      0
 
     References:
-      https://arxiv.org/abs/1705.09064, and its code, Trevillie/MagNet
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1711.08478
+      Meng & Chen 2017, "MagNet: a two-pronged defense against adversarial examples", https://arxiv.org/abs/1705.09064,
+        and its code, Trevillie/MagNet
+      Broken by Carlini & Wagner 2017, "MagNet and 'Efficient defenses against adversarial attacks' are not robust to
+        adversarial examples", https://arxiv.org/abs/1711.08478
     """
     check_model(model)
     check_pictures("magnet", x)

@@ -51,8 +51,8 @@ def mean_discrepancy(
       True
 
     References:
-      https://jmlr.org/papers/v13/gretton12a.html
-      https://arxiv.org/abs/1702.06280
+      Gretton et al. 2012, "A kernel two-sample test", https://jmlr.org/papers/v13/gretton12a.html
+      Grosse et al. 2017, "On the (statistical) detection of adversarial examples", https://arxiv.org/abs/1702.06280
     """
     check_count("partitions", partitions)
     sizes = len(first), len(second)

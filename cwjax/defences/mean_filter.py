@@ -39,10 +39,13 @@ def mean_filter(
 
     Example:
       >>> defended = cw.defences.mean_filter(model, x, labels, jax.random.key(0))
+      >>> float((defended.model.of_batch(x).argmax(1) == labels).mean())
+      1.0
 
     References:
-      https://arxiv.org/abs/1612.07767
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Li & Li 2017, "Adversarial examples detection in deep networks with convolutional filter statistics",
+        https://arxiv.org/abs/1612.07767
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     del labels, key, keep
     check_model(model)

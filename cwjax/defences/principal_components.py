@@ -60,11 +60,14 @@ def first_components(
       ValueError: more components than an input has elements.
 
     Example:
-      >>> defended = cw.defences.first_components(model, x, labels, jax.random.key(0))
+      >>> defended = cw.defences.first_components(model, x, labels, jax.random.key(0), components=2, updates=20)
+      >>> float((defended.model.of_batch(x).argmax(1) == labels).mean())
+      1.0
 
     References:
-      https://arxiv.org/abs/1704.02654
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Bhagoji et al. 2017, "Dimensionality reduction as a defense against evasion attacks on machine learning
+        classifiers", https://arxiv.org/abs/1704.02654
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     check_model(model)
     fit, known, _ = parted(x, labels)
@@ -107,11 +110,15 @@ def last_components(
       ValueError: no component is left to look at.
 
     Example:
-      >>> defended = cw.defences.last_components(model, x, labels, jax.random.key(0))
+      >>> defended = cw.defences.last_components(model, x, labels, jax.random.key(0), components=2)
+      >>> striped = np.zeros((1, 4, 4, 1), np.float32)
+      >>> striped[0, :, ::2] = 1
+      >>> int(cw.defences.refused(defended, x[-8:]).sum()), cw.defences.refused(defended, striped).tolist()
+      (0, [True])
 
     References:
-      https://arxiv.org/abs/1608.00530
-      broken by Carlini and Wagner 2017, https://arxiv.org/abs/1705.07263
+      Hendrycks & Gimpel 2017, "Early methods for detecting adversarial images", https://arxiv.org/abs/1608.00530
+      Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     del key, keep
     check_model(model)

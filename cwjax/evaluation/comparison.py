@@ -190,8 +190,9 @@ def common_successes(distances: Distances) -> Bool[np.ndarray, "B"]:
 
 
 def common_means(distances: Distances) -> dict[str, float]:
-    """Each attack's mean distance over the examples that all of them fooled: the one mean that compares like with like.
-    nan if there is no such example.
+    """Each attack's mean distance over the examples that all of them fooled.
+
+    The one mean that compares like with like; nan if there is no such example.
 
     Args:
       distances: as for `envelope`.
@@ -243,9 +244,10 @@ def wilcoxon(first: Float[AnyArray, "B"], second: Float[AnyArray, "B"]) -> float
 
 
 def cases(index: Int[AnyArray, "R"], distance: Float[AnyArray, "R"]) -> dict[str, Int[np.ndarray, "_"]]:
-    """The paper's three cases of an attack towards several targets (its Table 4), each as the rows that it is made of:
-    "best", of every example the target that was easiest; "average", all of them; "worst", the hardest, which is a
-    failure if any failed.
+    """The paper's three cases of an attack towards several targets, each as the rows that it is made of.
+
+    Its Table IV has "best", of every example the target that was easiest; "average", all of them; "worst", the hardest,
+    which is a failure if any failed.
 
     Args:
       index: which example each of R rows belongs to.

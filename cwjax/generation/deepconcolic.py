@@ -37,8 +37,13 @@ def neuron_cover(
       seeds: to start from; the paper has one.
       **options: of `suites.grown`: `radius`, `lanes`, `rounds`, `seed`.
 
+    Example:
+      >>> suite = deepconcolic.neuron_cover(run, units, x[:1], radius=0.5, lanes=2)
+      >>> suite.share, suite.labels.tolist()
+      (1.0, [0, 1])
+
     References:
-      https://arxiv.org/abs/1805.00089
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     _check_before(neurons)
     convention = neurons.convention
@@ -69,6 +74,15 @@ def boundary_cover(
       profile: of these neurons, on training inputs.
       seeds: to start from.
       **options: of `suites.grown`.
+
+    Example:
+      >>> profile = cw.coverage.profiled(units, x)
+      >>> suite = deepconcolic.boundary_cover(run, units, profile, x, lanes=2)
+      >>> suite.share, suite.met.shape  # each of four neurons above its range and below
+      (1.0, (8,))
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     _check_before(neurons)
     return grown(
@@ -88,8 +102,10 @@ def sign_sign_cover(
     seeds: Float[AnyArray, "B *S"],
     **options: Any,
 ) -> Suite:
-    """For each pair, two tests between which the first neuron's sign alone of its layer differs, and the sign of the
-    second, in the next layer: SSC. One of the two is a test that the suite has, the other is searched for.
+    """SSC: for each pair of neurons, two tests between which the first changes its sign, alone in its layer.
+
+    The second neuron, in the next layer, changes its sign too. One of the two tests is one that the
+    suite has, the other is searched for.
 
     Args:
       runner: as in `suites.grown`.
@@ -97,6 +113,14 @@ def sign_sign_cover(
       pairs: places among all neurons, a condition and a decision each; `sign_pairs` draws some.
       seeds: to start from.
       **options: of `suites.grown`.
+
+    Example:
+      >>> suite = deepconcolic.sign_sign_cover(run, units, [(0, 2)], x, lanes=2, rounds=1)
+      >>> suite.met.tolist()  # a - b and b - a cannot change their signs one by one
+      [False]
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     _check_before(neurons)
     chosen = np.asarray(pairs, int).reshape(-1, 2)
@@ -119,8 +143,15 @@ def sign_pairs(neurons: Neurons, count: int, *, seed: int = 0) -> list[tuple[int
       count: how many.
       seed: of the draw.
 
+    Returns:
+      The places of each pair among all neurons: that which decides, and that which is decided.
+
     Raises:
       ValueError: a single layer, which has no pairs.
+
+    Example:
+      >>> sorted(deepconcolic.sign_pairs(units, 10))
+      [(0, 2), (0, 3), (1, 2), (1, 3)]
     """
     parts = neurons.convention.slices
     sizes = [(first.stop - first.start) * (second.stop - second.start) for first, second in itertools.pairwise(parts)]
@@ -155,8 +186,7 @@ def oracle(
     norm: str = "linf",
     bound: float | int = 0.3,
 ) -> Oracle:
-    """DeepConcolic's oracle by distance: a test should have the label of the original that is nearest to it, if it is
-    not farther than a bound (Sun et al. 2018, "Concolic testing for deep neural networks", definition 5).
+    """DeepConcolic's oracle: a test should have the label of the nearest original, if that is within a bound.
 
     Args:
       x: the tests.
@@ -168,6 +198,15 @@ def oracle(
 
     Raises:
       ValueError: no originals, an unknown norm or a bound out of range.
+
+    Example:
+      >>> near, far = x[:1] + 0.1, x[:1] + 0.5
+      >>> said = deepconcolic.oracle(jnp.concatenate([near, far]), np.array([1, 1]), x, labels, bound=0.3)
+      >>> said.valid.tolist(), said.adversarial.tolist()
+      ([True, False], [True, False])
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", definition 5, https://arxiv.org/abs/1805.00089
     """
     check_number("bound", bound, least=0, above=True)
     tests, known = np.asarray(x, np.float32), np.asarray(originals, np.float32)

@@ -52,8 +52,15 @@ def patterns_left(
     Raises:
       ValueError: no layer with t neurons.
 
+    Example:
+      >>> from cwjax.generation import deepct, suites
+      >>> left = deepct.patterns_left(suites.values_of(units, x), units.convention)
+      >>> left.on.sum(1).tolist()  # of each layer both neurons on, or none
+      [2, 0, 0, 2]
+
     References:
-      https://arxiv.org/abs/1806.07723
+      Ma et al. 2019, "DeepCT: tomographic combinatorial testing for deep learning systems", section III,
+        https://arxiv.org/abs/1806.07723
     """
     check_count("strength", strength, most=5)
     check_count("most", most)
@@ -96,6 +103,17 @@ def combination_cover(
       patterns: from `patterns_left`, at least one.
       threshold: as there.
       **options: of `suites.grown`: `radius`, `lanes`, `rounds`, `seed`.
+
+    Example:
+      >>> from cwjax.generation import deepct
+      >>> patterns = deepct.Patterns(np.array([[0, 1], [0, 1]]), np.array([[False, True], [True, True]]))
+      >>> suite = deepct.combination_cover(run, units, x[:1], patterns, radius=0.5, lanes=2)
+      >>> suite.met.tolist()  # a - b and b - a are never both above 0
+      [True, False]
+
+    References:
+      Ma et al. 2019, "DeepCT: tomographic combinatorial testing for deep learning systems", section III,
+        https://arxiv.org/abs/1806.07723
     """
     return grown(
         runner,

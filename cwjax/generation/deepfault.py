@@ -47,6 +47,16 @@ def suspects_of(
 
     Raises:
       ValueError: labels that do not fit the network's classes.
+
+    Example:
+      >>> from cwjax.generation import deepfault
+      >>> wrong = np.array([1, 1])  # as if the first input were of class 1
+      >>> [each.tolist() for each in deepfault.suspects_of(cw.coverage.neurons(network, x), x, wrong, k=2)]
+      [[], [0, 2]]
+
+    References:
+      Eniser et al. 2019, "DeepFault: fault localization for deep neural networks", sections 3.1 and 3.2,
+        https://arxiv.org/abs/1902.05974
     """
     check_part("neurons", neurons, Neurons)
     check_count("k", k)
@@ -75,8 +85,17 @@ def synthesis(*, epsilon: Number = 0.1, step: Number = 1.0) -> Attack:
       epsilon: d, the largest change of an element, > 0.
       step: s, > 0.
 
+    Example:
+      >>> from cwjax.generation import deepfault
+      >>> suspects = requirements.suspects(cw.untargeted(labels), units.convention, [1])  # b - a
+      >>> result = cw.batched(deepfault.synthesis(epsilon=0.5))(requirements.observed(units), keys, x, suspects)
+      >>> print(np.asarray(result.x).round(2), result.success)
+      [[0.4 0.6]
+       [0.2 0.7]] [ True False]
+
     References:
-      https://arxiv.org/abs/1902.05974
+      Eniser et al. 2019, "DeepFault: fault localization for deep neural networks", algorithm 2,
+        https://arxiv.org/abs/1902.05974
     """
     check_number("epsilon", epsilon, least=0, above=True)
     check_number("step", step, least=0, above=True)
@@ -105,6 +124,11 @@ def random_neurons(
 
     Raises:
       ValueError: a layer with too few other neurons.
+
+    Example:
+      >>> from cwjax.generation import deepfault
+      >>> deepfault.random_neurons(np.random.default_rng(0), units, np.array([0, 3])).tolist()
+      [1, 2]
     """
     taken = np.union1d(suspected, np.asarray(excluded, int))
     drawn = []

@@ -45,7 +45,14 @@ WEATHERS: dict[str, Callable[[Any], Array]] = {
 
 
 class Colours(NamedTuple):
-    """An affine map of colours; make it with `colours_between`."""
+    """An affine map of colours; make it with `colours_between`.
+
+    Example:
+      >>> from cwjax.generation import deeproad
+      >>> darker = deeproad.Colours(np.full((1, 1), 0.5), np.zeros(1), np.zeros(1))
+      >>> round(darker(np.full((1, 1, 1, 1), 0.8, np.float32)).item(), 3)
+      0.4
+    """
 
     matrix: Float[np.ndarray, "C C"]
     source: Float[np.ndarray, "C"]  # the mean colour of the images that it is for
@@ -59,8 +66,10 @@ class Colours(NamedTuple):
 
 
 def colours_between(source: Float[AnyArray, "M H W C"], target: Float[AnyArray, "N H W C"]) -> Colours:
-    """The linear map that takes the mean and covariance of one set's pixels to those of the other's, and moves colours
-    least: the optimal transport of two Gaussians. The sets need no pairs.
+    """The linear map of colours from one set of images to another: the optimal transport of two Gaussians.
+
+    It takes the mean and covariance of one set's pixels to those of the other's, and moves colours least. The sets need
+    no pairs.
 
     It can make fog and darkness, which are affine, and nothing that depends on a place: the baseline for a trained
     translator. It cannot turn light into dark either: the map never reverses an order.
@@ -97,7 +106,15 @@ def colours_between(source: Float[AnyArray, "M H W C"], target: Float[AnyArray, 
 
 
 class Validator(NamedTuple):
-    """What the inputs of a network look like from its features; make it with `validator`."""
+    """What the inputs of a network look like from its features; make it with `validator`.
+
+    Example:
+      >>> from cwjax.generation import deeproad
+      >>> features = np.array([[-1.0], [1.0], [-1.0], [1.0]])
+      >>> known = deeproad.validator(features, features)
+      >>> known.accepts(np.array([[0.5], [9.0]])).tolist()
+      [True, False]
+    """
 
     mean: Float[np.ndarray, "F"]
     whitening: Float[np.ndarray, "F D"]
@@ -136,8 +153,16 @@ def validator(
     Raises:
       ValueError: fewer than two inputs, features that never vary or are not finite, numbers out of range.
 
+    Example:
+      >>> from cwjax.generation import deeproad
+      >>> features = np.random.default_rng(0).normal(size=(200, 3))
+      >>> known = deeproad.validator(features[:100], features[100:], rejected=0.1)
+      >>> round(float(known.accepts(features[100:]).mean()), 1)
+      0.9
+
     References:
-      https://arxiv.org/abs/1802.02295, section III.C
+      Zhang et al. 2018, "DeepRoad: GAN-based metamorphic autonomous driving system testing", section III.C,
+        https://arxiv.org/abs/1802.02295
     """
     check_count("dimensions", dimensions)
     check_number("rejected", rejected, least=0)

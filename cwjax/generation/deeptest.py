@@ -52,6 +52,13 @@ def swept(
       x: images in [0, 1].
       transform: of them.
       parameters: the settings, such as `transform.grid`.
+
+    Example:
+      >>> from cwjax.generation import deeptest
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> images = deeptest.swept(jnp.full((1, 4, 4, 1), 0.5), TRANSFORMS["brightness"], [[0.0], [0.2]])
+      >>> print(np.asarray(images[:, 0, 0, 0, 0]).round(2))
+      [0.5 0.7]
     """
     return _swept(transform, jnp.asarray(x), jnp.asarray(parameters, jnp.float32).reshape(-1, len(transform.low)))
 
@@ -67,9 +74,11 @@ def guided(
     known: Float[AnyArray, "K H W C"] | None = None,
     seed: int = 0,
 ) -> Guided:
-    """DeepTest's greedy search (Tian et al. 2018, algorithm 1): depth first from each seed. The top image is changed by
-    two transforms with random parameters; one that covers something new is put on top, and its transforms are tried
-    first from then on. After so many tries in vain the image is given up.
+    """DeepTest's greedy search: images changed by two transforms are kept where they cover something new.
+
+    Depth first from each seed (Tian et al. 2018, algorithm 1). The top image is changed by two transforms with random
+    parameters; one that covers something new is put on top, and its transforms are tried first from then on. After so
+    many tries in vain the image is given up.
 
     All tries of an image are made in one batch, and the first that is new is taken. Images are rounded to 8 bits.
 
@@ -86,8 +95,21 @@ def guided(
     Raises:
       ValueError: fewer than two transforms, or numbers out of range.
 
+    Example:
+      >>> from cwjax.generation import deeptest
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> reader = cw.bind(lambda weights, x: jax.nn.relu(x.reshape(len(x), -1)[:, :2] @ weights), layer)
+      >>> seeds = jnp.full((1, 4, 4, 1), 0.2).at[0, 0, 0, 0].set(0.8)
+      >>> hidden = cw.coverage.neurons(reader, seeds)
+      >>> criterion = cw.coverage.neuron_coverage(hidden.convention)
+      >>> moves = [TRANSFORMS["translation"], TRANSFORMS["brightness"]]
+      >>> found = deeptest.guided(hidden, criterion, seeds, moves, tries=5, most=30)
+      >>> found.x.shape, found.transforms
+      ((1, 4, 4, 1), [('translation', 'brightness')])
+
     References:
-      https://arxiv.org/abs/1708.08559
+      Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars", algorithm 1,
+        https://arxiv.org/abs/1708.08559
     """
     check_part("neurons", neurons, Neurons)
     check_count("tries", tries)
@@ -140,6 +162,13 @@ def repeated(
       x: the image, in [0, 1].
       transforms: in their order.
       parameters: those of all transforms, one after the other.
+
+    Example:
+      >>> from cwjax.generation import deeptest
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> twice = [TRANSFORMS["brightness"]] * 2
+      >>> print(np.asarray(deeptest.repeated(jnp.full((2, 2, 1), 0.2), twice, [0.2, 0.2])[0, 0]).round(2))
+      [0.6]
     """
     image, left = jnp.asarray(x), list(parameters)
     for number, transform in enumerate(transforms):
@@ -169,6 +198,20 @@ def worst(
       keys: [B], from `jax.random.split`.
       x: images in [0, 1].
       goal: of a violation; from `metamorphic`.
+
+    Example:
+      >>> from cwjax.generation import deeptest, metamorphic
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> mean = cw.bind(lambda weights, x: jnp.stack([x.mean((1, 2, 3)), jnp.full(len(x), 0.45)], 1))
+      >>> relation, images = metamorphic.label_kept([0]), jnp.full((1, 2, 2, 1), 0.5)
+      >>> ddn = jax.jit(cw.batched(cw.attacks.ddn(steps=40)))
+      >>> worst = deeptest.worst(ddn, mean, TRANSFORMS["brightness"], keys[:1], images, relation.goal)
+      >>> print(worst.parameters.round(2), worst.found)  # darker
+      [[-0.05]] [ True]
+
+    References:
+      Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars",
+        https://arxiv.org/abs/1708.08559
     """
     result = runner(
         parametrised(model, transform),

@@ -43,6 +43,18 @@ def light(*, factor: Number = 1.0) -> Constraint:
 
     Args:
       factor: of that mean; DeepXplore's code has 1 for MNIST and 10,000 for driving and ImageNet.
+
+    Returns:
+      `(key, direction) -> direction`, of one input.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> print(deepxplore.light()(keys[0], jnp.array([1.0, 3.0])))
+      [2. 2.]
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     check_number("factor", factor, least=0, above=True)
     return lambda key, direction: jnp.full_like(direction, factor * jnp.mean(direction))
@@ -56,6 +68,19 @@ def occlusion(height: int, width: int, *, top: int = 0, left: int = 0) -> Constr
       width: likewise.
       top: its first row.
       left: its first column.
+
+    Returns:
+      `(key, direction) -> direction`, of one input.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> print(deepxplore.occlusion(1, 2)(keys[0], jnp.ones((2, 3))))
+      [[1. 1. 0.]
+       [0. 0. 0.]]
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     for name, value, least in (("height", height, 1), ("width", width, 1), ("top", top, 0), ("left", left, 0)):
         check_count(name, value, least=least)
@@ -68,11 +93,24 @@ def occlusion(height: int, width: int, *, top: int = 0, left: int = 0) -> Constr
 
 
 def blackout(size: int) -> Constraint:
-    """One square patch of an image [H, W, ...], drawn anew at each iteration, becomes darker by 1 times the step, if
-    the mean of the direction over it is below 0; else nothing changes.
+    """One square patch of an image [H, W, ...], drawn anew at each iteration, becomes darker.
+
+    By 1 times the step, if the mean of the direction over it is below 0; else nothing changes.
 
     Args:
       size: of a side, in pixels; DeepXplore has 6 for MNIST and 10 for larger images.
+
+    Returns:
+      `(key, direction) -> direction`, of one input.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> float(deepxplore.blackout(2)(keys[0], -jnp.ones((3, 3))).sum())  # four pixels
+      -4.0
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     check_count("size", size)
 
@@ -86,12 +124,26 @@ def blackout(size: int) -> Constraint:
 
 
 def increasing(rises: Places, free: Places | None = None) -> Constraint:
-    """Some features may only grow, others may change both ways, and all others stay: a document that keeps what it
-    does.
+    """Some features may only grow, others may change both ways, and all others stay.
+
+    So a document keeps what it does.
 
     Args:
       rises: which may only grow.
       free: which may change both ways; none, if left out.
+
+    Returns:
+      `(key, direction) -> direction`, of one input.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> constraint = deepxplore.increasing(np.array([True, True, False]))
+      >>> print(constraint(keys[0], jnp.array([2.0, -2.0, 2.0])))
+      [2. 0. 0.]
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     up = np.asarray(rises, bool)
     both = np.zeros_like(up) if free is None else np.asarray(free, bool)
@@ -112,8 +164,17 @@ def disagreement(*, leaving_weight: Number = 1.0, coverage_weight: Number = 0.1)
       leaving_weight: lambda1, > 0.
       coverage_weight: lambda2, >= 0.
 
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> joint = deepxplore.disagreement(coverage_weight=0.0)
+      >>> said = tuple(requirements.Observed(logits, jnp.zeros(2)) for logits in jnp.array([[3.0, 0.0], [1.0, 0.0]]))
+      >>> goal = deepxplore.DifferentialGoal(jnp.int32(0), jnp.array([1.0, 0.0]), (jnp.zeros(2), jnp.zeros(2)))
+      >>> float(joint.loss(said, goal)), bool(joint.met(said, goal))  # 3 - 1: the first is to leave class 0
+      (2.0, False)
+
     References:
-      https://arxiv.org/abs/1705.06640
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems", equations 2 and 3,
+        https://arxiv.org/abs/1705.06640
     """
     check_number("leaving_weight", leaving_weight, least=0, above=True)
     check_number("coverage_weight", coverage_weight, least=0)
@@ -147,8 +208,9 @@ def differential(
     leaving_weight: Number = 1.0,
     coverage_weight: Number = 0.1,
 ) -> Attack:
-    """DeepXplore's ascent (Pei et al. 2017, algorithm 1): from the seed, along the slope of `disagreement`, divided by
-    its root mean square and put under a constraint, until two models disagree.
+    """DeepXplore's ascent: along the slope of `disagreement` under a constraint, until two models disagree.
+
+    The slope is divided by its root mean square:
 
         x_{t+1} = x_t + s·constraint(g / (rms(g) + 1e-5))
 
@@ -161,6 +223,19 @@ def differential(
       steps: iterations, >= 1.
       leaving_weight: lambda1, > 0: 1 for MNIST, ImageNet and driving, 2 for PDF documents.
       coverage_weight: lambda2, >= 0.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> twin = cw.coverage.neurons(cw.bind(lambda params, x: network.apply(layer, x + jnp.array([[0.0, 0.3]]))), x)
+      >>> model = cw.joined([requirements.observed(units), requirements.observed(twin)])
+      >>> goal = deepxplore.goals_of(keys[0], labels[:1], [np.ones(4, bool)] * 2)
+      >>> attack = deepxplore.differential(lambda key, direction: direction, step=0.1)
+      >>> cw.batched(attack)(model, keys[:1], x[:1], goal).success.tolist()
+      [True]
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems", algorithm 1,
+        https://arxiv.org/abs/1705.06640
     """
     check_number("step", step, least=0, above=True)
     check_count("steps", steps)
@@ -180,7 +255,15 @@ def differential(
 
 
 class Explored(NamedTuple):
-    """What came of seeds, in their order."""
+    """What came of seeds, in their order.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> answers, nothing = np.array([[0, 0], [1, 1]]), np.zeros(2, bool)
+      >>> found = deepxplore.Explored(result, np.array([True, False]), nothing, answers, coverage=())
+      >>> found.success.tolist(), found.kinds  # the models disagreed on the first seed before
+      ([False, True], 1)
+    """
 
     result: Result  # an input on which models disagree where `success`, else the seed
     already: Bool[np.ndarray, "B"]  # the models disagree on the seed itself: a success at distance 0
@@ -213,6 +296,17 @@ def goals_of(
       labels: what the models answer for each seed.
       uncovered: of each model, which neurons nothing has covered yet.
       target: which model is to leave the label.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> left = [np.array([True, False]), np.array([False, True])]  # one neuron of each model
+      >>> goal = deepxplore.goals_of(keys[0], labels, left)
+      >>> [each[0].tolist() for each in goal.neurons]
+      [[1.0, 0.0], [0.0, 1.0]]
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems", algorithm 1,
+        https://arxiv.org/abs/1705.06640
     """
     check_count("target", target, least=0, most=len(uncovered) - 1)
     weights = []
@@ -257,6 +351,18 @@ def explored(
 
     Raises:
       ValueError: fewer than two models, models that do not fit the seeds, or more rounds than seeds.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> twin = cw.coverage.neurons(cw.bind(lambda params, x: network.apply(layer, x + jnp.array([[0.0, 0.3]]))), x)
+      >>> attack = deepxplore.differential(lambda key, direction: direction, step=0.1, leaving_weight=2.0)
+      >>> found = deepxplore.explored(jax.jit(cw.batched(attack)), [units, twin], keys, x, target=1)
+      >>> found.success.tolist(), found.answers.tolist()  # from the first seed the twin leaves class 0 sooner
+      ([True, True], [[0, 0], [1, 1]])
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     for each in neurons:
         check_part("each of neurons", each, Neurons)
@@ -297,6 +403,12 @@ def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Int[np.ndarray, "M B"]:
     Args:
       model: from `cw.joined`.
       x: the inputs.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> opposite = cw.bind(lambda weights, x: network.apply(weights, -x), layer)
+      >>> deepxplore.answers(cw.joined([network, opposite]), x).tolist()
+      [[0, 1], [1, 0]]
     """
     outputs = answers_of(_outputs(model, jnp.asarray(x)))
     if len(outputs) < 2:

@@ -13,7 +13,20 @@ from cwjax.parts.objectives.count import raised
 
 
 def answers_of(outputs: Outputs) -> tuple[Outputs, ...]:
-    """What each model answers, without its neurons."""
+    """What each model answers, without its neurons.
+
+    Args:
+      outputs: of `cw.joined`.
+
+    Returns:
+      The outputs of each model.
+
+    Example:
+      >>> from cwjax.generation import differences
+      >>> said = requirements.Observed(jnp.array([1.0, 0.0]), jnp.zeros(4))
+      >>> [each.tolist() for each in differences.answers_of((said, said.outputs))]
+      [[1.0, 0.0], [1.0, 0.0]]
+    """
     return tuple(each.outputs if isinstance(each, Observed) else each for each in outputs)
 
 
@@ -31,6 +44,17 @@ def models_disagree(confidence: Number = 0.0, *, hinged: bool = True) -> Objecti
 
     Raises:
       ValueError: a confidence out of range; at the runner, fewer than two models, or logits of different lengths.
+
+    Example:
+      >>> from cwjax.generation import differences
+      >>> objective = differences.models_disagree()
+      >>> said = (jnp.array([3.0, 0.0]), jnp.array([1.0, 0.0]))  # both say 0, the second by one logit
+      >>> round(float(objective.loss(said, ())), 3), bool(objective.met((said[0], -said[1]), ()))
+      (1.0, True)
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     check_number("confidence", confidence, least=0)
 
@@ -62,6 +86,16 @@ def models_apart(tolerance: Number, *, hinged: bool = True) -> Objective:
 
     Raises:
       ValueError: a tolerance out of range; at the runner, fewer than two models, or outputs that are no number.
+
+    Example:
+      >>> from cwjax.generation import differences
+      >>> objective = differences.models_apart(0.2)
+      >>> round(float(objective.loss((jnp.array([0.5]), jnp.array([0.6])), ())), 3)  # apart by half of that
+      0.1
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
+        https://arxiv.org/abs/1705.06640
     """
     check_number("tolerance", tolerance, least=0, above=True)
 

@@ -32,11 +32,20 @@ class Mutants(NamedTuple):
 
 
 class Novelty(NamedTuple):
-    """What is new to a queue."""
+    """What is new to a queue.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> novelty = fuzzing.far_outputs()
+      >>> state, new = novelty.update(novelty.init(), units(x[:1])[1], np.array([[0.5, 0.0]]))
+      >>> state, again = novelty.update(state, units(x[:1])[1], np.array([[0.6, 0.0]]))
+      >>> new.tolist(), again.tolist()
+      ([True], [False])
+    """
 
     init: Callable[[], Any]
-    # (state, activations of one batch, outputs) -> (state, which rows are new); rows see what the rows before them did
-    update: Callable[[Any, Activations, np.ndarray], tuple[Any, Bool[np.ndarray, "B"]]]
+    # (state, activations and outputs of one input, as a batch of one) -> (state, [whether it is new])
+    update: Callable[[Any, Activations, np.ndarray], tuple[Any, Bool[np.ndarray, "1"]]]
 
 
 class Fuzzed(NamedTuple):
@@ -66,8 +75,9 @@ def fuzzed(
     choose: Callable[[np.random.Generator, np.ndarray], int] | None = None,
     seed: int = 0,
 ) -> Fuzzed:
-    """The loop of DeepHunter, TensorFuzz and DeepTest: in each round a parent of the queue, so many mutants of it, and
-    those join the queue that are valid and new.
+    """The loop of DeepHunter, TensorFuzz and DeepTest: mutants that are valid and new join the queue.
+
+    In each round a parent of the queue has so many mutants.
 
     A mutant of a mutant is judged against its reference: the seed, or the last of its ancestors that moved pixels. At
     most one ancestor has done so.
@@ -87,6 +97,18 @@ def fuzzed(
 
     Raises:
       ValueError: numbers out of range.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> found = fuzzing.fuzzed(units, x, labels, **fuzzing.tensorfuzz(threshold=0.1), rounds=2, mutants=4)
+      >>> found.tried, found.origin[:2].tolist()
+      (8, [0, 1])
+
+    References:
+      Xie et al. 2019, "DeepHunter: a coverage-guided fuzz testing framework for deep neural networks",
+        https://doi.org/10.1145/3293882.3330579
+      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing",
+        https://arxiv.org/abs/1807.10875
     """
     check_part("neurons", neurons, Neurons)
     check_part("novelty", novelty, Novelty)
@@ -140,6 +162,14 @@ def new_coverage(criterion: Criterion) -> Novelty:
 
     Args:
       criterion: of packed bits, such as `neuron_coverage` or `section_coverage`.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> novelty = fuzzing.new_coverage(cw.coverage.top_neuron_coverage(units.convention, k=1))
+      >>> state, new = novelty.update(novelty.init(), units(x[:1])[1], np.zeros((1, 2)))
+      >>> state, again = novelty.update(state, units(x[:1])[1], np.zeros((1, 2)))
+      >>> new.tolist(), again.tolist()
+      ([True], [False])
     """
     check_part("criterion", criterion, Criterion)
     see = criterion.update if criterion.on_host else jax.jit(criterion.update)
@@ -155,14 +185,23 @@ def new_coverage(criterion: Criterion) -> Novelty:
 
 
 def far_outputs(threshold: Number = 1.0) -> Novelty:
-    """New is an input whose logits are far from those of all that were kept: TensorFuzz's rule, with exact neighbours
-    (Odena et al. 2019, "TensorFuzz", section 3.4).
+    """TensorFuzz's rule: new is an input whose logits are far from those of all that were kept.
+
+    With exact neighbours (Odena et al. 2019, section 3.4).
 
     Args:
       threshold: of the squared L2 distance, > 0.
 
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> novelty = fuzzing.far_outputs(threshold=1.0)
+      >>> state, new = novelty.update(novelty.init(), units(x[:1])[1], np.array([[0.5, 0.0]]))
+      >>> [novelty.update(state, units(x[:1])[1], np.array([[logit, 0.0]]))[1].item() for logit in (1.0, 2.0)]
+      [False, True]
+
     References:
-      https://arxiv.org/abs/1807.10875
+      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing", section 3.4,
+        https://arxiv.org/abs/1807.10875
     """
     check_number("threshold", threshold, least=0, above=True)
 
@@ -181,6 +220,17 @@ def transformed(transforms: Sequence[Transform]) -> Callable[[Array, Array], Mut
 
     Args:
       transforms: at least one.
+
+    Returns:
+      `(keys [B], x [B, *S]) -> Mutants`.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> mutate = fuzzing.transformed([TRANSFORMS["brightness"], TRANSFORMS["translation"]])
+      >>> mutants = mutate(keys, jnp.ones((2, 4, 4, 1)))
+      >>> mutants.x.shape, mutants.affine.shape
+      ((2, 4, 4, 1), (2,))
     """
     several = tuple(transforms)
     if not several:
@@ -201,6 +251,19 @@ def noisy(sigma: Number = 0.2) -> Callable[[Array, Array], Mutants]:
 
     Args:
       sigma: of the noise, > 0.
+
+    Returns:
+      `(keys [B], x [B, *S]) -> Mutants`.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> mutants = fuzzing.noisy(sigma=0.2)(keys, x)
+      >>> mutants.x.shape, bool((mutants.x >= 0).all() & (mutants.x <= 1).all())
+      ((2, 2), True)
+
+    References:
+      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing",
+        https://arxiv.org/abs/1807.10875
     """
     check_number("sigma", sigma, least=0, above=True)
 
@@ -211,15 +274,25 @@ def noisy(sigma: Number = 0.2) -> Callable[[Array, Array], Mutants]:
 
 
 def close(*, changed: Number = 0.02, largest: Number = 0.2) -> Callable[[Array, Array], Bool[Array, ""]]:
-    """DeepHunter's validity: few elements changed, by any amount, or all of them by little (Xie et al. 2019,
-    "DeepHunter", section 4.1).
+    """DeepHunter's validity: few elements changed, by any amount, or all of them by little.
 
     Args:
       changed: the share of elements that may change by any amount, in [0, 1].
       largest: how much each may change otherwise, in the unit of x.
 
+    Returns:
+      `(reference, mutant) -> whether it is close`, of one input.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> valid = fuzzing.close(changed=0.5, largest=0.2)
+      >>> clean = jnp.zeros(4)
+      >>> [bool(valid(clean, mutant)) for mutant in (clean.at[0].set(1.0), clean + 0.1, clean + 0.5)]
+      [True, True, False]
+
     References:
-      https://doi.org/10.1145/3293882.3330579
+      Xie et al. 2019, "DeepHunter: a coverage-guided fuzz testing framework for deep neural networks", section 4.1,
+        https://doi.org/10.1145/3293882.3330579
     """
     check_number("changed", changed, least=0, most=1)
     check_number("largest", largest, least=0)
@@ -236,19 +309,47 @@ def within(radius: Number) -> Callable[[Array, Array], Array]:
 
     Args:
       radius: of the ball, > 0, in the unit of x.
+
+    Returns:
+      `(reference, mutant) -> the mutant, moved`, of one input.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> print(fuzzing.within(0.25)(jnp.array([0.5, 0.5]), jnp.array([0.6, 1.0])))
+      [0.6  0.75]
+
+    References:
+      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing",
+        https://arxiv.org/abs/1807.10875
     """
     check_number("radius", radius, least=0, above=True)
     return lambda reference, x: jnp.clip(x, reference - radius, reference + radius)
 
 
 def seldom_taken(*, least: float = 0.3, first: float = 0.8, decay: float = 5.0) -> Callable[..., int]:
-    """A parent is taken with a chance of `first - taken / decay`, and at least `least`: DeepHunter's equation 3, with
-    the numbers of its public code.
+    """DeepHunter's choice of a parent: those that were seldom taken are likelier.
+
+    A parent is taken with a chance of `first - taken / decay`, and at least `least`: equation 3, with the numbers of
+    the public code.
 
     Args:
       least: of the chances.
       first: of what was never taken.
       decay: gamma: after so many times `first` a parent has the least chance.
+
+    Returns:
+      `(generator, how often each was taken) -> a place`.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> choose, rng = fuzzing.seldom_taken(), np.random.default_rng(0)
+      >>> drawn = [choose(rng, np.array([0, 50])) for _ in range(200)]
+      >>> drawn.count(0) > drawn.count(1)  # the one that was never taken
+      True
+
+    References:
+      Xie et al. 2019, "DeepHunter: a coverage-guided fuzz testing framework for deep neural networks", equation 3,
+        https://doi.org/10.1145/3293882.3330579
     """
 
     def choose(rng: np.random.Generator, taken: np.ndarray) -> int:
@@ -259,11 +360,24 @@ def seldom_taken(*, least: float = 0.3, first: float = 0.8, decay: float = 5.0) 
 
 
 def deephunter(criterion: Criterion) -> dict[str, Any]:
-    """DeepHunter's settings for `fuzzed`: the transforms of `TRANSFORMS` without fog and rain, its validity, and its
-    choice of parents.
+    """DeepHunter's settings for `fuzzed`.
+
+    The transforms of `TRANSFORMS` without fog and rain, its validity, and its choice of parents.
 
     Args:
       criterion: what is to be covered.
+
+    Returns:
+      Keyword arguments of `fuzzed`.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> sorted(fuzzing.deephunter(cw.coverage.neuron_coverage(units.convention)))
+      ['choose', 'mutate', 'novelty', 'valid']
+
+    References:
+      Xie et al. 2019, "DeepHunter: a coverage-guided fuzz testing framework for deep neural networks",
+        https://doi.org/10.1145/3293882.3330579
     """
     chosen = [each for name, each in TRANSFORMS.items() if name not in ("fog", "rain")]
     return {
@@ -281,6 +395,18 @@ def tensorfuzz(*, threshold: Number = 1.0, sigma: Number = 0.2, radius: Number =
       threshold: of `far_outputs`.
       sigma: of the noise.
       radius: of the ball, in L-infinity; of its study on quantised networks.
+
+    Returns:
+      Keyword arguments of `fuzzed`.
+
+    Example:
+      >>> from cwjax.generation import fuzzing
+      >>> sorted(fuzzing.tensorfuzz())
+      ['mutate', 'near', 'novelty']
+
+    References:
+      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing",
+        https://arxiv.org/abs/1807.10875
     """
     return {"mutate": noisy(sigma), "novelty": far_outputs(threshold), "near": within(radius)}
 

@@ -35,8 +35,9 @@ def nearest_in_region(
     added: int = 200,
     most: int = 50,
 ) -> Nearest:
-    """The nearest input, in L-infinity, at which one neuron passes its bound, among those that keep the sign of every
-    neuron of the layers before it (DeepConcolic's symbolic step), by HiGHS.
+    """DeepConcolic's symbolic step: the nearest input at which one neuron passes its bound, by linear programs.
+
+    In L-infinity, among the inputs that keep the sign of every neuron of the layers before it; HiGHS solves them.
 
     With the signs kept a ReLU network is affine, so each neuron is a row of its Jacobian. Rows of signs are added when
     the last answer violates them. The distance is an upper bound of the true one, because inputs with other signs are
@@ -54,6 +55,17 @@ def nearest_in_region(
 
     Raises:
       ValueError: neurons that are not elements before the activation function, or a goal of several neurons.
+
+    Example:
+      >>> from cwjax.generation import linear_program
+      >>> elements = cw.coverage.neurons(network, x, value="before", unit="element")
+      >>> goal = jax.tree.map(lambda leaf: leaf[0], requirements.neurons_activated(elements.convention, [1]))
+      >>> found = linear_program.nearest_in_region(elements, x[0], goal)  # b - a, which is -0.8 there
+      >>> round(found.distance, 2), found.met
+      (0.4, True)
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     from scipy import optimize, sparse  # for this alone: it takes a while to load
 

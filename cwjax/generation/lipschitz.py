@@ -33,11 +33,20 @@ class LipschitzSuite(NamedTuple):
 
 
 def steepness(model: Model) -> Model:
-    """A model of pairs of inputs [2, *S], which returns one number: `|Z_k(x1) - Z_k(x2)| / |x1 - x2|_2`, with the class
-    k as its context. "Steeper than c" is then the goal `cw.goals.value_left([0], c)`, for `cw.objectives.tolerance`.
+    """A model of pairs of inputs [2, *S], which returns how steeply a logit changes between them.
+
+    `|Z_k(x1) - Z_k(x2)| / |x1 - x2|_2`, one number, with the class k as its context. "Steeper than c" is then the goal
+    `cw.goals.value_left([0], c)`, for `cw.objectives.tolerance`.
 
     Args:
       model: a classifier.
+
+    Example:
+      >>> from cwjax.generation import lipschitz
+      >>> pair = jnp.array([[0.9, 0.1], [0.8, 0.1]])  # class 0 falls by as much as a does
+      >>> steep = lipschitz.steepness(network)
+      >>> print(np.asarray(steep.apply(steep.params, pair[None], jnp.array([0]))).round(2))
+      [1.]
     """
     check_model(model)
     return Model(apply=_Steep(model.apply), params=model.params)
@@ -65,9 +74,10 @@ def lipschitz_cover(
     pause: int = 1,
     seed: int = 0,
 ) -> LipschitzSuite:
-    """For each seed and each constant c, two inputs in the box around the seed between which the logit of the seed's
-    class changes by more than c times their L2 distance (Sun et al. 2018, "Concolic testing for deep neural networks",
-    requirement 3).
+    """For each seed, the steepest pair of inputs around it, and which Lipschitz constants it exceeds.
+
+    A constant c is met by two inputs in the box around the seed between which the logit of the seed's class changes by
+    more than c times their L2 distance (requirement 3).
 
     The search climbs: the constants are tried from the least to the largest, each from the steepest pair so far. The
     paper moves one of the two inputs by a compass search, and then the other one.
@@ -85,8 +95,19 @@ def lipschitz_cover(
     Raises:
       ValueError: no constants, or numbers out of range.
 
+    Example:
+      >>> from cwjax.generation import lipschitz
+      >>> objective = cw.objectives.tolerance(hinged=False)
+      >>> attack = cw.attacks.pgd(
+      ...     epsilon=1.0, norm="l2", relative_step=0.02, steps=20, random_start=False, objective=objective
+      ... )
+      >>> steep = jax.jit(cw.batched(attack))
+      >>> suite = lipschitz.lipschitz_cover(steep, network, x[:1], [0.5, 1.0, 2.0])  # a - b has the constant √2
+      >>> suite.met.tolist()
+      [[True, True, False]]
+
     References:
-      https://arxiv.org/abs/1805.00089
+      Sun et al. 2018, "Concolic testing for deep neural networks", requirement 3, https://arxiv.org/abs/1805.00089
     """
     check_number("radius", radius, least=0, above=True)
     check_count("pause", pause)
@@ -136,11 +157,17 @@ def random_steepness(
       radius: of the box, in L-infinity.
       batch: pairs at once.
       seed: of the draws, which are uniform in the box.
+
+    Example:
+      >>> from cwjax.generation import lipschitz
+      >>> round(lipschitz.random_steepness(network, x[0], pairs=500), 1)  # nearly √2
+      1.4
     """
     check_count("pairs", pairs)
     check_count("batch", batch)
     steep, rng, largest = steepness(model), np.random.default_rng(seed), 0.0
-    outputs = np.repeat(_labels(model, np.asarray(x)[None]), batch)
+    x = np.asarray(x)  # also where JAX refuses to promote ranks
+    outputs = np.repeat(_labels(model, x[None]), batch)
     for _ in range(-(-pairs // batch)):
         drawn = x + radius * rng.uniform(-1, 1, (batch, 2, *np.shape(x)))
         ratios = _ratios(steep, np.clip(drawn, 0, 1).astype(np.float32), outputs)

@@ -31,6 +31,16 @@ def label_kept(labels: ArrayLike, *, confidence: Number = 0.0) -> Relation:
     Args:
       labels: integers [B]: the true classes, or what the network says of the inputs as they were.
       confidence: the lead of another class, in logits, from which on it counts.
+
+    Example:
+      >>> from cwjax.generation import metamorphic
+      >>> relation = metamorphic.label_kept([0, 1])
+      >>> metamorphic.violated(relation, jnp.array([[2.0, 1.0], [2.0, 1.0]])).tolist()
+      [False, True]
+
+    References:
+      Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars",
+        https://arxiv.org/abs/1708.08559
     """
     return Relation(untargeted(labels), logit_margin(confidence))
 
@@ -43,8 +53,15 @@ def error_kept(truth: ArrayLike, mean_squared_error: Number, *, factor: Number =
       mean_squared_error: of the network on the inputs as they were, > 0.
       factor: lambda, > 0; the paper sweeps it.
 
+    Example:
+      >>> from cwjax.generation import metamorphic
+      >>> relation = metamorphic.error_kept(jnp.zeros(2), 0.01, factor=4.0)  # at most 0.2 off
+      >>> metamorphic.violated(relation, jnp.array([0.1, 0.3])).tolist()
+      [False, True]
+
     References:
-      https://arxiv.org/abs/1708.08559
+      Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars", equation 2,
+        https://arxiv.org/abs/1708.08559
     """
     check_number("mean_squared_error", mean_squared_error, least=0, above=True)
     check_number("factor", factor, least=0, above=True)
@@ -58,8 +75,15 @@ def outputs_kept(outputs: ArrayLike, allowed: Number) -> Relation:
       outputs: what it said [B, ...].
       allowed: epsilon, >= 0.
 
+    Example:
+      >>> from cwjax.generation import metamorphic
+      >>> relation = metamorphic.outputs_kept(jnp.array([0.5, 0.5]), 0.2)
+      >>> metamorphic.violated(relation, jnp.array([0.6, 0.9])).tolist()
+      [False, True]
+
     References:
-      https://arxiv.org/abs/1802.02295
+      Zhang et al. 2018, "DeepRoad: GAN-based metamorphic autonomous driving system testing",
+        https://arxiv.org/abs/1802.02295
     """
     check_number("allowed", allowed, least=0)
     return Relation(value_left(outputs, allowed), tolerance())
@@ -71,5 +95,10 @@ def violated(relation: Relation, outputs: Outputs) -> Bool[Array, "B"]:
     Args:
       relation: of these inputs.
       outputs: of the network on the changed inputs, with the batch in front.
+
+    Example:
+      >>> from cwjax.generation import metamorphic
+      >>> metamorphic.violated(metamorphic.label_kept(labels), network.of_batch(x)).tolist()
+      [False, False]
     """
     return jax.vmap(relation.objective.met)(outputs, relation.goal)

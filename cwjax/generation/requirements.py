@@ -55,6 +55,11 @@ def observed(neurons: Neurons) -> Model:
     Args:
       neurons: from `cw.coverage.neurons`. For a search by slopes take `value="before"`: after a ReLU that is off there
         is no slope.
+
+    Example:
+      >>> said = requirements.observed(units)(x[0])
+      >>> print(np.asarray(said.outputs).round(1), np.asarray(said.values).round(1))
+      [0.8 0. ] [ 0.8 -0.8  0.8 -0.8]
     """
     check_part("neurons", neurons, Neurons)
     return Model(apply=_observe, params=neurons)
@@ -76,6 +81,15 @@ def patterns_reached(convention: Convention, neurons: Places, on: Places, *, thr
 
     Raises:
       ValueError: shapes that differ, places that there are not, or a place twice in a row.
+
+    Example:
+      >>> goal = requirements.patterns_reached(units.convention, [[0, 1]], [[True, False]])
+      >>> goal.sign.tolist()  # of four neurons two count
+      [[1.0, -1.0, 0.0, 0.0]]
+
+    References:
+      Ma et al. 2019, "DeepCT: tomographic combinatorial testing for deep learning systems", section III,
+        https://arxiv.org/abs/1806.07723
     """
     check_number("threshold", threshold, least=-float("inf"))
     places, wanted = _places(convention, neurons), np.asarray(on, bool)
@@ -99,6 +113,13 @@ def neurons_activated(convention: Convention, neurons: Places, *, threshold: Num
 
     Raises:
       ValueError: as `patterns_reached`.
+
+    Example:
+      >>> requirements.neurons_activated(units.convention, [2, 0]).sign.tolist()
+      [[0.0, 0.0, 1.0, 0.0], [1.0, 0.0, 0.0, 0.0]]
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     places = _places(convention, neurons)[:, None]
     return patterns_reached(convention, places, np.ones(places.shape, bool), threshold=threshold)
@@ -115,6 +136,16 @@ def bounds_left(profile: Profile, neurons: Places, above: Places, *, offset: flo
 
     Raises:
       ValueError: as `patterns_reached`.
+
+    Example:
+      >>> profile = cw.coverage.profiled(units, x)
+      >>> goal = requirements.bounds_left(profile, [0], [True])
+      >>> goal.sign.tolist(), round(float(goal.bound[0, 0]), 2)  # above 0.8
+      ([[1.0, 0.0, 0.0, 0.0]], 0.8)
+
+    References:
+      Ma et al. 2018, "DeepGauge: multi-granularity testing criteria for deep learning systems", section 3.3,
+        https://arxiv.org/abs/1803.07519
     """
     check_part("profile", profile, Profile)
     check_number("offset", offset, least=0)
@@ -128,8 +159,9 @@ def bounds_left(profile: Profile, neurons: Places, above: Places, *, offset: flo
 
 
 def signs_paired(values: ArrayLike, convention: Convention, condition: Places, decision: Places) -> NeuronsGoal:
-    """A neuron of one layer is to change its sign, the others of that layer are not, and a neuron of the next layer is
-    to change its sign too: sign-sign cover of DeepConcolic and of Sun et al.
+    """A neuron of one layer is to change its sign, alone in its layer, and one of the next layer too.
+
+    Sign-sign cover of DeepConcolic.
 
     Args:
       values: [N] or [B, N]: of all neurons before the ReLU, for the input that the search starts from.
@@ -139,6 +171,14 @@ def signs_paired(values: ArrayLike, convention: Convention, condition: Places, d
 
     Raises:
       ValueError: places that there are not, or a decision that is not in the next layer.
+
+    Example:
+      >>> values = np.array([0.8, -0.8, 0.8, -0.8])
+      >>> requirements.signs_paired(values, units.convention, [0], [2]).sign.tolist()  # 0 and 2 turn, 1 stays
+      [[-1.0, -1.0, -1.0, 0.0]]
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     first, second = _places(convention, condition), _places(convention, decision)
     shape = (len(first), convention.neurons)
@@ -168,6 +208,15 @@ def neurons_reached(confidence: Number = 0.0, *, hinged: bool = True) -> Objecti
 
     Raises:
       ValueError: a confidence out of range; at the runner, a goal of other neurons.
+
+    Example:
+      >>> goal = jax.tree.map(lambda leaf: leaf[0], requirements.neurons_activated(units.convention, [1]))
+      >>> said = requirements.Observed(jnp.zeros(2), jnp.array([0.8, -0.8, 0.8, -0.8]))
+      >>> round(float(requirements.neurons_reached().loss(said, goal)), 3)
+      0.8
+
+    References:
+      Sun et al. 2018, "Concolic testing for deep neural networks", https://arxiv.org/abs/1805.00089
     """
     check_number("confidence", confidence, least=0)
 
@@ -207,6 +256,15 @@ def suspects(labels: LabelGoal, convention: Convention, neurons: Places) -> Susp
 
     Raises:
       ValueError: no suspect, or places that there are not.
+
+    Example:
+      >>> goal = requirements.suspects(cw.untargeted(labels), units.convention, [0, 3])
+      >>> goal.weights.tolist()
+      [[0.5, 0.0, 0.0, 0.5], [0.5, 0.0, 0.0, 0.5]]
+
+    References:
+      Eniser et al. 2019, "DeepFault: fault localization for deep neural networks", algorithm 2,
+        https://arxiv.org/abs/1902.05974
     """
     places = _places(convention, neurons)
     if not places.size:
@@ -226,6 +284,17 @@ def suspects_raised(confidence: Number = 0.0) -> Objective:
 
     Args:
       confidence: kappa >= 0, of the margin by which the label is left.
+
+    Example:
+      >>> goal = requirements.suspects(cw.untargeted(labels), units.convention, [0, 3])
+      >>> said = requirements.Observed(jnp.array([1.0, 0.0]), jnp.array([0.8, -0.8, 0.8, -0.4]))
+      >>> one = jax.tree.map(lambda leaf: leaf[0], goal)
+      >>> round(float(requirements.suspects_raised().loss(said, one)), 3)  # minus the mean of 0.8 and -0.4
+      -0.2
+
+    References:
+      Eniser et al. 2019, "DeepFault: fault localization for deep neural networks", algorithm 2,
+        https://arxiv.org/abs/1902.05974
     """
     label = logit_margin(confidence)
 

@@ -26,7 +26,12 @@ Aim: TypeAlias = Callable[[Int[np.ndarray, "B"], Float[np.ndarray, "B N"]], Neur
 
 
 class Suite(NamedTuple):
-    """The tests that came of seeds, and which requirements they meet."""
+    """The tests that came of seeds, and which requirements they meet.
+
+    Example:
+      >>> suite.share, suite.adversarial.tolist()  # the new test has another label than its seed
+      (1.0, [False, True])
+    """
 
     x: Float[np.ndarray, "T *S"]  # the seeds first, then each test as it was found
     origin: Int[np.ndarray, "T"]  # the seed that each goes back to
@@ -88,6 +93,13 @@ def grown(
 
     Raises:
       ValueError: no requirements, or numbers out of range.
+
+    Example:
+      >>> from cwjax.generation import suites
+      >>> def aim(which, values):
+      ...     return requirements.neurons_activated(units.convention, which)
+      >>> suites.grown(run, units, x[:1], aim, count=2, radius=0.5, lanes=2).met.tolist()
+      [True, True]
     """
     check_part("neurons", neurons, Neurons)
     check_number("radius", radius, least=0, above=True)
@@ -154,6 +166,12 @@ def values_of(neurons: Neurons, x: Float[AnyArray, "B *S"], *, batch: int = 64) 
       neurons: of the network.
       x: the inputs.
       batch: how many at once.
+
+    Example:
+      >>> from cwjax.generation import suites
+      >>> print(suites.values_of(units, x).round(1))
+      [[ 0.8 -0.8  0.8 -0.8]
+       [-0.5  0.5 -0.5  0.5]]
     """
     return _seen(observed(neurons), np.asarray(x), batch)[1]
 

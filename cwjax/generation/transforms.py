@@ -34,6 +34,16 @@ class Transform:
 
     The limits of `TRANSFORMS` are those of DeepHunter's code (Xie et al. 2019), and ours for rotation, blur, fog and
     rain; docs/generation.md says where each number comes from. Make your own with `dataclasses.replace`.
+
+    Example:
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> brighter = TRANSFORMS["brightness"]
+      >>> brighter.start(2).tolist(), brighter.drawn(keys[0], 3).shape
+      ([[0.0], [0.0]], (3, 1))
+
+    References:
+      Xie et al. 2019, "DeepHunter: a coverage-guided fuzz testing framework for deep neural networks",
+        https://doi.org/10.1145/3293882.3330579
     """
 
     name: str
@@ -59,6 +69,13 @@ def parametrised(model: Model, transform: Transform) -> Model:
     Args:
       model: of images.
       transform: of them.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> mean = cw.bind(lambda params, x: x.mean((1, 2)))
+      >>> model = transforms.parametrised(mean, transforms.TRANSFORMS["brightness"])
+      >>> print(np.asarray(model.apply((), jnp.array([[0.2]]), jnp.full((1, 2, 2, 1), 0.5))).round(2))
+      [[0.7]]
     """
     check_model(model)
     return Model(apply=_Parametrised(model.apply, transform), params=model.params)
@@ -74,39 +91,126 @@ class _Parametrised:
 
 
 def brightened(image: Float[AnyArray, "H W C"], shift: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """The shift added to every pixel, saturating."""
+    """The shift added to every pixel, saturating.
+
+    Args:
+      image: in [0, 1].
+      shift: to add.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> print(np.asarray(transforms.brightened(jnp.array([[[0.2], [0.9]]]), jnp.array([0.3]))).round(2).ravel())
+      [0.5 1. ]
+    """
     return jnp.clip(image + shift[0], 0, 1)
 
 
 def contrasted(image: Float[AnyArray, "H W C"], gain: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """Every pixel times the gain, saturating: DeepTest's contrast."""
+    """Every pixel times the gain, saturating: DeepTest's contrast.
+
+    Args:
+      image: in [0, 1].
+      gain: to multiply by.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> print(np.asarray(transforms.contrasted(jnp.array([[[0.2], [0.9]]]), jnp.array([2.0]))).round(2).ravel())
+      [0.4 1. ]
+
+    References:
+      Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars",
+        https://arxiv.org/abs/1708.08559
+    """
     return jnp.clip(image * gain[0], 0, 1)
 
 
 def translated(image: Float[AnyArray, "H W C"], pixels: Float[AnyArray, "2"]) -> Float[Array, "H W C"]:
-    """Moved down and right by so many pixels."""
+    """Moved down and right by so many pixels.
+
+    Args:
+      image: in [0, 1].
+      pixels: down and to the right.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> dot = jnp.zeros((3, 3, 1)).at[0, 0].set(1.0)
+      >>> print(np.asarray(transforms.translated(dot, jnp.array([1.0, 2.0]))[..., 0]).round(2))
+      [[0. 0. 0.]
+       [0. 0. 1.]
+       [0. 0. 0.]]
+    """
     return _warped(image, jnp.eye(2), -jnp.asarray(pixels))
 
 
 def scaled(image: Float[AnyArray, "H W C"], factor: Float[AnyArray, "2"]) -> Float[Array, "H W C"]:
-    """Stretched about the centre, by a factor down and one across."""
+    """Stretched about the centre, by a factor down and one across.
+
+    Args:
+      image: in [0, 1].
+      factor: down and across.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> dot = jnp.zeros((3, 3, 1)).at[1, 1].set(1.0)
+      >>> print(np.asarray(transforms.scaled(dot, jnp.array([1.0, 2.0]))[..., 0]).round(2))
+      [[0.  0.  0. ]
+       [0.5 1.  0.5]
+       [0.  0.  0. ]]
+    """
     return _warped(image, jnp.diag(1 / jnp.asarray(factor)), jnp.zeros(2))
 
 
 def sheared(image: Float[AnyArray, "H W C"], factor: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """Rows moved across by the factor times their height over the centre."""
+    """Rows moved across by the factor times their height over the centre.
+
+    Args:
+      image: in [0, 1].
+      factor: pixels across for each row.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> column = jnp.zeros((3, 3, 1)).at[:, 1].set(1.0)
+      >>> print(np.asarray(transforms.sheared(column, jnp.array([1.0]))[..., 0]).round(2))
+      [[0. 0. 1.]
+       [0. 1. 0.]
+       [1. 0. 0.]]
+    """
     return _warped(image, jnp.stack([jnp.array([1.0, 0.0]), jnp.stack([factor[0], jnp.ones(())])]), jnp.zeros(2))
 
 
 def rotated(image: Float[AnyArray, "H W C"], degrees: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """Turned about the centre, counter-clockwise."""
+    """Turned about the centre, counter-clockwise.
+
+    Args:
+      image: in [0, 1].
+      degrees: counter-clockwise.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> row = jnp.zeros((3, 3, 1)).at[1, 2].set(1.0)  # to the right of the centre
+      >>> print(np.asarray(transforms.rotated(row, jnp.array([90.0]))[..., 0]).round(2))
+      [[0. 1. 0.]
+       [0. 0. 0.]
+       [0. 0. 0.]]
+    """
     angle = jnp.deg2rad(degrees[0])
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     return _warped(image, jnp.stack([jnp.stack([cosine, sine]), jnp.stack([-sine, cosine])]), jnp.zeros(2))
 
 
 def blurred(image: Float[AnyArray, "H W C"], sigma: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """A Gaussian blur of so many pixels, at most `WIDEST`; edges are repeated. 0 changes nothing."""
+    """A Gaussian blur of so many pixels, at most `WIDEST`; edges are repeated. 0 changes nothing.
+
+    Args:
+      image: in [0, 1].
+      sigma: in pixels.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> dot = jnp.zeros((3, 3, 1)).at[1, 1].set(1.0)
+      >>> print(np.asarray(transforms.blurred(dot, jnp.array([0.5]))[1, :, 0]).round(2))
+      [0.08 0.62 0.08]
+    """
     reach = int(3 * WIDEST)
     places = jnp.arange(-reach, reach + 1, dtype=jnp.float32)
     weights = jnp.exp(-0.5 * (places / jnp.maximum(sigma[0], 0.05)) ** 2)  # below 0.05 a neighbour has no weight
@@ -121,7 +225,17 @@ def blurred(image: Float[AnyArray, "H W C"], sigma: Float[AnyArray, "1"]) -> Flo
 
 
 def fogged(image: Float[AnyArray, "H W C"], density: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """Mixed with white: `x·(1 - a) + a`."""
+    """Mixed with white: `x·(1 - a) + a`.
+
+    Args:
+      image: in [0, 1].
+      density: a, in [0, 1].
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> print(np.asarray(transforms.fogged(jnp.array([[[0.0], [0.5]]]), jnp.array([0.5]))).round(2).ravel())
+      [0.5  0.75]
+    """
     return jnp.asarray(image * (1 - density[0]) + density[0])
 
 
@@ -130,6 +244,16 @@ def rained(image: Float[AnyArray, "H W C"], parameters: Float[AnyArray, "2"]) ->
 
     The streaks are the same for every image, so that the parameters alone decide: an eighth of the columns, each with
     drops of a quarter of the height.
+
+    Args:
+      image: in [0, 1].
+      parameters: how opaque streaks are, and how far they lean.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> wet = transforms.rained(jnp.zeros((8, 8, 1)), jnp.array([1.0, 0.0]))
+      >>> wet.shape, bool((wet > 0).any()), bool((wet == 0).any())
+      ((8, 8, 1), True, True)
     """
     height, width = image.shape[:2]
     rng = np.random.default_rng(0)
@@ -161,6 +285,12 @@ def composed(transforms: Sequence[Transform]) -> Transform:
 
     Args:
       transforms: at least one.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> both = transforms.composed([transforms.TRANSFORMS["brightness"], transforms.TRANSFORMS["contrast"]])
+      >>> print(np.asarray(both.apply(jnp.full((1, 1, 1), 0.2), jnp.array([0.1, 2.0]))).round(2).ravel())
+      [0.6]
     """
     several = tuple(transforms)
     if not several:

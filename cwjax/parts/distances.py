@@ -175,8 +175,9 @@ def channels(shape: tuple[int, ...], *, per_pixel: bool = True, channel_axis: in
 def named(
     norm: str, *, per_pixel: bool = True, channel_axis: int | None = None, cost: float | np.ndarray = 1.0
 ) -> Distance:
-    """The distance of that name, a key of DISTANCES, with pixels counted as `l0` is told to. Costs are for L0 and L1:
-    ValueError for those of another norm.
+    """The distance of that name, a key of DISTANCES.
+
+    Pixels are counted as `l0` is told to. Costs are for L0 and L1: ValueError for those of another norm.
 
     Args:
       norm: "l0", "l1", "l2" or "linf".

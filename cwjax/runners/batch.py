@@ -52,6 +52,14 @@ class Lanes(NamedTuple):
     """An attack on a batch, in pieces: for whoever wants to watch it, or to stop and go on. `batched` is made of them.
 
     Lane i holds the attack on example i. States are pytrees whose arrays have the leading axis B.
+
+    Example:
+      >>> lanes = cw.lanes(cw.attacks.fgsm(epsilon=0.3))
+      >>> states = lanes.begin(keys, x, goal)
+      >>> while not lanes.result(states).finished.all():
+      ...     states = lanes.advance(model, x, goal, states, 1)
+      >>> lanes.result(states).success.tolist()
+      [True, True]
     """
 
     begin: Callable[..., State]  # (keys, x, goal, allowed) -> states

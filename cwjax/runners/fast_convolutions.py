@@ -38,6 +38,13 @@ def canonical(function: Callable[Arguments, Output]) -> Callable[Arguments, Outp
 
     Args:
       function: from pytrees of arrays to a pytree of arrays, positional arguments only.
+
+    Returns:
+      The function, written otherwise.
+
+    Example:
+      >>> print(cw.runners.canonical(lambda x: 2 * x)(x[0]))
+      [1.2 0.8 0.2]
     """
 
     @functools.wraps(function)

@@ -40,7 +40,15 @@ _PATIENT_STEPS = 100  # the same in steps of all lanes: about what compiling a s
 
 
 class Status(NamedTuple):
-    """What `watch` is told after a turn."""
+    """What `watch` is told after a turn.
+
+    Example:
+      >>> seen = []
+      >>> run = cw.streamed(cw.attacks.fgsm(epsilon=0.3), width=1, every=2)
+      >>> result = run(model, keys, x, goal, watch=lambda status: seen.append(status.finished))
+      >>> seen  # examples that have ended, after each turn
+      [1, 2]
+    """
 
     finished: int  # examples whose attack has come to its end
     total: int  # examples in all

@@ -15,7 +15,19 @@ Removal = Callable[[Float[Array, "P"], Int[Array, ""]], Bool[Array, "P"]]
 
 
 def one_pixel() -> Removal:
-    """The paper's rule (section VI-B): freeze the pixel of the lowest score."""
+    """The paper's rule (section VI-B): freeze the pixel of the lowest score.
+
+    Returns:
+      `(scores [P], how many pixels have changed) -> which to freeze [P]`.
+
+    Example:
+      >>> cw.search.one_pixel()(jnp.array([0.5, 0.001, 0.2, 0.3]), jnp.int32(16)).tolist()
+      [False, True, False, False]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-B,
+        https://arxiv.org/abs/1608.04644
+    """
     return lambda scores, changed: jnp.arange(scores.size) == jnp.argmin(scores)
 
 
@@ -24,6 +36,17 @@ def many_pixels(*, score: Number = 0.01, share: Number = 0.3) -> Removal:
 
     In ascending order of score, until one frozen had more than `score`, or `share` times the square root of the number
     of changed pixels are frozen. At least one is.
+
+    Args:
+      score: of the first pixel that is too dear.
+      share: of the square root of the number of changed pixels.
+
+    Returns:
+      `(scores [P], how many pixels have changed) -> which to freeze [P]`.
+
+    Example:
+      >>> cw.search.many_pixels()(jnp.array([0.5, 0.001, 0.2, 0.3]), jnp.int32(16)).tolist()
+      [False, True, True, False]
     """
     check_number("score", score, least=0)
     check_number("share", share, least=0)
@@ -74,6 +97,15 @@ def shrink_mask(
 
     Raises:
       ValueError: where `distances.channels` does.
+
+    Example:
+      >>> search, problem = cw.search.shrink_mask(initial_c=0.1), cw.problems.problem(x[0], goal)
+      >>> search.ask(problem, search.init(problem)).mask.tolist()  # at first every pixel may change
+      [True, True, True]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-B,
+        https://arxiv.org/abs/1608.04644
     """
     check_number("initial_c", initial_c, least=0, above=True)
     check_channel_axis(per_pixel, channel_axis)

@@ -37,6 +37,15 @@ def shrink_tau(
       factor: below 1.
       smallest: in widths of the box; no round is run at a tau of this or less. The default is the paper's, one step of
         8-bit pixels.
+
+    Example:
+      >>> search, problem = cw.search.shrink_tau(initial_c=0.1), cw.problems.problem(x[0], goal)
+      >>> float(search.ask(problem, search.init(problem)).tau)  # at first any change is free
+      inf
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-C,
+        https://arxiv.org/abs/1608.04644
     """
     check_number("initial_c", initial_c, least=0, above=True)
     check_number("factor", factor, least=0, above=True, most=1 - 1e-6)
@@ -80,13 +89,16 @@ def shrink_bounds(*, factor: Number = 0.8) -> Search:
       factor: below 1.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> from cwjax.problems import problem
-      >>> given = problem(jnp.array([0.5]), None)
-      >>> search = shrink_bounds()
-      >>> knob = ShrunkBounds(share=jnp.float32(0.5), stale=jnp.array(False))
-      >>> float(search.ask(given, knob).high[0])
-      0.75
+      >>> search, problem = cw.search.shrink_bounds(factor=0.5), cw.problems.problem(x[0], goal)
+      >>> none = cw.base.untouched(problem)
+      >>> met = none._replace(last=none.last._replace(met=jnp.array(True)))
+      >>> knob = search.tell(problem, search.init(problem), met)
+      >>> print(np.asarray(search.ask(problem, knob).high).round(2))  # half of the way from x to 1
+      [0.8  0.7  0.55]
+
+    References:
+      Carlini & Wagner 2018, "Audio adversarial examples: targeted attacks on speech-to-text", section III-A,
+        https://arxiv.org/abs/1801.01944
     """
     check_number("factor", factor, least=0, above=True, most=1 - 1e-6)
 
@@ -146,6 +158,16 @@ def search_scale(steps: Count = 10, *, factor: Number = 2.0) -> Search:
     Args:
       steps: rounds, >= 1. Of ten, one or two more than the bracket needs to be found halve it.
       factor: > 1.
+
+    Example:
+      >>> search, problem = cw.search.search_scale(), cw.problems.problem(x[0], goal)
+      >>> knob = search.tell(problem, search.init(problem), cw.base.untouched(problem))  # no example: twice as far
+      >>> float(search.ask(problem, knob).scale)
+      2.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VIII-A,
+        https://arxiv.org/abs/1608.04644
     """
     return bisection(
         lambda problem: problem.scale,

@@ -28,6 +28,17 @@ def binary_search(
       steps: the number of rounds, >= 1.
       initial_c: the first weight to try, > 0; weights mean the same in every box (see `descend`).
       factor: growth of c until the first success, > 1.
+
+    Example:
+      >>> search, problem = cw.search.binary_search(initial_c=0.1), cw.problems.problem(x[0], goal)
+      >>> first = search.init(problem)
+      >>> failed = search.tell(problem, first, cw.base.untouched(problem))  # no example: ten times as much
+      >>> [round(float(search.ask(problem, knob).c), 3) for knob in (first, failed)]
+      [0.1, 1.0]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-A,
+        https://arxiv.org/abs/1608.04644
     """
     check_number("initial_c", initial_c, least=0, above=True)
     return bisection(
@@ -63,6 +74,16 @@ def grow_c(
       factor: > 1.
       largest: weights from here up are not tried.
       abort: when to give a weight up before its steps are over. With `plateau()`, as soon as the loss falls no more.
+
+    Example:
+      >>> search, problem = cw.search.grow_c(every=1), cw.problems.problem(x[0], goal)
+      >>> knob = search.tell(problem, search.init(problem), cw.base.untouched(problem))
+      >>> float(search.ask(problem, knob).c)
+      2.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", sections VI-B and VI-C,
+        https://arxiv.org/abs/1608.04644
     """
     check_count("steps", every)
     check_number("factor", factor, least=1, above=True)
@@ -113,6 +134,15 @@ def multiplier(
       rate: of the longest step, in units of s/√n.
       shortest: the last step over the first.
       turn: r at the first step and at the last.
+
+    Example:
+      >>> search, problem = cw.search.multiplier(steps=50), cw.problems.problem(x[0], goal)
+      >>> float(search.ask(problem, search.init(problem)).scale)  # the first step only looks
+      0.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-A: its problem,
+        https://arxiv.org/abs/1608.04644
     """
     check_number("rate", rate, least=0, above=True)
     check_number("shortest", shortest, least=0, most=1)

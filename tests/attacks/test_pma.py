@@ -112,6 +112,7 @@ def test_a_slope_of_zero_moves_nothing():
     assert np.isinf(progress.best.distance)
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize(
     ("told", "message"),
     [

@@ -127,6 +127,7 @@ def test_without_a_slope_it_draws_again_and_fails():
     assert np.isinf(progress.best.distance)
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize(
     ("told", "message"),
     [

@@ -107,6 +107,7 @@ def test_held_elements_stay():
     assert not np.array_equal(points[0], points[-1])
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize(
     ("told", "message"),
     [

@@ -137,6 +137,7 @@ def test_without_a_slope_it_fails_and_ends():
     assert int(result.backwards[0]) <= 1000
 
 
+@pytest.mark.usefixtures("as_users_have_it")
 @pytest.mark.parametrize("make", [vfga, fga])
 @pytest.mark.parametrize(
     ("told", "message"),

@@ -27,9 +27,16 @@ def test_a_larger_lambda_breaks_fewer_frames(tmp_path):
     arguments = deeptest_roads.Arguments(
         images=12, updates=200, steps=5, factors=(1.0, 50.0), transforms=("translation",), out=tmp_path
     )
-    few, many = deeptest_roads.main(arguments, roads.drawn(120))[::-1]
+    drive = roads.drawn(120)
+    drive = drive._replace(said={"far": drive.held_out.angles + 1, "near": drive.held_out.angles + np.float32(1e-3)})
+    many, few, strictly, rather = deeptest_roads.main(arguments, drive)
     assert few["random"] <= many["random"]
     assert few["clean"] <= many["clean"]
+    # the network of least error is the yardstick: 0.001 radians, which the trained one does not come to
+    assert {row["MSE of"] for row in (strictly, rather)} == {"near"}
+    np.testing.assert_allclose(strictly["tolerance"], 1e-3, rtol=1e-3)
+    assert strictly["clean"] > 0.5
+    assert "near: squared error 0.0000" in (tmp_path / "deeptest_roads.md").read_text()
 
 
 def test_a_drive_is_read_from_jpeg_files_and_blocks_are_held_out(tmp_path):
@@ -40,11 +47,14 @@ def test_a_drive_is_read_from_jpeg_files_and_blocks_are_held_out(tmp_path):
         pieces.append(file.getvalue())
     offset = np.cumsum([0, *map(len, pieces)])
     path = tmp_path / "drive.npz"
-    np.savez(path, blob=np.frombuffer(b"".join(pieces), np.uint8), offset=offset, steering=np.arange(300.0))
+    arrays = {"blob": np.frombuffer(b"".join(pieces), np.uint8), "offset": offset, "steering": np.arange(300.0)}
+    np.savez(path, **arrays, rambo=np.arange(300.0) + 7)
     drive = roads.of_file(path)
     assert drive.train.frames.shape[1:] == (8, 8, 3)
     held_out = drive.held_out.angles.reshape(10, 10)  # blocks 1, 4, 7 … of thirty
     np.testing.assert_array_equal(held_out, np.arange(300.0).reshape(30, 10)[1::3])
+    assert list(drive.said) == ["rambo"]
+    np.testing.assert_array_equal(drive.said["rambo"], drive.held_out.angles + 7)  # of the same frames
     apart = np.abs(drive.train.angles[:, None] - drive.held_out.angles[None]).min()
     assert apart == 2  # the frame beside a block that is held out is in neither part
     assert len(drive.train.angles) == 180

@@ -76,8 +76,16 @@ def from_onnx(
       ImportError: the package onnx is missing.
 
     Example:
-      >>> model = cw.adapters.from_onnx("net.onnx", mean=(0.49, 0.48, 0.45), std=(0.25, 0.24, 0.26))
-      >>> result = jax.jit(cw.batched(cw.fast("l2")))(model, keys, images, cw.untargeted(labels))
+      >>> import onnx
+      >>> from onnx import helper
+      >>> sides = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, 3]) for name in ("x", "logits")]
+      >>> weights = helper.make_tensor("weights", onnx.TensorProto.FLOAT, [3, 3], np.eye(3, dtype=np.float32).ravel())
+      >>> product = helper.make_node("MatMul", ["x", "weights"], ["logits"])
+      >>> graph = helper.make_graph([product], "net", sides[:1], sides[1:], [weights])
+      >>> opset = [helper.make_opsetid("", 17)]
+      >>> file = helper.make_model(graph, opset_imports=opset, ir_version=8)
+      >>> print(cw.adapters.from_onnx(file)(x[0]))
+      [0.6 0.4 0.1]
     """
     graph = _graph(model, layout, mean, std, softmax, shape, output, low, high)
     program, params = program_of(graph.proto, graph.given, graph.made, graph.shape)

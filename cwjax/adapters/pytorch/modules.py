@@ -62,10 +62,12 @@ def from_torch(
       UserWarning: `how="auto"` could not convert the module.
 
     Example:
-      >>> import cwjax as cw
-      >>> from cwjax.adapters import from_torch
-      >>> net = resnet18().eval()  # doctest: +SKIP
-      >>> model = from_torch(net, (3, 32, 32), mean=[0.49, 0.48, 0.45], std=[0.25, 0.24, 0.26])  # doctest: +SKIP
+      >>> import torch
+      >>> net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU(), torch.nn.Linear(4, 2)).eval()
+      >>> model = cw.adapters.from_torch(net, (3,))
+      >>> theirs = net(torch.tensor(np.asarray(x))).detach().numpy()
+      >>> bool(np.allclose(model.of_batch(x), theirs, atol=1e-5))
+      True
     """
     if not isinstance(module, torch.nn.Module):
         raise TypeError(_no_module(module))

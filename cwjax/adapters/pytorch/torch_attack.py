@@ -34,11 +34,12 @@ def torch_attack(attack: Attack, *, how: How = "auto", batch: int | None = None,
       A function `(model, inputs, labels, targets=None, targeted=False) -> adversarial inputs`, see `TorchAttack`.
 
     Example:
-      >>> import cwjax as cw
-      >>> from cwjax.adapters import torch_attack
-      >>> attack = torch_attack(cw.fast("l2", steps=100))  # doctest: +SKIP
-      >>> adversarial = attack(net.eval(), images, labels)  # doctest: +SKIP
-      >>> attack.result.distance  # doctest: +SKIP
+      >>> import torch
+      >>> net = torch.nn.Identity().eval()  # its logits are its inputs
+      >>> attack = cw.adapters.torch_attack(cw.attacks.ddn(steps=20), how="ask")
+      >>> adversarial = attack(net, torch.tensor([[0.6, 0.4, 0.1]]), torch.tensor([0]))
+      >>> net(adversarial).argmax(1).tolist(), attack.result.success.tolist()
+      ([1], [True])
     """
     check_part("attack", attack, Attack)
     if batch is not None:

@@ -25,7 +25,13 @@ _REMOVING = 0.1  # the share of a leg's steps in L0 that goes to removal
 
 
 class Member(NamedTuple):
-    """A row of the family."""
+    """A row of the family.
+
+    Example:
+      >>> from cwjax.attacks.fast.attacks import FAMILY
+      >>> sorted(FAMILY), FAMILY["l2"].distance().norm
+      (['l0', 'l1', 'l2', 'linf'], 'l2')
+    """
 
     distance: Callable[[], Distance]
     rule: Callable[[Leg, Objective, Distance], Rule]  # of a leg; the distance tells what elements cost

@@ -43,7 +43,15 @@ class LegsMemory(NamedTuple):
 
 
 def legs_of(steps: Count) -> Int[Array, ""]:
-    """How many legs the steps of a run make: √(steps/60), rounded. So 1 of 100, 2 of 150, 4 of 1,000."""
+    """How many legs the steps of a run make: √(steps/60), rounded. So 1 of 100, 2 of 150, 4 of 1,000.
+
+    Args:
+      steps: of the run.
+
+    Example:
+      >>> [int(cw.attacks.fast.legs.legs_of(steps)) for steps in (100, 150, 1000)]
+      [1, 2, 4]
+    """
     check_count("steps", steps)
     return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / _UNIT)), 1).astype(jnp.int32)
 
@@ -66,6 +74,14 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
 
     Raises:
       ValueError: a count out of range.
+
+    Example:
+      >>> from cwjax.attacks.fast import legs, slide
+      >>> margin = cw.losses.softened_margin()
+      >>> rule = legs.in_legs(lambda leg: slide.slide("linf", leg, margin), steps=40, legs=2)
+      >>> attack = cw.loop.iterated(rule, objective=margin, distance=cw.distances.linf(), steps=40)
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
+      [0.1  0.15]
     """
     check_count("steps", steps)
     check_count("legs", legs)

@@ -96,6 +96,16 @@ def scouted(
 
     Raises:
       ValueError: an unknown norm.
+
+    Example:
+      >>> from cwjax.attacks.fast import legs, scout, slide
+      >>> margin = cw.losses.softened_margin()
+      >>> def rule_of(leg):
+      ...     return scout.scouted("linf", leg, margin, slide.slide("linf", leg, margin))
+      >>> rule = legs.in_legs(rule_of, steps=60, legs=1)
+      >>> attack = cw.loop.iterated(rule, objective=margin, distance=cw.distances.linf(), steps=60)
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
+      [0.1  0.15]
     """
     check_norm(norm, tuple(METRICS))
     metric = METRICS[norm]
@@ -227,7 +237,18 @@ class Aim(NamedTuple):
 
 
 def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
-    """The goal to reach that class, by the slope of its own boundary; the goal that is given where it is -1."""
+    """The goal to reach that class, by the slope of its own boundary; the goal that is given where it is -1.
+
+    Args:
+      label: a class, or -1.
+      goal: of the attack.
+
+    Example:
+      >>> away = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
+      >>> aim = cw.attacks.fast.scout.towards(jnp.int32(2), away)
+      >>> int(aim.label), float(aim.sign)  # to class 2, and not away from 0
+      (2, 1.0)
+    """
     given = label < 0
     return Aim(jnp.where(given, goal.label, label), jnp.where(given, goal.sign, 1), soft=given)
 
@@ -236,6 +257,16 @@ def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> In
     """So many classes: those with the largest logits except the goal's own, largest first.
 
     -1 where there are no more that can win.
+
+    Args:
+      logits: of one example.
+      goal: whose class is left out.
+      most: how many.
+
+    Example:
+      >>> away = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
+      >>> cw.attacks.fast.scout.likeliest(jnp.array([4.0, 1.0, 3.0]), away, 3).tolist()
+      [2, 1, -1]
     """
     others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, jnp.where(in_play(logits), logits, -jnp.inf))
     count = min(most, logits.size - 1)

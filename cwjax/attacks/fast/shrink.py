@@ -76,6 +76,19 @@ def shrink(
 
     Raises:
       ValueError: an unknown norm.
+
+    Example:
+      >>> rule = cw.attacks.fast.shrink.shrink("l1", 40)
+      >>> attack = cw.loop.iterated(
+      ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l1(), steps=40
+      ... )
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> print(np.asarray(result.distance).round(1))  # the least is 0.2 and 0.3
+      [0.2 0.3]
+
+    References:
+      Matyasko & Chau 2021, "PDPGD: primal-dual proximal gradient descent adversarial attack", section 3.3,
+        https://arxiv.org/abs/2106.01538
     """
     check_norm(norm, _NORMS)
 
@@ -121,6 +134,20 @@ def then(first: Rule, last: Rule, going: Number) -> Rule:
     """The first rule for `going` steps, and then the last one, once there is an example.
 
     The last rule is told how many steps it has taken itself.
+
+    Args:
+      first: a rule.
+      last: a rule that goes on from the best example.
+      going: steps of the first.
+
+    Example:
+      >>> from cwjax.attacks.fast.shrink import follow, shrink, then
+      >>> rule = then(shrink("l2", 30), follow(20), 30)
+      >>> attack = cw.loop.iterated(
+      ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l2(), steps=50
+      ... )
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
+      [0.14 0.21]
     """
 
     def init(key, problem):
@@ -155,6 +182,22 @@ def follow(steps: Number) -> Rule:
 
     c is at first the weight at which the two slopes are of one length, as they are at a minimum. A step is half of the
     best distance long at first.
+
+    Args:
+      steps: over which steps grow short.
+
+    Example:
+      >>> from cwjax.attacks.fast.shrink import follow, shrink, then
+      >>> rule = then(shrink("l2", 10), follow(40), 10)
+      >>> attack = cw.loop.iterated(
+      ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l2(), steps=50
+      ... )
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
+      [0.14 0.21]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-A,
+        https://arxiv.org/abs/1608.04644
     """
     adam = optax.adam(1.0)
 
@@ -195,6 +238,19 @@ def remove(*, cost: float | np.ndarray = 1.0) -> Rule:
 
     Args:
       cost: of a change of each element; see `distances.l0`.
+
+    Example:
+      >>> from cwjax.attacks.fast.shrink import remove, shrink, then
+      >>> rule = then(shrink("l2", 20), remove(), 20)
+      >>> attack = cw.loop.iterated(
+      ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l0(per_pixel=False), steps=25
+      ... )
+      >>> print(jax.jit(cw.batched(attack))(model, keys, x, goal).distance)
+      [1. 1.]
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-B,
+        https://arxiv.org/abs/1608.04644
     """
 
     def init(key, problem):

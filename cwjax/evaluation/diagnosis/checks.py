@@ -92,7 +92,15 @@ class Definition(NamedTuple):
 
 
 class Check(NamedTuple):
-    """One check, after it was run."""
+    """One check, after it was run.
+
+    Example:
+      >>> attack = cw.attacks.ddn(steps=10)
+      >>> result = jax.jit(cw.batched(attack))(model, keys, x, goal)
+      >>> check = cw.diagnose(model, attack, x, goal, result, jax.random.key(0)).checks["not_finite"]
+      >>> check.verdict, check.number
+      ('pass', 0.0)
+    """
 
     name: str
     verdict: str  # one of VERDICTS

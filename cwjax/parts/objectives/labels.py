@@ -29,6 +29,10 @@ def one_output(objective: Objective = logit_margin()) -> Objective:
       >>> yes = cw.LabelGoal(jnp.int32(1), jnp.float32(1))
       >>> round(float(cw.objectives.one_output().loss(jnp.float32(-2.0), yes)), 3)
       2.0
+
+    References:
+      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section V-A,
+        https://arxiv.org/abs/1608.04644
     """
     check_part("objective", objective, Objective)
 

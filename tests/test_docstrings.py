@@ -1,0 +1,173 @@
+"""Docstrings of public names: complete, with an example that runs and the source of what was published."""
+
+import doctest
+import functools
+import importlib
+import inspect
+import io
+import re
+import types
+from contextlib import redirect_stdout
+from typing import Any
+
+import pytest
+
+from tests import public
+
+MODULES = public.modules()
+PARTS = ("Attack", "Rule", "Objective", "Search", "Box", "Criterion", "Defended", "Relation", "GradientTransformation")
+"""What a function makes, that somebody published. One that takes such a part wraps it, and is ours."""
+
+CITED = re.compile(r"[A-Z]\w+(?: et al\.)?,? \(?(?:19|20)\d\d\b|\bsections? [IVX]+\b")
+"""A name and a year, or a section of the paper."""
+
+SLOW = re.compile(r"\b(?:batched|streamed|traced|lanes|sharded|diagnose)\(|attack\.step|\brun\(|updates=")
+"""What takes a second to compile: an attack, a network that learns. Their examples are for `make test-all`."""
+
+
+def described() -> dict[str, tuple[types.ModuleType, Any]]:
+    """By its first name, every public function and type, and the module that has that name."""
+    found, known = {}, set()
+    for where, module in MODULES.items():
+        for name in public.names(module):
+            try:
+                value = getattr(module, name)
+            except ImportError:  # an adapter whose framework is not installed
+                continue
+            if callable(value) and value not in known:
+                known.add(value)
+                found[f"{where}.{name}"] = module, value
+    return found
+
+
+DESCRIBED = described()
+VALUES = {name: value for name, (_, value) in DESCRIBED.items()}
+FUNCTIONS = {name: value for name, value in VALUES.items() if inspect.isfunction(value)}
+
+
+def listed(names: list[str]) -> None:
+    """Fails with every name."""
+    assert not names, "\n".join(names)
+
+
+def needs_example(value) -> bool:
+    """A function, or a type with something to call: a method, or a field that is a function. Others are records."""
+    if inspect.isfunction(value):
+        return True
+    own = [each for name, each in vars(value).items() if not name.startswith("_") or name == "__call__"]
+    fields = getattr(value, "__annotations__", {}).values()
+    return any(inspect.isfunction(each) or isinstance(each, property) for each in own) or "Callable" in str([*fields])
+
+
+def returned(function) -> str:
+    """The type that a function says it returns: its name, or all of it where it has parameters."""
+    kind = function.__annotations__.get("return")
+    return str(kind) if getattr(kind, "__args__", None) else getattr(kind, "__name__", str(kind))
+
+
+def makes_a_part(function) -> bool:
+    """Whether it makes one of the parts, and not of another one that it has to be given."""
+    needed = [each.annotation for each in inspect.signature(function).parameters.values() if each.default is each.empty]
+    return returned(function) in PARTS and not re.search(rf"\b({'|'.join(PARTS)})\b", str(needed))
+
+
+def section(value, title: str) -> str:
+    """The lines of a section of its docstring; empty if there is none."""
+    found = re.search(rf"^{title}:.*\n((?:  .*\n?|\n)+)", inspect.getdoc(value) or "", re.MULTILINE)
+    return found.group() if found else ""
+
+
+def told(function) -> set[str]:
+    """The arguments that its docstring names."""
+    names = re.findall(r"^  \**(\w+(?:, \**\w+)*):", section(function, "Args"), re.MULTILINE)
+    return {each.strip(" *") for several in names for each in several.split(",")}
+
+
+def examples(value) -> list[doctest.Example]:
+    """Its example; none where the section is missing, or shows nothing that comes out."""
+    found = doctest.DocTestParser().get_examples(section(value, "Example"))
+    return found if any(each.want for each in found) else []
+
+
+@functools.cache
+def opening(where: str) -> dict[str, object]:
+    """What the docstring of a module, and of those that it is in, defines for the examples."""
+    outer, _, _ = where.rpartition(".")
+    names = dict(opening(outer)) if outer else {}
+    for each in examples(importlib.import_module(where)):
+        with redirect_stdout(io.StringIO()):
+            exec(compile(each.source, where, "single"), names)
+    return names
+
+
+def runs(value, before: str, name: str) -> None:
+    """The example comes to what it says, after the opening of a module."""
+    shown = examples(value)
+    for framework in re.findall(r"^(?:import|from) (\w+)", "".join(each.source for each in shown), re.MULTILINE):
+        pytest.importorskip(framework)
+    said: list[str] = []
+    names = dict(opening(before)) if before else {}
+    doctest.DocTestRunner(verbose=False).run(doctest.DocTest(shown, names, name, None, None, None), out=said.append)
+    assert not said, "".join(said)
+
+
+def test_the_first_line_stands_alone():
+    """It is a sentence, which ends there, and not Python's own for a NamedTuple."""
+    bad = []
+    for name, value in VALUES.items():
+        first = (inspect.getdoc(value) or "").split("\n\n")[0].rstrip()
+        sentence = re.fullmatch(r'[A-Z1-9ftk`|].*[.:`")]', first)  # . is no newline
+        if len(first) < 15 or first.startswith(f"{value.__name__}(") or not sentence:
+            bad.append(f"{name}: {first}")
+    listed(bad)
+
+
+def test_every_argument_is_told():
+    """By its name, or by that of the function whose arguments it has."""
+    others = {name for name, value in FUNCTIONS.items() if "as for `" in section(value, "Args").partition("\n")[0]}
+    lacks = {name: {*inspect.signature(value).parameters} - told(value) for name, value in FUNCTIONS.items()}
+    listed([f"{name}: {missing}" for name, missing in lacks.items() if missing and name not in others])
+
+
+def test_the_arguments_that_a_docstring_names_are_there():
+    found = {name: told(value) - {*inspect.signature(value).parameters} for name, value in FUNCTIONS.items()}
+    listed([f"{name}: {unknown}" for name, unknown in found.items() if unknown])
+
+
+def test_what_is_returned_is_told():
+    """Where it is a function, a tuple or a dictionary: the first line names any other."""
+    several = re.compile(r"(?:collections\.abc\.)?Callable|tuple\[|dict\[")
+    bad = [name for name, value in FUNCTIONS.items() if several.match(returned(value))]
+    listed([name for name in bad if not section(FUNCTIONS[name], "Returns")])
+
+
+def test_everything_that_can_be_called_has_an_example():
+    listed([name for name, value in VALUES.items() if needs_example(value) and not examples(value)])
+
+
+def test_what_was_published_is_referred_to():
+    bad = []
+    for name, value in VALUES.items():
+        text = (inspect.getdoc(value) or "").replace("\n", " ").partition(" Example:")[0]
+        published = CITED.search(text) or (inspect.isfunction(value) and makes_a_part(value))
+        if published and not section(value, "References"):
+            bad.append(name)
+    listed(bad)
+
+
+@pytest.mark.parametrize("where", [where for where, module in MODULES.items() if examples(module)])
+def test_the_opening_of_a_module_says_what_comes_out(where):
+    runs(MODULES[where], where.rpartition(".")[0], where)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long) if SLOW.search(section(value, "Example")) else name
+        for name, value in VALUES.items()
+        if examples(value)
+    ],
+)
+def test_the_example_says_what_comes_out(name):
+    module, value = DESCRIBED[name]
+    runs(value, module.__name__, name)
