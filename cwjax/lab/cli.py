@@ -47,7 +47,9 @@ COMMANDS = {
     "doctor": doctor,
 }
 # What the same command does after Ctrl-C; any other begins anew.
-RESUMED: dict[str, str] = dict.fromkeys(("train", "sweep", "race", "generate"), "goes on where this one was")
+RESUMED: dict[str, str] = dict.fromkeys(
+    ("train", "sweep", "race", "generate"), "goes on from what is finished, if anything is"
+)
 RESUMED["demo"] = "goes on with the training, and begins the attacks anew"
 
 

@@ -21,7 +21,7 @@ from cwjax.goals import untargeted
 from cwjax.lab import options as naming
 from cwjax.lab.attacking import judging
 from cwjax.lab.console.progress import say
-from cwjax.lab.console.spelling import near
+from cwjax.lab.console.spelling import choices
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.models import Model
@@ -91,9 +91,7 @@ def named(model: str, defence: str | None, data: str | None) -> str:
     if defence in (None, NONE):
         return model
     if defence not in DEFENCES:
-        raise ValueError(
-            f"--defence {defence} is not known: {near(defence or '', DEFENCES)}choose one of {NONE}, {', '.join(DEFENCES)}"
-        )
+        raise ValueError(f"--defence {defence} is not known: {choices(str(defence), [NONE, *DEFENCES])}")
     return naming.joined(model, {"defence": defence, "taught": data})
 
 

@@ -50,8 +50,9 @@ class Finding(NamedTuple):
 
 
 def doctor() -> None:
-    """Look at this machine: versions, devices, known-bad releases, whether numbers are right, the speed of
-    convolutions, data, and kept programs. Exit code 1 if anything fails, and 0 if not. Takes a few seconds.
+    """Look at this machine: versions, devices, known-bad releases, whether numbers are right, how fast convolutions
+    are, what data is there, and the compiled programs that are kept for the next run. Exit code 1 if anything
+    fails, and 0 if not. Takes a few seconds.
     """
     began = time.monotonic()
     findings = []

@@ -124,7 +124,7 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("attack --attack fmn --model x --out OUT", ["--attack fmn is for Python", "`cwjax race --attacks fmn`"]),
         (
             "attack --model mnist_cnn --out OUT",
-            ["no folder mnist_cnn; a network that comes along is written zoo:mnist"],
+            ["no folder mnist_cnn; a network that comes", "zoo:mnist_cnn"],
         ),
         ("verify nowhere", ["there is no folder nowhere"]),
         ("results nowhere", ["there is no folder nowhere"]),

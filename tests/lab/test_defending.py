@@ -1,6 +1,7 @@
 """Defended networks by name: kept, attacked, swept."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -88,7 +89,7 @@ def test_a_detector_makes_a_task_of_a_classifier(tmp_path, monkeypatch):
     assert model_of(f"{NAME},defence=mean_filter,taught=blobs")[1]["defence"] == "mean_filter"
     found = defending.on_clean(model, dataset_of(f"task:{name}"))
     rightly, refused = (int(words.removesuffix(" of 30")) for words in found.values())
-    scores = np.asarray(task.model.of_batch(task.x)[1])
+    scores = np.asarray(task.model.of_batch(jnp.asarray(task.x))[1])
     assert refused == sum(task.read((np.zeros(3), score)).endswith("refused") for score in scores)
     plain = defending.on_clean(model_of(NAME)[0], dataset_of("blobs"))
     assert list(plain.values()) == [f"{rightly} of 30"]

@@ -160,7 +160,8 @@ def _check_covered(protos: Sequence[Any]) -> None:
             raise NotConvertible(f"{named} cannot be converted: {REFUSED[proto.op_type]}")
         if proto.op_type not in RULES and proto.op_type != "If":
             raise NotConvertible(
-                f"{named} has no rule (the page Adapters of the documentation has the table): export the model with other operators, or "
+                f"{named} has no rule (the page Adapters of the documentation lists those that have): export the model "
+                "with other operators, or "
                 "convert it from its own framework"
             )
         for attribute in proto.attribute:

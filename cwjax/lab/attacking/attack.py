@@ -1,6 +1,6 @@
 """`cwjax attack`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,19 +27,21 @@ _UNSHOWN = ("history", "environment", "classes")  # of a model's card
 def attack(
     settings: tyro.conf.OmitArgPrefixes[presets.Settings] = presets.Settings(),
     *,
-    attack: tuple[str, ...] = ("l2",),
     model: str,
     out: Path,
-    data: str = AUTO,
+    attack: tuple[str, ...] = ("l2",),
     examples: int = 100,
-    defence: Annotated[str | None, optional("NAME", "none")] = None,
     targets: Annotated[Targets, optional(rows.METAVAR, "untargeted")] = "untargeted",
+    data: str = AUTO,
     only_correct: bool = False,
-    mask: Annotated[Path | None, optional("FILE.npy")] = None,
+    checks: bool = True,
+    overwrite: bool = False,
+    defence: Annotated[str | None, optional("NAME", "none")] = None,
+    seed: int = 0,
     rounded: bool = False,
     restored: bool = False,
-    checks: bool = True,
-    seed: int = 0,
+    mask: Annotated[Path | None, optional("FILE.npy")] = None,
+    save: Annotated[tuple[Literal["png", "npz"], ...], optional("[{png,npz} ...]", "none")] = (),
     width: int | Literal["auto"] = "auto",
     precision: Literal["bfloat16", "tensorfloat32", "highest"] = "highest",
     how: Annotated[Literal["auto", "convert", "ask"] | None, optional("{auto,convert,ask}", "auto")] = None,
@@ -48,11 +50,12 @@ def attack(
     std: Annotated[tuple[float, ...], optional("[FLOAT ...]", "1")] = (),
     softmax: Annotated[Literal["refuse", "cut"] | None, optional("{refuse,cut}", "refuse")] = None,
     resize: Annotated[str | None, optional("HxW", "never")] = None,
-    save: Annotated[tuple[Literal["png", "npz"], ...], optional("[{png,npz} ...]", "none")] = (),
-    overwrite: bool = False,
     data_folder: DataFolder = None,
 ) -> None:
     """Attack the first test images of a data set, with one attack or several, and write a report.
+
+    The first are those of its own fixed order, which may be shuffled: the index of a row is the image's place in the
+    source.
 
     Writes OUT/report.html, report.md, results.parquet (one row an attack, example and target), adversarial.npz,
     diagnosis.json (whether the numbers can be believed) and run.json (what `cwjax report` needs).
@@ -66,42 +69,47 @@ def attack(
         cwjax attack --model mynet:net --data mine.npz --mean 0.5 --std 0.25 --attack fast_l2 --out runs/mine
 
     Args:
-      settings: the attack's.
-      attack: by the norm that it makes small: l2, l1, l0 and linf as in the paper, and lbfgs; and fast_l2, fast_l1,
-        fast_linf and fast_l0, which spend exactly --steps gradients. Begin with a fast one: it takes minutes. l2 may
-        take 10,000 steps in each of 9 rounds by itself, hours on a CPU, unless --steps and --search-steps are fewer.
-        Several, such as l2 l0 linf, go to the same examples. Others, such as fmn, are for Python and `cwjax race`.
+      settings: of the attack. Left out, they are its own, so nobody needs them to begin.
       model: zoo:NAME, a network that comes along. Of digits (mnist5k): mnist_cnn, the paper's; mnist_distilled, the
         same by defensive distillation; mnist_robust, the same trained on adversarial images in L-infinity; mnist_lenet,
         trained on those in L2; mnist_certified, by interval bounds; mnist_squared, by squared loss; mnist_winners, in
         which few units are active. Of photographs (cifar10_sample): cifar_cnn, the paper's; cifar_resnet. Or a folder
-        that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments that returns what cwjax.bind returns, a module of
-        PyTorch, Flax NNX, Equinox, Keras or scikit-learn, or a cwjax.Task: a model that need not be a classifier, with
-        its own inputs and goals.
+        that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments that
+        returns a module of PyTorch, Flax NNX, Equinox, Keras or scikit-learn; or a function of JAX, wrapped by
+        cwjax.bind; or a cwjax.Task: a model that need not be a classifier, with its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
+      attack: by the norm that it makes small: l2, l1, l0 and linf as in the paper, and lbfgs; and fast_l2, fast_l1,
+        fast_linf and fast_l0, which spend exactly --steps gradients. Begin with a fast one: it takes minutes. l2 may
+        take 10,000 steps in each of 9 rounds by itself, hours on a CPU, unless --steps and --search-steps are fewer.
+        Several, such as l2 l0 linf, go to the same examples. Others, such as fmn, are for Python and `cwjax race`.
+      examples: how many test images.
+      targets: what each image is to be taken for. untargeted: any wrong class; random: one wrong class, drawn for each
+        image, which is the paper's average case, and also called average; best, worst: every wrong class is tried, and
+        each image's easiest or hardest is kept; all: every wrong class is tried, and all are kept; the number of a
+        class, such as 7: that one. Images that are of this class are left out, and the next ones taken.
       data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo); FILE.npz with
         the arrays images and labels; a folder of PNG and JPEG files by class; tfds:NAME or hf:NAME. auto: what
         the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
         for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
         own inputs.
-      examples: how many test images.
+      only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
+      checks: ask whether the numbers can be believed (cwjax.diagnose). It costs a sixth of an attack on many images;
+        on ten, more than the attack. To ask later, give the same command once more, with --overwrite.
+      overwrite: replace the run that OUT holds, once the new one has ended. Otherwise such a folder is refused.
       defence: put before the network or beside it; the attack knows of it. What a defence brings: `cwjax sweep
         --defence none NAME`. Nothing is trained for mean_filter, feature_squeezing, kernel_density,
         dropout_uncertainty and last_components; a network is, once, in minutes, for first_components, magnet,
         distilled, bounded_relu, extra_class, second_network and inner_layer. All but mean_filter, first_components,
         distilled and bounded_relu have a detector: an image is to be misread and not refused. They learn from the first
         10,000 training images of the data; what they learnt is kept under runs/models/defences.
-      targets: what each image is to be taken for. untargeted: any wrong class; random: one wrong class, drawn for each
-        image, which is the paper's average case, and also called average; best, worst: every wrong class is tried, and
-        each image's easiest or hardest is kept; all: every wrong class is tried, and all are kept; the number of a
-        class, such as 7: that one. Images that are of this class are left out, and the next ones taken.
-      only_correct: leave out images that the model gets wrong before any attack, and take the next ones.
+      seed: of the targets drawn, and of the attack.
+      rounded: round the adversarial images to 8-bit pixels. Of those that this breaks, single values are moved until
+        they are adversarial again.
+      restored: undo the changes that the goal does not need, the smallest first; after rounding.
       mask: change only some elements: a file that numpy.save wrote, of booleans that broadcast to an image [H, W, C],
         True where an element may change. Left out: all may.
-      rounded: round the adversarial images to 8-bit pixels, and repair those that this breaks.
-      restored: undo the changes that the goal does not need, the smallest first; after rounding.
-      checks: ask whether the numbers can be believed. It costs a sixth of an attack on many images, more on few.
-      seed: of the targets drawn, and of the attack.
+      save: the successes, besides: png, one file each, looked at again as they are on disk, in 8 bits; npz, a file that
+        --data takes.
       width: how many rows to attack at once; auto: 64 on a CPU, 4096 on a GPU, and less if memory is short.
       precision: of the search. Whatever it is, an example counts only if it stands in float32: those that just miss are
         lengthened by up to an eighth.
@@ -111,9 +119,6 @@ def attack(
       std: likewise.
       softmax: at the end of an ONNX or Keras model: refuse it, or cut it off.
       resize: images of a folder, tfds: or hf: to this height and width, such as 224x224. Other sizes are refused.
-      save: the successes, besides: png, one file each, looked at again as they are on disk, in 8 bits; npz, a file that
-        --data takes.
-      overwrite: replace the run that OUT holds, once the new one has ended. Otherwise such a folder is refused.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).
     """
     chosen = presets.resolved(attack, settings)
@@ -164,6 +169,9 @@ def attack(
     for kind in save:
         for line in saving.save(kind, attacked, some, network, out):
             say(line)
+    if more := _more_steps(attacked):
+        say(f"Next:   the same command with {more} --overwrite, if it had too few steps")
+    say(f"Next:   cwjax verify {out}")
 
 
 def finish(
@@ -200,6 +208,20 @@ def finish(
     return path
 
 
+def _more_steps(attacked: Sequence[rows.Attacked]) -> str:
+    """The option that gives attacks twice as many steps, where a check asks for more steps; empty where none does."""
+    asking = [
+        each.settings["steps"]
+        for each in attacked
+        if each.diagnosis
+        and any(
+            found.verdict in ("fail", "warn") and "more steps" in found.advice
+            for found in each.diagnosis.checks.values()
+        )
+    ]
+    return f"--steps {2 * max(asking)}" if asking else ""
+
+
 def _defence(network: Model, some: Dataset, card: Mapping[str, Any]) -> dict[str, str]:
     """What the report says of a defence; empty where there is none. The console tells what it does to clean images."""
     if "defence" not in card:
@@ -222,7 +244,8 @@ def _summary(found: list[findings.Run], title: str) -> Table:
     left_out -= {f"mean {findings.norm_name(found[0].norm)}"} if "norm" not in rows[0] else set()
     left_out |= {"case"} if len(rows) == len(found) else set()
     headings = [heading for heading in rows[0] if heading not in left_out]
-    table = Table(*headings, title=title)
+    called = {"seconds": "seconds without compiling"}
+    table = Table(*(called.get(heading, heading) for heading in headings), title=title)
     for row in map(findings.shown, rows):
         table.add_row(*(row[heading] for heading in headings))
     return table

@@ -264,10 +264,9 @@ def _runner(
 
 
 def _with(extra: int, keys: jax.Array, x: np.ndarray, goal: Goal, context: Any) -> tuple[jax.Array, Any, Goal, Any]:
-    """The queue with `extra` more rows of NaN. An attack gives up such a row at its first step."""
+    """The queue with its first row `extra` more times: runners refuse rows that are no inputs, such as NaN."""
     places = np.concatenate([np.arange(len(x)), np.zeros(extra, int)])
     keys, x, goal, context = jax.tree.map(lambda leaf: leaf[places], (keys, x, goal, context))
-    x[len(x) - extra :] = np.nan
     return keys, jnp.asarray(x), goal, context
 
 

@@ -9,19 +9,19 @@ import cwjax as cw
 from cwjax.arguments import check_number
 from cwjax.attacks import registry
 from cwjax.base import Attack, Search
+from cwjax.lab.console import spelling
 from cwjax.lab.console.parsing import optional
 from cwjax.lab.console.progress import say
-from cwjax.lab.console.spelling import near
 from cwjax.lab.data.features import Features
 from cwjax.tasks import Task
 
 MEANINGS = {
-    "objective": ("STR", "f1, f2, f3, f4, f5, f6 or f7"),
-    "box": ("STR", "change_of_variables, projected or clipped"),
+    "objective": ("STR", "the paper's f1, f2, f3, f4, f5, f6 or f7: what says how far the goal is from being met"),
+    "box": ("STR", "how values stay in [0, 1]: change_of_variables (a tanh, as in the paper), projected or clipped"),
     "optimizer": ("STR", "gradient_descent, momentum, nesterov or adam"),
     "confidence": ("FLOAT", "by how many logits an adversarial example must lead (kappa)"),
     "steps": ("INT", "gradient steps; l2, l1 and lbfgs: in a round, at the most; l0 and linf: at one weight c"),
-    "search_steps": ("INT", "rounds of the search over c"),
+    "search_steps": ("INT", "rounds of the search over c, the weight of the objective against the distance"),
     "initial_c": ("FLOAT", "the weight c of the first round"),
     "largest_c": ("FLOAT", "weights c from here up are not tried"),
     "learning_rate": ("FLOAT", "the optimiser's"),
@@ -246,7 +246,7 @@ def _flag(setting: str) -> str:
 
 def _check_choice(what: str, name: str, choices: Mapping[str, Any]) -> None:
     if name not in choices:
-        raise ValueError(f"unknown {what} {name!r}: {near(name, choices)}choose one of {', '.join(choices)}")
+        raise ValueError(f"unknown {what} {name!r}: {spelling.choices(name, choices)}")
 
 
 def _check_attack(name: str) -> None:

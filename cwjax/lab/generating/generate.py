@@ -79,3 +79,4 @@ def generate(
     if subject.misread:
         say(tests_page.passed_over(made))
     say(f"Report: {path}")
+    say(f"Next:   cwjax verify {out}")

@@ -8,8 +8,8 @@ from cwjax.arguments import check_count, check_number
 from cwjax.coverage import suspicion
 from cwjax.generation.deeproad import WEATHERS
 from cwjax.generation.transforms import TRANSFORMS
+from cwjax.lab.console import spelling
 from cwjax.lab.console.parsing import optional
-from cwjax.lab.console.spelling import near
 
 CONSTRAINTS = ("light", "occlusion", "blackout")
 CRITERIA = ("nc", "nbc", "ssc")
@@ -169,7 +169,7 @@ def resolved(system: str, settings: Settings) -> dict[str, Any]:
         meaningless, or a number out of range.
     """
     if system not in OWN:
-        raise ValueError(f"unknown system {system!r}: {near(system, OWN)}choose one of {', '.join(OWN)}")
+        raise ValueError(f"unknown system {system!r}: {spelling.choices(system, OWN)}")
     given = {name: value for name, value in dataclasses.asdict(settings).items() if value not in (None, ())}
     own = OWN[system].values
     for name in given.keys() - own.keys():

@@ -44,10 +44,8 @@ def sentence(tests: Generated) -> str:
     seeds = f" ({already} more {'is' if already == 1 else 'are'} met by a seed itself)" if already else ""
     what = tests.about.get("what", "")
     looked = f" Looked for: {what}." if what else ""
-    more = ", ".join(
-        f"--{name}" for name in (*(each for each in _SEARCHING if each in tests.about["settings"]), "count")
-    )
-    none = f" Try more {more}." if met == already else ""
+    told = [name for name in _SEARCHING if name in tests.about["settings"]]
+    none = f" Try more {', '.join(f'--{name}' for name in (*told, 'count'))}." if met == already else ""
     return f"{met - already} tests found of {asked} asked for{seeds}.{looked}{none}"
 
 

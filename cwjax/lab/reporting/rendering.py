@@ -13,7 +13,9 @@ from markupsafe import Markup
 
 from cwjax.lab.files import store
 
-_FIGURES = r"(\w+-)?(examples|success|ablation|gradients)\.png|training\.png"  # what an earlier report may have drawn
+_FIGURES = (
+    r"(\w+-){0,2}(examples|success|ablation|gradients)\.png|training\.png"  # what an earlier report may have drawn
+)
 
 
 def pages(template: str, content: Mapping[str, Any]) -> dict[str, bytes]:

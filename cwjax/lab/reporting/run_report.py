@@ -10,6 +10,7 @@ The words that do not depend on the run are in `templates/`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,14 @@ from cwjax.lab.reporting.findings import (
     word_rows,
 )
 from cwjax.lab.reporting.verdicts import Verdict
+
+_OF_CARD = {
+    "data": "data trained on",
+    "images": "SHA-256 of the images trained on",
+    "labels": "SHA-256 of their labels",
+    "dtype": "weights stored as",
+    "taught": "data that the defence learnt from",
+}
 
 __all__ = ["About", "Run", "shown", "summary_rows", "write"]
 
@@ -67,7 +76,11 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
 
     finite = np.concatenate([found["finite"] for found in columns])
     stages = {f"{run.name}: {stage} (seconds)": number(spent) for run in runs for stage, spent in run.seconds.items()}
-    tables = {"Configuration": about.configuration, "Model": about.model, "How it was run": about.environment | stages}
+    tables = {
+        "Configuration": _called(about.configuration, {"data": "data attacked"}),
+        "Model": _called(about.model, _OF_CARD),
+        "How it was run": about.environment | stages,
+    }
     lines = headed([row for run in runs for row in summary_rows(run)], task=bool(runs[0].task))
     cases = len(lines) > len(runs)
     verdict_of_first = next((believed[run.attack] for run in runs if believed and run.attack in believed), None)
@@ -101,6 +114,11 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
     shots = [picture for picture in (*grids.values(), *curves.values(), training) if picture is not None]
     files = {picture.file: picture.png for picture in shots}
     return rendering.put(files | rendering.pages("report", content), folder)
+
+
+def _called(entries: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """The entries under names that can be told from those of another table."""
+    return {names.get(name, name): value for name, value in entries.items()}
 
 
 def _medians(each: Sequence[tuple[Run, dict[str, np.ndarray]]], name: str, *, named: bool) -> str:

@@ -81,6 +81,7 @@ def sweep(
     say(f"Table: {out / results.TABLE}")
     say(f'Next:  cwjax results {out} "select * from results limit 5"')
     say(f"       cwjax report {out}")
+    say(f"       cwjax verify {out}")
     say(f"       cwjax cover --model {plan.configurations[0].model} --suite {out} --out {out}/cover")
 
 
@@ -183,9 +184,10 @@ def _estimate(plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Table:
         cells = (_text(columns[name]) for name in differing)
         units_of_it = (str(len(own)), str(len(own) - len(left)))
         table.add_row(str(place), configuration.digest[:12], *cells, *units_of_it, *shown)
+    included = "compiling and checks" if any(unit.checks for unit in plan.all) else "compiling"
     more = "" if bounded else " and those of attacks that end when they can shrink no more"
     table.caption = (
-        f"at most {total:,} gradients{more}: they take about {lasting(seconds)} here, compiling and checks included, "
+        f"at most {total:,} gradients{more}: they take about {lasting(seconds)} here, {included} included, "
         "and less where programs are kept from an earlier run"
     )
     return table

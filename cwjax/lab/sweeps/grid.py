@@ -40,16 +40,24 @@ class Sweep:
     model: Annotated[tuple[str, ...], optional("[STR ...]")] = ()
     # whose test images; auto: that of each model, see `cwjax attack`
     data: Annotated[tuple[str, ...], optional("[STR ...]", "auto")] = ()
-    # of each model: names of cwjax.defences, and none, see `cwjax attack`
+    # of each model: names of defences, and none: what a defence brings is seen beside it; see `cwjax attack`
     defence: Annotated[tuple[str, ...], optional("[STR ...]", "none")] = ()
     # by name, see `cwjax attack`
     attack: Annotated[tuple[str, ...], optional("[STR ...]", "l2")] = ()
     # see `cwjax attack`
     targets: Annotated[tuple[Targets, ...], optional(f"[{METAVAR} ...]", "untargeted")] = ()
+    # the first test images
+    examples: Annotated[int | None, optional("INT", str(EXAMPLES))] = None
+    # examples in a unit, which is what a fault can cost
+    chunk: Annotated[int | None, optional("INT", str(CHUNK))] = None
+    only_correct: bool = False  # leave out images that the model gets wrong before any attack
+    checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
     # of the targets drawn and of the attack
     seed: Annotated[tuple[int, ...], optional("[INT ...]", "0")] = ()
     # of the search
     precision: Annotated[tuple[Precision, ...], optional(f"[{_several(Precision)} ...]", "highest")] = ()
+    # rows attacked at once
+    width: Annotated[int | None, optional("INT", "as `cwjax attack` takes")] = None
     # Each setting goes to the attacks that have it.
     objective: Annotated[tuple[str, ...], setting("objective", several=True)] = ()
     box: Annotated[tuple[str, ...], setting("box", several=True)] = ()
@@ -62,16 +70,8 @@ class Sweep:
     learning_rate: Annotated[tuple[float, ...], setting("learning_rate", several=True)] = ()
     starts: Annotated[tuple[int, ...], setting("starts", several=True)] = ()
     radius: Annotated[tuple[float, ...], setting("radius", several=True)] = ()
-    # the first test images
-    examples: Annotated[int | None, optional("INT", str(EXAMPLES))] = None
-    # examples in a unit, which is what a fault can cost
-    chunk: Annotated[int | None, optional("INT", str(CHUNK))] = None
-    # rows attacked at once
-    width: Annotated[int | None, optional("INT", "as `cwjax attack` takes")] = None
-    only_correct: bool = False  # leave out images that the model gets wrong before any attack
     rounded: bool = False  # 8-bit pixels, and those repaired that this breaks
     restored: bool = False  # changes undone that the goal does not need
-    checks: bool = True  # ask of the first unit of each configuration whether its numbers can be believed
 
 
 _SETTINGS = tuple(field.name for field in dataclasses.fields(presets.Settings))

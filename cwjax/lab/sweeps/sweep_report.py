@@ -129,7 +129,9 @@ def _pictures(
         if len(run.table):
             shots.append(pictures.strip(run, arrays_of(run.table), _EXAMPLES))
         drawn[each.place] = [
-            shot._replace(file=shot.file.replace(f"/{run.attack}-", f"/{each.digest}-")) for shot in shots if shot
+            shot._replace(file=shot.file.replace(f"/{run.attack}-", f"/{each.place}-{run.attack}-"))
+            for shot in shots
+            if shot
         ]
     return drawn, complaints
 

@@ -48,7 +48,7 @@ class Watch:
         size = estimating.rows(unit)
         part = min(size * status.finished // max(status.total, 1), size)
         lanes = min(status.width, status.total - status.finished)
-        self._show(self._rows + part, f"lanes {lanes} of {status.width}{self._successes(status)}")
+        self._show(self._rows + part, f"{lanes} at once{self._successes(status)}")
 
     def _checking(self, unit: Unit, name: str, place: int, of: int) -> None:
         self._show(self._rows + estimating.rows(unit), f"checks {place}/{of}: {name.replace('_', ' ')}", now=not place)

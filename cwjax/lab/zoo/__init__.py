@@ -13,7 +13,7 @@ photographs = data.load("cifar10_sample", "test")  # 100 test images of CIFAR-10
 
 from pathlib import Path
 
-from cwjax.lab.console.spelling import near
+from cwjax.lab.console.spelling import choices
 from cwjax.lab.files import store
 from cwjax.lab.training import training
 
@@ -33,9 +33,7 @@ def folder_of(name: str) -> Path:
       ValueError: no network of the zoo has this name, or it is large and cwjax-zoo is not installed.
     """
     if name not in NAMES:
-        raise ValueError(
-            f"no network of the zoo is called {name!r}: {near(name, NAMES)}choose one of {', '.join(NAMES)}"
-        )
+        raise ValueError(f"no network of the zoo is called {name!r}: {choices(name, NAMES)}")
     if name not in LARGE:
         return HERE / name
     try:

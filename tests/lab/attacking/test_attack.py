@@ -11,10 +11,11 @@ import pytest
 import cwjax as cw
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import data
-from cwjax.lab.attacking import runs
-from cwjax.lab.attacking.attack import _summary
+from cwjax.lab.attacking import rows, runs
+from cwjax.lab.attacking.attack import _more_steps, _summary
 from cwjax.lab.console import progress
 from tests.lab.called import QUICK, call, dim, fails
+from tests.lab.conftest import canned
 from tests.lab.reporting.made import make_run
 
 pytestmark = pytest.mark.usefixtures("kept")
@@ -109,7 +110,7 @@ def printed(table, monkeypatch, capsys, columns: int) -> list[list[str]]:
 def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     several = [found("l2", "l2", [0, 1, 2]), found("fast_l2", "l2", [0, 1, 2])]
     assert printed(_summary(several, "a title"), monkeypatch, capsys, 40) == [
-        ["attack", "attacks", "success %", "mean L2", "median L2", "seconds"],
+        ["attack", "attacks", "success %", "mean L2", "median L2", "seconds without compiling"],
         ["L2", "3", "100.0", "1.333", "1.000", "61.50"],
         ["fast_l2", "3", "100.0", "1.333", "1.000", "61.50"],
     ]
@@ -117,11 +118,21 @@ def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     assert printed(_summary(mixed, "a title"), monkeypatch, capsys, 40) == [
         [
             *("attack", "attacks", "success %", "mean distance", "median distance", "misclassified"),
-            *("mean without them", "norm", "seconds"),
+            *("mean without them", "norm", "seconds without compiling"),
         ],
         ["L2", "3", "100.0", "1.333", "1.000", "1", "2.000", "L2", "61.50"],
         ["L∞", "3", "100.0", "1.333", "1.000", "1", "2.000", "L∞", "61.50"],
     ]
+
+
+def test_where_a_check_asks_for_more_steps_twice_as_many_are_offered():
+    run, diagnosis = found("l2", "l2", [0, 1, 2]), canned()
+    [check] = [each for each in diagnosis.checks.values() if each.verdict == "fail"]
+    for advice, offered in (("Give the attack more steps.", "--steps 40"), ("Lower the learning rate.", "")):
+        told = diagnosis._replace(checks={"weaker_wins": check._replace(advice=advice)})
+        each = rows.Attacked("l2", {"steps": 20}, run.table, run.clean, run.adversarial, {}, told)
+        assert _more_steps([each]) == offered
+        assert _more_steps([each._replace(diagnosis=None)]) == ""
 
 
 def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, capsys):

@@ -67,3 +67,10 @@ def test_the_demo_knows_itself(tmp_path):
     assert demo._is_one(tmp_path)
     store.write_json(tmp_path / runs.FILE, {"about": {"configuration": {"data": "mnist5k"}}})
     assert not demo._is_one(tmp_path)
+
+
+def test_a_folder_of_another_command_says_where_its_results_are(tmp_path, capsys):
+    assert f"no sweep in {tmp_path} (sweep.json is missing): run `cwjax sweep" in fails(capsys, "results", tmp_path)
+    store.write_json(tmp_path / "run.json", {})
+    line = fails(capsys, "results", tmp_path)
+    assert f"{tmp_path} is of `cwjax attack`: see {tmp_path / 'report.html'}" in line

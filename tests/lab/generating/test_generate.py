@@ -114,7 +114,7 @@ def test_a_run_that_was_stopped_ends_with_the_bytes_of_one_that_was_not(tmp_path
     with pytest.raises(SystemExit) as stop:
         call(*told("fuzzing", tmp_path / "broken", *asked))
     assert stop.value.code == 130
-    assert "The same command goes on where this one was" in capsys.readouterr().err
+    assert "The same command goes on from what is finished, if anything is" in capsys.readouterr().err
     assert {path.name for path in (tmp_path / "broken").iterdir()} == {"units"}
     stopping.clear()
     made.clear()

@@ -19,5 +19,5 @@ def test_the_command_takes_a_sweep(three, tmp_path, capsys, monkeypatch):
     assert not (folder / "report.html").exists()
     with pytest.raises(SystemExit):
         cli.main(["report", str(tmp_path / "nothing")])
-    assert capsys.readouterr().err.startswith(f"cwjax: error: no run or sweep in {tmp_path / 'nothing'}: ")
+    assert capsys.readouterr().err.startswith(f"cwjax: error: there is no folder {tmp_path / 'nothing'}")
     assert not (tmp_path / "nothing").exists()
