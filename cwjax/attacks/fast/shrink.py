@@ -80,7 +80,7 @@ def shrink(
     """
     check_norm(norm, _NORMS)
 
-    def temper(problem, seeking=False):
+    def temper(problem: Problem, seeking: bool | Array = False) -> Temper:
         return Temper(*(jnp.where(bold(problem) | seeking, *both) for both in zip(_BOLD, _careful(steps), strict=True)))
 
     def init(key, problem):
