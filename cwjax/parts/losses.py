@@ -69,7 +69,8 @@ def softened_margin(confidence: Number = 0.0) -> Objective:
 
     Which class is strongest changes from step to step, and so the slope of the margin jumps, and steps go to and fro
     between the classes. The mean does not jump; the nearer the boundary, the more it is that of the strongest alone.
-    Away from a label the slope is that of the margin; and towards one where the goal has a field `soft` that is False.
+    Away from a label the slope is that of the margin. A goal may have a field `spread`: the mean is over softmax(Z /
+    (spread m)), and where the spread is 0 the slope is that of the margin towards a label too.
 
     Args:
       confidence: kappa >= 0, in logits; may be traced.
@@ -87,10 +88,11 @@ def softened_margin(confidence: Number = 0.0) -> Objective:
     def loss(logits, goal):
         logits = comparable(logits)
         lag = _lag(logits, goal, confidence)
-        softened = (goal.sign > 0) & (lag > 0) & getattr(goal, "soft", True)
+        width = lag * getattr(goal, "spread", 1)
+        softened = (goal.sign > 0) & (width > 0)
         target = jnp.arange(logits.shape[-1]) == goal.label
         others = jnp.where(in_play(logits) & ~target, logits, -jnp.inf)
-        weights = jax.nn.softmax((others - jnp.max(others)) / jnp.where(softened, lag, 1)) - target
+        weights = jax.nn.softmax((others - jnp.max(others)) / jnp.where(softened, width, 1)) - target
         mean = jnp.sum(jax.lax.stop_gradient(weights) * logits)
         return jnp.where(softened, jax.lax.stop_gradient(lag) + mean - jax.lax.stop_gradient(mean), lag)
 

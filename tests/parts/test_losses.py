@@ -1,9 +1,12 @@
 """Losses of other attacks against their formulas by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cwjax as cw
+from cwjax.attacks.fast.scout import Aim
 from tests.parts.objectives.test_classification import all_judged, goal
 
 pytestmark = pytest.mark.xdist_group("objectives")  # which share what all losses compile to
@@ -59,6 +62,15 @@ def test_the_softened_margin_is_the_margin_with_a_slope_that_is_a_mean_over_the_
         judged = all_judged(logits, goal(label, sign), 0.0)
         for mine, margins in zip(judged["softened_margin"], judged["negative_margin"], strict=True):
             np.testing.assert_array_equal(mine, margins)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0])
+def test_a_goal_says_how_wide_the_mean_is_and_with_none_the_slope_is_that_of_the_margin(spread):
+    aim = Aim(jnp.int32(0), jnp.float32(1), spread=jnp.float32(spread))
+    loss, slope = jax.value_and_grad(cw.losses.softened_margin().loss)(jnp.array([1.0, 5.0, 2.0]), aim)
+    assert float(loss) == pytest.approx(4, abs=1e-4)
+    shares = np.exp((np.array([5.0, 2.0]) - 5) / (4 * spread)) if spread else np.array([1.0, 0.0])
+    np.testing.assert_allclose(slope, [-1, *shares / shares.sum()], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["negative_margin", "softened_margin", "logits_ratio"])

@@ -19,6 +19,7 @@ _UNIT = 60  # n² times as many steps make n legs
 _TRIES = 3  # a leg that is to find a first example has one over this of all steps,
 _LEAST = 25  # but not fewer than these
 _MOST_POWERS = 12  # of ten that a leg may look farther by
+_WIDER = 3.0  # times, the mean over classes, with each leg that found nothing
 
 
 class Leg(NamedTuple):
@@ -30,6 +31,7 @@ class Leg(NamedTuple):
     start: Float[Array, "*S"]
     farther: Float[Array, ""]  # how much farther it may look: ten times for each leg that found nothing
     lost: Bool[Array, ""]  # whether it begins elsewhere, because none before it found an example
+    spread: Float[Array, ""]  # of its `Aim`: three times wider for each leg that found nothing
 
 
 class LegsMemory(NamedTuple):
@@ -63,6 +65,7 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
     A leg that has to find a first example, and has none after a third of all steps (25 at the least), is given up and
     does not count. The next begins between the clean input and a random point of the box: a third of the way out, and
     then two thirds. On some networks a run from the clean input never finds an example, and one from elsewhere does.
+    The rules go otherwise too in such a leg: see `Leg.spread`, `shrink` and `attacks.FAMILY`.
 
     A rule is told of the points, the steps and the best example of its own leg alone.
 
@@ -106,6 +109,7 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
             start=jnp.where(across, 2 * x - best.x.astype(dtype), jnp.where(lost, elsewhere, start)),
             farther=10.0 ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
             lost=lost,
+            spread=jnp.where(lost, _WIDER ** jnp.minimum(failed, _MOST_POWERS), 1).astype(dtype),
         )
         first, memory = rule_of(leg).init(key, asked(problem, leg))
         nothing = Candidate(x=x, distance=jnp.full_like(best.distance, jnp.inf), c=best.c)

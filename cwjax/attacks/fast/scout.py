@@ -229,11 +229,11 @@ def _begun_with(known: Scouting, seen: Seen, likely: Int[Array, "C"]) -> Scoutin
 
 
 class Aim(NamedTuple):
-    """A `LabelGoal` that says whether its slope may be a mean over the other classes, see `losses.softened_margin`."""
+    """A `LabelGoal` that says over which of the other classes its slope is a mean, see `losses.softened_margin`."""
 
     label: Int[Array, ""]
     sign: Float[Array, ""]
-    soft: Bool[Array, ""]
+    spread: Float[Array, ""]  # in margins; 0: the slope is that of the strongest other class alone
 
 
 def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
@@ -250,7 +250,21 @@ def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
       (2, 1.0)
     """
     given = label < 0
-    return Aim(jnp.where(given, goal.label, label), jnp.where(given, goal.sign, 1), soft=given)
+    sign = jnp.where(given, goal.sign, 1)
+    return Aim(jnp.where(given, goal.label, label), sign, spread=given.astype(sign.dtype))
+
+
+def spread_out(rule: Rule, leg: Leg, objective: Objective) -> Rule:
+    """The rule, with a mean over more of the other classes where legs before this one found nothing (`Leg.spread`)."""
+
+    def aim(problem, memory):
+        goal = rule.aim(problem, memory)
+        if objective.logits is None:
+            return goal
+        sign = jnp.asarray(goal.sign)
+        return Aim(goal.label, sign, spread=getattr(goal, "spread", 1) * leg.spread)
+
+    return rule._replace(aim=aim)
 
 
 def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> Int[Array, "C"]:

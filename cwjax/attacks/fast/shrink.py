@@ -55,6 +55,7 @@ def shrink(
     *,
     bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False),
     cost: float | np.ndarray = 1.0,
+    lost: bool | Bool[Array, ""] = False,
 ) -> Rule:
     """The rule that goes deep beyond the boundary by Adam, and shrinks the change by a proximal operator.
 
@@ -73,6 +74,8 @@ def shrink(
       steps: over which steps grow short.
       bold: whether steps stay long, which comes to other minima.
       cost: of a change of each element, in L1 and L0; see `distances.l1`.
+      lost: whether legs before this one found no example. Until this one has, steps are bold, and the norm costs
+        nothing: else the operator takes the point back to where they failed.
 
     Raises:
       ValueError: an unknown norm.
@@ -92,8 +95,8 @@ def shrink(
     """
     check_norm(norm, _NORMS)
 
-    def temper(problem):
-        return Temper(*(jnp.where(bold(problem), *both) for both in zip(_BOLD, _careful(steps), strict=True)))
+    def temper(problem: Problem, seeking: bool | Array = False) -> Temper:
+        return Temper(*(jnp.where(bold(problem) | seeking, *both) for both in zip(_BOLD, _careful(steps), strict=True)))
 
     def init(key, problem):
         del key
@@ -111,11 +114,13 @@ def shrink(
         def clipped(share):
             return (clip(problem, clean + width * share) - clean) / width
 
+        seeking = lost & ~found(seen.best)
         c = jnp.clip(turned(memory.c, seen.met, _TURN, seen.taken, steps), *_LIMITS_OF_C)
-        first, last, _ = temper(problem)
+        c = jnp.where(seeking, memory.c, c)
+        first, last, _ = temper(problem, seeking)
         step = annealed(first, last, seen.taken, steps)
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
-        price = step / c * weight * costs(cost, seen.x)
+        price = jnp.where(seeking, 0, step / c * weight * costs(cost, seen.x))
         share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=price, clipped=clipped)
         return clean + width * share, DescentMemory(adam=state, c=c, margin=margin)
 

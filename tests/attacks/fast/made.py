@@ -58,7 +58,9 @@ def program(norm):
 def leg_of(steps: int, *, number: int = 0, lost: bool = False, farther: float = 1.0) -> Leg:
     """The first leg of a run, which begins at X[0]."""
     count = jnp.asarray(number, jnp.int32), jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
-    return Leg(*count, start=X[0], farther=jnp.float32(farther), lost=jnp.array(lost))
+    return Leg(
+        *count, start=X[0], farther=jnp.float32(farther), lost=jnp.array(lost), spread=jnp.float32(3 if lost else 1)
+    )
 
 
 def followed(rule: Rule, norm: str, steps: int) -> cw.Attack:

@@ -98,6 +98,7 @@ def test_a_leg_without_an_example_is_given_up_after_a_third_of_the_steps_and_not
     assert {int(leg.number) for leg in seen} == {0}
     assert [bool(leg.lost) for leg in seen] == [False] + [True] * (len(seen) - 1)
     np.testing.assert_allclose([leg.farther for leg in seen], 10.0 ** np.arange(len(seen)))
+    np.testing.assert_allclose([leg.spread for leg in seen], 3.0 ** np.arange(len(seen)), rtol=1e-6)
 
 
 def test_the_next_begins_elsewhere_and_farther_out_within_the_box_and_held_where_the_mask_is_false():
@@ -125,4 +126,5 @@ def test_once_an_example_is_known_no_leg_is_given_up():
     seen, failed, _ = run(160, 2, margin=0.1, problem=problem)  # the second finds nothing nearer in 80 steps
     assert begins(seen) == [0, 80]
     assert not any(bool(leg.lost) for leg in seen)
+    assert [float(leg.spread) for leg in seen] == [1, 1]
     assert failed == [0, 0]

@@ -25,16 +25,17 @@ PROBLEM = problem_of(jnp.full(SIZE, 0.5), GOAL)
 SIGNS = np.where(np.arange(SIZE) % 3, 1.0, -1.0)
 
 
-def moved(steps: int, *, met: bool = False, bold: bool = False, loss: float = 2.0):
+def moved(steps: int, *, met=False, bold=False, lost=False, known=False, loss=2.0):
     """The first step in L1, down a slope whose elements all have the same size; with what is remembered before it and
     after.
     """
-    rule = shrink.shrink("l1", steps, bold=lambda problem: jnp.array(bold))
+    rule = shrink.shrink("l1", steps, bold=lambda problem: jnp.array(bold), lost=lost)
     x, memory = rule.init(KEYS[0], PROBLEM)
     slope, loss = jnp.asarray(0.25 * SIGNS, jnp.float32), jnp.float32(loss)
     told = {"w": x, "x": x, "delta": jnp.zeros_like(x), "distance": jnp.float32(0), "outputs": jnp.zeros(4)}
     told |= {"loss": loss, "slope": slope, "total": loss, "gradient": slope, "met": jnp.array(met)}
-    seen = Seen(**told, taken=jnp.int32(0), best=untouched(PROBLEM).best)
+    best = untouched(PROBLEM).best._replace(distance=jnp.float32(1 if known else np.inf))
+    seen = Seen(**told, taken=jnp.int32(0), best=best)
     return memory, *rule.move(PROBLEM, memory, seen)
 
 
@@ -54,6 +55,14 @@ def test_the_first_step_is_adams_less_what_the_norm_takes(steps, bold, far, c):
     divisor = 1 / (1 + np.exp(-0.5)) / np.sqrt(SIZE)  # the softplus' slope at the first loss, along the unit of slopes
     lost = (1.0 if bold else far) / (float(after.c) * divisor)
     np.testing.assert_allclose(x, 0.5 - SIGNS * (far - lost), atol=1e-4)
+
+
+def test_after_legs_that_found_nothing_steps_are_bold_and_free_until_there_is_an_example():
+    before, x, after = moved(100, lost=True)
+    np.testing.assert_allclose(x, 0.5 - 0.5 * SIGNS, atol=1e-6)  # to the bound; the norm takes nothing
+    assert after.c == before.c
+    for mine, others in zip(moved(100, lost=True, known=True)[1:], moved(100, known=True)[1:], strict=True):
+        jax.tree.map(np.testing.assert_array_equal, mine, others)
 
 
 def test_the_scale_of_the_loss_does_not_matter():
