@@ -180,9 +180,12 @@ def _table(file: Path, table: dict[str, Any]) -> Sweep:
             raise ValueError(f"{file}: {name} takes text and numbers, got {bad[0]!r}")
         flags += [flag, *map(str, values)]
     try:
-        return parsing.read_type(Sweep, flags)
+        sweep = parsing.read_type(Sweep, flags)
+        for targets in sweep.targets:
+            check_targets(targets)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
+    return sweep
 
 
 def over(told: Sweep, below: Sweep) -> Sweep:
