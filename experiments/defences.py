@@ -7,8 +7,8 @@ Command, with all of MNIST in the data folder:
 
     python -m experiments.defences --data mnist
 
-Cost: at the small size of docs/defences.md, eight rows took six minutes of a core. Attacks grow with the digits and
-the gradients. The standard size was not run yet.
+Cost: at the small size of docs/defences.md, eight rows took six minutes of a core. `--diagnose 8` adds one to two
+minutes of a core for each row. Attacks grow with the digits and the gradients. The standard size was not run yet.
 
 Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each of the rows
 that docs/defences.md has, at 0.99 to 3.4 times the distance of the undefended network.
@@ -159,15 +159,19 @@ def _on_fresh_masks(defended: Defended, images: np.ndarray) -> str:
 def checks_of(
     name: str, defended: Callable[[], Defended], model: Model, pool: data.Dataset, arguments: Arguments
 ) -> str:
-    """The names of the checks of `diagnose` that warn or fail, of the first images that a row has."""
+    """The names of the checks of `diagnose` that warn or fail, of the first images that a row has. What each says of
+    them is in the file that is kept.
+    """
     make = functools.partial(_asked, defended, pool, arguments)
     verdicts = _kept(arguments, f"{name} checks", model, pool, make, diagnose=arguments.diagnose)
-    spoke = [f"{check} ({verdict})" for check, verdict in verdicts.items() if verdict in ("warn", "fail")]
+    spoke = [f"{check} ({verdict})" for check, (verdict, _) in verdicts.items() if verdict in ("warn", "fail")]
     return ", ".join(spoke) or "none"
 
 
-def _asked(defended, pool, arguments) -> dict[str, str]:
-    """What each check says of the adaptive attack, which has no access to the logits alone here: see `undetected`."""
+def _asked(defended, pool, arguments) -> dict[str, tuple[str, str]]:
+    """The verdict and the line of each check of the adaptive attack, which does not choose a class by the logits alone
+    here: see `undetected`.
+    """
     defended = defended()
     some = pool.take(shown.first_of(_usable(defended, pool), arguments.diagnose))
     whole, keys, goal = cw.defences.whole(defended), _keys(some), cw.untargeted(some.labels)
@@ -178,7 +182,7 @@ def _asked(defended, pool, arguments) -> dict[str, str]:
     diagnosis = cw.diagnose(
         whole, make, some.images, goal, result, jax.random.key(0), numbers=numbers, longer=longer, name="fast"
     )
-    return {name: check.verdict for name, check in diagnosis.checks.items()}
+    return {name: (check.verdict, check.line()) for name, check in diagnosis.checks.items()}
 
 
 def _keys(some: data.Dataset) -> jax.Array:

@@ -39,6 +39,7 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     rows = defences.main(arguments, network())
     kept = sorted((tmp_path / "rows").iterdir())
     assert len(kept) == 7  # the attack that does not know, and a row and its checks for each defence
+    assert not [path.name for path in kept if "broke off" in path.read_text()]
     text = (tmp_path / "defences.md").read_text()
     assert "pass masks drawn anew (mean of 10 draws)" in text
     assert rows[0]["overhead"] == pytest.approx(1, rel=0.02)

@@ -31,6 +31,17 @@ def test_the_ratio_is_of_rows_where_both_succeed():
     assert np.isnan(table4_networks.over(reference._replace(success=np.zeros(3, bool)), fast))
 
 
+def test_how_many_times_as_far_as_on_the_first_network():
+    place, first = np.repeat(np.arange(20), 3), np.random.default_rng(0).uniform(1, 9, 60)
+    assert table4_networks.as_far(first, first, place) == (1, 1, 1)
+    distances = 0.5 * first * np.where(place % 2, 2, 0.5)  # by image a half or double, so 0.5 in the geometric mean
+    distances[7] = first[8] = np.inf  # failures are left out
+    ratio, low, high = table4_networks.as_far(distances, first, place, draws=300)
+    assert 0.25 < low < ratio < high < 1
+    np.testing.assert_allclose(ratio, 0.5, rtol=0.05)
+    assert np.isnan(table4_networks.as_far(np.full(60, np.inf), first, place)).all()
+
+
 def test_the_papers_numbers_stand_in_their_columns():
     assert table4_networks.printed("fast_l2 average") == table4_networks.printed("l2 average") == 1.76
     assert table4_networks.printed("linf worst") == 0.23
