@@ -140,7 +140,7 @@ def test_only_inputs_that_do_not_meet_their_goal_yet_are_attacked_where_that_is_
         (["--objective", "f3"], "--objective f3 is for classes: the task 'bright corners' has an objective of its own"),
         (["--targets", "random"], "--targets random is for classes: the task 'bright corners' brings its own goals"),
         (["--data", "mnist5k"], "--data mnist5k does not go with --model tests.lab.called:corners: its task brings"),
-        (["--examples", "13"], "--examples 13 is more than the 12 test images of task:tests.lab.called:corners"),
+        (["--examples", "13"], "--examples 13 is more than the 12 test images of bright corners"),
     ],
 )
 @pytest.mark.parametrize("command", ["attack", "sweep"])

@@ -255,7 +255,23 @@ def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
 
 
 def spread_out(rule: Rule, leg: Leg, objective: Objective) -> Rule:
-    """The rule, with a mean over more of the other classes where legs before this one found nothing (`Leg.spread`)."""
+    """The rule, with a mean over more of the other classes where legs before this one found nothing (`Leg.spread`).
+
+    Args:
+      rule: whose `aim` says towards which class its slope leads.
+      leg: of the run.
+      objective: of the attack; where it knows no logits of classes, the aim is left alone.
+
+    Example:
+      >>> from cwjax.attacks.fast import legs, scout, slide
+      >>> margin = cw.losses.softened_margin()
+      >>> def rule_of(leg):
+      ...     return scout.spread_out(slide.slide("linf", leg, margin), leg, margin)
+      >>> rule = legs.in_legs(rule_of, steps=40, legs=1)
+      >>> attack = cw.loop.iterated(rule, objective=margin, distance=cw.distances.linf(), steps=40)
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
+      [0.1  0.15]
+    """
 
     def aim(problem, memory):
         goal = rule.aim(problem, memory)

@@ -33,7 +33,7 @@ def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
         assert f"## {heading}\n" in markdown
     for text in (page, markdown):
         assert "55.6 % of 9 attacks succeeded; the median successful perturbation has L2 norm 3.00." in text
-        for part in ("How it was run", "How to read this", "data.split", "1.2.3", "61.50", "worst"):
+        for part in ("How it was run", "How to read this", "data attacked.split", "1.2.3", "61.50", "worst"):
             assert part in text
         assert "2.000" in text  # the median c
 
