@@ -207,7 +207,11 @@ def test_the_folder_is_a_suite_for_coverage(tmp_path):
 @pytest.mark.parametrize(
     ("system", "more", "words"),
     [
-        ("deepxplorer", "", "unknown system 'deepxplorer': did you mean deepxplore? choose one of deepxplore, deeptest"),
+        (
+            "deepxplorer",
+            "",
+            "unknown system 'deepxplorer': did you mean deepxplore? choose one of deepxplore, deeptest",
+        ),
         ("deepxplore", "", "compares two models or more, got 1"),
         ("deepfault", f"--model {OTHER}", "tests one model, got 2"),
         ("deepxplore", f"--model {ONE}", "different models"),
