@@ -152,8 +152,16 @@ class _Centred:
         return self.apply(params, jnp.asarray(x) - 0.5)
 
 
-def measured(model: cw.Model, test: data.Dataset, reference: tuple[str, ...], arguments: Arguments) -> dict[str, Any]:
-    """The numbers of one network, by the fast attacks and by some of the paper's."""
+def measured(
+    model: cw.Model,
+    test: data.Dataset,
+    reference: tuple[str, ...],
+    first: dict[str, np.ndarray],
+    arguments: Arguments,
+) -> dict[str, Any]:
+    """The numbers of one network, by the fast attacks and by some of the paper's. `first` has the first network's
+    distances, by attack, and is filled by it.
+    """
     row: dict[str, Any] = {"accuracy": float(1 - shown.wrong(model, test.images, test.labels).mean())}
     found = {}
     for name in (*FAST, *reference):

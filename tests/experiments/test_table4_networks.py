@@ -73,8 +73,10 @@ def test_networks_of_three_plans(tmp_path, monkeypatch):
     for row in rows[:-1]:
         assert row["accuracy"] > 0.6
         assert row["fast_l2 success"] > 0.9
+        assert row["fast_l2 from"] <= row["fast_l2 times the first"] <= row["fast_l2 to"]
         assert row["fast_l2 best"] <= row["fast_l2 average"] <= row["fast_l2 worst"]
     assert [row["l2 over fast_l2"] > 0.9 for row in rows] == [True, False, False, False]  # not asked, or not printed
+    assert [row["fast_l2 times the first"] == 1 for row in rows] == [True, False, False, False]
     assert len({row["fast_l2 average"] for row in rows[:-1]}) == 3
     monkeypatch.setattr(training, "_fit", None)
     monkeypatch.setattr(kept, "_program", None)

@@ -163,7 +163,8 @@ def test_no_check_breaks_off_behind_a_detector():
     given = behind_a_detector()
     goal, numbers = given["goal"], {"steps": 40}
     given["result"] = runner(given["attack"])(numbers, given["model"], problems.keys(len(X)), X, goal)
-    diagnosis = cw.diagnose(**given | {"numbers": numbers, "longer": {"steps": 80}})
+    given |= {"numbers": numbers, "longer": {"steps": 80}}
+    diagnosis = cw.diagnose(**given)
     assert not [check.line() for check in diagnosis.checks.values() if "broke off" in check.note]
     assert diagnosis.checks["second_look"].number == 0
 
