@@ -31,7 +31,7 @@ _WHERE = {  # a name -> the module below this folder that is imported when it is
     "from_sklearn": ("sklearn", "sklearn"),
     "from_torch": ("pytorch.modules", "torch"),
     "original": ("originals", "onnx"),
-    "torch_attack": ("pytorch.attack", "torch"),
+    "torch_attack": ("pytorch.torch_attack", "torch"),
 }
 
 __all__ = [
