@@ -54,7 +54,7 @@ from experiments import kept, shown, table4_attacks
 
 QUARTER = "mnist_cnn_quarter"
 nets.NETS.setdefault(QUARTER, nets.Widths(first=8, second=16, dense=50))
-FAST = ("fast_l2", "fast_l0", "fast_linf")
+FAST: tuple[str, ...] = ("fast_l2", "fast_l0", "fast_linf")
 
 
 class Plan(NamedTuple):
