@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from cwjax.arguments import check_logits
 from cwjax.frameworks import described
 from cwjax.lab import defending, foreign, functions
 from cwjax.lab.console.progress import say
+from cwjax.lab.console.spelling import nearest
 from cwjax.lab.data import SOURCES, Dataset, load
 from cwjax.lab.racing.racing import Subject
 from cwjax.lab.training import training
@@ -67,8 +67,8 @@ def _check_there(name: str) -> None:
     from cwjax.lab import zoo
 
     if not Path(name).is_dir():
-        meant = get_close_matches(name, zoo.NAMES, n=1)
-        more = f"a network that comes along is written {ZOO}{meant[0]}" if meant else "see `cwjax attack --help`"
+        meant = nearest(name, zoo.NAMES)
+        more = f"a network that comes along is written {ZOO}{meant}" if meant else "see `cwjax attack --help`"
         raise ValueError(f"--model {name}: there is no folder {name}; {more}")
 
 

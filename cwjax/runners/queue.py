@@ -29,6 +29,7 @@ from cwjax.problems import Allowed
 from cwjax.runners import memory
 from cwjax.runners.batch import on_terms, own_and_shared
 from cwjax.runners.turn import Pool, Queue, Tally, empty_pool, merged, take_turn
+from cwjax.values import known
 
 WIDTH = {"cpu": 64}
 """What width="auto" takes by the kind of a device, and on the kinds that are not named `WIDTH_ELSEWHERE`."""
@@ -118,7 +119,7 @@ def streamed(
         resume: Sequence[np.ndarray] | None = None,
         **options: Any,
     ) -> Result:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((model, keys, x, goal, options))):
+        if not known(model, keys, x, goal, options):
             raise ValueError("streamed is driven from the host: call it outside jax.jit, jax.vmap and the like")
         allowed, numbers = sorted_out(options)
         made = make(**jax.tree.map(_number, numbers))

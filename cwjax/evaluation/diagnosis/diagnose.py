@@ -20,6 +20,7 @@ from cwjax.frameworks import as_array
 from cwjax.models import Model
 from cwjax.parts.distances import DISTANCES
 from cwjax.problems import Allowed
+from cwjax.values import known
 
 _INDICATORS = "Pintor et al. 2022, Indicators of Attack Failure"
 _AUTOATTACK = "AutoAttack (Croce & Hein 2020), its flags"
@@ -235,7 +236,7 @@ def diagnose(
     if not isinstance(key, np.ndarray | jax.Array):
         raise TypeError(f"key must come from jax.random.key, got {type(key).__name__}")
     given = (model, x, goal, result, key)
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given)):
+    if not known(given):
         raise ValueError("diagnose is driven from the host: call it outside jax.jit, jax.vmap and the like")
     x, goal = jnp.asarray(as_array(x)), jax.tree.map(jnp.asarray, goal)
     allowed = allowed_of(bounds)

@@ -139,7 +139,8 @@ def attack(
         raise ValueError(f"--rounded is for images of 8 bits, and {data} has features: say their levels in the file")
     if dataset.features and restored:
         raise ValueError(f"--restored is for images, and {data} has features: repairing them undoes what is not needed")
-    selection.check_enough(examples, dataset := rows.aimed_at(dataset, targets), targets)
+    dataset = rows.aimed_at(dataset, targets)
+    selection.check_enough(examples, dataset, targets)
     allowed = selection.mask_of(mask, dataset) if mask else None
     some = dataset.take(selection.first_right(network, dataset, examples) if only_correct else np.arange(examples))
     attacked = [

@@ -16,10 +16,15 @@ _OPTION = re.compile(r"--([A-Za-z][\w-]*)(=.*)?")
 _ALIKE = ({"examples", "count"}, {"attack", "attacks"})  # options that commands call differently
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is nearest; empty where none is near."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+
+
 def near(name: str, known: Iterable[str]) -> str:
     """'did you mean NAME? ', of the known name that is nearest; empty where none is near."""
-    found = difflib.get_close_matches(name.lower(), list(known), n=1)
-    return f"did you mean {found[0]}? " if found else ""
+    found = nearest(name.lower(), known)
+    return f"did you mean {found}? " if found else ""
 
 
 def choices(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
@@ -40,9 +45,10 @@ def check_options(given: Sequence[str], commands: Mapping[str, Callable[..., Non
     name, *words = given or [""]
     if name not in commands or _HELP & set(words):
         return
-    known = {command: options(function) for command, function in commands.items()}
+    own = options(commands[name])
     asked = [match[1].replace("_", "-") for word in words if (match := _OPTION.fullmatch(word))]
-    if unknown := [each for each in dict.fromkeys(asked) if each not in known[name]]:
+    if unknown := [each for each in dict.fromkeys(asked) if each not in own]:
+        known = {command: options(function) for command, function in commands.items()}
         wrong = ", and no ".join(f"--{each}{_hint(each, name, known)}" for each in unknown)
         raise ValueError(f"{name} has no {wrong}: see `cwjax {name} --help`")
     missing = [each for each in _needed(commands[name]) if each.lstrip("-") not in asked]
@@ -59,8 +65,8 @@ def _hint(option: str, command: str, known: Mapping[str, set[str]]) -> str:
     if called:
         return f" (it is --{called[0]} here)"
     elsewhere = [f"`cwjax {other}`" for other, options in known.items() if option in options]
-    if meant := difflib.get_close_matches(option, sorted(own), n=1):
-        return f" (did you mean --{meant[0]}?)"
+    if meant := nearest(option, sorted(own)):
+        return f" (did you mean --{meant}?)"
     return f" ({' and '.join(elsewhere)} {'have' if len(elsewhere) > 1 else 'has'} it)" if elsewhere else ""
 
 

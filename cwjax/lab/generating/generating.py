@@ -153,7 +153,7 @@ def norms_of(seeds: np.ndarray, x: np.ndarray) -> dict[str, Any]:
 def look(
     system: str, settings: dict[str, Any], subject: Subject, columns: dict[str, Any], seeds: np.ndarray, x: np.ndarray
 ) -> requirements_met.Judged:
-    """`judging.judged`, with models that are compiled."""
+    """`requirements_met.judged`, with models that are compiled."""
 
     def way(model: cw.Model) -> requirements_met.Way:
         return lambda images: judging.said(model, subject.dataset, np.arange(len(images)), images)
