@@ -92,10 +92,9 @@ def _rewritten(param: Any) -> Any:
 
 def _concerns(param: Any) -> bool:
     """Whether a rule's primitive occurs in a program, however deep."""
-    if isinstance(param, core.ClosedJaxpr):
-        return _concerns(param.jaxpr)
-    if isinstance(param, core.Jaxpr):
-        return any(e.primitive.name in _RULES or _concerns(tuple(e.params.values())) for e in param.eqns)
+    program = getattr(param, "jaxpr", param)  # from JAX 0.11 on a closed jaxpr is a jaxpr too, and its own
+    if isinstance(program, core.Jaxpr):
+        return any(e.primitive.name in _RULES or _concerns(tuple(e.params.values())) for e in program.eqns)
     return isinstance(param, tuple | list) and any(map(_concerns, param))
 
 

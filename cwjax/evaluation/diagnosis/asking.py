@@ -156,19 +156,12 @@ def repeatable(model: Model, x: Array, context: PyTree, runs: int) -> bool:
 
 def _constants(param: Any) -> tuple[tuple[bytes, ...], bool]:
     """The bytes of all constants of a program, however deep, and whether it calls back into Python."""
-    if isinstance(param, core.ClosedJaxpr):
-        own = tuple(np.asarray(each).tobytes() for each in param.consts)
-        inner, called = _constants(param.jaxpr)
-        return own + inner, called
-    if isinstance(param, core.Jaxpr):
-        parts = [_constants(tuple(equation.params.values())) for equation in param.eqns]
-        own = tuple(
-            np.asarray(each.val).tobytes()
-            for equation in param.eqns
-            for each in equation.invars
-            if isinstance(each, core.Literal)
-        )
-        called = any("callback" in equation.primitive.name for equation in param.eqns)
+    program = getattr(param, "jaxpr", param)  # from JAX 0.11 on a closed jaxpr is a jaxpr too, and its own
+    if isinstance(program, core.Jaxpr):
+        parts = [_constants(tuple(equation.params.values())) for equation in program.eqns]
+        literals = [each.val for equation in program.eqns for each in equation.invars if isinstance(each, core.Literal)]
+        own = tuple(np.asarray(each).tobytes() for each in (*getattr(param, "consts", ()), *literals))
+        called = any("callback" in equation.primitive.name for equation in program.eqns)
         return own + sum((part for part, _ in parts), ()), called or any(some for _, some in parts)
     if isinstance(param, tuple | list):
         parts = list(map(_constants, param))
