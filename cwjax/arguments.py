@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, PyTree
@@ -19,7 +18,7 @@ from cwjax.base import Attack, Goal, LabelGoal, Objective, shapes
 from cwjax.frameworks import as_array, described
 from cwjax.models import Model
 from cwjax.problems import ANYWHERE, Allowed
-from cwjax.values import check_goals, check_values
+from cwjax.values import check_goals, check_values, known
 
 
 def check_number(
@@ -28,7 +27,7 @@ def check_number(
     """Raises TypeError unless it is one number, and ValueError unless that is finite, at least `least` (or above it),
     and at most `most`. Traced numbers pass.
     """
-    if isinstance(value, jax.core.Tracer):
+    if not known(value):
         return
     if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array) or np.ndim(value):
         raise TypeError(f"{name} must be one number, got {_came(value)}")
@@ -42,7 +41,7 @@ def check_number(
 def check_count(name: str, value: Any, *, least: int = 1, most: int | float = float("inf")) -> None:
     """As `check_number`, and raises ValueError unless the number is whole."""
     check_number(name, value, least=least, most=most)
-    if not isinstance(value, jax.core.Tracer) and float(value) % 1:
+    if known(value) and float(value) % 1:
         raise ValueError(f"{name} must be a whole number, got {value}")
 
 
@@ -122,7 +121,7 @@ def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np
 
 def _check_fits(name: str, labels: jax.Array | np.ndarray) -> None:
     """Raises ValueError where int32, in which goals keep labels, would make other numbers of them. Traced ones pass."""
-    if isinstance(labels, jax.core.Tracer) or np.can_cast(labels.dtype, np.int32) or not labels.size:
+    if not known(labels) or np.can_cast(labels.dtype, np.int32) or not labels.size:
         return
     least, most, kept = int(labels.min()), int(labels.max()), np.iinfo(np.int32)
     if least < kept.min or most > kept.max:
@@ -133,7 +132,7 @@ def check_targets(labels: jax.Array | np.ndarray, targets: jax.Array | np.ndarra
     """Raises ValueError if a target equals its label. Traced values pass."""
     if np.shape(labels) != np.shape(targets):
         raise ValueError(f"labels {list(np.shape(labels))} and targets {list(np.shape(targets))} differ in shape")
-    if isinstance(labels, jax.core.Tracer) or isinstance(targets, jax.core.Tracer):
+    if not known(labels, targets):
         return
     same = np.flatnonzero(np.asarray(labels) == np.asarray(targets))
     if same.size:

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Int
 
 from cwjax.arguments import check_labels, check_targets
 from cwjax.base import LabelGoal
-from cwjax.values import check_finite
+from cwjax.values import check_finite, known
 
 
 class LabelsGoal(NamedTuple):
@@ -155,7 +154,7 @@ def labels_flipped(labels: ArrayLike, count: int | ArrayLike = 1, *, among: Arra
     counts = jnp.broadcast_to(jnp.asarray(count), goal.least.shape)
     if not jnp.issubdtype(counts.dtype, jnp.integer):
         raise ValueError(f"count must be a whole number, or one for each example, got {counts.dtype}")
-    if not isinstance(counts, jax.core.Tracer) and not isinstance(goal.least, jax.core.Tracer):
+    if known(counts, goal.least):
         bad = np.flatnonzero((np.asarray(counts) < 1) | (np.asarray(counts) > np.asarray(goal.least)))
         if bad.size:
             raise ValueError(
@@ -275,7 +274,7 @@ def transcript(
     else:
         symbols, counts = _integers("labels", labels, 2), _integers("lengths", lengths, 1)
     available = jnp.broadcast_to(jnp.asarray(frames, jnp.int32), counts.shape)
-    if not any(isinstance(each, jax.core.Tracer) for each in (symbols, counts, available)):
+    if known(symbols, counts, available):
         _check_frames(np.asarray(symbols), np.asarray(counts), np.asarray(available), int(not silence))
     return TranscriptGoal(
         labels=jnp.asarray(symbols, jnp.int32), length=jnp.asarray(counts, jnp.int32), frames=available
@@ -302,7 +301,7 @@ def aligned(goal: TranscriptGoal, path: ArrayLike, *, weights: ArrayLike = 1.0) 
     if len(symbols) != len(goal.length):
         raise ValueError(f"path has {len(symbols)} rows, and there are {len(goal.length)} transcripts")
     values = jnp.broadcast_to(jnp.asarray(weights, jnp.float32), symbols.shape)
-    if not isinstance(values, jax.core.Tracer) and not (np.isfinite(values).all() and (np.asarray(values) > 0).all()):
+    if known(values) and not (np.isfinite(values).all() and (np.asarray(values) > 0).all()):
         raise ValueError("the weights of frames must be finite and more than 0")
     return AlignedGoal(transcript=goal, path=jnp.asarray(symbols, jnp.int32), weights=values)
 
@@ -327,7 +326,7 @@ def _integers(name: str, values: Any, rank: int) -> Any:
 
 def _refuse_rows(what: str, marked: Any) -> None:
     """Raises ValueError where an example has nothing marked. Traced values pass."""
-    if isinstance(marked, jax.core.Tracer) or not len(marked):
+    if not known(marked) or not len(marked):
         return
     empty = np.flatnonzero(~np.asarray(marked).reshape(len(marked), -1).any(1))
     if empty.size:
@@ -349,9 +348,7 @@ def _of_value(value: ArrayLike, tolerance: ArrayLike, sign: float, side: str) ->
     except ValueError as error:
         shape = list(np.shape(tolerance))
         raise ValueError(f"a tolerance of shape {shape} does not broadcast to values {list(values.shape)}") from error
-    if not isinstance(allowed, jax.core.Tracer) and not (
-        np.isfinite(allowed).all() and (np.asarray(allowed) >= 0).all()
-    ):
+    if known(allowed) and not (np.isfinite(allowed).all() and (np.asarray(allowed) >= 0).all()):
         raise ValueError("a tolerance must be finite and at least 0")
     return ValueGoal(
         value=values,
@@ -372,7 +369,7 @@ def _of_pixels(label: ArrayLike, share: ArrayLike, counted: ArrayLike | None, si
         raise ValueError(f"label {list(labels.shape)} and counted {list(marked.shape)} differ in shape")
     _refuse_rows("counted marks no pixel", marked)
     shares = jnp.broadcast_to(jnp.asarray(share, jnp.float32), labels.shape[:1])
-    if not isinstance(shares, jax.core.Tracer):
+    if known(shares):
         least, most = float(jnp.min(shares)), float(jnp.max(shares))
         if not 0 < least <= most <= 1:
             raise ValueError(f"share must be more than 0 and at most 1, got {least:g}…{most:g}")

@@ -4,13 +4,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, PyTree
 
 from cwjax.base import Network, Outputs
 from cwjax.frameworks import described, framework_of
+from cwjax.values import known
 
 
 @jax.tree_util.register_dataclass
@@ -174,8 +174,7 @@ def normalised(model: Model, mean: ArrayLike, std: ArrayLike) -> Model:
     """
     if not isinstance(model, Model):
         raise TypeError(f"normalised takes a model from cwjax.bind(apply, params), got a {type(model).__name__}")
-    known = not isinstance(mean, jax.core.Tracer) and not isinstance(std, jax.core.Tracer)
-    if known and not (np.isfinite(jnp.asarray(mean)).all() and (jnp.asarray(std) > 0).all()):
+    if known(mean, std) and not (np.isfinite(jnp.asarray(mean)).all() and (jnp.asarray(std) > 0).all()):
         raise ValueError(f"normalised takes a finite mean and a std above 0, got mean={mean} and std={std}")
     return Model(apply=_Normalised(model.apply), params=(model.params, jnp.asarray(mean), jnp.asarray(std)))
 

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PyTree, UInt32
@@ -14,6 +13,7 @@ from jaxtyping import Array, Bool, Float, PyTree, UInt32
 from cwjax.arguments import check_count, check_part
 from cwjax.base import AnyArray
 from cwjax.coverage.convention import Activations, Convention, Neurons
+from cwjax.values import known
 
 State: TypeAlias = Any
 
@@ -105,7 +105,7 @@ class _Checked:  # a class and not a closure: equal for equal choices, so that e
 
 def check_finite(activations: Activations, convention: Convention, first: int = 0) -> None:
     """Raises ValueError if a layer gave a NaN or an infinity. Traced values pass: `measure` asks afterwards."""
-    if isinstance(activations.low, jax.core.Tracer):
+    if not known(activations.low):
         return
     good = np.isfinite(np.asarray(activations.low)) & np.isfinite(np.asarray(activations.high))
     if not good.all():

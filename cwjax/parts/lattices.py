@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from cwjax.arguments import broadcasts
 from cwjax.base import wide
+from cwjax.values import known
 
 _NEAR = 1e-6  # of the span of an element's levels: what rounding makes of a value that is meant to lie on a level
 _ULPS = 4 * float(np.finfo(np.float32).eps)  # likewise, of the value itself
@@ -153,7 +153,7 @@ def check_on(found: Lattice, x: ArrayLike, mask: ArrayLike | None = None) -> Non
       >>> cw.lattices.check_on(cw.lattices.lattice(steps=0.1), x) is None  # x has tenths alone
       True
     """
-    if isinstance(x, jax.core.Tracer) or isinstance(mask, jax.core.Tracer):
+    if not known(x, mask):
         return
     values = jnp.asarray(x)
     check_fits(found, values.shape[1:])

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -35,6 +34,7 @@ from cwjax.parts.objectives import logit_margin
 from cwjax.problems import Allowed
 from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
+from cwjax.values import known
 
 STEPS = 100  # elements that a repair moves, at the most
 
@@ -207,8 +207,7 @@ def _neighbours(solution, clean, levels, lower, upper):
     """The lattice values on both sides of each element of the solution, the nearest first. Both are the same where the
     solution lies on the lattice, or where it is the clean value.
     """
-    traced = isinstance(lower, jax.core.Tracer) or isinstance(upper, jax.core.Tracer)
-    numpy = jnp if traced else np  # on the host in float64, since XLA may turn `/ 255` into `* (1 / 255)`
+    numpy = np if known(lower, upper) else jnp  # on the host in float64, since XLA may turn `/ 255` into `* (1 / 255)`
     low, high = numpy.broadcast_arrays(numpy.asarray(lower, float), numpy.asarray(upper, float))
     place = np.broadcast_to(np.arange(low.size).reshape(low.shape), clean.shape)  # which of the bounds is whose
     low, high = low.reshape(1, -1), high.reshape(1, -1)
