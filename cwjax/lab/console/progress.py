@@ -42,7 +42,9 @@ def progress(
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TextColumn("gone,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as bar:
