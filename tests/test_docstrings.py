@@ -1,5 +1,6 @@
 """Docstrings of public names: complete, with an example that runs and the source of what was published."""
 
+import contextlib
 import doctest
 import functools
 import importlib
@@ -8,6 +9,7 @@ import re
 import types
 from typing import Any
 
+import jax
 import pytest
 
 from tests import public
@@ -101,11 +103,13 @@ def slow(name: str) -> bool:
 def ran(value, names: dict[str, object], name: str) -> dict[str, object]:
     """Its example comes to what it says; what is defined then."""
     shown = examples(value)
-    for framework in re.findall(r"^(?:import|from) (\w+)", "".join(each.source for each in shown), re.MULTILINE):
+    frameworks = re.findall(r"^(?:import|from) (\w+)", "".join(each.source for each in shown), re.MULTILINE)
+    for framework in frameworks:
         pytest.importorskip(framework)
     said: list[str] = []
     test = doctest.DocTest(shown, names, name, None, None, None)
-    doctest.DocTestRunner(verbose=False).run(test, out=said.append, clear_globs=False)
+    with jax.numpy_rank_promotion("allow") if frameworks else contextlib.nullcontext():  # theirs may promote
+        doctest.DocTestRunner(verbose=False).run(test, out=said.append, clear_globs=False)
     assert not said, "".join(said)
     return test.globs
 

@@ -1,6 +1,7 @@
 """Haiku functions as cwjax models."""
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ def from_haiku(
     **inference: Any,
 ) -> Model:
     """What `haiku.transform` or `haiku.transform_with_state` made, with its trained weights.
+
+    `haiku.without_apply_rng` of it is taken as well.
 
     Args:
       transformed: of a function of a batch.
@@ -78,9 +81,11 @@ class _Haiku:
 
     def told(self, params: PyTree, state: PyTree, x: Array) -> tuple[Any, Any]:
         """The outputs and the state after the call."""
-        if self.with_state:
-            return self.apply(params, state, None, x, **dict(self.flags))
-        return self.apply(params, None, x, **dict(self.flags)), state
+        weights = (params, state) if self.with_state else (params,)
+        taken = [*inspect.signature(self.apply).parameters]
+        key = (None,) if taken[len(weights)] == "rng" else ()  # `haiku.without_apply_rng` takes none
+        answer = self.apply(*weights, *key, x, **dict(self.flags))
+        return answer if self.with_state else (answer, state)
 
 
 def _check_evaluates(apply: _Haiku, params: PyTree, state: PyTree, x: Array, name: str) -> None:

@@ -39,10 +39,18 @@ def test_a_function_that_updates_its_state_is_refused():
         cw.adapters.from_haiku(net, params, (3,), state)
 
 
-def test_a_function_without_state():
-    net = hk.without_apply_rng(hk.transform(lambda x: hk.Linear(2)(x)))
+@pytest.mark.parametrize("wrap", [lambda net: net, hk.without_apply_rng], ids=["with a key", "without"])
+def test_a_function_without_state(wrap):
+    net = wrap(hk.transform(lambda x: hk.Linear(2)(x)))
     params = net.init(jax.random.key(0), X)
     with pytest.raises(NotConvertible, match=r"takes what haiku.transform made, got a function"):
         cw.adapters.from_haiku(net.apply, params, (3,))
-    model = cw.adapters.from_haiku(hk.transform(lambda x: hk.Linear(2)(x)), params, (3,))
-    np.testing.assert_allclose(model.of_batch(X), net.apply(params, X), rtol=1e-5)
+    model = cw.adapters.from_haiku(net, params, (3,))
+    np.testing.assert_allclose(model.of_batch(X), X @ params["linear"]["w"] + params["linear"]["b"][None], rtol=1e-5)
+
+
+def test_a_function_with_state_that_takes_no_key():
+    net = hk.without_apply_rng(hk.transform_with_state(forward))
+    params, state = hk.transform_with_state(forward).init(jax.random.key(0), X)
+    model = cw.adapters.from_haiku(net, params, (3,), state, is_training=False)
+    np.testing.assert_allclose(model.of_batch(X), net.apply(params, state, X, is_training=False)[0], rtol=1e-5)
