@@ -14,7 +14,15 @@ WARNING = (
     "A test that was found shows that the requirement can be met. A requirement without a test is not met by this "
     "search; nothing says that no input meets it."
 )
-_SEARCHING = ("transforms", "weathers", "tries", "rounds", "steps", "mutants", "epsilon")  # settings that decide how much is tried
+_SEARCHING = (
+    "transforms",
+    "weathers",
+    "tries",
+    "rounds",
+    "steps",
+    "mutants",
+    "epsilon",
+)  # settings that decide how much is tried
 _ROWS = 200  # of the table of all tests, at most
 _OWN = ("transforms", "found by", "wrong mutants", "kept images", "the operator agrees")  # columns of some systems
 
