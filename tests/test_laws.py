@@ -625,7 +625,7 @@ def test_nor_does_a_network_without_them(row):
 
 
 # The worst target has to reach each.
-@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name}, long=_OTHERS)
+@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name}, long=_OTHERS | _FURTHER)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_few_classes_are_enough(row, classes):
     model = hindrance(classes=classes)
