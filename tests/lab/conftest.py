@@ -7,6 +7,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.evaluation.diagnosis.checks import Cost, Definition, Measured, Skipped, judged
+from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import data
 from cwjax.lab.files import compiling
 from cwjax.lab.training import training
@@ -44,6 +45,13 @@ def canned() -> cw.evaluation.Diagnosis:
     }
     checks = {name: judged(name, rule, each) for name, each in found.items()}
     return cw.evaluation.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6), examples=64)
+
+
+@pytest.fixture
+def few_checks(monkeypatch):
+    """Three checks, that compile little, are all there are: one in one look, one by slopes and one by other attacks."""
+    for name in CHECKS.keys() - {"second_look", "zero_gradient", "weaker_wins"}:
+        monkeypatch.delitem(CHECKS, name)
 
 
 @pytest.fixture

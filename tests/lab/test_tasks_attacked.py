@@ -43,8 +43,8 @@ def attacked(name, out, *more):
     ("name", "attack", "more"),
     [
         ("corners", "fast_l2", ["--rounded"]),
-        ("weighed", "fast_l2", ["--precision", "bfloat16"]),
-        ("spoken", "fast_linf", []),
+        pytest.param("weighed", "fast_l2", ["--precision", "bfloat16"], marks=pytest.mark.long),
+        pytest.param("spoken", "fast_linf", [], marks=pytest.mark.long),
         pytest.param("weighed", "fast_l0", [], marks=pytest.mark.long),
     ],
 )

@@ -67,7 +67,7 @@ def test_elements_whose_least_value_is_the_clean_one_can_only_rise(name):
 
 @pytest.mark.parametrize("own", [False, pytest.param(True, marks=pytest.mark.long)], ids=["for all", "for each"])
 def test_every_runner_takes_them(own):
-    attack = ATTACKS["pgd"]
+    attack = cw.attacks.fgsm(epsilon=0.5)  # which compiles most quickly
     given = {"low": np.float32(-0.1), "high": np.full(problems.SHAPE[-1:], 1.1, np.float32), "mask": MASK}
     if own:
         given = {name: np.broadcast_to(value, X.shape) for name, value in given.items()} | {"start": X[::-1]}
@@ -124,6 +124,7 @@ def test_it_starts_where_it_is_told_to_and_no_farther_than_the_bounds():
     np.testing.assert_allclose(given.start, X[0] - 0.1, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_an_attack_runs_where_some_elements_have_no_room():
     x, goal = jnp.full((4, 3), 0.5), cw.targeted([1, 1, 2, 2])
     model = cw.bind(lambda weights, x: x @ weights, jnp.eye(3) + 0.1)
@@ -134,12 +135,14 @@ def test_an_attack_runs_where_some_elements_have_no_room():
     np.testing.assert_array_equal(result.x[:, [0, 2]], 0.5)
 
 
+@pytest.mark.long
 def test_a_smaller_region_costs_more():
     result, free = (masked("fast_l2")(mask) for mask in (MASK, np.ones_like(MASK)))
     assert result.success.sum() >= COUNT // 2
     assert (result.distance > 0.99 * free.distance).all()
 
 
+@pytest.mark.long
 def test_slopes_of_elements_that_may_not_move_hold_no_others():
     def apply(params, x):  # the second element shows its slope only away from the clean input
         lead = x[:, 0] + 10 * jax.nn.relu(x[:, 1] - 0.6) - 1

@@ -21,7 +21,7 @@ def everything(trained, some):
     return attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all"))
 
 
-def test_an_attack_is_asked_whether_it_can_be_believed(corners, some):
+def test_an_attack_is_asked_whether_it_can_be_believed(corners, some, few_checks):
     attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="best"), checks=True)
     assert len(attacked.clean) == 6
     diagnosis = attacked.diagnosis
@@ -166,8 +166,8 @@ def test_what_is_written_can_be_read_and_stands_alone(trained, everything, corne
             np.testing.assert_allclose(np.linalg.norm(delta, axis=1), table.l2[mine], rtol=1e-4)
 
 
-def test_progress_counts_rows_steps_and_successes(corners, some, capsys):
-    attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="all"), width=5)
+def test_progress_counts_rows_steps_and_successes(trained, some, everything, capsys):
+    attacked = attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all"))
     table = attacked.table.to_pandas()
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("l2 attack: rows finished 12/12 after ")

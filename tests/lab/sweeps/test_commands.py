@@ -55,6 +55,7 @@ def test_a_sweep_is_done_once_and_can_be_asked_about(tmp_path, capsys, monkeypat
     assert "compiling and checks included" in said
     call("sweep", file, *axes, "--no-checks", "--out", out, "--dry-run")
     assert "here, compiling included" in capsys.readouterr().out
+    axes += ["--no-checks"]
     call("sweep", file, *axes, "--out", out)
     said = capsys.readouterr().out
     assert f"4 configurations, 12 units, of which 0 are done: {out}" in said

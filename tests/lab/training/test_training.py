@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from cwjax.lab.files import store
 from cwjax.lab.training import training
 
 SETTINGS = training.Training(data="blobs", recipe="report", epochs=3)
+ONE = dataclasses.replace(SETTINGS, epochs=1)
 
 
 def test_training_learns_and_its_card_tells_how(trained):
@@ -29,9 +31,9 @@ def test_training_learns_and_its_card_tells_how(trained):
 
 
 def test_a_trained_network_is_read_and_not_trained_again(tmp_path, monkeypatch):
-    first = training.train(SETTINGS, tmp_path)
+    first = training.train(ONE, tmp_path)
     monkeypatch.setattr(training, "_fit", None)  # training again would call it
-    again = training.train(SETTINGS, tmp_path)
+    again = training.train(ONE, tmp_path)
     assert again.folder == first.folder
     jax.tree.map(np.testing.assert_array_equal, again.model.params, first.model.params)
     assert jax.tree.structure(again.model) == jax.tree.structure(first.model)
@@ -72,8 +74,8 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tmp_path, monkeypat
     assert not list(resumed.folder.glob("checkpoint*"))
 
 
-def test_corrupted_weights_are_refused(tmp_path):
-    folder = training.train(SETTINGS, tmp_path).folder
+def test_corrupted_weights_are_refused(tmp_path, trained):
+    folder = shutil.copytree(trained.folder, tmp_path / "copy")
     weights = folder / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-7] ^= 1
@@ -107,11 +109,11 @@ def test_a_damaged_card_is_refused(tmp_path, trained, damage):
 def test_a_corrupted_checkpoint_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        training.train(SETTINGS, tmp_path)
+        training.train(ONE, tmp_path)
     [checkpoint] = tmp_path.glob("*/checkpoint.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(store.CorruptFile, match=r"checkpoint\.safetensors is corrupted"):
-        training.train(SETTINGS, tmp_path)
+        training.train(ONE, tmp_path)
 
 
 def test_bad_requests_say_what_to_do(tmp_path):
