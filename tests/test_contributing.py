@@ -76,6 +76,7 @@ def test_what_is_shown_is_an_attack_that_finds_examples(name):
     assert (model.apply(model.params, result.x).argmax(-1) != goal.label)[result.success].all()
 
 
+@pytest.mark.long
 def test_what_is_shown_races(monkeypatch):
     mine = types.ModuleType("mine")
     vars(mine).update(module("gradient_sign", "signs"))

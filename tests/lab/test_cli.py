@@ -50,7 +50,19 @@ def test_a_reader_that_has_enough_is_no_error():
 
 
 def test_train_then_attack_then_read(tmp_path, capsys):
-    call("train", "--data", "blobs", "--recipe", "paper_mnist", "--net", "mnist_dense", "--epochs", 6, "--out", tmp_path / "models")
+    call(
+        "train",
+        "--data",
+        "blobs",
+        "--recipe",
+        "paper_mnist",
+        "--net",
+        "mnist_dense",
+        "--epochs",
+        6,
+        "--out",
+        tmp_path / "models",
+    )
     said = capsys.readouterr().out
     assert "right on the blobs test images" in said
     [folder] = (tmp_path / "models").iterdir()

@@ -85,6 +85,7 @@ def test_distillation_at_100_makes_logits_large(said):
     assert distilled > 20 * plain
 
 
+@pytest.mark.long
 def test_adversarial_training_makes_the_network_stand_where_its_twin_falls(digits):
     few = digits._replace(images=digits.images[:50], labels=digits.labels[:50], index=digits.index[:50])
     plain, robust = (
@@ -116,6 +117,7 @@ def test_a_tenth_of_the_units_win(digits):
     assert ((first != 0).mean((1, 2, 3)) <= 0.1).all()
 
 
+@pytest.mark.long
 def test_training_on_adversarial_images_in_l2_makes_stand_in_l2(digits):
     few = digits.take(slice(50))
     plain, robust = (

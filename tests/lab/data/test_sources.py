@@ -245,6 +245,7 @@ def test_unknown_names_list_the_known_ones():
         data.load("mnist5k", "dev")
 
 
+@pytest.mark.long
 def test_importing_the_module_imports_no_heavy_package():
     heavy = "{'tensorflow', 'tensorflow_datasets', 'mlxtend'}"
     code = f"import sys, cwjax.lab.data; sys.exit(str({heavy} & set(sys.modules)))"

@@ -11,7 +11,7 @@ from tests.lab.racing.made import GRADIENTS, a_task
 
 
 def an_attack(norm: str, steps: int, classes: int) -> cw.Attack:
-    return problems.small_l2(steps=steps // 2, search=cw.search.binary_search(2, initial_c=1.0))
+    return cw.attacks.ddn(steps=steps)
 
 
 def untruthful(norm: str, steps: int, classes: int) -> cw.Attack:
