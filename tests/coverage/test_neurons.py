@@ -32,6 +32,7 @@ def test_every_network_of_the_zoo(name):
     np.testing.assert_allclose(outputs, jax.jit(lambda model, x: model.of_batch(x))(model, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_layers_of_the_papers_network_with_their_shapes():
     every = ("activation", "convolution", "dense", "pool")
     layers = cw.coverage.neurons(made.network(), made.digits(), layers=every).convention.layers

@@ -495,7 +495,10 @@ def test_a_runner_is_seen_through_whatever_the_caller_puts_around_it(wrap):
 
 def test_the_terms_of_a_function_of_numbers_are_those_of_its_numbers():
     runner = cw.streamed(
-        lambda confidence, steps: cw.l2(objective=cw.objectives.logit_margin(confidence), steps=steps), width=4
+        lambda confidence, steps: cw.attacks.pgd(
+            epsilon=0.5, objective=cw.losses.negative_margin(confidence), steps=steps
+        ),
+        width=4,
     )
     assert terms_of(runner)(confidence=3.0, steps=5).objective.confidence == 3.0
     result, _ = discretised(runner)(MODEL, *pick(np.arange(4), KEYS, X, GOAL), confidence=0.5, steps=60)

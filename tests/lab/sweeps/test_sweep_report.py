@@ -77,7 +77,7 @@ def test_every_configuration_has_its_line(three):
         assert "not done yet" not in text
 
 
-def test_the_page_needs_no_other_file(three):
+def test_the_page_needs_no_other_file(three, drawn):
     folder, _ = three
     page, markdown = written(folder)
     tags = Tags(page)
