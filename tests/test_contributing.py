@@ -66,7 +66,9 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "squared_margin")) for name in ATTACKS]
+)
 def test_what_is_shown_is_an_attack_that_finds_examples(name):
     model, x = cw.bind(problems.mlp, problems.mlp_params()), jnp.asarray(problems.inputs(8))
     attack = ATTACKS[name](written(name))

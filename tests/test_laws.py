@@ -251,7 +251,7 @@ def rows(table: dict[str, Row], long: Iterable[str] = ()):
 # What a runner does with an attack's steps. Most rivals are rules for the one loop, which does not know them apart: one
 # of each kind will do. Of targets that is the one below, of tasks that of several labels, and that of speech.
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
-_FURTHER = {"l2, clipped, Nesterov", "linf, best target", "l2, worst target"}
+_FURTHER = {"l2, clipped, Nesterov", "linf, best target", "l2, worst target", "apgd, l2, minimised", "pdgd"}
 _FURTHER |= {"pixels, linf", "two models", "one output, alternating"}
 _OTHERS = RIVALS.keys() - FAST.keys() - {*_KINDS, "fmn, l2", "vfga"}  # each has an oracle of its own as well
 every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS.keys() | _OTHERS | _FURTHER)

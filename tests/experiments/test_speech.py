@@ -144,6 +144,7 @@ def test_a_target_that_cannot_be_said_is_refused_before_anything_runs(say, words
         speech.main(arguments(tmp_path, tmp_path, wav=(tmp_path / "a.wav",), say=(say,)))
 
 
+@pytest.mark.long
 def test_its_task_can_be_attacked_and_read(untrained, folder):
     task = speech.task(arguments(folder, folder / "unused", count=3))
     outputs = np.asarray(task.model.of_batch(jnp.asarray(task.x), task.context))

@@ -99,7 +99,7 @@ def assert_same(found: tuple[cw.Result, Rounding], expected: tuple[cw.Result, Ro
 # The lattice
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.long), jnp.float16])
 def test_the_levels_are_exactly_the_bytes_over_255(dtype):
     byte = jnp.asarray(BYTES).astype(dtype)
     assert len(np.unique(byte)) == 256
@@ -352,6 +352,7 @@ def test_an_example_does_not_depend_on_its_batch():
         assert_same(repair(start, x=x, goal=goal), pick([i], *repaired()))
 
 
+@pytest.mark.long
 def test_with_its_attack_in_one_program_and_in_chunks():
     run = cw.chunked(discretised(cw.batched(problems.small_l2()), levels=LEVELS), 7)
     assert_same(jax.jit(run)(MODEL, KEYS, X, GOAL), repaired())

@@ -21,7 +21,9 @@ from cwjax.search.radius import shrink_tau
 from cwjax.search.rounds import searched
 from tests.search.outcomes import a_problem, fake, outcome, told
 
-PROPERTY = settings(deadline=None, max_examples=150, derandomize=True, database=None)
+PROPERTY = settings(
+    deadline=None, max_examples=150 if os.environ.get("CWJAX_LONG") else 40, derandomize=True, database=None
+)
 
 
 @pytest.mark.parametrize("search", [shrink_tau(), shrink_mask()])
