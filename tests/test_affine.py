@@ -222,7 +222,7 @@ SATURATED = pytest.mark.xfail(raises=AssertionError, reason="the released score 
 @pytest.mark.parametrize(
     ("box", "shares"),
     [
-        ("change_of_variables", [0.05, 0.1]),
+        pytest.param("change_of_variables", [0.05, 0.1], marks=pytest.mark.long),
         pytest.param("change_of_variables", [0.45, 0.6], marks=SATURATED),
         ("projected", [0.05, 0.1, 0.3, 0.45, 0.6, 1.2]),
         pytest.param("clipped", [0.05, 0.1, 0.3, 0.45, 0.6, 1.2], marks=pytest.mark.long),

@@ -119,7 +119,7 @@ def test_two_methods_agree(size, norm):
         assert nearest(question, norm).distance == pytest.approx(other.distance, rel=1e-6)
 
 
-@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("norm", ["linf", pytest.param("l1", marks=pytest.mark.long)])
 def test_the_minimum_does_not_depend_on_the_example_that_is_known(norm):
     for question in asked(*TINY["two hidden layers"]):
         found = nearest(question, norm)

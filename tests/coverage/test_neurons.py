@@ -21,7 +21,9 @@ MODEL = cw.bind(two_layers, WEIGHTS)
 ZOO = {"mnist_cnn": 592, "mnist_distilled": 592, "mnist_robust": 592, "cifar_cnn": 896, "cifar_resnet": 304}
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "cifar_resnet")) for name in ZOO]
+)
 def test_every_network_of_the_zoo(name):
     model = zoo.load(name).model
     x = np.zeros((2, 28, 28, 1) if name.startswith("mnist") else (2, 32, 32, 3), np.float32)

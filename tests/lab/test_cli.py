@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,6 @@ import pytest
 import cwjax as cw
 from cwjax.lab import cli, data, start
 from cwjax.lab.console import spelling
-from cwjax.lab.training import training
 from tests.lab.called import QUICK, call, fails
 
 pytestmark = pytest.mark.usefixtures("kept")
@@ -202,6 +202,7 @@ def test_what_a_misspelling_is_compared_with_is_what_there_is():
     assert {"model", "out", "steps", "only-correct", "no-only-correct"} <= spelling.options(cli.COMMANDS["attack"])
 
 
+@pytest.mark.long
 def test_a_misspelt_command_does_not_wait_for_the_lab():
     program = "import sys\nfrom cwjax.lab.start import main\ntry:\n  main()\nfinally:\n  print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program, "atack"], capture_output=True, text=True, check=False)
@@ -219,9 +220,8 @@ def test_missing_data_is_one_line(capsys, tmp_path, monkeypatch):
     assert "cifar-10-binary.tar.gz" in fails(capsys, "train", "--data", "cifar10", "--out", tmp_path)
 
 
-def test_corrupted_weights_are_one_line(capsys, tmp_path):
-    training.train(training.Training(data="blobs", epochs=1), tmp_path)
-    [weights] = tmp_path.glob("*/weights.safetensors")
+def test_corrupted_weights_are_one_line(capsys, tmp_path, trained):
+    weights = shutil.copytree(trained.folder, tmp_path / "copy") / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
     line = fails(
         capsys, "attack", "--data", "blobs", "--examples", 2, "--model", weights.parent, "--out", tmp_path / "out"

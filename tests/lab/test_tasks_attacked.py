@@ -68,6 +68,7 @@ def test_a_task_is_attacked_reported_and_verified(name, attack, more, tmp_path, 
     np.testing.assert_allclose(found["found_margin"], rows["margin"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_what_may_not_change_of_a_task_does_not(tmp_path):
     attacked("weighed", tmp_path, "--attack", "fast_linf")
     [run], _ = runs.read(tmp_path)

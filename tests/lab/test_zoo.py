@@ -101,6 +101,7 @@ def test_squared_loss_keeps_logits_near_0_and_1(digits, said):
     assert np.abs(said("mnist_cnn")).mean() > 1
 
 
+@pytest.mark.long
 def test_interval_bounds_certify_what_no_attack_changes(digits):
     trained = zoo.load("mnist_certified")
     certified = certified_accuracy(nets.as_net(trained.model), digits, epsilon=0.1)
