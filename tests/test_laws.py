@@ -598,7 +598,10 @@ def test_new_numbers_and_new_weights_do_not_compile_again(row):
 
 
 # What is put around them knows nothing of jit.
-@rows({name: row for name, row in ATTACKS.items() if "," not in name}, long=("l1", "linf", "l0", "lbfgs"))
+@rows(
+    {name: row for name, row in (ATTACKS | RIVALS).items() if name in ("pgd", "l2", "l1", "linf", "l0", "lbfgs")},
+    long=("l2", "l1", "linf", "l0", "lbfgs"),
+)
 def test_jitted_and_unjitted_agree(row):
     small = row.make(**row.others | {"steps": 1})
     arguments = (MODEL, *pick([0, 3], KEYS, X, row.goal))

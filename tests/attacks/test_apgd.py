@@ -1,5 +1,6 @@
 """APGD asks about the points that algorithm 1 gives, recomputed in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
