@@ -103,6 +103,7 @@ def test_a_sweep_on_a_task_is_reported_and_verified(tmp_path, capsys):
     assert "14 of 14 rows agree" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_only_inputs_that_do_not_meet_their_goal_yet_are_attacked_where_that_is_asked(tmp_path, monkeypatch):
     from tests.lab import called
 

@@ -113,7 +113,7 @@ def test_a_clean_model_and_an_attack_that_is_well_run_pass_every_check():
 
 
 SLOW = ("huge logits", "a comb", "k winners", "an attack that forgets", "NaN on part of the box")
-SLOW += ("a detector", "quantised inputs")
+SLOW += ("a detector", "quantised inputs", "stochastic inference")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TABLE])

@@ -131,7 +131,8 @@ def test_the_other_norms_tell_the_truth_too(corners, some, rounded):
     assert l0.table["linf"].to_numpy().mean() > linf.table["linf"].to_numpy().mean()
 
 
-@pytest.mark.parametrize("name", ["linf", pytest.param("l0", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["linf", "l0"])
 def test_rounded_results_are_8_bit_images_and_tell_what_that_cost(rounded, name):
     attacked = rounded(name)
     levels = 255 * attacked.adversarial.astype(np.float64)
@@ -147,6 +148,7 @@ def test_rounded_results_are_8_bit_images_and_tell_what_that_cost(rounded, name)
         assert (table.distance != table.unrounded_distance).any()
 
 
+@pytest.mark.long
 def test_what_is_written_can_be_read_and_stands_alone(trained, everything, corners, rounded, tmp_path):
     linf = rounded("linf")
     linf = linf._replace(table=linf.table.select(everything.table.column_names))
