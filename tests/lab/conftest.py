@@ -70,8 +70,8 @@ def undrawn(request, monkeypatch):
 
 @pytest.fixture
 def few_checks(monkeypatch):
-    """Three checks, that compile little, are all there are: one in one look, one by slopes and one by other attacks."""
-    for name in CHECKS.keys() - {"second_look", "zero_gradient", "weaker_wins"}:
+    """Two checks, that compile little, are all there are."""
+    for name in CHECKS.keys() - {"second_look", "zero_gradient"}:
         monkeypatch.delitem(CHECKS, name)
 
 

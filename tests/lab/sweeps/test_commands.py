@@ -240,7 +240,11 @@ def test_what_happened_is_in_the_log(tmp_path):
             f"sweep --model {MODEL} --data cifar10_sample --examples 101 --out OUT",
             ["--examples 101", "100 test images"],
         ),
-        (f"sweep --model {MODEL} --data blobs --out OUT", ["refused an input of shape [16, 16, 1]"]),
+        pytest.param(
+            f"sweep --model {MODEL} --data mnist5k --out OUT",
+            ["refused an input of shape [28, 28, 1]"],
+            marks=pytest.mark.long,  # as of `attack`
+        ),
         (f"sweep --model {MODEL} --launcher slurm --jobs 0 --out OUT", ["--jobs"]),
         (f"sweep --model {MODEL} --confidence many --out OUT", ["--confidence", "many"]),
         (f"sweep --model {MODEL} --data cifar10_sample --attack l3 --out OUT", ["unknown attack 'l3'"]),

@@ -55,9 +55,9 @@ def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):
     assert table.rounded.all()
 
 
-@pytest.mark.parametrize("checks", [3, pytest.param(len(diagnose.CHECKS), marks=pytest.mark.long)])
+@pytest.mark.parametrize("checks", [2, pytest.param(len(diagnose.CHECKS), marks=pytest.mark.long)])
 def test_the_first_unit_of_each_configuration_is_checked(checks, tmp_path, request):
-    if checks == 3:
+    if checks == 2:
         request.getfixturevalue("few_checks")
     sweep = dataclasses.replace(small.SWEEP, confidence=(0.0, 1.0), examples=12, checks=True)
     plan = small.planned(sweep)
