@@ -86,6 +86,7 @@ def attack(met):
     return attack
 
 
+@pytest.mark.long
 def test_what_was_found_is_written_and_kept(untrained, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(speech, "_attack", attack(False))
     asked = arguments(folder, tmp_path, chunk=3)  # the last chunk is not full

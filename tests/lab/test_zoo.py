@@ -69,7 +69,14 @@ def test_each_network_is_whole_small_and_has_a_card(name):
     assert all((weight == weight.astype(jnp.float16)).all() for weight in weights)
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.NAMES if name.startswith("mnist")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in ("mnist_distilled", "mnist_robust", "mnist_winners")))
+        for name in zoo.NAMES
+        if name.startswith("mnist")
+    ],
+)
 def test_digits_that_none_of_them_saw_are_told_apart(name, digits, said):
     assert (said(name).argmax(1) == digits.labels).mean() >= LEAST[name]
 

@@ -53,8 +53,11 @@ def test_other_settings_are_another_network(tmp_path, change, monkeypatch):
     assert len(folders[1]) == 2
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tmp_path, monkeypatch):
-    whole = training.train(SETTINGS, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "settings", [dataclasses.replace(ONE, epochs=3), pytest.param(SETTINGS, marks=pytest.mark.long)]
+)
+def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(settings, tmp_path, monkeypatch):
+    whole = training.train(settings, tmp_path / "whole")
 
     write, epochs = store.write_arrays, []
 
@@ -66,8 +69,8 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tmp_path, monkeypat
 
     monkeypatch.setattr(store, "write_arrays", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
-        training.train(SETTINGS, tmp_path / "cut")
-    resumed = training.train(SETTINGS, tmp_path / "cut")
+        training.train(settings, tmp_path / "cut")
+    resumed = training.train(settings, tmp_path / "cut")
     assert epochs == ["checkpoint.safetensors"] * 3 + ["weights.safetensors"]  # two epochs, then the third alone
     jax.tree.map(np.testing.assert_array_equal, resumed.model.params, whole.model.params)
     assert resumed.card["history"] == whole.card["history"]
