@@ -30,7 +30,7 @@ EVERY = test_laws.ATTACKS | test_laws.RIVALS | test_laws.COMBINATIONS
 FAMILIES = ("l0", "lbfgs", "fast_linf", "fast_l0", "pgd")
 FAMILIES += ("deepfool, best target", "alma, l2", "linf, best target")
 TRACED = ("lbfgs", "fast_l0", "pgd", "linf, best target")
-RUN = ("deepfool, best target",)
+RUN = ("pgd",)
 
 DTYPES = tuple(jnp.dtype(dtype) for dtype in (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64))
 SINGLE, DOUBLE = DTYPES[2:]
