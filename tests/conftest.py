@@ -2,8 +2,8 @@
 beartype).
 
 The checks are made anew for every function that a function returns, which takes a fifth of the time. `make test` has
-them in one process alone, that of tests/test_x64.py, which runs every family of attacks, every runner and every
-command; `make test-all` has them everywhere.
+them in one process alone, that of tests/test_x64.py, which runs every family of attacks, every runner and the
+command `attack`; `make test-all` has them everywhere.
 
 Compiling is most of what the tests cost, and XLA's optimisations are half of that: programs that run for seconds are
 worth them (`@pytest.mark.optimized`), and the small ones of the laws are not. Nor is its newer way to write a fused

@@ -27,10 +27,10 @@ LONG = bool(os.environ.get("CWJAX_LONG"))
 EVERY = test_laws.ATTACKS | test_laws.RIVALS | test_laws.COMBINATIONS
 # One of each family: a descent in rounds with a mask, by L-BFGS, with a multiplier, by proximal steps, in rounds of two
 # kinds; rules with a fixed radius, with several losses, with multipliers of their own; several targets, with tau.
-FAMILIES = ("l0", "lbfgs", "fast_l2", "fast_l0", "pgd")
+FAMILIES = ("l0", "lbfgs", "fast_linf", "fast_l0", "pgd")
 FAMILIES += ("deepfool, best target", "alma, l2", "linf, best target")
 TRACED = ("lbfgs", "fast_l0", "pgd", "linf, best target")
-RUN = ("fast_linf", "deepfool, best target")
+RUN = ("pgd",)
 
 DTYPES = tuple(jnp.dtype(dtype) for dtype in (jnp.bfloat16, jnp.float16, jnp.float32, jnp.float64))
 SINGLE, DOUBLE = DTYPES[2:]
@@ -142,7 +142,7 @@ def test_every_runner(dtype):
     for run in (
         jax.jit(cw.chunked(cw.batched(attack), 5)),
         jax.jit(cw.sharded(cw.batched(attack), mesh)),
-        cw.streamed(attack, width="auto"),
+        *([cw.streamed(attack, width="auto")] if LONG else []),
         cw.streamed(attack, width=4, mesh=mesh),
     ):
         assert_same(run(*arguments), expected)
@@ -182,6 +182,8 @@ def test_what_is_put_around_a_runner(dtype):
     assert same[rounded.success].any()
     np.testing.assert_array_equal(np.asarray(rounded.x)[same], np.asarray(x)[same])
 
+    if not LONG:  # the checks compile as much as all the rest
+        return
     numbers = {"steps": jnp.int64(40), "rounds": jnp.int64(4), "initial_c": np.float64(0.3)}
     diagnosis = cw.diagnose(model, row.make, x, row.goal, accepted, KEYS[0], numbers=numbers)
     failed = [name for name, check in diagnosis.checks.items() if check.verdict == "fail"]
@@ -206,7 +208,7 @@ def test_float64_comes_closer_to_a_minimum_that_is_known():
         return np.abs(np.asarray(result.distance, DOUBLE) / nearest - 1).max()
 
     assert excess(DOUBLE) < 1e-10
-    assert 1e-10 < excess(SINGLE) < 1e-4
+    assert not LONG or 1e-10 < excess(SINGLE) < 1e-4
 
 
 def bright():
@@ -225,6 +227,7 @@ def call(monkeypatch):
     return lambda *arguments: cli.main([str(argument) for argument in arguments])
 
 
+long = pytest.mark.skipif(not LONG, reason="they compute little that others do not: CWJAX_LONG=1")
 OWN, DOUBLED = "tests.lab.called:brightness", "tests.sixty_four_bits:bright"
 
 
@@ -232,7 +235,14 @@ def test_attack_verify_and_report(call, tmp_path):
     where = ["--data", "blobs", "--model", DOUBLED, "--examples", 4, "--out", tmp_path]
     checks = [] if LONG else ["--no-checks"]
     call(
-        "attack", "--attack", *(["fast_l2", "l0"] if LONG else ["fast_l2"]), *where, "--steps", 20, "--rounded", *checks
+        "attack",
+        "--attack",
+        *(["fast_l2", "l0"] if LONG else ["fast_linf"]),
+        *where,
+        "--steps",
+        20,
+        "--rounded",
+        *checks,
     )
     table = pq.read_table(tmp_path / "results.parquet").to_pandas()
     assert table.success.all()
@@ -241,6 +251,7 @@ def test_attack_verify_and_report(call, tmp_path):
     call("report", tmp_path)
 
 
+@long
 def test_sweep_results_report_and_verify(call, tmp_path, capsys):
     models = [OWN, DOUBLED] if LONG else [DOUBLED]
     where = ["--data", "blobs", "--model", *models, "--examples", 4, "--out", tmp_path]
@@ -252,6 +263,7 @@ def test_sweep_results_report_and_verify(call, tmp_path, capsys):
     call("verify", tmp_path)
 
 
+@long
 def test_race(call, tmp_path):
     attacks = ["ddn", "fast_l2", "deepfool", "apgd", "fmn"] if LONG else ["ddn"]
     call(
@@ -274,7 +286,7 @@ def test_race(call, tmp_path):
     assert (table.distance[table.success] < 10).all()
 
 
-@pytest.mark.skipif(not LONG, reason="they compute nothing that other tests do not: CWJAX_LONG=1")
+@long
 def test_train_and_doctor(call, tmp_path):
     call("train", "--data", "blobs", "--recipe", "paper_mnist", "--epochs", 2, "--out", tmp_path)
     call("doctor")

@@ -40,6 +40,7 @@ def test_its_table_has_a_row_for_every_precision_and_way(capsys):
     assert all(float(row.split("|")[5]) > 0 for row in rows)
 
 
+@pytest.mark.long
 def test_what_there_is_no_time_for_is_named(capsys):
     device.main(device.Arguments(small=True, seconds=-1.0))
     assert "Left out, for want of time: report's CNN at 64." in capsys.readouterr().out

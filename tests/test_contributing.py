@@ -66,7 +66,9 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "squared_margin")) for name in ATTACKS]
+)
 def test_what_is_shown_is_an_attack_that_finds_examples(name):
     model, x = cw.bind(problems.mlp, problems.mlp_params()), jnp.asarray(problems.inputs(8))
     attack = ATTACKS[name](written(name))
@@ -76,6 +78,7 @@ def test_what_is_shown_is_an_attack_that_finds_examples(name):
     assert (model.apply(model.params, result.x).argmax(-1) != goal.label)[result.success].all()
 
 
+@pytest.mark.long
 def test_what_is_shown_races(monkeypatch):
     mine = types.ModuleType("mine")
     vars(mine).update(module("gradient_sign", "signs"))

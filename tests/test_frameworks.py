@@ -178,6 +178,7 @@ def test_a_tensor_becomes_an_array_and_nothing_else_does():
         assert as_array(other) is other
 
 
+@pytest.mark.long
 def test_no_framework_is_imported():
     names = {"flax", "torch", "equinox", "haiku", "keras", "tensorflow"}
     code = f"import sys, cwjax; print(sorted({names} & set(sys.modules)))"

@@ -249,22 +249,25 @@ def rows(table: dict[str, Row], long: Iterable[str] = ()):
 
 
 # What a runner does with an attack's steps. Most rivals are rules for the one loop, which does not know them apart: one
-# of each kind will do.
+# of each kind will do. Of targets that is the one below, of tasks that of several labels, and that of speech.
 _KINDS = ("pgd", "apgd, l2, minimised", "deepfool, best target", "jsma-z", "ead", "pdgd")
+_FURTHER = {"l2, clipped, Nesterov", "linf, best target", "l2, worst target", "apgd, l2, minimised", "pdgd"}
+_FURTHER |= {"pixels, linf", "two models", "one output, alternating"}
 _OTHERS = RIVALS.keys() - FAST.keys() - {*_KINDS, "fmn, l2", "vfga"}  # each has an oracle of its own as well
-every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS.keys() | _OTHERS)
-# Those that run as others do.
-_ALIKE = ("l2, clipped, Nesterov", "l1", "linf", "l2, restarted", "l2, worst target", "fast_linf", "fast_l0")
-_ALIKE += ("apgd, l2, minimised", "jsma-z", "ead", "pdgd")
-every_loop = rows(ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}, long=_ALIKE)
-every_kind = rows(ATTACKS | RIVALS | TASKS, long=(RIVALS | TASKS).keys() - FAST.keys() - set(_KINDS))
+every_attack = rows(ATTACKS | RIVALS | TASKS, long=TASKS.keys() | _OTHERS | _FURTHER)
+# One of each family, of those that compile most quickly; the others run as they do.
+_FAMILIES = {"l2", "lbfgs", "fast_linf", "pgd", "deepfool, best target"}
+_LOOPS = ATTACKS | FAST | {name: RIVALS[name] for name in _KINDS}
+every_loop = rows(_LOOPS, long=_LOOPS.keys() - _FAMILIES)
+every_kind = rows(ATTACKS | RIVALS | TASKS, long=(RIVALS | TASKS).keys() - FAST.keys() - set(_KINDS) | _FURTHER)
 # Three triples, each of another norm, box and optimiser; l0 with Adam is above.
 _FEW = ("l2, change_of_variables, gradient_descent", "l1, clipped, momentum", "linf, projected, nesterov")
 _LONG = (
     _OTHERS
     | {", ".join(triple) for triple in _TRIPLES} - {*_FEW}
     | {f"linf, {name}" for name in OBJECTIVES}
-    | {*_NORMS, "lbfgs, clipped"}
+    | {*_NORMS, *_FURTHER, "l2, first success", "l2, no abort", "fast_l1", "l0, one pixel a round, projected"}
+    | {"lbfgs, change of variables", "lbfgs, clipped", "lbfgs, f6", "l0, average target"}
 )
 every_combination = rows(ATTACKS | RIVALS | TASKS | COMBINATIONS, long=_LONG)
 
@@ -406,7 +409,7 @@ def test_an_attack_tells_its_norm_and_its_confidence(row):
     assert terms.objective.confidence == 1.5
 
 
-@rows(ATTACKS | RIVALS | TASKS, long=(ATTACKS | RIVALS | TASKS).keys() - {"l0", "l1", "fast_l2", "fast_linf", "lbfgs"})
+@rows(ATTACKS | RIVALS | TASKS, long=(ATTACKS | RIVALS | TASKS).keys() - {"l0", "l2"})
 def test_what_wraps_a_runner_keeps_the_attacks_norm_and_margin(row):
     plain = attacked(row, 1.5)
 
@@ -517,7 +520,7 @@ def test_an_example_does_not_depend_on_its_lane(row):
     assert_same(cw.streamed(row.make(), width=5, every=7)(MODEL, KEYS, X, row.goal), attacked(row))
 
 
-@pytest.mark.parametrize("size", [1, 5, 6])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.long), 5, pytest.param(6, marks=pytest.mark.long)])
 def test_a_chunk_may_have_any_size(size):
     row = RIVALS["pgd"]
     run = jax.jit(cw.chunked(cw.batched(row.make()), size))
@@ -563,7 +566,7 @@ def test_the_best_distance_never_grows_along_a_trace(row):
     np.testing.assert_array_equal(result.forwards, expected.forwards)
 
 
-@rows(ATTACKS, long=ATTACKS.keys() - {"l2", "l0"})
+@rows(ATTACKS, long=ATTACKS.keys() - {"l2"})
 def test_a_trace_may_be_cut_short(row):
     cut, _ = jax.jit(cw.traced(row.make(), 3))(MODEL, KEYS, X, row.goal)
     assert not cut.finished.any()
@@ -572,8 +575,7 @@ def test_a_trace_may_be_cut_short(row):
 
 @rows(
     ATTACKS | RIVALS | TASKS,
-    long=(RIVALS | TASKS).keys() - FAST.keys() - {*_KINDS}
-    | {"l1", "linf", "l2, clipped, Nesterov", "l2, worst target"},
+    long=(ATTACKS | RIVALS | TASKS).keys() - _FAMILIES - {"jsma-z", "ead"},
 )
 def test_forwards_and_backwards_are_the_calls_of_the_model(row):
     model, calls = problems.counted()
@@ -596,9 +598,12 @@ def test_new_numbers_and_new_weights_do_not_compile_again(row):
 
 
 # What is put around them knows nothing of jit.
-@rows({name: row for name, row in ATTACKS.items() if "," not in name}, long=("l1", "linf", "l0", "lbfgs"))
+@rows(
+    {name: row for name, row in (ATTACKS | RIVALS).items() if name in ("pgd", "l2", "l1", "linf", "l0", "lbfgs")},
+    long=("l2", "l1", "linf", "l0", "lbfgs"),
+)
 def test_jitted_and_unjitted_agree(row):
-    small = row.make(**row.others | {"steps": 3})
+    small = row.make(**row.others | {"steps": 1})
     arguments = (MODEL, *pick([0, 3], KEYS, X, row.goal))
     expected = jax.jit(cw.batched(small))(*arguments)
     assert_same(cw.batched(small)(*arguments), expected)
@@ -623,7 +628,7 @@ def test_nor_does_a_network_without_them(row):
 
 
 # The worst target has to reach each.
-@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name}, long=_OTHERS)
+@rows({name: row for name, row in (ATTACKS | RIVALS).items() if "worst target" not in name}, long=_OTHERS | _FURTHER)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_a_few_classes_are_enough(row, classes):
     model = hindrance(classes=classes)
@@ -670,7 +675,7 @@ def test_inputs_of_half_precision_give_results_of_half_precision(row):
     assert_half_precision(row, jnp.bfloat16)
 
 
-@rows(ATTACKS, long=ATTACKS.keys() - {"l2", "l0"})
+@rows(ATTACKS, long=ATTACKS.keys() - {"l2"})
 def test_so_do_those_with_fewer_bits_for_the_exponent(row):
     assert_half_precision(row, jnp.float16)
 
@@ -713,7 +718,10 @@ def test_an_input_that_the_model_gets_wrong_is_its_own_example_at_distance_0(row
     "attack",
     [
         cw.minimised(cw.attacks.pgd(epsilon=0.3)),
-        cw.minimised(cw.attacks.apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=20)),
+        pytest.param(
+            cw.minimised(cw.attacks.apgd_targeted(num_classes=problems.CLASSES, epsilon=0.3, steps=20)),
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["pgd, minimised", "apgd_targeted, minimised"],
 )

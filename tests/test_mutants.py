@@ -1,5 +1,7 @@
 """Mutants are changes that could matter, drawn by a seed; and what `make mutants` says of a small project is so."""
 
+from pathlib import Path
+
 import pytest
 
 from tests import mutants
@@ -104,7 +106,16 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_what_no_test_notices_survives_and_only_what_changes_a_result_counts(project, capsys):
+def in_this_process(tests, limit):
+    """The first failure of the project's one test, without pytest."""
+    names = {}
+    exec(Path("mine.py").read_text(), names)
+    return None if names["double"](2) == 4 else "test_mine.py::test_double"
+
+
+@pytest.mark.parametrize("run", [in_this_process, pytest.param(mutants.first_failure, marks=pytest.mark.long)])
+def test_what_no_test_notices_survives_and_only_what_changes_a_result_counts(run, project, capsys, monkeypatch):
+    monkeypatch.setattr(mutants, "first_failure", run)
     assert mutants.main(Arguments()) == 1
     said = capsys.readouterr().out
     assert "3 mutants, seed 0" in said
@@ -123,7 +134,7 @@ def test_a_test_that_fails_anyway_tells_nothing(project):
 
 def test_tests_that_do_not_end_have_noticed(project):
     (project / "test_mine.py").write_text("import time\n\n\ndef test_all():\n    time.sleep(300)\n")
-    assert mutants.first_failure([str(project)], 2.0) == mutants.TIMEOUT
+    assert mutants.first_failure([str(project)], 1.0) == mutants.TIMEOUT
     hangs = "import os\n\n\ndef test_all():\n    print('+++ Timeout +++', flush=True)\n    os._exit(1)\n"
     (project / "test_mine.py").write_text(hangs)  # as pytest-timeout ends it
     assert mutants.first_failure([str(project), "-s"], 60.0) == mutants.TIMEOUT
@@ -131,7 +142,7 @@ def test_tests_that_do_not_end_have_noticed(project):
 
 def test_what_pytest_cannot_do_is_told(project):
     with pytest.raises(SystemExit, match="pytest said nothing that can be understood"):
-        mutants.first_failure(["--no-such-option"], 60.0)
+        mutants.first_failure([str(project), "--no-such-option"], 60.0)
 
 
 def test_a_file_without_tests_is_named(project):

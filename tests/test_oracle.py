@@ -172,7 +172,7 @@ def by_library(make: Callable[[], cw.Attack], shape=problems.SHAPE) -> tuple[np.
         return np.asarray(result.distance), np.asarray(result.forwards)
 
 
-@pytest.mark.parametrize("confidence", [0.0, 2.0])
+@pytest.mark.parametrize("confidence", [0.0, pytest.param(2.0, marks=pytest.mark.long)])
 def test_l2_agrees_with_the_released_loop(confidence):
     expected, spent = by_loop(lambda example: l2(example, 200, confidence))
     distance, forwards = by_library(lambda: cw.l2(objective=cw.objectives.logit_margin(confidence), steps=200))
@@ -180,7 +180,7 @@ def test_l2_agrees_with_the_released_loop(confidence):
     np.testing.assert_array_equal(forwards, spent)
 
 
-@pytest.mark.parametrize(("steps", "largest"), [(50, 20.0), (120, 0.5)])
+@pytest.mark.parametrize(("steps", "largest"), [(50, 20.0), pytest.param(120, 0.5, marks=pytest.mark.long)])
 def test_linf_agrees_with_the_released_loop(steps, largest):
     expected, spent = by_loop(lambda example: linf(example, steps, largest))
     distance, forwards = by_library(lambda: cw.linf(steps=steps, largest_c=largest))
@@ -192,8 +192,8 @@ def test_linf_agrees_with_the_released_loop(steps, largest):
 @pytest.mark.parametrize(
     ("shape", "removal", "share"),
     [
-        (problems.SHAPE, cw.search.one_pixel(), 0.0),
-        (problems.SHAPE, cw.search.many_pixels(share=1.5), 1.5),
+        pytest.param(problems.SHAPE, cw.search.one_pixel(), 0.0, marks=pytest.mark.long),
+        pytest.param(problems.SHAPE, cw.search.many_pixels(share=1.5), 1.5, marks=pytest.mark.long),
         ((2, 2, 3), cw.search.many_pixels(), 0.3),
     ],
 )

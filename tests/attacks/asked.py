@@ -1,5 +1,6 @@
 """The points that an attack asks about, and the network of `tests.problems` in NumPy, to recompute them with."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,28 +19,41 @@ GOAL = problems.goals(cw.bind(problems.mlp, problems.mlp_params()), X)
 LABELS, SIGNS = np.asarray(GOAL.label), np.asarray(GOAL.sign)
 
 
+@functools.cache
+def program(attack: cw.Attack, steps: int, apply: Callable[..., Any]) -> Callable[..., Any]:
+    """The attack's last state and the points that it asks about, compiled once for all weights and masks."""
+
+    @jax.jit
+    def run(params, keys, x, goal, allowed, mask):
+        model = cw.bind(apply, params)
+
+        def one(key, x, goal):
+            given = problem(x, goal, allowed)
+            given = given._replace(mask=given.mask & mask)
+            return jax.lax.scan(
+                lambda state, _: (attack.step(model, given, state), state.w), attack.init(key, given), length=steps
+            )
+
+        return jax.vmap(one)(keys, x, goal)
+
+    return run
+
+
 def walked(
     attack: cw.Attack,
     steps: int,
     *,
     apply: Callable[..., Any] = problems.mlp,
-    mask: Any = None,
+    params: Any = PARAMS,
+    mask: Any = True,
     x: Any = X,
     allowed: Allowed = ANYWHERE,
 ) -> tuple[np.ndarray, Any]:
     """The points [COUNT, steps, *S] that the attack asks about on X, in float64, and its progress after them."""
     with jax.enable_x64(True):
-        model = cw.bind(apply, jax.tree.map(jnp.asarray, PARAMS))
-
-        def one(key, x, goal):
-            given = problem(x, goal, allowed)
-            given = given if mask is None else given._replace(mask=jnp.asarray(mask))
-            return jax.lax.scan(
-                lambda state, _: (attack.step(model, given, state), state.w), attack.init(key, given), length=steps
-            )
-
         goal = cw.LabelGoal(label=jnp.asarray(LABELS), sign=jnp.asarray(SIGNS, jnp.float64))
-        state, points = jax.jit(jax.vmap(one))(problems.keys(len(x)), jnp.asarray(x), goal)
+        given = jax.tree.map(jnp.asarray, params), problems.keys(len(x)), jnp.asarray(x), goal, allowed
+        state, points = program(attack, steps, apply)(*given, np.broadcast_to(mask, x.shape[1:]))
         return np.asarray(points), jax.tree.map(np.asarray, state.progress)
 
 
@@ -57,18 +71,21 @@ def assert_follows(
         np.testing.assert_allclose(points[i], np.array(expected), atol=1e-7, err_msg=f"example {i}")
 
 
+def mlp_or_constant(params: Any, x: Any) -> Any:
+    """The network, or logits that are the same everywhere."""
+    weights, constant = params
+    return jnp.where(constant, jnp.arange(problems.CLASSES)[None] * 1.0, problems.mlp(weights, x))
+
+
 def assert_behaves(attack: cw.Attack, steps: int) -> None:
     """What holds for any attack: still elements stay, a met goal is at distance 0, no slope is no NaN."""
     mask = np.arange(12).reshape(3, 4) % 3 > 0
-    points, progress = walked(attack, steps, mask=mask)
+    points, progress = walked(attack, steps, apply=mlp_or_constant, params=(PARAMS, False), mask=mask)
     np.testing.assert_array_equal(points[:, :, ~mask], np.broadcast_to(X[:, None, ~mask], points[:, :, ~mask].shape))
     assert (points[:, :, mask] != X[:, None, mask]).any()
     assert progress.finite.all()
 
-    def won(params, x):
-        return jnp.broadcast_to(jnp.arange(problems.CLASSES) * 1.0, (x.shape[0], problems.CLASSES))
-
-    points, progress = walked(attack, steps, apply=won)
+    points, progress = walked(attack, steps, apply=mlp_or_constant, params=(PARAMS, True))
     assert np.isfinite(points).all()
     assert progress.finite.all()
     met = np.where(SIGNS > 0, LABELS == problems.CLASSES - 1, LABELS != problems.CLASSES - 1)

@@ -46,13 +46,15 @@ def recipe(x, label, sign, steps, *, first, name, first_distance):
     return points
 
 
-@pytest.mark.parametrize(("name", "first_distance"), [("l1", 0.5), ("l2", 0.1), ("l2", None)])
+@pytest.mark.parametrize(
+    ("name", "first_distance"), [("l1", 0.5), ("l2", None), pytest.param("l2", 0.1, marks=pytest.mark.long)]
+)
 def test_it_follows_the_recipe(name, first_distance):
     attack = alma(norm=name, steps=40, first_distance=first_distance)
     asked.assert_follows(attack, recipe, 40, name=name, first_distance=first_distance)
 
 
-@pytest.mark.parametrize("name", list(SIZE))
+@pytest.mark.parametrize("name", ["l2", pytest.param("l1", marks=pytest.mark.long)])
 def test_it_behaves(name):
     asked.assert_behaves(alma(norm=name, steps=6), 6)
 

@@ -1,5 +1,6 @@
 """APGD asks about the points that algorithm 1 gives, recomputed in NumPy."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ def test_towards_every_target_in_turn():
     model = cw.bind(problems.mlp, problems.mlp_params())
     x = jnp.asarray(asked.X, jnp.float32)
     goal = cw.untargeted(np.asarray(model.apply(model.params, x)).argmax(1))
-    result = cw.batched(attack)(model, problems.keys(asked.COUNT), x, goal)
+    result = jax.jit(cw.batched(attack))(model, problems.keys(asked.COUNT), x, goal)
     assert (result.forwards == 11 * (problems.CLASSES - 1)).all()  # and a look at the clean input each
     assert result.success.mean() > 0.6
     assert cw.metrics.successes(model, result.x, goal)[result.success].all()

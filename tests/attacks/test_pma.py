@@ -86,6 +86,7 @@ def test_diversified_moves_raise_a_random_sum_of_the_logits():
     assert len(np.unique(np.stack(directions).reshape(6, -1), axis=0)) > 3
 
 
+@pytest.mark.long
 def test_the_least_radius_is_found():
     goals = cw.untargeted(jnp.asarray([asked(place, -1.0) for place in range(len(X))]))
     run = jax.jit(cw.batched(cw.minimised(pma(epsilon=0.1, steps=42), steps=8)))

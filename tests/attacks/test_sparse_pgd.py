@@ -98,6 +98,7 @@ def test_it_ends_at_its_first_success():
     assert all(int(logits(point).argmax()) == asked(2, -1.0) for point in points[:-1])
 
 
+@pytest.mark.long
 def test_the_least_number_of_pixels_is_found():
     goals = cw.untargeted(jnp.asarray([asked(place, -1.0) for place in range(len(X))]))
     run = jax.jit(cw.batched(cw.minimised(sparse_pgd(epsilon=4, steps=60), steps=6)))

@@ -64,12 +64,10 @@ def test_each_point_costs_a_backward_pass_for_each_other_class():
 
 
 def test_towards_a_target_it_searches_too():
+    attacks = superdeepfool(), deepfool(steps=200)
     for place in range(len(X)):
-        label = asked(place, 1.0)
-        found = [
-            float(walk(attack, X[place], goal(label, 1.0), 200)[1].best.distance)
-            for attack in (superdeepfool(), deepfool(steps=200))
-        ]
+        aim = goal(asked(place, 1.0), 1.0)
+        found = [float(walk(attack, X[place], aim, 200)[1].best.distance) for attack in attacks]
         assert found[0] <= found[1]
 
 

@@ -87,7 +87,7 @@ def test_another_key_gives_other_values():
     np.testing.assert_array_equal(first, again)
 
 
-@pytest.mark.parametrize(("increasing", "way"), [(True, 1), (False, -1)])
+@pytest.mark.parametrize(("increasing", "way"), [(True, 1), pytest.param(False, -1, marks=pytest.mark.long)])
 def test_elements_only_go_one_way(increasing, way):
     result = attacked(jitted(fga(increasing=increasing)), -1.0)
     changes = way * np.asarray(result.x - X)[np.asarray(result.success)]

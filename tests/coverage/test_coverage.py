@@ -29,6 +29,7 @@ def test_the_front_says_that_coverage_is_no_quality():
         assert "describes" in text
 
 
+@pytest.mark.long
 def test_the_benchmark_at_a_small_size(capsys):
     from benchmarks import coverage
 

@@ -60,7 +60,6 @@ def test_of_the_network_in_float32(unit):
     assert reference[key]["low_is_zero"] == (profile.low == 0).sum()
 
 
-@pytest.mark.optimized
 def test_of_the_stored_activations_in_float64():
     """Exactly, and so that the last digits of the network's pass do not matter."""
     reference = made.golden()[1]["reference"]

@@ -21,7 +21,9 @@ MODEL = cw.bind(two_layers, WEIGHTS)
 ZOO = {"mnist_cnn": 592, "mnist_distilled": 592, "mnist_robust": 592, "cifar_cnn": 896, "cifar_resnet": 304}
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name == "cifar_resnet")) for name in ZOO]
+)
 def test_every_network_of_the_zoo(name):
     model = zoo.load(name).model
     x = np.zeros((2, 28, 28, 1) if name.startswith("mnist") else (2, 32, 32, 3), np.float32)
@@ -32,6 +34,7 @@ def test_every_network_of_the_zoo(name):
     np.testing.assert_allclose(outputs, jax.jit(lambda model, x: model.of_batch(x))(model, x), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_layers_of_the_papers_network_with_their_shapes():
     every = ("activation", "convolution", "dense", "pool")
     layers = cw.coverage.neurons(made.network(), made.digits(), layers=every).convention.layers

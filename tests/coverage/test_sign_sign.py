@@ -18,7 +18,7 @@ def by_definition(values):
     return len(covered)
 
 
-@pytest.mark.parametrize("count", [2, 5, 12, 600])
+@pytest.mark.parametrize("count", [2, 5, 12, pytest.param(600, marks=pytest.mark.long)])
 def test_against_the_definition(count):
     values = np.random.default_rng(count).normal(size=(count, 7)).astype(np.float32)
     it = cw.coverage.sign_sign_coverage(OF)

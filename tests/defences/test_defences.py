@@ -29,6 +29,7 @@ def softmax(z):
     return e / e.sum(-1, keepdims=True)
 
 
+@pytest.mark.long
 def test_distillation_makes_logits_large():
     plain, hot = answers(classifier(), X), answers(defended("distilled").model, X)
     assert np.abs(hot).mean() > 20 * np.abs(plain).mean()

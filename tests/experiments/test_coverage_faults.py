@@ -1,9 +1,11 @@
 import numpy as np
+import pytest
 
 from experiments import coverage_faults
 from tests.experiments.conftest import check_coverage_table
 
 
+@pytest.mark.long
 def test_a_share_of_the_neurons_is_broken_and_looked_for(hidden_net, tmp_path):
     arguments = coverage_faults.Arguments(data="blobs", models=("any",), share=0.5, plantings=3, out=tmp_path)
     rows = coverage_faults.main(arguments)

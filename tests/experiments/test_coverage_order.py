@@ -1,7 +1,10 @@
+import pytest
+
 from experiments import coverage_order
 from tests.experiments.conftest import check_coverage_table
 
 
+@pytest.mark.long
 def test_each_order_is_scored(hidden_net, tmp_path):
     rows = coverage_order.main(coverage_order.Arguments(data="blobs", models=("any",), draws=50, out=tmp_path))
     check_coverage_table("coverage_order", rows, tmp_path)

@@ -113,6 +113,7 @@ def sets():
         return training.Sets(*(data.load("blobs", split) for split in data.SPLITS))
 
 
+@pytest.mark.long
 def test_images_without_a_name_train_a_network_that_is_found_again(tmp_path, sets, monkeypatch):
     recipe = distilling.recipe(1)._replace(distilled=None, batch=32, source="short")
     settings = training.Training("half", "mnist_dense", "plain", 1)

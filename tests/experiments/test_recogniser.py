@@ -67,6 +67,7 @@ def test_decoding_and_edits():
     assert recogniser.edits([1, 2, 3], [2, 3, 4]) == 2
 
 
+@pytest.mark.long
 def test_a_network_is_trained_once_and_read_again(tone_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recogniser, "JUDGED", 20)
     monkeypatch.setattr(spoken, "FILLED", 1.6)

@@ -86,6 +86,7 @@ def attack(met):
     return attack
 
 
+@pytest.mark.long
 def test_what_was_found_is_written_and_kept(untrained, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(speech, "_attack", attack(False))
     asked = arguments(folder, tmp_path, chunk=3)  # the last chunk is not full
@@ -144,6 +145,7 @@ def test_a_target_that_cannot_be_said_is_refused_before_anything_runs(say, words
         speech.main(arguments(tmp_path, tmp_path, wav=(tmp_path / "a.wav",), say=(say,)))
 
 
+@pytest.mark.long
 def test_its_task_can_be_attacked_and_read(untrained, folder):
     task = speech.task(arguments(folder, folder / "unused", count=3))
     outputs = np.asarray(task.model.of_batch(jnp.asarray(task.x), task.context))

@@ -97,6 +97,7 @@ def test_the_first_step_is_the_papers():
     np.testing.assert_allclose(states.w, np.clip(wanted, 0, 1), atol=2e-4)
 
 
+@pytest.mark.long
 def test_without_bounds_it_leaves_the_box():
     found = deepxplore.explored(
         jax.jit(cw.batched(deepxplore.differential(lambda key, direction: direction, step=1.0))),

@@ -35,6 +35,7 @@ def test_the_steepest_pair_of_an_affine_model_lies_along_its_weights():
     assert 0 < suite.met.mean() < 1
 
 
+@pytest.mark.long
 def test_a_search_beats_as_many_random_pairs_and_its_pairs_are_what_it_says():
     model, x = two_layers.MODEL, two_layers.X[:3]
     suite = lipschitz.lipschitz_cover(RUN, model, x, np.geomspace(0.1, 50, 30).tolist(), pause=2)

@@ -1,5 +1,6 @@
 """A tiny source of images, so that training and attacks take seconds."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,16 @@ import pytest
 
 import cwjax as cw
 from cwjax.evaluation.diagnosis.checks import Cost, Definition, Measured, Skipped, judged
+from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import data
 from cwjax.lab.files import compiling
 from cwjax.lab.training import training
+
+LONG = bool(os.environ.get("CWJAX_LONG"))
+PIXEL = bytes.fromhex(  # as PNG
+    "89504e470d0a1a0a0000000d49484452000000010000000108000000003a7e9b55"
+    "0000000a49444154789c636000000002000148afa4710000000049454e44ae426082"
+)
 
 
 class Blobs:
@@ -44,6 +52,27 @@ def canned() -> cw.evaluation.Diagnosis:
     }
     checks = {name: judged(name, rule, each) for name, each in found.items()}
     return cw.evaluation.Diagnosis(checks, Cost(forwards=1200, backwards=34, seconds=5.6), examples=64)
+
+
+@pytest.fixture
+def drawn():
+    """For tests that look at the pictures of reports: they are drawn."""
+
+
+@pytest.fixture(autouse=True)
+def undrawn(request, monkeypatch):
+    """The pictures of reports are a pixel each, which takes a tenth of the time; `make test-all` draws all."""
+    if not LONG and "drawn" not in request.fixturenames:
+        from matplotlib.figure import Figure
+
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(PIXEL))
+
+
+@pytest.fixture
+def few_checks(monkeypatch):
+    """Two checks, that compile little, are all there are."""
+    for name in CHECKS.keys() - {"second_look", "zero_gradient"}:
+        monkeypatch.delitem(CHECKS, name)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
 import re
+import shutil
 import subprocess
 import sys
 
@@ -11,7 +12,6 @@ import pytest
 import cwjax as cw
 from cwjax.lab import cli, data, start
 from cwjax.lab.console import spelling
-from cwjax.lab.training import training
 from tests.lab.called import QUICK, call, fails
 
 pytestmark = pytest.mark.usefixtures("kept")
@@ -38,6 +38,7 @@ def test_without_the_lab_the_command_says_how_to_install_it(monkeypatch):
         start.main()
 
 
+@pytest.mark.long
 def test_a_reader_that_has_enough_is_no_error():
     program = [sys.executable, "-c", "from cwjax.lab.start import main; main()", "attack", "--help"]
     with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -49,7 +50,19 @@ def test_a_reader_that_has_enough_is_no_error():
 
 
 def test_train_then_attack_then_read(tmp_path, capsys):
-    call("train", "--data", "blobs", "--recipe", "paper_mnist", "--epochs", 6, "--out", tmp_path / "models")
+    call(
+        "train",
+        "--data",
+        "blobs",
+        "--recipe",
+        "paper_mnist",
+        "--net",
+        "mnist_dense",
+        "--epochs",
+        6,
+        "--out",
+        tmp_path / "models",
+    )
     said = capsys.readouterr().out
     assert "right on the blobs test images" in said
     [folder] = (tmp_path / "models").iterdir()
@@ -131,7 +144,7 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("report nowhere", ["there is no folder nowhere"]),
         ("generate --system deptest --model x --out OUT", ["'deptest': did you mean deeptest?"]),
         ("train --epochs many", ["--epochs", "many"]),
-        ("train --epochs 0", ["--epochs must be at least 1"]),
+        ("train --epochs 0 --data blobs", ["--epochs must be at least 1"]),
         ("train --data mnist6k", ["mnist6k", "mnist5k, mnist"]),
         ("train --data blobs --net vgg", ["vgg", "mnist_cnn, cifar_cnn"]),
         ("train --recipe mine", ["mine", "report, paper_mnist"]),
@@ -167,7 +180,7 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("train --seed 99999999999999999999 --data blobs", ["--seed"]),
         ("attack --model no.module:f --out OUT", ["--model no.module:f"]),
         ("attack --model tests.lab.test_cli:nothing --out OUT", ["NoneType", "cwjax.bind"]),
-        ("attack --data mnist5k --model TRAINED --out OUT", ["refused an input of shape"]),
+        ("attack --data cifar10_sample --model TRAINED --out OUT", ["refused an input of shape"]),
         (
             "attack --data blobs --examples 2 --model tests.lab.test_cli:probabilities --out OUT",
             ["probabilities", "softmax"],
@@ -189,6 +202,7 @@ def test_what_a_misspelling_is_compared_with_is_what_there_is():
     assert {"model", "out", "steps", "only-correct", "no-only-correct"} <= spelling.options(cli.COMMANDS["attack"])
 
 
+@pytest.mark.long
 def test_a_misspelt_command_does_not_wait_for_the_lab():
     program = "import sys\nfrom cwjax.lab.start import main\ntry:\n  main()\nfinally:\n  print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program, "atack"], capture_output=True, text=True, check=False)
@@ -206,9 +220,8 @@ def test_missing_data_is_one_line(capsys, tmp_path, monkeypatch):
     assert "cifar-10-binary.tar.gz" in fails(capsys, "train", "--data", "cifar10", "--out", tmp_path)
 
 
-def test_corrupted_weights_are_one_line(capsys, tmp_path):
-    training.train(training.Training(data="blobs", epochs=1), tmp_path)
-    [weights] = tmp_path.glob("*/weights.safetensors")
+def test_corrupted_weights_are_one_line(capsys, tmp_path, trained):
+    weights = shutil.copytree(trained.folder, tmp_path / "copy") / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-5])
     line = fails(
         capsys, "attack", "--data", "blobs", "--examples", 2, "--model", weights.parent, "--out", tmp_path / "out"

@@ -120,6 +120,7 @@ def test_a_sweep_takes_the_data_of_each_of_its_models():
     assert [each.data for each in units.plan(grid.read(None, named)).configurations] == ["mnist5k"]  # once
 
 
+@pytest.mark.long
 def test_an_attack_without_data_runs_and_can_be_verified(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli.compiling, "keep", lambda folder: None)
     model = ["--model", f"{HERE}:of_photographs"]

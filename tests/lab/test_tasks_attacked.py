@@ -43,8 +43,8 @@ def attacked(name, out, *more):
     ("name", "attack", "more"),
     [
         ("corners", "fast_l2", ["--rounded"]),
-        ("weighed", "fast_l2", ["--precision", "bfloat16"]),
-        ("spoken", "fast_linf", []),
+        pytest.param("weighed", "fast_l2", ["--precision", "bfloat16"], marks=pytest.mark.long),
+        pytest.param("spoken", "fast_linf", [], marks=pytest.mark.long),
         pytest.param("weighed", "fast_l0", [], marks=pytest.mark.long),
     ],
 )
@@ -68,6 +68,7 @@ def test_a_task_is_attacked_reported_and_verified(name, attack, more, tmp_path, 
     np.testing.assert_allclose(found["found_margin"], rows["margin"], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.long
 def test_what_may_not_change_of_a_task_does_not(tmp_path):
     attacked("weighed", tmp_path, "--attack", "fast_linf")
     [run], _ = runs.read(tmp_path)
@@ -102,6 +103,7 @@ def test_a_sweep_on_a_task_is_reported_and_verified(tmp_path, capsys):
     assert "14 of 14 rows agree" in capsys.readouterr().out
 
 
+@pytest.mark.long
 def test_only_inputs_that_do_not_meet_their_goal_yet_are_attacked_where_that_is_asked(tmp_path, monkeypatch):
     from tests.lab import called
 

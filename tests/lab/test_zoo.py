@@ -69,7 +69,14 @@ def test_each_network_is_whole_small_and_has_a_card(name):
     assert all((weight == weight.astype(jnp.float16)).all() for weight in weights)
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.NAMES if name.startswith("mnist")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.long] * (name in ("mnist_distilled", "mnist_robust", "mnist_winners")))
+        for name in zoo.NAMES
+        if name.startswith("mnist")
+    ],
+)
 def test_digits_that_none_of_them_saw_are_told_apart(name, digits, said):
     assert (said(name).argmax(1) == digits.labels).mean() >= LEAST[name]
 
@@ -85,6 +92,7 @@ def test_distillation_at_100_makes_logits_large(said):
     assert distilled > 20 * plain
 
 
+@pytest.mark.long
 def test_adversarial_training_makes_the_network_stand_where_its_twin_falls(digits):
     few = digits._replace(images=digits.images[:50], labels=digits.labels[:50], index=digits.index[:50])
     plain, robust = (
@@ -100,6 +108,7 @@ def test_squared_loss_keeps_logits_near_0_and_1(digits, said):
     assert np.abs(said("mnist_cnn")).mean() > 1
 
 
+@pytest.mark.long
 def test_interval_bounds_certify_what_no_attack_changes(digits):
     trained = zoo.load("mnist_certified")
     certified = certified_accuracy(nets.as_net(trained.model), digits, epsilon=0.1)
@@ -116,6 +125,7 @@ def test_a_tenth_of_the_units_win(digits):
     assert ((first != 0).mean((1, 2, 3)) <= 0.1).all()
 
 
+@pytest.mark.long
 def test_training_on_adversarial_images_in_l2_makes_stand_in_l2(digits):
     few = digits.take(slice(50))
     plain, robust = (

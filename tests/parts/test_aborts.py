@@ -1,5 +1,7 @@
 """When a descent stops early: the plateau rule against a plain Python copy of the released code's, and the others."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,9 @@ from cwjax.goals import targeted
 from cwjax.parts import aborts
 from cwjax.problems import problem
 
-PROPERTY = settings(deadline=None, max_examples=100, derandomize=True, database=None)
+PROPERTY = settings(
+    deadline=None, max_examples=100 if os.environ.get("CWJAX_LONG") else 40, derandomize=True, database=None
+)
 LENGTH = 60  # of every sequence of losses: one compilation
 
 

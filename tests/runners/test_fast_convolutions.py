@@ -107,7 +107,12 @@ def test_values_and_gradients_are_the_plain_ones(name):
     assert_same(jax.jit(canonical(step))(x, k), jax.jit(step)(x, k))
 
 
-@every_function
+SOME = ("valid", "dilated kernel", "grouped", "scan", "network")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in SOME)) for name in FUNCTIONS]
+)
 def test_under_vmap_too(name):
     step, x, k = question(name)
     xs = jnp.stack([x, -x, x[::-1]])

@@ -127,6 +127,7 @@ def test_at_highest_everything_stands(expected):
     np.testing.assert_array_equal(verification.looks, np.asarray(expected.success, int))
 
 
+@pytest.mark.long
 def test_driven_from_the_host_too(half):
     runner = cw.verified(cw.streamed(ATTACK, width=7), precision="bfloat16")
     seen = []

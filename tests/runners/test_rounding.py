@@ -99,7 +99,7 @@ def assert_same(found: tuple[cw.Result, Rounding], expected: tuple[cw.Result, Ro
 # The lattice
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.long), jnp.float16])
 def test_the_levels_are_exactly_the_bytes_over_255(dtype):
     byte = jnp.asarray(BYTES).astype(dtype)
     assert len(np.unique(byte)) == 256
@@ -352,6 +352,7 @@ def test_an_example_does_not_depend_on_its_batch():
         assert_same(repair(start, x=x, goal=goal), pick([i], *repaired()))
 
 
+@pytest.mark.long
 def test_with_its_attack_in_one_program_and_in_chunks():
     run = cw.chunked(discretised(cw.batched(problems.small_l2()), levels=LEVELS), 7)
     assert_same(jax.jit(run)(MODEL, KEYS, X, GOAL), repaired())
@@ -495,7 +496,10 @@ def test_a_runner_is_seen_through_whatever_the_caller_puts_around_it(wrap):
 
 def test_the_terms_of_a_function_of_numbers_are_those_of_its_numbers():
     runner = cw.streamed(
-        lambda confidence, steps: cw.l2(objective=cw.objectives.logit_margin(confidence), steps=steps), width=4
+        lambda confidence, steps: cw.attacks.pgd(
+            epsilon=0.5, objective=cw.losses.negative_margin(confidence), steps=steps
+        ),
+        width=4,
     )
     assert terms_of(runner)(confidence=3.0, steps=5).objective.confidence == 3.0
     result, _ = discretised(runner)(MODEL, *pick(np.arange(4), KEYS, X, GOAL), confidence=0.5, steps=60)

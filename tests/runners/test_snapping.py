@@ -107,6 +107,7 @@ def inputs_of(clean) -> np.ndarray:
     return np.array(list(itertools.product(*choices)), np.float32)
 
 
+@pytest.mark.long
 def test_an_attack_ends_within_a_change_of_the_fewest():
     run = jax.jit(snapped(cw.batched(cw.fast("l0", steps=40, distance=COUNTED)), lattice(LEVELS)))
     result, _ = run(MODEL, KEYS, X, GOAL, **bounds(True))

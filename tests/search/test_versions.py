@@ -370,6 +370,7 @@ def test_the_best_target_is_the_nearest_of_all_targets():
     np.testing.assert_array_equal(result.backwards, every_target().backwards.sum(0))
 
 
+@pytest.mark.long
 @pytest.mark.optimized  # the programs have to be alike in all but what is compared
 def test_the_worst_target_is_the_farthest_of_all_targets_and_fails_where_one_does():
     result, farthest = run(worst), every_target().distance.argmax(0)
@@ -417,7 +418,7 @@ def test_every_other_class_is_a_target_once(around, label):
     assert all(float(goal.sign) == 1 for goal in goals)
 
 
-@pytest.mark.parametrize("around", [best, worst, average])
+@pytest.mark.parametrize("around", [best, pytest.param(worst, marks=pytest.mark.long), average])
 @pytest.mark.parametrize(("label", "sign"), [(1, 1.0), (-1, -1.0), (CLASSES, -1.0), (1000, -1.0), (-1, 1.0)])
 def test_a_targeted_goal_or_no_such_label_is_reported_and_disturbs_no_neighbour(around, label, sign):
     wrong = cw.LabelGoal(label=UNTARGETED.label.at[2].set(label), sign=UNTARGETED.sign.at[2].set(sign))

@@ -134,6 +134,7 @@ def test_what_the_slopes_promise_is_checked_at_the_probes():
     assert walked(held, AWAY, count=7).aims[-2:] == [3, -1]
 
 
+@pytest.mark.long
 def test_a_network_whose_slopes_do_not_keep_their_promise_is_given_no_further_look():
     def bent(params, x):
         added = jnp.abs(x).sum(-1)

@@ -134,12 +134,12 @@ def test_noise_stays_within_the_radius_and_the_box(norm):
     ("shape", "counted"),
     [
         ((6, 5, 3), {}),
-        ((6, 5, 3), {"channel_axis": -1}),
         ((3, 6, 5), {"channel_axis": 0}),
         ((6, 5, 3), {"per_pixel": False}),
-        ((3, 6, 5), {"per_pixel": False}),
-        ((90,), {}),
-        ((6, 15), {}),
+        pytest.param((6, 5, 3), {"channel_axis": -1}, marks=pytest.mark.long),
+        pytest.param((3, 6, 5), {"per_pixel": False}, marks=pytest.mark.long),
+        pytest.param((90,), {}, marks=pytest.mark.long),
+        pytest.param((6, 15), {}, marks=pytest.mark.long),
     ],
 )
 def test_noise_in_l0_counts_as_it_is_told(shape, counted):

@@ -113,6 +113,7 @@ def test_a_clean_model_and_an_attack_that_is_well_run_pass_every_check():
 
 
 SLOW = ("huge logits", "a comb", "k winners", "an attack that forgets", "NaN on part of the box")
+SLOW += ("a detector", "quantised inputs", "stochastic inference")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in TABLE])
@@ -148,6 +149,7 @@ def behind_a_detector() -> dict[str, Any]:
     return given | {"model": cw.defences.whole(defended), "attack": attack, "numbers": {"steps": 20}, "longer": None}
 
 
+@pytest.mark.long
 def test_what_a_detector_sees_does_not_stand_a_second_look(monkeypatch):
     only("second_look", monkeypatch)
     given = behind_a_detector()
@@ -283,6 +285,7 @@ def test_a_number_that_is_none_is_a_failure():
     assert check.verdict == "fail"
 
 
+@pytest.mark.long
 def test_the_network_is_compiled_three_times(caplog):
     seen = "Finished XLA compilation of jit("
     model = cw.bind(lambda params, x: tricks.clean(x))  # a new one: none of its programs is kept

@@ -48,7 +48,7 @@ def test_a_weaker_attack_stays_within_each_examples_radius_and_the_box(name, nor
     assert ((own.x >= UP.low) & (own.x <= UP.high)).all()
 
 
-@pytest.mark.parametrize(("name", "norm"), [("pgd", "l2"), ("fgsm", "linf")])
+@pytest.mark.parametrize(("name", "norm"), [pytest.param("pgd", "l2", marks=pytest.mark.long), ("fgsm", "linf")])
 def test_a_weaker_attack_whose_steps_are_told_what_the_model_says_is_the_attack(name, norm):
     radius = jnp.full(COUNT, 0.3 if norm == "linf" else 1.0)
     numbers = weaker.WEAKER[name]

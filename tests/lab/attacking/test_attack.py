@@ -149,7 +149,7 @@ def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, caps
     assert f"--examples 30 asks for more than the {right.sum()} test images of blobs that the model gets right" in line
 
 
-def test_only_the_elements_of_the_mask_change(tmp_path, capsys):
+def test_only_the_elements_of_the_mask_change(tmp_path, capsys, few_checks):
     """Of an attack whose programs are several: the engine, the checks, the second look and the rounding."""
     file, mask = tmp_path / "upper.npy", np.arange(28)[:, None, None] < 9
     shape = data.load("blobs", "test").images.shape[1:]
@@ -179,7 +179,7 @@ def test_stopping_an_attack_leaves_nothing_half_written(tmp_path, monkeypatch, c
     monkeypatch.setattr(cw.metrics, "norms", stop)
     where = ["--data", "blobs", "--model", "tests.lab.called:brightness", "--out", tmp_path]
     with pytest.raises(SystemExit) as stopped:
-        call("attack", *where, "--examples", 2, *QUICK)
+        call("attack", *where, "--examples", 4, *QUICK)
     assert stopped.value.code == 130
     assert list(tmp_path.iterdir()) == []
     assert np.char.find(capsys.readouterr().err, "stopped") >= 0

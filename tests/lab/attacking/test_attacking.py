@@ -21,7 +21,7 @@ def everything(trained, some):
     return attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all"))
 
 
-def test_an_attack_is_asked_whether_it_can_be_believed(corners, some):
+def test_an_attack_is_asked_whether_it_can_be_believed(corners, some, few_checks):
     attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="best"), checks=True)
     assert len(attacked.clean) == 6
     diagnosis = attacked.diagnosis
@@ -131,7 +131,8 @@ def test_the_other_norms_tell_the_truth_too(corners, some, rounded):
     assert l0.table["linf"].to_numpy().mean() > linf.table["linf"].to_numpy().mean()
 
 
-@pytest.mark.parametrize("name", ["linf", pytest.param("l0", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["linf", "l0"])
 def test_rounded_results_are_8_bit_images_and_tell_what_that_cost(rounded, name):
     attacked = rounded(name)
     levels = 255 * attacked.adversarial.astype(np.float64)
@@ -147,6 +148,7 @@ def test_rounded_results_are_8_bit_images_and_tell_what_that_cost(rounded, name)
         assert (table.distance != table.unrounded_distance).any()
 
 
+@pytest.mark.long
 def test_what_is_written_can_be_read_and_stands_alone(trained, everything, corners, rounded, tmp_path):
     linf = rounded("linf")
     linf = linf._replace(table=linf.table.select(everything.table.column_names))
@@ -166,8 +168,8 @@ def test_what_is_written_can_be_read_and_stands_alone(trained, everything, corne
             np.testing.assert_allclose(np.linalg.norm(delta, axis=1), table.l2[mine], rtol=1e-4)
 
 
-def test_progress_counts_rows_steps_and_successes(corners, some, capsys):
-    attacked = attacking.run(corners, some, Request("l2", SETTINGS, targets="all"), width=5)
+def test_progress_counts_rows_steps_and_successes(trained, some, everything, capsys):
+    attacked = attacking.run(trained.model, some, Request("l2", SETTINGS, targets="all"))
     table = attacked.table.to_pandas()
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("l2 attack: rows finished 12/12 after ")

@@ -34,11 +34,11 @@ def program(attack) -> str:
     return re.sub("0x[0-9a-f]+", "", f"{traced} {traced.consts}")  # where in memory a function lies
 
 
-OF_EACH_KIND = ("l2", "linf", "lbfgs", "fast_l2", "fast_l0")
+QUICK = ("l2", "linf", "fast_l0")  # to trace
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in OF_EACH_KIND)) for name in presets.PRESETS]
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name not in QUICK)) for name in presets.PRESETS]
 )
 def test_an_attack_that_is_told_nothing_is_the_librarys(name):
     settings = presets.resolved((name,), presets.Settings())[name]

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("kept")
 
 def test_a_run_is_covered_beside_the_test_images(trained, tmp_path, capsys):
     run, out = tmp_path / "run", tmp_path / "cover"
-    options = ("--attack", "fast_l2", "fast_linf", "--steps", 12, "--examples", 6, "--no-checks")
+    options = ("--attack", "fast_linf", "--steps", 12, "--examples", 6, "--no-checks")
     call("attack", "--model", trained.folder, *options, "--out", run)
     call("cover", "--model", trained.folder, "--suite", run, "--sections", 10, "--out", out)
     assert "no measure of quality" in capsys.readouterr().out
@@ -23,7 +23,7 @@ def test_a_run_is_covered_beside_the_test_images(trained, tmp_path, capsys):
         assert "neurons, each the channel mean after the activation function" in text
     found = json.loads((out / "coverage.json").read_text())
     assert found["training images"] > 0
-    assert {each["suite"] for each in found["measurements"]} == {"test images", "run, fast_l2", "run, fast_linf"}
+    assert {each["suite"] for each in found["measurements"]} == {"test images", "run, fast_linf"}
     assert (out / "figures" / "coverage.png").exists()
 
 

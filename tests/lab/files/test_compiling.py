@@ -33,6 +33,7 @@ def test_the_folder_is_made_private_and_filled(tmp_path):
     assert list(folder.iterdir())
 
 
+@pytest.mark.long
 def test_a_program_is_read_back_in_silence(tmp_path):
     code = """
 import sys, jax, jax.numpy as jnp

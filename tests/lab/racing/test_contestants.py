@@ -11,7 +11,7 @@ from tests.lab.racing.made import GRADIENTS, a_task
 
 
 def an_attack(norm: str, steps: int, classes: int) -> cw.Attack:
-    return problems.small_l2(steps=steps // 2, search=cw.search.binary_search(2, initial_c=1.0))
+    return cw.attacks.ddn(steps=steps)
 
 
 def untruthful(norm: str, steps: int, classes: int) -> cw.Attack:
@@ -78,7 +78,7 @@ def test_an_attack_without_end_is_cut_at_the_budget():
 
 def test_an_attack_that_forgets_its_passes_has_no_row():
     with pytest.raises(
-        contestants.Broken, match="it says that it took 0 forward and 6 backward passes, and took 6 and 6"
+        contestants.Broken, match="it says that it took 0 forward and 10 backward passes, and took 10 and 10"
     ):
         contestants.ours(untruthful, "l2").run(a_task())
 

@@ -1,8 +1,11 @@
 """The picture of a race."""
 
 import numpy as np
+import pytest
 
 from cwjax.lab.racing import drawing
+
+pytestmark = pytest.mark.usefixtures("drawn")
 
 INF = np.inf
 

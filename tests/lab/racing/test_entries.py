@@ -28,6 +28,7 @@ def test_every_entry_can_be_made_at_every_budget(name):
             jax.eval_shape(attack.init, jax.random.key(0), problem(image, goal))
 
 
+@pytest.mark.long
 def test_a_number_that_is_set_is_the_attacks():
     task, contestant = a_task(), contestants.ours(stepping, "l2")
     assert contestant.numbers("l2") == {"step": 1e-3, "turns": 3}

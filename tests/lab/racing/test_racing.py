@@ -205,9 +205,9 @@ def test_a_number_or_an_attack_that_is_none_is_one_error(told, message, tmp_path
 
 
 def test_a_warning_is_in_every_file_and_on_the_console(tmp_path, capsys):
-    settings = racing.Race(attacks=("fast_l2", MINE), budgets=(80,), examples=4)
+    settings = racing.Race(attacks=("ddn", MINE), budgets=(80,), examples=4)
     racing.race([a_large_subject()], entries.OURS | entries.own([MINE]), settings, tmp_path)
-    words = f"fast_l2 fools all examples; fewer than 90 % are fooled by {MINE} ("
+    words = f"ddn fools all examples; fewer than 90 % are fooled by {MINE} ("
     assert f"Warning: tiny, l2, untargeted, 80 propagations: {words}" in capsys.readouterr().out
     assert f"> **Warning.** {words}" in (tmp_path / "race.md").read_text()
     [told] = json.loads((tmp_path / "race.json").read_text())["warnings"]

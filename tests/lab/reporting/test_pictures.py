@@ -10,6 +10,8 @@ from PIL import Image
 from cwjax.lab.reporting import findings, pictures
 from tests.lab.reporting.made import INF, TARGETED, UNTARGETED, make_run, written
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("rows", [TARGETED, UNTARGETED], ids=["targeted", "untargeted"])

@@ -81,7 +81,7 @@ def test_nothing_is_said_of_checks_that_were_not_asked_for(tmp_path):
         assert "believe" not in text
 
 
-def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path):
+def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path, drawn):
     _, markdown = written(make_run(TARGETED), tmp_path)
     links = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", markdown)
     assert sorted(links) == [f"figures/{name}.png" for name in ("l2-examples", "l2-success", "training")]

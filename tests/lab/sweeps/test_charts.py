@@ -1,9 +1,12 @@
 """The pictures of a sweep."""
 
 import numpy as np
+import pytest
 
 from cwjax.lab.sweeps import charts, outcomes
 from tests.lab.sweeps import made
+
+pytestmark = pytest.mark.usefixtures("drawn")
 
 INF = float("inf")
 

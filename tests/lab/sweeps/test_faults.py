@@ -29,8 +29,7 @@ def plan():
 def undisturbed(plan, tmp_path_factory):
     """The folder of a sweep that nothing happened to, and its table."""
     folder = tmp_path_factory.mktemp("undisturbed") / "sweep"
-    folder.mkdir()
-    run(small.worker, folder, plan.all)
+    working.work(folder, plan.all)
     return folder, small.finished(folder, plan)
 
 
@@ -53,7 +52,7 @@ def files(folder) -> set[str]:
 @pytest.mark.timeout(small.long(300, 3600))
 def test_killed_at_any_moment(plan, undisturbed, tmp_path):
     kills = rounds = again = 0
-    wanted = small.long(3, 100)
+    wanted = small.long(1, 100)
     while kills < wanted:
         folder = tmp_path / f"round{rounds}"
         folder.mkdir()
@@ -67,7 +66,7 @@ def test_killed_at_any_moment(plan, undisturbed, tmp_path):
             if code == 0:
                 break
             kills += 1
-        run(small.worker, folder, plan.all)
+        working.work(folder, plan.all)
         assert small.finished(folder, plan) == undisturbed[1]
         assert not list((folder / "units").glob(".*"))
         assert not list((folder / "leases").glob("[!.]*"))
@@ -84,7 +83,7 @@ def test_every_corruption_is_found(plan, undisturbed, tmp_path):
     shutil.copytree(undisturbed[0] / "units", folder / "units")
     vault, digests = Vault(folder), [unit.digest for unit in plan.all]
     sound = {digest: vault.get(digest) for digest in digests}
-    wanted = 1000
+    wanted = small.long(200, 1000)
     for _ in range(wanted):
         digest, other = random.choice(digests, 2, replace=False)
         place = folder / "units" / digest
@@ -136,7 +135,7 @@ def test_damage_is_put_away_and_done_again(plan, undisturbed, tmp_path):
     table, missing = results.table(folder)
     assert missing == results.Missing(2, len(plan.all))
     assert len(table) == 3 * 26 - 10
-    run(small.worker, folder, plan.all)
+    working.work(folder, plan.all)
     assert small.finished(folder, plan) == undisturbed[1]
     assert len(list((folder / "quarantine").iterdir())) == 2
 

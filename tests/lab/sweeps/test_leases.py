@@ -5,6 +5,8 @@ import os
 import threading
 import time
 
+import pytest
+
 from cwjax.lab.sweeps import leases
 from tests.lab.sweeps import small
 
@@ -43,6 +45,7 @@ def die(folder) -> None:
         os._exit(1)
 
 
+@pytest.mark.long
 def test_a_dead_holder_of_this_machine_is_followed_at_once_by_one(tmp_path):
     process = small.processes().Process(target=die, args=(tmp_path,))
     process.start()

@@ -77,7 +77,7 @@ def test_every_configuration_has_its_line(three):
         assert "not done yet" not in text
 
 
-def test_the_page_needs_no_other_file(three):
+def test_the_page_needs_no_other_file(three, drawn):
     folder, _ = three
     page, markdown = written(folder)
     tags = Tags(page)
@@ -164,7 +164,8 @@ def test_nothing_succeeded(tmp_path):
     assert "Success within a distance" not in page
 
 
-def test_objectives_and_boxes_are_compared_where_nothing_else_differs(tmp_path):
+def test_objectives_and_boxes_are_compared_where_nothing_else_differs(tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_report, "MOST_PICTURED", 0)
     grid = [(name, box, steps) for steps in (10, 20) for name in ("f1", "f6") for box in ("projected", "clipped")]
     asked = [made.configuration("l2", objective=name, box=box, steps=steps) for name, box, steps in grid]
     made.sweep(tmp_path, [*asked, made.configuration("fast_linf")])

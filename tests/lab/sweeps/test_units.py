@@ -1,6 +1,7 @@
 """What a unit's digest is made of: whatever decides its rows, and no more than that."""
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 
@@ -82,13 +83,14 @@ def test_every_source_that_decides_a_result_decides_the_digest(code, copied):
     assert {"attacks/pgd.py", "base.py", "parts/boxes.py", "lab/training/nets.py"} < set(SOURCES)
     assert {f"attacks/{file.name}" for file in (ROOT / "attacks").glob("*.py")} < set(SOURCES)
     seen = {code()}
-    for source in SOURCES:
+    some = SOURCES if os.environ.get("CWJAX_LONG") else sorted(SOURCES)[::8]
+    for source in some:
         file = copied / source
         text = file.read_bytes()
         file.write_bytes(text + b"\n# another\n")
         seen.add(code())
         file.write_bytes(text)
-    assert len(seen) == 1 + len(SOURCES)
+    assert len(seen) == 1 + len(some)
     assert code() in seen
 
 

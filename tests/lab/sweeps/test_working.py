@@ -55,7 +55,10 @@ def test_numbers_seeds_and_a_short_last_chunk_compile_nothing(tmp_path):
     assert table.rounded.all()
 
 
-def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
+@pytest.mark.parametrize("checks", [2, pytest.param(len(diagnose.CHECKS), marks=pytest.mark.long)])
+def test_the_first_unit_of_each_configuration_is_checked(checks, tmp_path, request):
+    if checks == 2:
+        request.getfixturevalue("few_checks")
     sweep = dataclasses.replace(small.SWEEP, confidence=(0.0, 1.0), examples=12, checks=True)
     plan = small.planned(sweep)
     working.work(tmp_path, plan.units[0])
@@ -67,7 +70,7 @@ def test_the_first_unit_of_each_configuration_is_checked(tmp_path):
     small.finished(tmp_path, plan)
     found = results.beliefs(tmp_path)
     assert set(found) == {1, 2}
-    assert all(len(each.rows) == len(diagnose.CHECKS) for each in found.values())
+    assert all(len(each.rows) == checks for each in found.values())
 
 
 @pytest.mark.long

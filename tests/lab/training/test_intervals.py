@@ -17,6 +17,10 @@ PLANS = {
     "strides": Layers((Convolution(3, 4, stride=2), Convolution(4, 3, padding="VALID")), dense=(8,)),
     "pools": Layers((Convolution(3, 3), Convolution(4, 3)), dense=(8,), pool=True),
 }
+plans = pytest.mark.parametrize(
+    "plan",
+    [pytest.param(plan, id=name, marks=[pytest.mark.long] * (name == "strides")) for name, plan in PLANS.items()],
+)
 
 
 def made(plan) -> Any:
@@ -26,7 +30,7 @@ def made(plan) -> Any:
     return net
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@plans
 def test_every_answer_in_the_ball_is_within_the_bounds(plan):
     net, labels = made(plan), jnp.array([0, 3, 1])
     images = jax.random.uniform(jax.random.key(5), (3, 8, 8, 1))
@@ -43,7 +47,7 @@ def test_every_answer_in_the_ball_is_within_the_bounds(plan):
     assert (found.high - found.low > 0).all()
 
 
-@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+@plans
 def test_a_ball_of_one_image_has_its_answer(plan):
     net, labels = made(plan), jnp.array([2, 0])
     images = jax.random.uniform(jax.random.key(5), (2, 8, 8, 1))

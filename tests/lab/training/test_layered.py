@@ -64,6 +64,7 @@ def test_only_winners_have_a_slope():
     np.testing.assert_array_equal(slope, [[1.0, 0.0, 0.0, 4.0]])
 
 
+@pytest.mark.long
 def test_a_network_of_winners_jumps_where_its_twin_does_not():
     """Along a line of inputs ReLU's largest step shrinks with the length of the steps, and that of the winners less."""
     line = jnp.linspace(0, 1, 4001)[:, None, None, None]

@@ -52,6 +52,7 @@ def rectified(x):
     return np.maximum(((groups - mean) / std).reshape(x.shape), 0)
 
 
+@pytest.mark.long
 def test_the_residual_network_computes_what_the_layers_say():
     net = nets.build("cifar_resnet", shape=(32, 32, 3), classes=10, seed=0)
     assert isinstance(net, nets.ResidualNet)

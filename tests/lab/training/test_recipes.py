@@ -133,7 +133,10 @@ def learnt(tmp_path_factory):
     return train
 
 
-@pytest.mark.parametrize("recipe", KINDS)
+@pytest.mark.parametrize(
+    "recipe",
+    ["squared", "certified", *(pytest.param(name, marks=pytest.mark.long) for name in ("winners", "adversarial_l2"))],
+)
 def test_each_kind_of_network_is_learnt(recipe, learnt):
     adversary = RECIPES[recipe].adversary
     card = (learnt(recipe, adversary=adversary._replace(epsilon=0.3, steps=1)) if adversary else learnt(recipe)).card

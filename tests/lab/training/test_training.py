@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from cwjax.lab.files import store
 from cwjax.lab.training import training
 
 SETTINGS = training.Training(data="blobs", recipe="report", epochs=3)
+ONE = training.Training(data="blobs", net="mnist_dense", recipe="paper_mnist", epochs=1)  # which is trained quickly
 
 
 def test_training_learns_and_its_card_tells_how(trained):
@@ -29,9 +31,9 @@ def test_training_learns_and_its_card_tells_how(trained):
 
 
 def test_a_trained_network_is_read_and_not_trained_again(tmp_path, monkeypatch):
-    first = training.train(SETTINGS, tmp_path)
+    first = training.train(ONE, tmp_path)
     monkeypatch.setattr(training, "_fit", None)  # training again would call it
-    again = training.train(SETTINGS, tmp_path)
+    again = training.train(ONE, tmp_path)
     assert again.folder == first.folder
     jax.tree.map(np.testing.assert_array_equal, again.model.params, first.model.params)
     assert jax.tree.structure(again.model) == jax.tree.structure(first.model)
@@ -51,8 +53,11 @@ def test_other_settings_are_another_network(tmp_path, change, monkeypatch):
     assert len(folders[1]) == 2
 
 
-def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tmp_path, monkeypatch):
-    whole = training.train(SETTINGS, tmp_path / "whole")
+@pytest.mark.parametrize(
+    "settings", [dataclasses.replace(ONE, epochs=3), pytest.param(SETTINGS, marks=pytest.mark.long)]
+)
+def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(settings, tmp_path, monkeypatch):
+    whole = training.train(settings, tmp_path / "whole")
 
     write, epochs = store.write_arrays, []
 
@@ -64,16 +69,16 @@ def test_a_killed_run_goes_on_where_it_was_and_ends_the_same(tmp_path, monkeypat
 
     monkeypatch.setattr(store, "write_arrays", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
-        training.train(SETTINGS, tmp_path / "cut")
-    resumed = training.train(SETTINGS, tmp_path / "cut")
+        training.train(settings, tmp_path / "cut")
+    resumed = training.train(settings, tmp_path / "cut")
     assert epochs == ["checkpoint.safetensors"] * 3 + ["weights.safetensors"]  # two epochs, then the third alone
     jax.tree.map(np.testing.assert_array_equal, resumed.model.params, whole.model.params)
     assert resumed.card["history"] == whole.card["history"]
     assert not list(resumed.folder.glob("checkpoint*"))
 
 
-def test_corrupted_weights_are_refused(tmp_path):
-    folder = training.train(SETTINGS, tmp_path).folder
+def test_corrupted_weights_are_refused(tmp_path, trained):
+    folder = shutil.copytree(trained.folder, tmp_path / "copy")
     weights = folder / "weights.safetensors"
     content = bytearray(weights.read_bytes())
     content[-7] ^= 1
@@ -107,11 +112,11 @@ def test_a_damaged_card_is_refused(tmp_path, trained, damage):
 def test_a_corrupted_checkpoint_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(store, "write_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        training.train(SETTINGS, tmp_path)
+        training.train(ONE, tmp_path)
     [checkpoint] = tmp_path.glob("*/checkpoint.safetensors")
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(store.CorruptFile, match=r"checkpoint\.safetensors is corrupted"):
-        training.train(SETTINGS, tmp_path)
+        training.train(ONE, tmp_path)
 
 
 def test_bad_requests_say_what_to_do(tmp_path):

@@ -55,7 +55,7 @@ def binary_goals() -> tuple[np.ndarray, cw.LabelGoal]:
 
 
 @pytest.mark.parametrize("confidence", [0.0, 2.0])
-@pytest.mark.parametrize("shape", [(), (1,)])
+@pytest.mark.parametrize("shape", [(), pytest.param((1,), marks=pytest.mark.long)])
 def test_one_output_is_two_logits_to_every_objective(shape, confidence):
     z, goal = binary_goals()
     for name, (mine, its) in of_output_and_of_logits(z.reshape(-1, *shape), goal, confidence).items():

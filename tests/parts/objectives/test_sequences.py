@@ -256,6 +256,7 @@ def test_a_lead_of_a_frame_within_rounding_does_not_count(scale):
     assert [bool(alone(of_all_alignments, 0.0, each, of_one(goal).transcript).met) for each in ahead] == [False, True]
 
 
+@pytest.mark.long
 def test_an_alignment_under_jit_is_what_it_is_alone(questions):
     logits, goal, _ = questions
     found = answers(aligned_margin, logits, goal, 0.5)
