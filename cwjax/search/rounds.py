@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from cwjax.arguments import check_part

@@ -7,7 +7,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Goal, Number, Objective, Outputs, shapes
+from cwjax.base import AnyArray, Goal, Number, Objective, Outputs, shapes
 from cwjax.goals import AlignedGoal, TranscriptGoal
 from cwjax.parts.objectives.classification import comparable, rounding_margin, two_largest
 
@@ -265,7 +265,7 @@ def _check_paths(outputs: Outputs, goal: AlignedGoal, blank: int) -> None:
     _refuse("the alignment", goal.path, inside & ((goal.path < 0) | (goal.path >= outputs.shape[1])), outputs.shape[1])
 
 
-def _refuse(what: str, said: np.ndarray, bad: np.ndarray, symbols: int) -> None:
+def _refuse(what: str, said: AnyArray, bad: np.ndarray, symbols: int) -> None:
     """Raises ValueError where symbols that an example names are marked as bad."""
     if bad.any():
         example, place = map(int, np.argwhere(bad)[0])
