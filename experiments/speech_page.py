@@ -99,7 +99,7 @@ def _cell(name: str, value: Any) -> Any:
         return value
     if np.isnan(value):
         return "–"
-    return f"{value:.3g}" if name.endswith(LENGTHS) else f"{100 * value:.3g} %"
+    return f"{value:.3g}" if name.endswith(LENGTHS) else f"{100 * value:.3g}\u00a0%"
 
 
 def _told(first: dict[str, Any], last: dict[str, Any]) -> dict[str, str]:
