@@ -176,8 +176,9 @@ def sorted_out(options: dict[str, Any]) -> tuple[Allowed, dict[str, Any]]:
 
 
 def check_allowed(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
-    """Raises TypeError or ValueError unless the bounds, the mask and the start fit x [B, *S], leave each example an
-    element with room, and have x, which is finite, inside them. What is traced passes where only its values could tell.
+    """Raises TypeError or ValueError unless the bounds, the mask and the start fit x [B, *S], leave some example an
+    element with room, and have x, which is finite, inside them; warns of examples that have no room. What is traced
+    passes where only its values could tell.
     """
     for name, value in allowed._asdict().items():
         if name != "context" and (value is not None or name not in ("mask", "start")):

@@ -1,5 +1,6 @@
 """Checks of what only values tell, where there are values: outside jit. What is traced passes."""
 
+import warnings
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ def known(*trees: Any) -> bool:
 
 def check_values(x: jax.Array | np.ndarray, allowed: Allowed) -> None:
     """Raises ValueError unless x [B, *S] and the start are finite, the bounds leave some element room, and x is inside
-    them.
+    them. Warns of examples that have no room.
     """
     check_finite("x", x)
     if allowed.start is not None:
@@ -51,17 +52,22 @@ def check_finite(name: str, values: ArrayLike) -> None:
 
 
 def check_room(shape: tuple[int, ...], allowed: Allowed) -> None:
-    """Raises ValueError where bounds and mask together leave an example [*S] of the batch nothing that may change."""
+    """Raises ValueError where bounds and mask together leave nothing that may change in any example [*S] of the batch.
+    Where that is so of some, they are failures, as they are under `jit`, and a warning counts them.
+    """
     low, high, mask = allowed.low, allowed.high, allowed.mask
     if not known(low, high, mask):
         return
     free = np.asarray(low) < np.asarray(high)
     free = np.broadcast_to(free if mask is None else free & np.asarray(mask), shape)
     stuck = np.flatnonzero(~free.reshape(len(free), -1).any(1))
+    if stuck.size == len(free):
+        raise ValueError(f"low, high and mask leave no element that may change in any of {len(free)} examples")
     if stuck.size:
-        raise ValueError(
+        warnings.warn(
             f"low, high and mask leave {stuck.size} of {len(free)} examples no element that may change, first example "
-            f"{stuck[0]}: leave them out, or allow more"
+            f"{stuck[0]}: they are failures, unless they meet the goal as they are",
+            stacklevel=2,
         )
 
 

@@ -25,7 +25,7 @@ Two files of your own, and what they are to be heard as:
 
 The same recogniser under any attack of the command line, where `$CWJAX_DATA/speech` has the recordings:
 
-    cwjax attack --model experiments.speech:task --attack linf --confidence 3 --examples 10 --out runs/speech_task
+    cwjax attack --model experiments.speech:task --attack fast_linf --steps 200 --examples 10 --out runs/speech_task
 
 Writes OUT/speech.md, speech.csv, speech.png, utterances.csv, and report.html: transcripts, spectrograms, and players.
 """
@@ -51,7 +51,7 @@ from experiments.recogniser import Trained, frames_of
 from experiments.spoken import Utterances
 
 TRAINING = recogniser.Training()
-KINDS = ("as many digits", "another number", "silence")
+KINDS = ("as many digits", "more or fewer digits", "silence")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,8 +256,8 @@ def _write(rows, each, asked, found, trained, arguments) -> None:
             {name: in_words(value) if isinstance(value, list) else value for name, value in row.items()} for row in each
         )
     told = [
-        f"Recogniser: digit error {card['test_digit_error']:.2%} on joined unseen takes of known speakers, "
-        f"{card['held_out_digit_error']:.2%} on {arguments.held_out}, whom it never heard.",
+        f"Recogniser: digit error {100 * card['test_digit_error']:.2f} % on joined unseen takes of known speakers, "
+        f"{100 * card['held_out_digit_error']:.1f} % on {arguments.held_out}, whom it never heard.",
         "Published: mean -31 dB, and -38 dB with the improved loss, 100 % success, on 100 clips of Common Voice and "
         "another recogniser (class notes on Carlini & Wagner 2018; not read in the paper itself).",
     ]

@@ -15,6 +15,7 @@ from experiments import recogniser
 from experiments.spoken import FULL, RATE
 
 MOST = 12  # utterances on the page
+LENGTHS = ("dB", "L2")  # columns of these are no shares
 LOUDER = 0.5  # of full scale: as loud as the change is played a second time
 _PAGE = Path(__file__).with_suffix(".html.jinja")
 
@@ -61,6 +62,7 @@ def figure(asked: Any, found: Any, each: list[dict[str, Any]], places: list[int]
             )
             axes.set_title(title, color=INK, fontsize=9)
             axes.set_yticks([0, 4], ["0", "4 kHz"], fontsize=7)
+            axes.xaxis.set_major_formatter("{x:g} s")
             axes.tick_params(labelsize=7)
     return sheet
 
@@ -86,8 +88,18 @@ def page(rows: list[dict[str, Any]], each: list[dict[str, Any]], asked: Any, fou
                 }
             }
         )
-    shown = [{name: f"{v:.3g}" if isinstance(v, float) else v for name, v in row.items()} for row in rows]
-    return Environment(autoescape=True).from_string(_PAGE.read_text("utf-8")).render(told=told, rows=shown, shown=some)
+    table = [{name: _cell(name, value) for name, value in row.items()} for row in rows]
+    template = Environment(autoescape=True).from_string(_PAGE.read_text("utf-8"))
+    return template.render(told=told, rows=table, shown=some, count=count)
+
+
+def _cell(name: str, value: Any) -> Any:
+    """One value of the table of results: lengths as numbers, all others that are no whole numbers as shares."""
+    if not isinstance(value, float):
+        return value
+    if np.isnan(value):
+        return "–"
+    return f"{value:.3g}" if name.endswith(LENGTHS) else f"{100 * value:.3g}\u00a0%"
 
 
 def _told(first: dict[str, Any], last: dict[str, Any]) -> dict[str, str]:

@@ -18,7 +18,7 @@ def logits(params, x):
 MODEL, X = cw.bind(logits, jnp.asarray(WEIGHTS)), jnp.full((4, 3, 3, 1), 0.5)
 GOAL, KEY = cw.untargeted(np.arange(4)), jax.random.key(0)
 KEYS = jax.random.split(KEY, 4)
-NOT_THIRD = np.broadcast_to(np.arange(4).reshape(4, 1, 1, 1) != 2, X.shape)
+THIRD = np.broadcast_to(np.arange(4).reshape(4, 1, 1, 1) == 2, X.shape)
 RUN = cw.batched(cw.fast("l2", steps=2))
 RESULT = cw.Result(x=X, **{name: jnp.zeros(4) for name in cw.Result._fields if name != "x"})
 
@@ -83,8 +83,7 @@ CALLS = {
     "RUN(MODEL, KEYS, X, GOAL, mask=[True])": "mask must be boolean, True where an element may change, got list",
     "RUN(MODEL, KEYS, X, GOAL, mask=np.array([0, 1, 1]))": "boolean, True where an element may change, got int64",
     "RUN(MODEL, KEYS, X, GOAL, mask=np.zeros((3, 1), bool))": "mask is False everywhere: no element may change",
-    "RUN(MODEL, KEYS, X, GOAL, mask=NOT_THIRD)": "of 4 examples no element that may change, first example 2",
-    "RUN(MODEL, KEYS, X, GOAL, low=X, high=X + 0.5 * NOT_THIRD)": "no element that may change, first example 2",
+    "RUN(MODEL, KEYS, X, GOAL, low=X, high=X + 0.5 * THIRD, mask=~THIRD)": "no element that may change in any of 4",
     "RUN(MODEL, KEYS, X.at[1, 2].set(np.nan), GOAL)": "3 of 36 elements of x are NaN or infinite, first x[1, 2, 0, 0]",
     "RUN(MODEL, KEYS, X, GOAL, start=X.at[1, 2].set(np.inf))": "elements of start are NaN or infinite, first start[1",
     "RUN(MODEL, KEYS, X, GOAL, start=np.nan)": "1 of 1 elements of start are NaN or infinite",

@@ -107,3 +107,15 @@ def test_under_jit_it_ends_as_a_failure_and_disturbs_no_neighbour():
         (np.where(np.arange(2)[:, None] == 0, np.nan, X).astype(np.float32), SAID),
     ):
         assert np.asarray(run(SPEECH, KEYS, x, goal).finite).tolist() == [False, True]
+
+
+def test_an_example_that_may_not_change_is_a_failure_with_a_warning():
+    x = np.linspace(1, 0.5, 3 * SYMBOLS, dtype=np.float32).reshape(3, SYMBOLS)
+    goal, keys = cw.untargeted([0, 0, 1]), jax.random.split(jax.random.key(0), 3)  # the last is met as it is
+    free = np.array([[False], [True], [False]])
+    run = cw.streamed(cw.attacks.fgsm(epsilon=1.0), width=3)
+    with pytest.warns(UserWarning, match="leave 2 of 3 examples no element that may change, first example 0: they"):
+        result = run(CLASSES, keys, x, goal, mask=free)
+    assert result.success.tolist() == [False, True, True]
+    assert result.distance[2] == 0
+    np.testing.assert_array_equal(result.x[0], x[0])

@@ -161,8 +161,14 @@ def jsma_f(
     check_count("elements", elements, most=2)
 
     def choose(slope, movable):
-        rise, places = jax.lax.top_k(jnp.where(movable, -slope, -jnp.inf).reshape(-1), elements)
-        return Pair(places[0], places[-1], exists=jnp.sum(rise) > 0)
+        rise = jnp.where(movable, -slope, -jnp.inf).reshape(-1)
+        first = second = jnp.argmax(rise)  # one pass; jax.lax.top_k sorts, or nearly
+        total = rise[first]
+        if elements == 2:
+            others = jnp.where(jnp.arange(rise.size) == first, -jnp.inf, rise)
+            second = jnp.argmax(others)
+            total += others[second]
+        return Pair(first, second, exists=total > 0)
 
     return _saliency(
         choose,

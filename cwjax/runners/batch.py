@@ -221,8 +221,9 @@ def batched(attack: Attack) -> Runner:
 
       The result has x's dtype, and the attack computes in it, or in float32 where that is wider. It raises TypeError or
       ValueError where shapes or dtypes do not fit; where x is not finite, leaves its bounds, or has no element that may
-      change; and where a goal names what the model does not say, such as a class or a symbol that it does not have.
-      Under `jit`, where no values are known, such an example ends as a failure. `validate` tells what else only values
+      change in any example; and where a goal names what the model does not say, such as a class or a symbol that it
+      does not have. Where only some examples have no element that may change, they end as failures, with a warning.
+      Under `jit`, where no values are known, any such example ends as a failure. `validate` tells what else only values
       tell.
 
     Example:

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from cwjax.arguments import check_part
@@ -48,12 +47,17 @@ def searched(attack: Attack, search: Search) -> Attack:
 
         best = closer(state.progress.best, after.best)
         knob = select(after.done, search.tell(problem, state.knob, after), state.knob)
-        key = jnp.where(after.done, jax.random.fold_in(state.key, 0), state.key)
         following = search.ask(problem._replace(live=after.live), knob)
+
+        def again(key, following):
+            key = jax.random.fold_in(key, 0)
+            return key, attack.init(key, following)
+
+        key, inner = seldom(after.done, again, (state.key, following), (state.key, inner))
         return SearchedState(
             key=key,
             knob=knob,
-            inner=seldom(after.done, attack.init, (key, following), inner),
+            inner=inner,
             progress=continued(state.progress, before, after, best=best, over=search.done(knob) | (best.distance == 0)),
         )
 

@@ -20,7 +20,7 @@ VERDICTS = ("skipped", "pass", "warn", "fail")  # from the best to the worst; a 
 
 ENOUGH = 20
 """Examples: below, one example is more than 5 % of them, so no check fails by a single one."""
-_NAMED = 3  # images that a line names
+_NAMED = 3  # examples that a line names
 
 
 class Measured(NamedTuple):
@@ -120,7 +120,7 @@ class Check(NamedTuple):
         return f"{self.what}; {self.note}" if self.note else self.what
 
     def line(self) -> str:
-        """What was found, on a line: "too_short: 0.02, above 0.01 on 2 images (mean share by which …; …)"."""
+        """What was found, on a line: "too_short: 0.02, above 0.01 on 2 examples (mean share by which …; …)"."""
         if self.verdict == "skipped":
             return f"{self.name}: skipped, {self.note}"
         relation = "not above" if self.number <= self.threshold else "above"
@@ -183,7 +183,7 @@ class Diagnosis(NamedTuple):
                 "verdict": check.verdict,
                 "number": "–" if check.verdict == "skipped" else f"{check.number:.3g}",
                 "threshold": f"{check.threshold:g}",
-                "images": f"{len(check.rows)} of {self.examples}",
+                "examples": f"{len(check.rows)} of {self.examples}",
                 "what the number is": check.meaning(),
                 "advice": check.advice if check.verdict in ("fail", "warn") else "",
                 "source": check.source,
@@ -229,7 +229,9 @@ def judged(
         if poor and (named := _named(found, rule.warn, index if names is None else names)):
             found = found._replace(note=f"{found.note}: {named}" if found.note else named)
         if bad and found.without <= rule.fail:
-            few = f"{_counted(len(found.rows))} are too few to fail by one" if len(found.rows) > 1 else "one image only"
+            few = (
+                f"{_counted(len(found.rows))} are too few to fail by one" if len(found.rows) > 1 else "one example only"
+            )
             verdict, found = "warn", found._replace(note=f"{found.note}; {few}")
         elif not poor and found.most > rule.fail:
             verdict, threshold = "warn", rule.fail
@@ -290,11 +292,11 @@ def run(
 
 
 def _counted(examples: int) -> str:
-    return f"{examples:,} image{'s' * (examples != 1)}"
+    return f"{examples:,} example{'s' * (examples != 1)}"
 
 
 def _named(found: Measured, above: float | int, names: Sequence[Any] | np.ndarray | None) -> str:
-    """The images that speak against the result, the loudest first: "image 4283", "images 3, 17, 5 and 2 more"."""
+    """The examples that speak against the result, the loudest first: "example 4283", "examples 3, 17, 5 and 2 more"."""
     loud = [place for place in np.argsort(-found.each, kind="stable") if not found.each[place] <= above]
     if not loud:
         return ""
@@ -303,7 +305,7 @@ def _named(found: Measured, above: float | int, names: Sequence[Any] | np.ndarra
     rest = [f"{len(loud) - _NAMED} more"] if len(loud) > _NAMED else []
     *some, last = parts + rest
     comma, conjunction = ("; ", "; ") if found.told else (", ", " and ")
-    return f"image{'s' * (len(loud) > 1)} {comma.join(some)}{conjunction if some else ''}{last}"
+    return f"example{'s' * (len(loud) > 1)} {comma.join(some)}{conjunction if some else ''}{last}"
 
 
 def _plain(value: Any) -> Any:

@@ -78,7 +78,7 @@ CHECKS = {
     ),
     "not_finite": Definition(
         of_model.not_finite,
-        "larger share of examples given up, and of images of the box, for a NaN or an infinity",
+        "larger share of examples given up, and of points of the box, for a NaN or an infinity",
         warn=0,
         fail=0,
         source=f"{_OURS}: any",

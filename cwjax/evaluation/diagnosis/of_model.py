@@ -68,7 +68,7 @@ def not_finite(case: Case) -> Measured:
     places = np.resize(case.everyone, len(shares))
     finite = np.all(case.outputs(case.model, low + shares * (high - low), places) < np.inf, axis=1)
     lost = ~case.result.finite
-    note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} images of noise and of grey"
+    note = f"{lost.sum()} of {len(lost)} examples, {(~finite).sum()} of {len(finite)} points of noise and of grey"
     anywhere = float((~finite).mean())
     return of_examples(lost, case.everyone, note=note, of=lambda some: max(float(lost[some].mean()), anywhere))
 

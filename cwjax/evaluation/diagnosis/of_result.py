@@ -62,7 +62,7 @@ def not_monotone(case: Case) -> Measured | Skipped:
 
     shares = ", ".join(f"{100 * each:.0f} %" for each in hit.mean(1))
     radii = ", ".join(f"{radius:g}" for radius in RADII)
-    note = f"PGD fooled {shares} within {radii} × the distance that this attack found for each image"
+    note = f"PGD fooled {shares} within {radii} × the distance that this attack found for each example"
     return of_examples((hit[:-1] & ~hit[1:]).any(0), case.few[found], case.climbs[-1, found], note, of=fall)
 
 

@@ -134,11 +134,7 @@ def attack(
     saving.check_pictures(save, dataset)
     if dataset.task:
         chosen = presets.resolved(attack, settings, dataset.task)
-    presets.check_features(attack, dataset.features)
-    if dataset.features and rounded:
-        raise ValueError(f"--rounded is for images of 8 bits, and {data} has features: say their levels in the file")
-    if dataset.features and restored:
-        raise ValueError(f"--restored is for images, and {data} has features: repairing them undoes what is not needed")
+    presets.check_features(attack, dataset.features, data, rounded=rounded, restored=restored)
     dataset = rows.aimed_at(dataset, targets)
     selection.check_enough(examples, dataset, targets)
     allowed = selection.mask_of(mask, dataset) if mask else None
@@ -155,6 +151,7 @@ def attack(
         for name, own in chosen.items()
     ]
     configuration = {"data": data, "model": model, "examples": examples, "targets": targets, "rounded": rounded}
+    configuration |= {"targets": "goals of the task"} if some.task else {}
     configuration |= {
         "restored": restored,
         "only_correct": only_correct,

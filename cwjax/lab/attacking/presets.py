@@ -192,10 +192,20 @@ def resolved(attacks: Sequence[str], settings: Settings, task: Task | None = Non
     return complete
 
 
-def check_features(attacks: Sequence[str], features: Features | None) -> None:
-    """Raises ValueError where an attack's norm takes no costs, and features have some."""
+def check_features(
+    attacks: Sequence[str], features: Features | None, data: str = "", *, rounded: bool = False, restored: bool = False
+) -> None:
+    """Raises ValueError where inputs are features of the data of that name, and what is asked for is for images; or
+    where features have costs, and an attack's norm takes none.
+    """
+    if features is None:
+        return
+    if rounded:
+        raise ValueError(f"--rounded is for images of 8 bits, and {data} has features: say their levels in the file")
+    if restored:
+        raise ValueError(f"--restored is for images, and {data} has features: repairing them undoes what is not needed")
     for name in attacks:
-        if features and features.priced and norm_of(name) not in ("l0", "l1"):
+        if features.priced and norm_of(name) not in ("l0", "l1"):
             raise ValueError(
                 f"features have costs, which attacks in L0 and L1 keep small: --attack {name} is in neither"
             )

@@ -39,13 +39,13 @@ def runs_of(attacked: Sequence[Attacked], dataset: Dataset) -> list[Run]:
             task=dataset.task.name if dataset.task else "",
             drawn=each.drawn,
             features=dataset.features.names if dataset.features else (),
-            elements=_elements(dataset),
+            elements=elements(dataset),
         )
         for each in attacked
     ]
 
 
-def _elements(dataset: Dataset) -> str:
+def elements(dataset: Dataset) -> str:
     """What the inputs consist of, to read."""
     return "features" if dataset.features else dataset.task.elements if dataset.task else "pixels"
 

@@ -67,7 +67,7 @@ class Features:
         return found
 
     def check(self, name: str, x: np.ndarray, mask: np.ndarray | None = None) -> None:
-        """Raises ValueError where inputs leave their bounds or lattice, or where nothing may change."""
+        """Raises ValueError where inputs leave their bounds or lattice, or where nothing may change in any of them."""
         bad = ~((x >= self.low) & (x <= self.high))
         if bad.any():
             row, place = map(int, np.argwhere(bad)[0])
@@ -81,9 +81,8 @@ class Features:
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
         free = self.high > np.where(self.rises, x, self.low)
-        stuck = np.flatnonzero(~(free & (True if mask is None else mask)).any(-1))
-        if len(stuck):
-            raise ValueError(f"{name}: {len(stuck)} inputs have no feature that may change, first input {stuck[0]}")
+        if not (free & (True if mask is None else mask)).any():
+            raise ValueError(f"{name}: no feature of any input may change")
 
     def bounds(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """`low` [N, F] and `high` [F] for a runner on inputs x [N, F]."""

@@ -171,6 +171,8 @@ def _ending(name: str) -> str:
 def _told(run: Run, columns: dict[str, np.ndarray], most: int) -> Picture:
     """The first examples of a task, each with what the model says before and after."""
     drawn = run.drawn or (run.clean, run.adversarial)
+    high, wide = drawn[0].shape[1:3]
+    most = most // 2 if 2 * wide > 3 * high else most  # else the page makes them too small to read
     picked = np.arange(min(most, len(drawn[0]), len(columns["index"])))
     headings = []
     for i in picked:

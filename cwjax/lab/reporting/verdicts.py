@@ -29,7 +29,7 @@ class Verdict(NamedTuple):
     line: str  # the same in a sentence
     rows: list[dict[str, str]]  # one a check, the worst first, heading -> text
     blamed: list[str]  # the checks that failed, or if none did, warned
-    loud: list[str]  # of each of those: "weaker_wins (1 of 5: image 3 …). Do this."
+    loud: list[str]  # of each of those: "weaker_wins (1 of 5: example 3 …). Do this."
     asked: dict[str, int]  # check -> how many images it looked at
 
 
@@ -64,7 +64,7 @@ def grouped(found: Mapping[int, Verdict]) -> list[Group]:
 
 
 def _asked(check: dict, told: dict) -> str:
-    """How many images a check looked at: "2 of 20"."""
+    """How many examples a check looked at: "2 of 20"."""
     if not check.get("rows"):
         return "–"
     return f"{len(check['rows'])} of {told['examples']}" if told.get("examples") else str(len(check["rows"]))
@@ -79,7 +79,7 @@ def of(told: dict) -> Verdict:
             "verdict": check["verdict"],
             "number": number(check["number"], 3),
             "threshold": number(check["threshold"], 3),
-            "images": _asked(check, told),
+            "examples": _asked(check, told),
             "what the number is": check["what"] + (f" ({check['note']})" if check["note"] else ""),
             "advice": check["advice"] if check["verdict"] in ("fail", "warn") else "",
             "source": check["source"],

@@ -11,7 +11,7 @@ from matplotlib.ticker import PercentFormatter
 
 from cwjax.evaluation.comparison import robust_area
 from cwjax.evaluation.metrics import success_curve
-from cwjax.lab.reporting.findings import NORMS, length, norm_name, percent
+from cwjax.lab.reporting.findings import length, norm_name, norms_of, percent
 from cwjax.lab.reporting.pictures import BLUE, COLORS, DPI, INK, ORANGE, PALE, STROKES, Picture, plain, png
 from cwjax.lab.sweeps.outcomes import VARIED, GridPoint, ablations
 
@@ -56,12 +56,13 @@ def ablation(norm: str, outcomes: Sequence[GridPoint]) -> Picture | None:
     return Picture(f"figures/{norm}-ablation.png", png(figure), alt, caption)
 
 
-def curves(norm: str, outcomes: Sequence[GridPoint]) -> Picture | None:
+def curves(norm: str, outcomes: Sequence[GridPoint], elements: str = "pixels") -> Picture | None:
     """The share fooled within each distance, a line for each configuration; None where nothing succeeded.
 
     Args:
       norm: that all of the configurations minimise.
       outcomes: the configurations; the strongest are drawn.
+      elements: what their inputs consist of.
     """
     distances = {each.place: np.where(_hit(each), each.columns["distance"], np.inf) for each in outcomes}
     farthest = max((float(some[np.isfinite(some)].max(initial=0.0)) for some in distances.values()), default=0.0)
@@ -84,7 +85,7 @@ def curves(norm: str, outcomes: Sequence[GridPoint]) -> Picture | None:
         text.set_parse_math(False)
     caption = (
         f"The share that a perturbation of at most the given {norm_name(norm)} norm fools ({norm_name(norm)}: "
-        f"{NORMS[norm][1]}), by the numbers of the table. Each curve ends at its success rate."
+        f"{norms_of(elements)[norm][1]}), by the numbers of the table. Each curve ends at its success rate."
     )
     if len(strongest) < len(outcomes):
         caption += f" Drawn are {len(strongest)} of {len(outcomes)} configurations: those with the most area below."

@@ -5,24 +5,25 @@ from cwjax.lab.sweeps import sweep_report
 sweep_report.write(Path("runs/grid"), Path("runs/grid"))  # -> report.html, report.md, figures/*.png in runs/grid
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cwjax.lab.attacking import judging
+from cwjax.lab.attacking import judging, runs
 from cwjax.lab.attacking.rows import places_of
 from cwjax.lab.data import CorruptData, Dataset, MissingData
 from cwjax.lab.files import store
 from cwjax.lab.reporting import pictures, rendering, verdicts
 from cwjax.lab.reporting.findings import (
-    NORMS,
     Run,
     arrays_of,
     cases_of,
     headed,
     norm_name,
+    norms_of,
     of_task,
     setting,
     shown,
@@ -72,11 +73,13 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     store.check_folder(out)
     found, missing = outcomes.read(folder)
     norms = outcomes.of_norms(found)
-    drawn, complaints = _pictures(found[:MOST_PICTURED], Vault(folder), data_folder)
+    elements = {each.axes["data"]: _elements(each.axes["data"], data_folder) for each in found}
+    common = next(iter(elements.values())) if len({*elements.values()}) == 1 else "elements"
+    drawn, complaints = _pictures(found[:MOST_PICTURED], Vault(folder), data_folder, elements)
     sections = [_section(each, drawn.get(each.place, [])) for each in found]
     kinds = {
         "Objectives and boxes": charts.ablation,
-        "Success within a distance": charts.curves,
+        "Success within a distance": functools.partial(charts.curves, elements=common),
         "Distance against gradients": charts.costs,
     }
     figures = {
@@ -96,7 +99,8 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
         "sections": sections,
         "pictured": MOST_PICTURED,
         "environment": _environment(found, Vault(folder)),
-        "norms": NORMS,
+        "norms": norms_of(common),
+        "elements": common,
     }
     shots = [shot for some in figures.values() for shot in some.values()]
     shots += [shot for section in sections for shot in section.pictures]
@@ -114,14 +118,17 @@ def _section(each: GridPoint, drawn: list[Picture]) -> Section:
 
 
 def _pictures(
-    found: Sequence[GridPoint], vault: Vault, data_folder: Path | None
+    found: Sequence[GridPoint], vault: Vault, data_folder: Path | None, elements: Mapping[str, str]
 ) -> tuple[dict[int, list[Picture]], dict[str, str]]:
-    """The security curve and some examples of each configuration, by its place; and of data without pictures, why."""
+    """The security curve of each configuration, and some examples unless they are features, by its place; and of data
+    without pictures, why.
+    """
     drawn, complaints = {}, {}
     for each in found:
-        run, data = _bare(each), each.axes["data"]
+        data = each.axes["data"]
+        run = _bare(each)._replace(elements=elements[data])
         shots = [pictures.curve(run, each.columns)]
-        if data not in complaints:
+        if data not in complaints and run.elements != "features":
             try:
                 run = _with_images(run, each, vault, units.data_named(data, data_folder))
             except (MissingData, CorruptData, ValueError, OSError) as error:
@@ -134,6 +141,14 @@ def _pictures(
             if shot
         ]
     return drawn, complaints
+
+
+def _elements(data: str, data_folder: Path | None) -> str:
+    """What the inputs of that data consist of; pixels where it cannot be had."""
+    try:
+        return runs.elements(units.data_named(data, data_folder))
+    except (MissingData, CorruptData, ValueError, OSError):
+        return "pixels"
 
 
 def _bare(each: GridPoint) -> Run:

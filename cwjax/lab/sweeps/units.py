@@ -16,7 +16,7 @@ import numpy as np
 import cwjax
 from cwjax.lab import foreign
 from cwjax.lab.attacking import judging, selection
-from cwjax.lab.attacking.presets import resolved
+from cwjax.lab.attacking.presets import check_features, resolved
 from cwjax.lab.attacking.rows import aimed_at, rows_of
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
@@ -32,6 +32,7 @@ _DECIDING = (
     "lab/attacking/presets.py",
     "lab/attacking/rows.py",
     "lab/attacking/selection.py",
+    "lab/data/features.py",
     "lab/training/nets.py",
 )
 _COMPUTING = ("jax", "jaxlib", "optax", "numpy")  # packages
@@ -106,12 +107,12 @@ def _of_data(asked: Configuration, sweep: Sweep, folder: Path | None) -> Configu
     """With its data named; on a task without an objective of classes.
 
     Raises:
-      ValueError: the sweep asks for an objective or targets of classes, on a task.
+      ValueError: the sweep asks for an objective or targets of classes, on a task; or for what features do not have.
     """
     configuration = dataclasses.replace(asked, data=_data_for(asked.data, asked.model))
     dataset = data_named(configuration.data, folder)
-    if dataset.features:
-        raise ValueError(f"--data {configuration.data} has features, and sweeps are for images: use `cwjax attack`")
+    asked_for = {"rounded": configuration.rounded, "restored": configuration.restored}
+    check_features((configuration.attack,), dataset.features, configuration.data, **asked_for)
     if dataset.task is None:
         return configuration
     rows_of(dataset.take(slice(0, 1)), configuration.targets, seed=0)  # raises
@@ -222,6 +223,7 @@ def _examples_digest(source: _Source, start: int, stop: int) -> str:
     some = source.examples(start, stop)
     arrays, told = [some.images, some.labels, some.index], []
     arrays += [] if some.mask is None else [some.mask]
+    arrays += [some.features.told[name] for name in sorted(some.features.told)] if some.features else []
     if some.task:
         mine = judging.entries_of((some.task.goal, some.task.context), some, np.arange(stop - start))
         arrays += [*jax.tree.leaves(mine), np.asarray(True if some.task.mask is None else some.task.mask)]

@@ -97,8 +97,17 @@ def in_play(logits: Float[Array, "K"]) -> Bool[Array, "K"]:
       [True, True, False, False]
     """
     logits = comparable(logits)
-    leading = jax.lax.top_k(logits, 2)[0]
-    return logits >= leading[0] - _OUT_OF_PLAY * jnp.maximum(jnp.max(jnp.abs(leading)), 1)
+    first, second = two_largest(logits)
+    return logits >= first - _OUT_OF_PLAY * jnp.maximum(jnp.maximum(jnp.abs(first), jnp.abs(second)), 1)
+
+
+def two_largest(values: Float[Array, "K"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The largest, NaN where there is one, and the largest of the rest. Without a slope, and without the sort of
+    `jax.lax.top_k`, which every step would pay for.
+    """
+    values = jax.lax.stop_gradient(values)
+    largest = jnp.arange(values.size) == jnp.argmax(values)
+    return jnp.sum(jnp.where(largest, values, 0)), jnp.max(jnp.where(largest, -jnp.inf, values))
 
 
 def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
@@ -114,6 +123,8 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     Logits of less than float32 precision are taken for float32: for a model that computes in bfloat16, ask for a
     confidence above its own rounding.
 
+    It has no slope: what rounding may do does not pull an attack anywhere.
+
     Args:
       logits: of one example.
 
@@ -124,8 +135,8 @@ def rounding_margin(logits: Float[Array, "K"]) -> Float[Array, ""]:
     # Any positive lead is an answer for a model whose logits are all zero, so the least lead is small; but it stays so
     # far above the smallest number that no f of it underflows to zero.
     info = jnp.finfo(logits.dtype)
-    leading = jax.lax.top_k(comparable(logits), 2)[0]
-    return 64 * info.eps * jnp.max(jnp.abs(leading)) + info.tiny / info.eps
+    first, second = two_largest(comparable(logits))
+    return 64 * info.eps * jnp.maximum(jnp.abs(first), jnp.abs(second)) + info.tiny / info.eps
 
 
 def cross_entropy(confidence: Number = 0.0) -> Objective:

@@ -7,9 +7,9 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_count, check_number
-from cwjax.base import Goal, Number, Objective, Outputs, shapes
+from cwjax.base import AnyArray, Goal, Number, Objective, Outputs, shapes
 from cwjax.goals import AlignedGoal, TranscriptGoal
-from cwjax.parts.objectives.classification import comparable, rounding_margin
+from cwjax.parts.objectives.classification import comparable, rounding_margin, two_largest
 
 _IMPOSSIBLE = -1e12  # the logarithm of 0: far below that of anything a network says
 
@@ -222,7 +222,7 @@ def _decodes(outputs, goal, confidence, blank):
         & jnp.where(wanted, said[:size] == goal.labels[:size], True).all()
     )
     logits = comparable(outputs)
-    first, second = jnp.moveaxis(jax.lax.top_k(logits, 2)[0], -1, 0)
+    first, second = jax.vmap(two_largest)(logits)
     sure = first - second >= confidence + jax.vmap(rounding_margin)(logits)
     return same & jnp.where(jnp.arange(logits.shape[0]) < goal.frames, sure, True).all()
 
@@ -265,7 +265,7 @@ def _check_paths(outputs: Outputs, goal: AlignedGoal, blank: int) -> None:
     _refuse("the alignment", goal.path, inside & ((goal.path < 0) | (goal.path >= outputs.shape[1])), outputs.shape[1])
 
 
-def _refuse(what: str, said: np.ndarray, bad: np.ndarray, symbols: int) -> None:
+def _refuse(what: str, said: AnyArray, bad: np.ndarray, symbols: int) -> None:
     """Raises ValueError where symbols that an example names are marked as bad."""
     if bad.any():
         example, place = map(int, np.argwhere(bad)[0])

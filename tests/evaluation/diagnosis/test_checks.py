@@ -58,7 +58,7 @@ def test_a_pass_that_chance_may_have_made_is_a_warning(most, verdict):
     """On two images that gain 0 % and 52 %, less a standard error is nothing, and proves nothing."""
     found = judged("mine", RULE, Measured(0.0, np.arange(2), np.zeros(2), "mean 0.26 ± 0.26", most=most))
     assert found.verdict == verdict
-    said = "mine: 0, not above 0.5 on 2 images (a share; mean 0.26 ± 0.26; 2 images are too few to tell)"
+    said = "mine: 0, not above 0.5 on 2 examples (a share; mean 0.26 ± 0.26; 2 examples are too few to tell)"
     assert (found.line() == said) == (verdict == "warn")
 
 
@@ -78,11 +78,11 @@ def test_a_number_above_a_threshold_has_its_verdict(number, verdict, threshold):
     found = check(number)
     assert (found.verdict, found.threshold) == (verdict, threshold)
     relation = "not above" if verdict == "pass" else "above"
-    assert found.line() == f"mine: {number:.3g}, {relation} {threshold:g} on 2 images (a share)"
+    assert found.line() == f"mine: {number:.3g}, {relation} {threshold:g} on 2 examples (a share)"
 
 
 def test_a_line_says_what_else_was_seen():
-    assert check(0.25, "2 of 8").line() == "mine: 0.25, above 0.1 on 2 images (a share; 2 of 8)"
+    assert check(0.25, "2 of 8").line() == "mine: 0.25, above 0.1 on 2 examples (a share; 2 of 8)"
     assert judged("mine", RULE, Skipped("no time")).line() == "mine: skipped, no time"
     assert math.isnan(judged("mine", RULE, Skipped("no time")).number)
 
@@ -118,9 +118,9 @@ def test_a_diagnosis_is_printed_with_the_failures_first():
     assert str(diagnosis(0.2, 0.7, 0.0, 0.6)).splitlines() == [
         "FAIL: do not believe these numbers yet (5 checks: 2 failed, 1 warned, 1 passed, 1 skipped; "
         "1,200 forward and 7 backward passes, 2.2 s).",
-        "  fail  check_1: 0.7, above 0.5 on 2 images (a share). Do this.",
-        "  fail  check_3: 0.6, above 0.5 on 2 images (a share). Do this.",
-        "  warn  check_0: 0.2, above 0.1 on 2 images (a share). Do this.",
+        "  fail  check_1: 0.7, above 0.5 on 2 examples (a share). Do this.",
+        "  fail  check_3: 0.6, above 0.5 on 2 examples (a share). Do this.",
+        "  warn  check_0: 0.2, above 0.1 on 2 examples (a share). Do this.",
     ]
 
 

@@ -234,15 +234,15 @@ def test_a_verdict_on_few_examples_says_so_and_names_check_image_winner_and_marg
     diagnosis = cw.diagnose(**few(5, 1))
     assert diagnosis.verdict == "warn"
     assert diagnosis.named("warn") == ["not_finite", "weaker_wins", "lost_by_rounding", "second_look"]
-    assert "(18 checks on 5 images, which say little: 4 warned, 14 passed; " in diagnosis.line()
+    assert "(18 checks on 5 examples, which say little: 4 warned, 14 passed; " in diagnosis.line()
     line = diagnosis.checks["weaker_wins"].line()
     check = diagnosis.checks["weaker_wins"]
     [closest] = check.evidence[check.evidence <= 0.9 * np.array(check.details["attack's distance"])]
     winner = check.details["weaker attack"][4]
-    assert line.startswith("weaker_wins: 0.2, above 0.05 on 5 images (share of the examples that a weaker attack")
+    assert line.startswith("weaker_wins: 0.2, above 0.05 on 5 examples (share of the examples that a weaker attack")
     mine = check.details["attack's distance"][4]
-    assert f"1 of 5 by FGSM, PGD or noise: image 4284 by {winner} at {closest:.3g}, " in line
-    assert f"{closest / mine:.2f} of the attack's {mine:.3g}; 5 images are too few to fail by one)" in line
+    assert f"1 of 5 by FGSM, PGD or noise: example 4284 by {winner} at {closest:.3g}, " in line
+    assert f"{closest / mine:.2f} of the attack's {mine:.3g}; 5 examples are too few to fail by one)" in line
     assert 0.3 < closest / mine <= 0.9  # the distance was tripled; a weaker attack comes no closer than this one did
     two = cw.diagnose(**few(5, 2))
     assert two.named("fail") == ["not_finite", "weaker_wins", "second_look"]

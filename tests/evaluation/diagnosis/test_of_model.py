@@ -154,7 +154,7 @@ def test_not_finite_is_the_larger_share_of_examples_given_up_and_of_images_witho
     few, many = of_model.not_finite(given(0)), of_model.not_finite(given(2))
     assert isinstance(few, Measured)
     assert few.number == 2 / 111
-    assert few.note == f"0 of {COUNT} examples, 2 of 111 images of noise and of grey"
+    assert few.note == f"0 of {COUNT} examples, 2 of 111 points of noise and of grey"
     assert many.number == 2 / COUNT
     assert many.evidence.tolist() == [1, 1] + [0] * (COUNT - 2)
 

@@ -95,7 +95,7 @@ def climbed(*shares, distance=None, tried=None, norm="l2"):
 def test_not_monotone_is_the_largest_fall_of_pgd_from_one_radius_to_the_next():
     result = measured(of_result.not_monotone, climbed(2, 7, 5, 6))
     assert result.number == pytest.approx(2 / 8)
-    within = "within 0.9, 1.5, 3, 6 × the distance that this attack found for each image"
+    within = "within 0.9, 1.5, 3, 6 × the distance that this attack found for each example"
     assert result.note == f"PGD fooled 25 %, 88 %, 62 %, 75 % {within}"
     assert result.rows.tolist() == list(range(8))
     np.testing.assert_array_equal(np.isinf(result.evidence), [False] * 6 + [True] * 2)

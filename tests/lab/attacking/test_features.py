@@ -1,15 +1,18 @@
 """Features from the file to the report: on their levels, by their names."""
 
+import dataclasses
 import json
 import re
 
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import cwjax as cw
 from cwjax.lab import data, subjects
 from cwjax.lab.attacking import presets
+from cwjax.lab.sweeps import grid, units
 from tests.lab.called import call
 
 pytestmark = pytest.mark.usefixtures("kept")
@@ -60,6 +63,34 @@ def test_what_changes_is_told_by_name(file, tmp_path):
     call("report", str(out))
     assert (out / "report.md").read_text() == page
     call("verify", str(out))
+
+
+@pytest.mark.long
+def test_a_sweep_of_them(file, tmp_path):
+    out, name = tmp_path / "sweep", f"{__name__}:network"
+    told = ["--attack", "fast_l1", "--steps", "40", "--confidence", "0", "0.1", "--examples", "3", "--no-checks"]
+    call("sweep", "--model", name, "--data", str(file), "--out", str(out), *told)
+    rows = pq.read_table(out / "results.parquet")
+    assert rows["success"].to_pylist() == 6 * [True]
+    assert not any("NFC" in each for each in rows["changed"].to_pylist())  # the dear one
+    assert {each.split()[0] for each in rows["changed"].to_pylist()} <= set(NAMES)
+    call("report", str(out))
+    page = (out / "report.md").read_text()
+    assert "in the units of the features" in page
+    assert not re.findall("(?i)pixel|image|8 bits", page)
+    call("verify", str(out))
+
+
+def test_sweeps_take_them_and_refuse_what_they_do_not_have(file):
+    sweep = grid.Sweep(model=(f"{__name__}:network",), data=(str(file),), attack=("fast_l1",), examples=3)
+    assert len(units.plan(grid.read(None, sweep)).all) == 1
+    for other, words in (
+        ({"attack": ("fast_l2",)}, "keep small: --attack fast_l2"),
+        ({"rounded": True}, "--rounded is for images of 8 bits"),
+        ({"restored": True}, "--restored is for images"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            units.plan(grid.read(None, dataclasses.replace(sweep, **other)))
 
 
 def test_what_features_do_not_allow_is_refused_before_anything_runs(file):

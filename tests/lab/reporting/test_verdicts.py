@@ -23,9 +23,9 @@ def test_a_diagnosis_is_shown_with_the_worst_first(tmp_path):
         ("is not there", "skipped"),
     ]
     worst, bad, fine, missing = found.rows
-    assert (worst["number"], worst["threshold"], worst["images"]) == ("0.750", "0.500", "3 of 64")
+    assert (worst["number"], worst["threshold"], worst["examples"]) == ("0.750", "0.500", "3 of 64")
     assert worst["what the number is"] == "share of <what> | was seen (3 of 4)"
-    assert (missing["number"], missing["images"]) == ("–", "–")
+    assert (missing["number"], missing["examples"]) == ("–", "–")
     assert [row["advice"] for row in (worst, bad, fine, missing)] == ["Do <this> & that."] * 2 + [""] * 2
     assert found.blamed == ["is_worse"]
     assert found.loud == ["is_worse (3 of 4). Do <this> & that."]
@@ -42,8 +42,8 @@ def told(verdict: str, **more) -> dict:
 
 
 def test_who_does_not_say_of_how_many_is_shown_how_many_were_asked():
-    assert verdicts.of(told("warn")).rows[0]["images"] == "1"
-    assert verdicts.of(told("warn", examples=5)).rows[0]["images"] == "1 of 5"
+    assert verdicts.of(told("warn")).rows[0]["examples"] == "1"
+    assert verdicts.of(told("warn", examples=5)).rows[0]["examples"] == "1 of 5"
 
 
 @pytest.mark.parametrize(("verdict", "blamed"), [("fail", ["one"]), ("warn", ["one"]), ("pass", []), ("skipped", [])])
