@@ -202,7 +202,7 @@ def test_fewer_than_twenty_examples_do_not_fail_by_one(bad, of, verdict):
     each = np.arange(of) >= of - bad
     check = judged("share", SHARE, of_examples(each, np.arange(of), note=f"{bad} of {of}"), np.arange(of) + 100)
     assert (check.verdict, check.number) == (verdict, bad / of)
-    assert f" on {of} image{'s' * (of > 1)} (" in check.line()
+    assert f" on {of} example{'s' * (of > 1)} (" in check.line()
     assert ("too few to fail by one" in check.line()) == (bad == 1 < of)
     assert (f"{100 + of - 1}" in check.line()) == (bad > 0)
 

@@ -74,7 +74,7 @@ def test_names_and_bounds_may_be_left_out(tmp_path):
         ({"bounds": np.array([0, 1.0])}, "features have low and high: give one of both"),
         (
             {"mask": np.array([True, False, False]), "images": X[1:], "labels": [0, 1]},
-            "2 inputs have no feature that may",
+            "no feature of any input may change",
         ),
         ({"mask": np.zeros(3, bool)}, "False everywhere"),
     ],
