@@ -229,15 +229,13 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
     columns = {name: run.table[name].to_numpy() for name in run.table.column_names}
     columns["clean_prediction"] = np.array([5, 2], np.int32)
     text = run_report.write([run._replace(table=pa.table(columns))], ABOUT, tmp_path).read_text()
-    assert "1 of the 2 images was misclassified before any attack, and counts all the same." in text
+    assert "1 of the 2 images was misclassified before any attack, and counts all the same. `cwjax attack" in text
     assert (
         "Two means: 1.00 over all 2 (the 1 that the model already gets wrong counts as 0), 2.00 over the 1 that it "
         "gets right."
     ) in text
     table = Path(tmp_path / "report.md").read_text().split("## Results")[1]
-    assert (
-        "| attack | attacks | success % | mean L2 | median L2 | misclassified | mean without them | mean L0 |" in table
-    )
+    assert "| attack | rows | success % | mean L2 | median L2 | misclassified | mean without them | mean L0 |" in table
     assert "| L2 | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
 
 
