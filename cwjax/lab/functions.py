@@ -37,13 +37,7 @@ def named(flag: str, name: str) -> Callable[..., Any]:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     with blamed(flag, name):
-        try:
-            holder = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name and f"{module}.".startswith(f"{error.name}."):
-                file = f"{error.name.replace('.', '/')}.py"
-                raise ValueError(f"{flag} {name}: there is no {file} in this folder or on PYTHONPATH") from error
-            raise
+        holder = importlib.import_module(module)
         found = getattr(holder, function, None)
     if found is None:
         own = [key for key, value in vars(holder).items() if getattr(value, "__module__", "") == module]
@@ -60,16 +54,19 @@ def blamed(flag: str, name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        raise ValueError(f"{flag} {name}: {' '.join(_said(error).split())}") from error
+        raise ValueError(f"{flag} {name}: {' '.join(_said(error, name).split())}") from error
 
 
-def _said(error: BaseException) -> str:
+def _said(error: BaseException, name: str) -> str:
     """What went wrong in the user's code; of a package that is missing, how to install it."""
     if isinstance(error, SystemExit):
         return reason_of(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
+        module, colon, _ = name.partition(":")
+        if colon and f"{module}.".startswith(f"{error.name}."):
+            return f"there is no {error.name.replace('.', '/')}.py in this folder or on PYTHONPATH"
         package = error.name.partition(".")[0]
         extra = EXTRAS.get(package)
-        how = f": pip install 'cwjax[{extra}]'" if extra else ", and no file of this folder"
-        return f"it imports {error.name}, which is not installed{how}"
+        how = f"not installed: pip install 'cwjax[{extra}]'" if extra else "neither installed nor in this folder"
+        return f"it imports {error.name}, which is {how}"
     return f"{type(error).__name__}: {error}"

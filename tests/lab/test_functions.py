@@ -62,7 +62,7 @@ def test_a_function_of_the_working_folder_is_found(here):
         ),
         ("a_package_of_mine.big:model", "there is no a_package_of_mine/big.py in this folder"),
         ("a_torch_of_mine:model", "it imports torch.no_such, which is not installed: pip install 'cwjax[torch]'"),
-        ("a_need_of_mine:model", "it imports no_such_package, which is not installed, and no file of this folder"),
+        ("a_need_of_mine:model", "it imports no_such_package, which is neither installed nor in this folder"),
         ("an_error_of_mine:model", "SyntaxError: "),
         ("an_end_of_mine:model", "it calls sys.exit('enough')"),
         ("a_module_of_mine:__name__", "is no function, but of the type str"),
@@ -72,6 +72,7 @@ def test_what_is_no_function_is_one_line_that_names_the_flag(name, words, here):
     with pytest.raises(ValueError, match=re.escape(words)) as raised:
         functions.named("--model", name)
     assert str(raised.value).startswith(f"--model {name}")
+    assert str(raised.value).count("--model") == 1
     assert "\n" not in str(raised.value)
 
 

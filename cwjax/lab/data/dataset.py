@@ -161,7 +161,7 @@ def _scaled(name: str, images: np.ndarray, bounds: tuple[float, float] | None) -
     values = images.astype(np.float64)
     _check_finite(name, "image", values)
     if not ((values >= low) & (values <= high)).all():
-        more = ": store bytes as uint8, or give beside images and labels bounds=(LOW, HIGH), what stands for 0 and 1"
+        more = ": store bytes as uint8, or add bounds=(LOW, HIGH), the values that stand for 0 and 1"
         more = "" if bounds else more
         came = f"from {values.min():g} to {values.max():g}"
         raise ValueError(f"{name}: images must lie in [{low:g}, {high:g}], got values {came}{more}")

@@ -300,7 +300,7 @@ def two_means(norm: str, columns: dict[str, np.ndarray], called: str = "image") 
     return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} {others}."
 
 
-_LEFT_OUT = " `cwjax attack --only-correct` leaves them out."
+_LEFT_OUT = " To leave them out: cwjax attack --only-correct."
 
 
 def misclassified(columns: dict[str, np.ndarray], called: str = "image") -> str:

@@ -71,7 +71,7 @@ def answered(rows, answers) -> findings.Run:
             [5, 1, 2, 5],
             [
                 "2 of the 4 images were misclassified before any attack, and count all the same. "
-                "`cwjax attack --only-correct` leaves them out.",
+                "To leave them out: cwjax attack --only-correct.",
                 "Two means: 1.33 over the 3 that succeeded (the 2 that the model already gets wrong count as 0), 4.00 "
                 "over the 1 that it gets right.",
             ],
@@ -81,7 +81,7 @@ def answered(rows, answers) -> findings.Run:
             [5, 1],
             [
                 "1 of the 2 images was misclassified before any attack, and counts all the same. "
-                "`cwjax attack --only-correct` leaves them out.",
+                "To leave them out: cwjax attack --only-correct.",
                 "Two means: 2.00 over all 2 (the 1 that the model already gets wrong is among them), 3.50 over the 1 "
                 "that it gets right.",
             ],
@@ -91,8 +91,8 @@ def answered(rows, answers) -> findings.Run:
             [5, 5, 2],
             [
                 "2 of the 3 images were misclassified before any attack, and count all the same. That is most of them: "
-                "is the model trained, and are pixels scaled as it takes them? `cwjax attack --only-correct` leaves "
-                "them out.",
+                "is the model trained, and are pixels scaled as it takes them? To leave them out: cwjax attack "
+                "--only-correct.",
                 "The mean is 0.00 over the 2 that succeeded (the 2 that the model already gets wrong count as 0). No "
                 "image that the model gets right was fooled, so there is no mean without them.",
             ],
@@ -111,6 +111,13 @@ def answered(rows, answers) -> findings.Run:
 )
 def test_the_mean_is_told_with_and_without_what_was_wrong_anyway(rows, answers, said):
     assert findings.before_any_attack([answered(rows, answers)]) == said
+
+
+def test_where_rows_failed_it_is_said_what_means_are_over():
+    every, some = (make_run([(0, 0, -1, 1.0), (1, 1, -1, last)]) for last in (2.0, INF))
+    none = make_run([(0, 0, -1, INF)])
+    assert findings.failures([every]) == findings.failures([none]) == ""
+    assert findings.failures([every, some]) == "Means and medians are over the successes alone: 1 of 4 rows failed."
 
 
 @pytest.mark.parametrize(
