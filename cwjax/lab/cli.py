@@ -85,18 +85,20 @@ def _later(command: Callable[..., None], brief: bool) -> Callable[..., Callable[
     """The command, parsed but not yet run: an error of its own is then no error of parsing.
 
     Where `brief`, it is explained by its first sentence alone, for the list of all commands. Otherwise what is said of
-    an argument is one line, because the parser keeps the ends of lines.
+    an argument is one line, because the parser keeps the ends of lines; an example follows without an empty line, of
+    which the parser would make two; and a number has no comma, at which the parser would break it.
     """
 
     def later(*args: Any, **options: Any) -> Any:
         return functools.partial(command, *args, **options)
 
     parsed: Any = functools.update_wrapper(later, command)
-    said = inspect.getdoc(command) or ""
+    said = re.sub(r"(?<=\d),(?=\d{3})", "", inspect.getdoc(command) or "")
     text, heading, told = said.partition("\nArgs:\n")
     parsed.__signature__ = inspect.signature(command)
     del parsed.__wrapped__  # whose text the parser would take instead
-    parsed.__doc__ = said.split("\n\n")[0] if brief else text + heading + re.sub(r"\n {4,}(?=\S)", " ", told)
+    whole = re.sub(r"\n+(?=\n {4})", "", text) + heading + re.sub(r"\n {4,}(?=\S)", " ", told)
+    parsed.__doc__ = said.split("\n\n")[0] if brief else whole
     return parsed
 
 

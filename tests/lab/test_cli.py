@@ -180,7 +180,10 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("train --seed 99999999999999999999 --data blobs", ["--seed"]),
         ("attack --model no.module:f --out OUT", ["--model no.module:f"]),
         ("attack --model tests.lab.test_cli:nothing --out OUT", ["NoneType", "cwjax.bind"]),
-        ("attack --data cifar10_sample --model TRAINED --out OUT", ["refused an input of shape"]),
+        (
+            "attack --data cifar10_sample --model TRAINED --out OUT",
+            ["does not take the images [32, 32, 3] of --data cifar10_sample: it takes [16, 16, 1]"],
+        ),
         (
             "attack --data blobs --examples 2 --model tests.lab.test_cli:probabilities --out OUT",
             ["probabilities", "softmax"],

@@ -56,10 +56,20 @@ def test_the_command_attacks_a_defended_network(tmp_path, monkeypatch, capsys):
     call("verify", tmp_path / "run")
     said = capsys.readouterr().out
     assert "3 of 3 rows agree" in said
+    assert "Behind last_components, which the attack knows: clean images classified rightly" in said
+    both = (
+        "cwjax sweep --defence none last_components --attack fast_l2 --model tests.lab.called:brightness --data blobs"
+    )
+    told = f"--examples 3 --steps 40 --only-correct --out {tmp_path}/run-defence  # with and without the defence"
+    assert f"Next:   {both} {told}\n" in said
     assert "strong enough is another question, which was not asked" in said
     page = (tmp_path / "run" / "report.md").read_text()
     assert page.startswith("# fast_l2 attack on blobs behind last_components\n")
-    for heading in ("clean images that are refused", "clean images classified rightly, with the defence"):
+    for heading in (
+        "what the attack knows",
+        "clean images that are refused",
+        "clean images classified rightly, with the defence",
+    ):
         assert f"| {heading} | " in page
     said = fails(capsys, "attack", "--model", NAME, "--data", "blobs", "--defence", "x", "--out", tmp_path / "no")
     assert "--defence x is not known" in said

@@ -97,6 +97,8 @@ def test_images_that_do_not_go_with_the_model_are_named(tmp_path):
     photographs = subjects.dataset_of("cifar10_sample")
     with pytest.raises(ValueError, match=r"does not take the images \[32, 32, 3\].*channels first\?"):
         subjects.check_suits("mine", model, "cifar10_sample", photographs)
+    with pytest.raises(ValueError, match=r"does not take the images .* it takes \[28, 28, 1\]$"):
+        subjects.check_suits("mine", subjects.model_of("zoo:mnist_cnn")[0], "cifar10_sample", photographs)
 
 
 def channels_first() -> cw.Model:

@@ -93,7 +93,7 @@ def test_what_is_named_is_taken(capsys):
         ("of_anything", ["takes the images of mnist5k [28, 28, 1] and cifar10_sample [32, 32, 3]", "with --data"]),
         ("of_three_classes", ["mnist5k: the model has 3 classes, and the images have 10", "say which with --data"]),
         ("leaving", [f"--model {HERE}:leaving: it calls sys.exit(3)"]),
-        ("nobody", ["AttributeError", "nobody"]),
+        ("nobody", [f"{HERE} has no function nobody: it has affine, of_digits"]),
         ("NUMBER", [f"--model {HERE}:NUMBER is no function, but of the type int"]),
         ("", ["is no MODULE:FUNCTION, such as mynet:model"]),
     ],

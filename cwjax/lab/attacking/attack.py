@@ -1,5 +1,7 @@
 """`cwjax attack`."""
 
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -61,12 +63,24 @@ def attack(
     diagnosis.json (whether the numbers can be believed) and run.json (what `cwjax report` needs).
 
     A setting that is left out is the attack's own, that of the paper's released code; the report shows the numbers.
-    For instance, 20 digits on a network that comes along, and then your own images on your own PyTorch network, which
-    the function net in mynet.py returns:
+    For instance, 20 digits on a network that comes along:
 
         cwjax attack --model zoo:mnist_cnn --attack fast_l2 fast_linf --steps 100 --examples 20 --out runs/first
 
+    And your own images on your own PyTorch network, which the function net of mynet.py returns:
+
         cwjax attack --model mynet:net --data mine.npz --mean 0.5 --std 0.25 --attack fast_l2 --out runs/mine
+
+    The file mynet.py lies in the folder where you give the command:
+
+        import torch
+
+        def net():
+            network = MyNet()
+            network.load_state_dict(torch.load("net.pt"))
+            return network.eval()
+
+    And in Python, numpy.savez("mine.npz", images=x, labels=y) writes the images.
 
     Args:
       settings: of the attack. Left out, they are its own, so nobody needs them to begin.
@@ -74,9 +88,10 @@ def attack(
         same by defensive distillation; mnist_robust, the same trained on adversarial images in L-infinity; mnist_lenet,
         trained on those in L2; mnist_certified, by interval bounds; mnist_squared, by squared loss; mnist_winners, in
         which few units are active. Of photographs (cifar10_sample): cifar_cnn, the paper's; cifar_resnet. Or a folder
-        that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments that
-        returns a module of PyTorch, Flax NNX, Equinox, Keras or scikit-learn; or a function of JAX, wrapped by
-        cwjax.bind; or a cwjax.Task: a model that need not be a classifier, with its own inputs and goals.
+        that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments in
+        MODULE.py, which is looked for in this folder first. It returns a module of PyTorch, Flax NNX, Equinox, Keras or
+        scikit-learn; a function of JAX, wrapped by cwjax.bind; or a cwjax.Task: a model that need not be a classifier,
+        with its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
       attack: by the norm that it makes small: l2, l1, l0 and linf as in the paper, and lbfgs; and fast_l2, fast_l1,
         fast_linf and fast_l0, which spend exactly --steps gradients. Begin with a fast one: it takes minutes. l2 may
@@ -88,7 +103,8 @@ def attack(
         each image's easiest or hardest is kept; all: every wrong class is tried, and all are kept; the number of a
         class, such as 7: that one. Images that are of this class are left out, and the next ones taken.
       data: mnist5k, mnist, fashion_mnist, cifar10, or cifar10_sample (100 images that come with the zoo); FILE.npz with
-        the arrays images and labels; a folder of PNG and JPEG files by class; tfds:NAME or hf:NAME. auto: what
+        the arrays images [N, H, W, C], uint8 or floats in [0, 1] (or between those of the array bounds), and labels,
+        integers from 0; a folder of PNG and JPEG files by class; tfds:NAME or hf:NAME. auto: what
         the network was trained on, as its card says, the file card.json that `cwjax train` writes beside the weights;
         for zoo:NAME and MODULE:FUNCTION that of mnist5k and cifar10_sample whose images the model takes; of a task its
         own inputs.
@@ -128,7 +144,11 @@ def attack(
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
     saving.check(save)
+    both = ""
     if defence is not None:
+        axes = {"model": model, "data": data, "targets": targets, "examples": examples, "seed": seed}
+        on = {"only-correct": only_correct, "rounded": rounded, "restored": restored}
+        both = _sweep_of(defence, attack, axes | presets.given(settings) | {"precision": precision}, on, out)
         model, data = defending.named(model, defence, None if data == AUTO else data), AUTO
     network, card, data, dataset = model_and_data(model, data, data_folder)
     saving.check_pictures(save, dataset)
@@ -167,9 +187,11 @@ def attack(
     for kind in save:
         for line in saving.save(kind, attacked, some, network, out):
             say(line)
-    if more := _more_steps(attacked):
-        say(f"Next:   the same command with {more} --overwrite, if it had too few steps")
+    if more := _advised(attacked):
+        say(f"Next:   the same command with {more} --overwrite, as the checks advise")
     say(f"Next:   cwjax verify {out}")
+    if both and mask is None:
+        say(f"Next:   {both}  # with and without the defence")
 
 
 def finish(
@@ -198,26 +220,35 @@ def finish(
         store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
     path = run_report.write(found, about, out, believed=verdicts.read(out))
     show(_summary(found, about.title))
-    for sentence in findings.before_any_attack(found):
+    for sentence in filter(None, [findings.failures(found), *findings.before_any_attack(found)]):
         say(sentence)
+    if not diagnoses:
+        say(verdicts.UNCHECKED)
     for name, diagnosis in diagnoses.items():
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
     return path
 
 
-def _more_steps(attacked: Sequence[rows.Attacked]) -> str:
-    """The option that gives attacks twice as many steps, where a check asks for more steps; empty where none does."""
-    asking = [
-        each.settings["steps"]
-        for each in attacked
-        if each.diagnosis
-        and any(
-            found.verdict in ("fail", "warn") and "more steps" in found.advice
-            for found in each.diagnosis.checks.values()
-        )
-    ]
-    return f"--steps {2 * max(asking)}" if asking else ""
+_OPTION = re.compile(r"--[a-z][a-z-]*(?: [a-z_]+)?")  # in a sentence: "--box projected"
+_DOUBLED = {"search steps": "search_steps", "more steps": "steps"}  # words of an advice -> a setting
+
+
+def _advised(attacked: Sequence[rows.Attacked]) -> str:
+    """The options that the checks with the worst verdict advise: those that they name, or twice as many steps or search
+    steps; empty where they advise none.
+    """
+    found: dict[str, int | None] = {}
+    for each in attacked:
+        worst = each.diagnosis.named(each.diagnosis.verdict) if each.diagnosis else []
+        for check in [each.diagnosis.checks[name] for name in worst] if each.diagnosis else []:
+            named = _OPTION.findall(check.advice)
+            found |= dict.fromkeys(named)
+            doubled = next((name for words, name in _DOUBLED.items() if words in check.advice), "")
+            if not named and each.settings.get(doubled):
+                flag = f"--{doubled.replace('_', '-')}"
+                found[flag] = max(found.get(flag) or 0, 2 * each.settings[doubled])
+    return " ".join(flag if number is None else f"{flag} {number}" for flag, number in found.items())
 
 
 def _defence(network: Model, some: Dataset, card: Mapping[str, Any]) -> dict[str, str]:
@@ -225,10 +256,20 @@ def _defence(network: Model, some: Dataset, card: Mapping[str, Any]) -> dict[str
     if "defence" not in card:
         return {}
     found = defending.on_clean(network, some)
-    say(f"Behind {card['defence']}: {'; '.join(f'{heading}: {count}' for heading, count in found.items())}.")
-    say(f"Without it: `cwjax sweep --defence {defending.NONE} {card['defence']} …` attacks both.")
+    counts = "; ".join(f"{heading}: {count}" for heading, count in found.items())
+    say(f"Behind {card['defence']}, which the attack knows: {counts}.")
+    found = {"what the attack knows": "the network and the defence"} | found
     others = ", ".join(name for name in card if name not in (*defending.OPTIONS, "task", *_UNSHOWN))
     return found | ({"of the network before the defence": others} if others else {})
+
+
+def _sweep_of(defence: str, attack: Sequence[str], axes: Mapping[str, Any], on: Mapping[str, bool], out: Path) -> str:
+    """The command that attacks in the same way with the defence and without it."""
+    own = {"data": AUTO, "targets": "untargeted", "seed": 0, "precision": "highest"}  # of a sweep
+    words = ["cwjax", "sweep", "--defence", defending.NONE, defence, "--attack", *attack]
+    for name, value in axes.items():
+        words += [] if own.get(name) == value else [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join([*words, *(f"--{name}" for name, asked in on.items() if asked), "--out", f"{out}-defence"])
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -22,11 +22,14 @@ MEANINGS = {
     "confidence": ("FLOAT", "by how many logits an adversarial example must lead (kappa)"),
     "steps": ("INT", "gradient steps; l2, l1 and lbfgs: in a round, at the most; l0 and linf: at one weight c"),
     "search_steps": ("INT", "rounds of the search over c, the weight of the objective against the distance"),
-    "initial_c": ("FLOAT", "the weight c of the first round"),
+    "initial_c": ("FLOAT", "the weight c of the first round: a larger c favours success, a smaller one a small change"),
     "largest_c": ("FLOAT", "weights c from here up are not tried"),
     "learning_rate": ("FLOAT", "the optimiser's"),
     "starts": ("INT", "starting points, the first of them the plain one"),
-    "radius": ("FLOAT", "of the L2 ball around the plain start that the others are drawn from"),
+    "radius": (
+        "FLOAT",
+        "of the L2 ball around the plain start that the others are drawn from, with pixels from 0 to 1",
+    ),
 }
 """Setting -> what to give, and what it means."""
 

@@ -1,5 +1,6 @@
 """A command line read by tyro, with every mistake as one line."""
 
+import ast
 import contextlib
 import io
 import re
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+
+from cwjax.lab.console import spelling
 
 
 def optional(metavar: str, default: str | Callable[[], str] = "", **more: Any) -> Any:
@@ -44,13 +47,54 @@ def read(parse: Any, *arguments: Any, **options: Any) -> Any:
             return parse(*arguments, **options)
     except SystemExit as stop:
         if stop.code:
-            raise ValueError(_one_line(complaint.getvalue())) from None
+            raise ValueError(_in_words(complaint.getvalue(), options.get("args") or ())) from None
         raise
 
 
 def read_type(kind: type, arguments: Sequence[str]) -> Any:
     """A frozen dataclass of the flags in `arguments`. Raises ValueError as `read` does."""
     return read(tyro.cli, kind, args=arguments, prog="cwjax")
+
+
+_KINDS = {"INT": "whole number", "FLOAT": "number"}  # of a metavar
+
+
+def _in_words(box: str, given: Sequence[str]) -> str:
+    """The parser's complaint without its own words: "--steps must be a whole number, got 1.5"."""
+    said = _one_line(box)
+    if found := re.match(r"Error parsing (--[\w-]+):", said):
+        metavar = re.search(rf"{found[1]} (\S.*?) *[│|]?$", box.partition("helptext")[2], re.MULTILINE)
+        return f"{found[1]} must be {_kind(metavar[1] if metavar else '')}, got {_values(found[1], given)}"
+    if found := re.match(r"invalid choice '(.*)' for argument '(--[\w-]+)'\. Expected one of (\(.*\))\.", said):
+        known = sorted(each for each in ast.literal_eval(found[3]) if each != "None")
+        return f"{found[2]} {found[1]} is not known: {spelling.choices(found[1], known)}"
+    if found := re.match(r"Missing value for argument '(--[\w-]+)'", said):
+        return f"{found[1]} needs a value"
+    if found := re.match(r"Unrecognized options: (.*)", said):
+        return f"unexpected {found[1]}: a value follows its option, as in --out runs/NAME"
+    return said
+
+
+def _kind(metavar: str) -> str:
+    """What a metavar asks for: "a whole number or auto" of "INT|{auto}", "numbers" of "[FLOAT ...]"."""
+    several = "..." in metavar
+    words = [part.strip("[]{}") for part in metavar.split(" ")[0].split("|")]
+    kinds = [f"{'' if several else 'a '}{_KINDS[word]}{'s' * several}" if word in _KINDS else word for word in words]
+    return " or ".join(kind for kind in kinds if kind != "None") or "another value"
+
+
+def _values(flag: str, given: Sequence[str]) -> str:
+    """The words behind an option, in the order in which they came."""
+    found: list[str] = []
+    mine = False
+    for word in given:
+        name, equals, value = word.partition("=")
+        if name.startswith("--"):
+            mine = name.replace("_", "-") == flag
+            found += [value] if mine and equals else []
+        elif mine:
+            found.append(word)
+    return " ".join(found)
 
 
 def _one_line(box: str) -> str:

@@ -159,17 +159,29 @@ def _scaled(name: str, images: np.ndarray, bounds: tuple[float, float] | None) -
     if not (np.isfinite([low, high]).all() and low < high):
         raise ValueError(f"{name}: bounds must be two numbers, the lower first, got {low} and {high}")
     values = images.astype(np.float64)
+    _check_finite(name, "image", values)
     if not ((values >= low) & (values <= high)).all():
-        what = "NaN" if np.isnan(values).any() else f"from {values.min():g} to {values.max():g}"
-        more = "" if bounds else ": store bytes as uint8, or say which values are 0 and 1 (bounds)"
-        raise ValueError(f"{name}: images must lie in [{low:g}, {high:g}], got values {what}{more}")
+        more = ": store bytes as uint8, or add bounds=(LOW, HIGH), the values that stand for 0 and 1"
+        more = "" if bounds else more
+        came = f"from {values.min():g} to {values.max():g}"
+        raise ValueError(f"{name}: images must lie in [{low:g}, {high:g}], got values {came}{more}")
     return ((values - low) / (high - low)).astype(np.float32)
 
 
 def _unscaled(name: str, x: np.ndarray) -> Float32[np.ndarray, "N *S"]:
     if not x.size or not (np.issubdtype(x.dtype, np.number) or x.dtype == bool):
         raise ValueError(f"{name}: features must be numbers [N, F], got {x.dtype} {list(x.shape)}")
+    _check_finite(name, "input", x)
     return x.astype(np.float32)
+
+
+def _check_finite(name: str, called: str, values: np.ndarray) -> None:
+    bad = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+    if len(bad):
+        raise ValueError(
+            f"{name}: {len(bad)} of {len(values)} {called}s hold NaN or infinity, the first is [{bad[0]}]: leave such "
+            f"{called}s out, or repair them"
+        )
 
 
 def _labels(name: str, labels: np.ndarray, count: int) -> Int32[np.ndarray, " N"]:

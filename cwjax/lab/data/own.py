@@ -51,6 +51,10 @@ def read_npz(name: str, path: Path, split: str, wanted: Wanted) -> Dataset:
         raise MissingData(f"there is no file {path}")
     if split != "test":
         raise MissingData(f"{path} has test images alone, no {split} split")
+    if not zipfile.is_zipfile(path):
+        raise CorruptData(
+            f"{path} is no .npz file, or was cut off: write it with numpy.savez('{path.name}', images=…, labels=…)"
+        )
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             found = {key: file[key] for key in file.files if key in ARRAYS}

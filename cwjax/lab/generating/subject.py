@@ -60,8 +60,8 @@ def subject_of(
         raise ValueError(f"--data {found} has a mask, which cwjax generate does not take: all elements may change")
     networks, x = [first], np.zeros((1, *dataset.images.shape[1:]), np.float32)
     for name in models[1:]:
-        network = model_of(name, dataset.images.shape[1:])[0]
-        check_suits(name, network, found, dataset)
+        network, own = model_of(name, dataset.images.shape[1:])
+        check_suits(name, network, found, dataset, own.get("shape"))
         networks.append(network)
     classes = [check_logits(each, x) for each in networks]
     for name, several in zip(models, classes, strict=True):

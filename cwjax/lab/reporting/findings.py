@@ -98,7 +98,7 @@ def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]
     lengths = {name: jnp.asarray(columns[name][picked]) for name in ("distance", *NORMS)}
     summary = summarise(success, lengths)
     median = summary.median["distance"]
-    row: dict[str, Any] = {"attacks": summary.examples, "success %": 100 * summary.success_rate}
+    row: dict[str, Any] = {"rows": summary.examples, "success %": 100 * summary.success_rate}
     row["mean distance"] = summary.mean["distance"]
     row["median distance"] = int(median) if norm == "l0" and median % 1 == 0 else median
     right = columns["clean_prediction"][picked] == columns["label"][picked]
@@ -138,7 +138,7 @@ def rounding_row(run: Run) -> dict[str, Any] | None:
     nan = float("nan")
     return {
         "attack": run.name,
-        "attacks": len(hit),
+        "rows": len(hit),
         "success % before": 100 * float(columns["unrounded_success"].mean()),
         "success % rounded": 100 * float(columns["rounded_success"].mean()),
         "success % repaired": 100 * float(hit.mean()),
@@ -300,6 +300,9 @@ def two_means(norm: str, columns: dict[str, np.ndarray], called: str = "image") 
     return f"Two means: {first}, {length(norm, _mean(distance, rest))} over the {few:,} {others}."
 
 
+_LEFT_OUT = " To leave them out: cwjax attack --only-correct."
+
+
 def misclassified(columns: dict[str, np.ndarray], called: str = "image") -> str:
     """How many inputs were misclassified before any attack, in a sentence; empty if none was. Of a task: how many
     inputs met their goal.
@@ -310,14 +313,18 @@ def misclassified(columns: dict[str, np.ndarray], called: str = "image") -> str:
         return ""
     if of_task(columns):
         some = f"All {wrong}" if wrong == len(index) else f"{wrong} of the {len(index)}"
-        return f"{some} inputs met their goal before any attack, and count all the same."
+        return f"{some} inputs met their goal before any attack, and count all the same.{_LEFT_OUT}"
     if wrong == len(index):
         return (
             f"All {wrong} {called}s were misclassified before any attack, so there was nothing to attack: neither "
             "success nor distance says anything about it."
         )
     some = f"{wrong} of the {len(index)} {called}s {'was' if wrong == 1 else 'were'}"
-    return f"{some} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
+    most = " That is most of them: is the model trained, and are pixels scaled as it takes them?"
+    return (
+        f"{some} misclassified before any attack, and {'counts' if wrong == 1 else 'count'} all the same."
+        f"{most if 2 * wrong > len(index) else ''}{_LEFT_OUT}"
+    )
 
 
 def before_any_attack(runs: Sequence[Run]) -> list[str]:
@@ -326,6 +333,14 @@ def before_any_attack(runs: Sequence[Run]) -> list[str]:
     both = [(run.name, two_means(run.norm, found, run.input)) for run, found in zip(runs, columns, strict=True)]
     said = [f"{name}: {sentence}" if len(runs) > 1 else sentence for name, sentence in both if sentence]
     return [*([first] if (first := misclassified(columns[0], runs[0].input)) else []), *said]
+
+
+def failures(runs: Sequence[Run]) -> str:
+    """That means and medians leave failures out, in a sentence; empty where there are none."""
+    hit = np.concatenate([columns_of(run)["success"] for run in runs])
+    if hit.all() or not hit.any():
+        return ""
+    return f"Means and medians are over the successes alone: {(~hit).sum():,} of {len(hit):,} rows failed."
 
 
 def searches_c(run: Run) -> bool:

@@ -21,6 +21,7 @@ from cwjax.lab.reporting.findings import (
     before_any_attack,
     changed_rows,
     columns_of,
+    failures,
     headed,
     median_of,
     norms_of,
@@ -33,7 +34,7 @@ from cwjax.lab.reporting.findings import (
     verdict,
     word_rows,
 )
-from cwjax.lab.reporting.verdicts import Verdict
+from cwjax.lab.reporting.verdicts import UNCHECKED, Verdict
 
 _OF_CARD = {
     "data": "data trained on",
@@ -89,6 +90,8 @@ def write(runs: Sequence[Run], about: About, folder: Path, believed: Mapping[str
         "runs": runs,
         "believed": {run.name: believed[run.attack] for run in runs if believed and run.attack in believed},
         "verdicts": {run.name: verdict(run, found) for run, found in each},
+        "unchecked": UNCHECKED,
+        "failures": failures(runs),
         "misclassified": " ".join(before_any_attack(runs)),
         "attempts": len(finite),
         "broken": np.concatenate([found["index"] for found in columns])[~finite].tolist(),

@@ -19,6 +19,10 @@ from cwjax.lab.files import store
 from cwjax.lab.reporting.findings import number
 
 FILE = "diagnosis.json"
+UNCHECKED = (
+    "Not checked (--no-checks): nothing says whether these numbers can be believed. To check them, give the same "
+    "command without --no-checks and with --overwrite."
+)
 _WORST_FIRST = list(MEANINGS)
 
 

@@ -31,4 +31,6 @@ def train(
     trained = training.train(settings, out, data_folder=data_folder)
     say(f"{trained.card['test_accuracy']:.2%} right on the {settings.data} test images")
     say(f"Network: {trained.folder}")
-    say(f"Next:    cwjax attack --data {settings.data} --model {trained.folder} --examples 10 --out runs/first")
+    where = f"--data {settings.data} --model {trained.folder}"
+    how = "--attack fast_l2 --steps 100 --examples 20"
+    say(f"Next:    cwjax attack {where} {how} --out runs/{trained.folder.name}")

@@ -12,7 +12,7 @@ import cwjax as cw
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import data
 from cwjax.lab.attacking import rows, runs
-from cwjax.lab.attacking.attack import _more_steps, _summary
+from cwjax.lab.attacking.attack import _advised, _summary
 from cwjax.lab.console import progress
 from tests.lab.called import QUICK, call, dim, fails
 from tests.lab.conftest import canned
@@ -75,6 +75,8 @@ def test_several_attacks_make_one_report(tmp_path, capsys):
     assert "linf attack: objective f6, box change_of_variables, optimizer adam" in said
     assert not (tmp_path / "verification.parquet").exists()
     assert not (tmp_path / "diagnosis.json").exists()
+    for text in (said, (tmp_path / "report.html").read_text(), (tmp_path / "report.md").read_text()):
+        assert "Not checked (--no-checks): nothing says whether these numbers can be believed." in text
     table = pq.read_table(tmp_path / "results.parquet").to_pandas()
     assert table.attack.tolist() == ["linf"] * 3 + ["lbfgs"] * 3
     assert table.success.all()
@@ -110,14 +112,14 @@ def printed(table, monkeypatch, capsys, columns: int) -> list[list[str]]:
 def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     several = [found("l2", "l2", [0, 1, 2]), found("fast_l2", "l2", [0, 1, 2])]
     assert printed(_summary(several, "a title"), monkeypatch, capsys, 40) == [
-        ["attack", "attacks", "success %", "mean L2", "median L2", "seconds without compiling"],
+        ["attack", "rows", "success %", "mean L2", "median L2", "seconds without compiling"],
         ["L2", "3", "100.0", "1.333", "1.000", "61.50"],
         ["fast_l2", "3", "100.0", "1.333", "1.000", "61.50"],
     ]
     mixed = [found("l2", "l2", [0, 1, 5]), found("linf", "linf", [0, 1, 5])]
     assert printed(_summary(mixed, "a title"), monkeypatch, capsys, 40) == [
         [
-            *("attack", "attacks", "success %", "mean distance", "median distance", "misclassified"),
+            *("attack", "rows", "success %", "mean distance", "median distance", "misclassified"),
             *("mean without them", "norm", "seconds without compiling"),
         ],
         ["L2", "3", "100.0", "1.333", "1.000", "1", "2.000", "L2", "61.50"],
@@ -125,14 +127,26 @@ def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     ]
 
 
-def test_where_a_check_asks_for_more_steps_twice_as_many_are_offered():
+def test_the_next_command_is_what_the_worst_checks_advise():
     run, diagnosis = found("l2", "l2", [0, 1, 2]), canned()
     [check] = [each for each in diagnosis.checks.values() if each.verdict == "fail"]
-    for advice, offered in (("Give the attack more steps.", "--steps 40"), ("Lower the learning rate.", "")):
-        told = diagnosis._replace(checks={"weaker_wins": check._replace(advice=advice)})
-        each = rows.Attacked("l2", {"steps": 20}, run.table, run.clean, run.adversarial, {}, told)
-        assert _more_steps([each]) == offered
-        assert _more_steps([each._replace(diagnosis=None)]) == ""
+    box = "Try the box projected first (cwjax.boxes.projected, --box projected): … Give the attack more steps."
+    search = "Give the search over c another first c or more search steps."
+    offers = {
+        ("Give the attack more steps.",): "--steps 40",
+        ("Lower the learning rate.",): "",
+        ("Report the rounded images (cwjax.discretised, --rounded), or …",): "--rounded",
+        (search, box): "--search-steps 6 --box projected",
+        ("Give the attack more steps.", "Give the attack more steps, until …"): "--steps 40",
+    }
+    settings = {"steps": 20, "search_steps": 3, "largest_c": None}
+    for advice, offered in offers.items():
+        checks = {f"check {place}": check._replace(advice=each) for place, each in enumerate(advice)}
+        checks["warned"] = check._replace(verdict="warn", advice="Say --starts some.")
+        told = diagnosis._replace(checks=checks)
+        each = rows.Attacked("l2", settings, run.table, run.clean, run.adversarial, {}, told)
+        assert _advised([each]) == offered
+        assert _advised([each._replace(diagnosis=None)]) == ""
 
 
 def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, capsys):

@@ -58,7 +58,7 @@ def test_names_and_bounds_may_be_left_out(tmp_path):
             r"elements of x are on none of their levels, first x\[0, 1\], which is 0.5 and not 0 or 1",
         ),
         ({"images": X[:, :, None]}, r"are for vectors \[N, F\]"),
-        ({"images": np.full((3, 3), np.nan)}, "is nan, outside"),
+        ({"images": np.full((3, 3), np.nan)}, "3 of 3 inputs hold NaN"),
         ({"levels": np.array([1, 0])}, "levels must ascend, got 1 before 0: sort them"),
         ({"levels": np.array([[0, 1], [0, 1]])}, "levels for 2 elements does not fit one input .3."),
         ({"cost": np.array([1, -2, 1.0])}, "cost must be finite, and at least 0, got -2 for feature 1"),

@@ -46,9 +46,15 @@ def test_bounds_are_what_zero_and_one_stand_for(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"images": BYTES.astype(np.float32)}, r"must lie in \[0, 1\], got values from 0 to 255: store bytes as uint8"),
+        (
+            {"images": BYTES.astype(np.float32)},
+            r"must lie in \[0, 1\], got values from 0 to 255: store bytes as uint8, or .* bounds=",
+        ),
         ({"images": BYTES.astype(np.int64)}, "must be uint8 or floats, got int64"),
-        ({"images": np.full((4, 6, 5, 3), np.nan)}, "got values NaN"),
+        (
+            {"images": np.where(np.arange(4) == 2, np.nan, BYTES.T / 255).T},
+            r"1 of 4 images hold NaN or infinity, the first is \[2\]: leave such images out, or repair them",
+        ),
         ({"images": BYTES.transpose(0, 3, 1, 2)}, r"channels first\? Use images.transpose\(0, 2, 3, 1\)"),
         ({"images": np.array([BYTES[0], None], object)}, "array of objects: images of several sizes"),
         ({"labels": np.eye(3, dtype=int)[LABELS]}, r"one-hot\? Use labels.argmax\(1\)"),
@@ -71,7 +77,13 @@ def test_files_that_cannot_be_read(tmp_path):
     np.savez(tmp_path / "other.npz", x=BYTES, labels=LABELS)
     with pytest.raises(ValueError, match=r"lacks images: has labels, x"):
         data.load(str(tmp_path / "other.npz"), "test")
-    (tmp_path / "bad.npz").write_bytes(b"PK\x03\x04 but no archive")
+    np.save(tmp_path / "alone.npy", BYTES)
+    one_array, archive = ((tmp_path / name).read_bytes() for name in ("alone.npy", "other.npz"))
+    for content in (b"some text", b"", b"PK\x03\x04 but no archive", one_array, archive[:-30]):
+        (tmp_path / "bad.npz").write_bytes(content)
+        with pytest.raises(data.CorruptData, match=r"bad\.npz is no \.npz file, or was cut off: write it with numpy\."):
+            data.load(str(tmp_path / "bad.npz"), "test")
+    (tmp_path / "bad.npz").write_bytes(archive.replace(b"NUMPY", b"NUMPX"))
     with pytest.raises(data.CorruptData, match=r"bad\.npz cannot be read"):
         data.load(str(tmp_path / "bad.npz"), "test")
     with pytest.raises(data.MissingData, match="there is no file"):

@@ -12,7 +12,7 @@ def test_the_three_cases_are_those_counted_by_hand():
     best, average, worst = findings.summary_rows(make_run(TARGETED))
 
     assert [row["case"] for row in (best, average, worst)] == ["best", "average", "worst"]
-    assert [row["attacks"] for row in (best, average, worst)] == [3, 9, 3]
+    assert [row["rows"] for row in (best, average, worst)] == [3, 9, 3]
     assert [row["success %"] for row in (best, average, worst)] == pytest.approx([200 / 3, 500 / 9, 100 / 3])
     assert [row["mean L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.4, 3.0])  # 1 5; 1 2 3 5 6; 3
     assert [row["median distance"] for row in (best, average, worst)] == pytest.approx([3.0, 3.0, 3.0])
@@ -31,26 +31,26 @@ def test_the_order_of_the_rows_does_not_matter():
     for row, expected in zip(
         findings.summary_rows(make_run(shuffled)), findings.summary_rows(make_run(TARGETED)), strict=True
     ):
-        for heading in ("case", "attacks", "success %", "mean L2", "median distance", "mean L1"):
+        for heading in ("case", "rows", "success %", "mean L2", "median distance", "mean L1"):
             assert row[heading] == pytest.approx(expected[heading])
 
 
 def test_one_target_for_each_example_is_one_row():
     (row,) = findings.summary_rows(make_run(UNTARGETED))
     assert row["case"] == "all attacks"
-    assert row["attacks"] == 14
+    assert row["rows"] == 14
     assert row["success %"] == pytest.approx(1300 / 14)
     assert row["median distance"] == 8
 
 
 def test_untargeted_rows_are_no_case_of_the_targeted():
     rows = findings.summary_rows(make_run([*TARGETED, (5, 0, -1, 0.5)]))
-    assert [row["attacks"] for row in rows] == [10, 3, 9, 3]
+    assert [row["rows"] for row in rows] == [10, 3, 9, 3]
     assert rows[1]["mean L2"] == pytest.approx(3.0)
 
 
 def test_numbers_are_shown_as_one_reads_them():
-    row = {"case": "all", "attacks": 12345, "success %": 99.98, "mean L2": 1.5, "forwards": 1234.56, "seconds": None}
+    row = {"case": "all", "rows": 12345, "success %": 99.98, "mean L2": 1.5, "forwards": 1234.56, "seconds": None}
     assert list(findings.shown(row).values()) == ["all", "12,345", "99.9", "1.500", "1,235", "–"]
     assert findings.shown({"mean L2": float("nan")}) == {"mean L2": "–"}
 
@@ -70,7 +70,8 @@ def answered(rows, answers) -> findings.Run:
             [(0, 0, -1, 0.0), (1, 1, -1, 4.0), (2, 2, -1, INF), (3, 3, -1, 0.0)],
             [5, 1, 2, 5],
             [
-                "2 of the 4 images were misclassified before any attack, and count all the same.",
+                "2 of the 4 images were misclassified before any attack, and count all the same. "
+                "To leave them out: cwjax attack --only-correct.",
                 "Two means: 1.33 over the 3 that succeeded (the 2 that the model already gets wrong count as 0), 4.00 "
                 "over the 1 that it gets right.",
             ],
@@ -79,9 +80,21 @@ def answered(rows, answers) -> findings.Run:
             [(0, 0, -1, 0.5), (1, 1, -1, 3.5)],  # with a confidence, what is misclassified has a way to go
             [5, 1],
             [
-                "1 of the 2 images was misclassified before any attack, and counts all the same.",
+                "1 of the 2 images was misclassified before any attack, and counts all the same. "
+                "To leave them out: cwjax attack --only-correct.",
                 "Two means: 2.00 over all 2 (the 1 that the model already gets wrong is among them), 3.50 over the 1 "
                 "that it gets right.",
+            ],
+        ),
+        (
+            [(0, 0, -1, 0.0), (1, 1, -1, 0.0), (2, 2, -1, INF)],
+            [5, 5, 2],
+            [
+                "2 of the 3 images were misclassified before any attack, and count all the same. That is most of them: "
+                "is the model trained, and are pixels scaled as it takes them? To leave them out: cwjax attack "
+                "--only-correct.",
+                "The mean is 0.00 over the 2 that succeeded (the 2 that the model already gets wrong count as 0). No "
+                "image that the model gets right was fooled, so there is no mean without them.",
             ],
         ),
         (
@@ -98,6 +111,13 @@ def answered(rows, answers) -> findings.Run:
 )
 def test_the_mean_is_told_with_and_without_what_was_wrong_anyway(rows, answers, said):
     assert findings.before_any_attack([answered(rows, answers)]) == said
+
+
+def test_where_rows_failed_it_is_said_what_means_are_over():
+    every, some = (make_run([(0, 0, -1, 1.0), (1, 1, -1, last)]) for last in (2.0, INF))
+    none = make_run([(0, 0, -1, INF)])
+    assert findings.failures([every]) == findings.failures([none]) == ""
+    assert findings.failures([every, some]) == "Means and medians are over the successes alone: 1 of 4 rows failed."
 
 
 @pytest.mark.parametrize(

@@ -76,9 +76,10 @@ def test_a_report_of_several_attacks_has_a_verdict_of_each(tmp_path):
     assert [line[:10] for line in markdown.splitlines() if line.startswith("> ")] == ["> **L2.** ", "> **L∞.** "]
 
 
-def test_nothing_is_said_of_checks_that_were_not_asked_for(tmp_path):
+def test_where_no_checks_were_asked_for_it_is_said(tmp_path):
     for text in written(make_run(TARGETED), tmp_path):
-        assert "believe" not in text
+        assert "Not checked (--no-checks): nothing says whether these numbers can be believed." in text
+        assert "Can these numbers be believed?" not in text
 
 
 def test_the_markdown_is_a_table_and_its_pictures_lie_beside_it(tmp_path, drawn):
@@ -229,15 +230,13 @@ def test_images_misclassified_beforehand_are_counted_aloud(tmp_path):
     columns = {name: run.table[name].to_numpy() for name in run.table.column_names}
     columns["clean_prediction"] = np.array([5, 2], np.int32)
     text = run_report.write([run._replace(table=pa.table(columns))], ABOUT, tmp_path).read_text()
-    assert "1 of the 2 images was misclassified before any attack, and counts all the same." in text
+    assert "1 of the 2 images was misclassified before any attack, and counts all the same. To leave" in text
     assert (
         "Two means: 1.00 over all 2 (the 1 that the model already gets wrong counts as 0), 2.00 over the 1 that it "
         "gets right."
     ) in text
     table = Path(tmp_path / "report.md").read_text().split("## Results")[1]
-    assert (
-        "| attack | attacks | success % | mean L2 | median L2 | misclassified | mean without them | mean L0 |" in table
-    )
+    assert "| attack | rows | success % | mean L2 | median L2 | misclassified | mean without them | mean L0 |" in table
     assert "| L2 | 2 | 100.0 | 1.000 | 1.000 | 1 | 2.000 |" in table
 
 

@@ -20,5 +20,6 @@ def test_it_says_how_good_the_network_is_where_it_lies_and_what_comes_next(tmp_p
     assert capsys.readouterr().out.splitlines() == [
         "98.77% right on the blobs test images",
         f"Network: {tmp_path / 'mine'}",
-        f"Next:    cwjax attack --data blobs --model {tmp_path / 'mine'} --examples 10 --out runs/first",
+        f"Next:    cwjax attack --data blobs --model {tmp_path / 'mine'} --attack fast_l2 --steps 100 --examples 20 "
+        "--out runs/mine",
     ]
