@@ -69,7 +69,8 @@ def attack(
         cwjax attack --model mynet:net --data mine.npz --mean 0.5 --std 0.25 --attack fast_l2 --out runs/mine
 
     Args:
-      settings: of the attack. Left out, they are its own, so nobody needs them to begin.
+      settings: of the attack. Left out, they are its own, so nobody needs them to begin. To compare several values of
+        one, or several models, in one table: `cwjax sweep`.
       model: zoo:NAME, a network that comes along. Of digits (mnist5k): mnist_cnn, the paper's; mnist_distilled, the
         same by defensive distillation; mnist_robust, the same trained on adversarial images in L-infinity; mnist_lenet,
         trained on those in L2; mnist_certified, by interval bounds; mnist_squared, by squared loss; mnist_winners, in
