@@ -248,6 +248,7 @@ def _summary(found: list[findings.Run], title: str) -> Table:
     headings = [heading for heading in rows[0] if heading not in left_out]
     called = {"seconds": "seconds without compiling"}
     table = Table(*(called.get(heading, heading) for heading in headings), title=title)
+    table.caption = findings.of_successes(rows) or None
     for row in map(findings.shown, rows):
         table.add_row(*(row[heading] for heading in headings))
     return table

@@ -1,6 +1,6 @@
 """What the attacks of a report found: their rows, the cases of the paper, and numbers as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -98,7 +98,7 @@ def sums(norm: str, columns: dict[str, np.ndarray], picked: Int[np.ndarray, "_"]
     lengths = {name: jnp.asarray(columns[name][picked]) for name in ("distance", *NORMS)}
     summary = summarise(success, lengths)
     median = summary.median["distance"]
-    row: dict[str, Any] = {"attacks": summary.examples, "success %": 100 * summary.success_rate}
+    row: dict[str, Any] = {"rows": summary.examples, "success %": 100 * summary.success_rate}
     row["mean distance"] = summary.mean["distance"]
     row["median distance"] = int(median) if norm == "l0" and median % 1 == 0 else median
     right = columns["clean_prediction"][picked] == columns["label"][picked]
@@ -126,6 +126,13 @@ def headed(rows: Sequence[dict[str, Any]], *, task: bool = False) -> list[dict[s
     return [{names.get(key, key): value for key, value in row.items() if key not in dropped} for row in rows]
 
 
+def of_successes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which rows of a table the distances are of, in a sentence; empty where every attack succeeded."""
+    if all(row["success %"] == 100 for row in rows):
+        return ""
+    return "Mean and median distances are over the successes alone: compare them together with success %."
+
+
 def rounding_row(run: Run) -> dict[str, Any] | None:
     """What it cost to round the results to 8 bits, heading -> value; None if they were not rounded.
 
@@ -138,7 +145,7 @@ def rounding_row(run: Run) -> dict[str, Any] | None:
     nan = float("nan")
     return {
         "attack": run.name,
-        "attacks": len(hit),
+        "rows": len(hit),
         "success % before": 100 * float(columns["unrounded_success"].mean()),
         "success % rounded": 100 * float(columns["rounded_success"].mean()),
         "success % repaired": 100 * float(hit.mean()),

@@ -13,7 +13,7 @@ from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import lasting, say, show
 from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting import verdicts
-from cwjax.lab.reporting.findings import MISCLASSIFIED, WITHOUT, norm_name
+from cwjax.lab.reporting.findings import MISCLASSIFIED, WITHOUT, norm_name, of_successes
 from cwjax.lab.reporting.verdicts import Verdict
 from cwjax.lab.sweeps import estimating, grid, outcomes, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
@@ -121,6 +121,8 @@ def answer(
         found, names = results.beliefs(folder), _names(folder)
         headings, columns = _overview(headings, columns, folder, found)
     show(tables.drawn(headings, (map(_text, row) for row in zip(*columns, strict=True))))
+    if sql is None and (said := of_successes(table.to_pylist())):
+        say(said)
     _say_beliefs(found, names)
     if missing.units:
         absent = sorted(names.keys() - set(columns[0])) if names else []

@@ -101,7 +101,7 @@ def rows(outcomes: Sequence[GridPoint]) -> list[dict[str, Any]]:
         line: dict[str, Any] = {"#": each.place} | {name: setting(each.axes[name]) for name in each.apart}
         if checked:
             line["checks"] = each.verdict.verdict if each.verdict else None
-        names = ("norm", "attacks", "success %", "mean distance", "median distance", MISCLASSIFIED, WITHOUT)
+        names = ("norm", "rows", "success %", "mean distance", "median distance", MISCLASSIFIED, WITHOUT)
         line |= {name: told[name] for name in names}
         line |= {"mean over common": common.get(each.place, np.nan), "gradients an attack": _whole(told["backwards"])}
         lines.append(line | {"finite %": 100 * float(each.columns["finite"].mean())})

@@ -23,6 +23,7 @@ from cwjax.lab.reporting.findings import (
     cases_of,
     headed,
     norm_name,
+    of_successes,
     of_task,
     setting,
     shown,
@@ -71,7 +72,7 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     """
     store.check_folder(out)
     found, missing = outcomes.read(folder)
-    norms = outcomes.of_norms(found)
+    norms, rows = outcomes.of_norms(found), outcomes.rows(found)
     drawn, complaints = _pictures(found[:MOST_PICTURED], Vault(folder), data_folder)
     sections = [_section(each, drawn.get(each.place, [])) for each in found]
     kinds = {
@@ -90,7 +91,8 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
         "missing": _missing(found, missing),
         "complaints": complaints,
         "believed": verdicts.grouped({each.place: each.verdict for each in found if each.verdict}),
-        "rows": [shown(row) for row in outcomes.rows(found)],
+        "rows": [shown(row) for row in rows],
+        "of_successes": of_successes(rows),
         "misclassified": outcomes.misclassified(found)[:MOST_PICTURED],
         "figures": figures,
         "sections": sections,

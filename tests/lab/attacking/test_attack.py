@@ -110,14 +110,14 @@ def printed(table, monkeypatch, capsys, columns: int) -> list[list[str]]:
 def test_the_table_names_its_norm_and_is_not_cut(monkeypatch, capsys):
     several = [found("l2", "l2", [0, 1, 2]), found("fast_l2", "l2", [0, 1, 2])]
     assert printed(_summary(several, "a title"), monkeypatch, capsys, 40) == [
-        ["attack", "attacks", "success %", "mean L2", "median L2", "seconds without compiling"],
+        ["attack", "rows", "success %", "mean L2", "median L2", "seconds without compiling"],
         ["L2", "3", "100.0", "1.333", "1.000", "61.50"],
         ["fast_l2", "3", "100.0", "1.333", "1.000", "61.50"],
     ]
     mixed = [found("l2", "l2", [0, 1, 5]), found("linf", "linf", [0, 1, 5])]
     assert printed(_summary(mixed, "a title"), monkeypatch, capsys, 40) == [
         [
-            *("attack", "attacks", "success %", "mean distance", "median distance", "misclassified"),
+            *("attack", "rows", "success %", "mean distance", "median distance", "misclassified"),
             *("mean without them", "norm", "seconds without compiling"),
         ],
         ["L2", "3", "100.0", "1.333", "1.000", "1", "2.000", "L2", "61.50"],

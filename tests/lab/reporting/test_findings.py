@@ -12,7 +12,7 @@ def test_the_three_cases_are_those_counted_by_hand():
     best, average, worst = findings.summary_rows(make_run(TARGETED))
 
     assert [row["case"] for row in (best, average, worst)] == ["best", "average", "worst"]
-    assert [row["attacks"] for row in (best, average, worst)] == [3, 9, 3]
+    assert [row["rows"] for row in (best, average, worst)] == [3, 9, 3]
     assert [row["success %"] for row in (best, average, worst)] == pytest.approx([200 / 3, 500 / 9, 100 / 3])
     assert [row["mean L2"] for row in (best, average, worst)] == pytest.approx([3.0, 3.4, 3.0])  # 1 5; 1 2 3 5 6; 3
     assert [row["median distance"] for row in (best, average, worst)] == pytest.approx([3.0, 3.0, 3.0])
@@ -31,26 +31,26 @@ def test_the_order_of_the_rows_does_not_matter():
     for row, expected in zip(
         findings.summary_rows(make_run(shuffled)), findings.summary_rows(make_run(TARGETED)), strict=True
     ):
-        for heading in ("case", "attacks", "success %", "mean L2", "median distance", "mean L1"):
+        for heading in ("case", "rows", "success %", "mean L2", "median distance", "mean L1"):
             assert row[heading] == pytest.approx(expected[heading])
 
 
 def test_one_target_for_each_example_is_one_row():
     (row,) = findings.summary_rows(make_run(UNTARGETED))
     assert row["case"] == "all attacks"
-    assert row["attacks"] == 14
+    assert row["rows"] == 14
     assert row["success %"] == pytest.approx(1300 / 14)
     assert row["median distance"] == 8
 
 
 def test_untargeted_rows_are_no_case_of_the_targeted():
     rows = findings.summary_rows(make_run([*TARGETED, (5, 0, -1, 0.5)]))
-    assert [row["attacks"] for row in rows] == [10, 3, 9, 3]
+    assert [row["rows"] for row in rows] == [10, 3, 9, 3]
     assert rows[1]["mean L2"] == pytest.approx(3.0)
 
 
 def test_numbers_are_shown_as_one_reads_them():
-    row = {"case": "all", "attacks": 12345, "success %": 99.98, "mean L2": 1.5, "forwards": 1234.56, "seconds": None}
+    row = {"case": "all", "rows": 12345, "success %": 99.98, "mean L2": 1.5, "forwards": 1234.56, "seconds": None}
     assert list(findings.shown(row).values()) == ["all", "12,345", "99.9", "1.500", "1,235", "–"]
     assert findings.shown({"mean L2": float("nan")}) == {"mean L2": "–"}
 

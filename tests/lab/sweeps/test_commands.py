@@ -179,9 +179,9 @@ def test_what_is_done_can_be_asked_about_before_the_rest(tmp_path, capsys, monke
     said = capsys.readouterr().out
     assert "1 of 3 units are not done yet: their rows are not in this table.\n" in said
 
-    # What varies in the sweep as it is planned is told, though one configuration alone is done; a second sweep is noted.
+    # What varies in the sweep as it is planned is told, though one configuration alone is done; another is noted.
+    monkeypatch.setattr(working, "attacked", lambda unit, watch: 1 / 0)
     with pytest.raises(SystemExit):
-        monkeypatch.setattr(working, "attacked", lambda unit, watch: 1 / 0)
         call("sweep", *WHERE, "--chunk", "5", "--confidence", "0", "5", "--out", tmp_path)
     assert f"{tmp_path} holds another sweep: its units stay, and the table becomes that" in capsys.readouterr().out
     call("results", tmp_path)

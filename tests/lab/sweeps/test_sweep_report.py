@@ -55,7 +55,7 @@ def lines(markdown: str, heading: str) -> list[list[str]]:
 def test_every_configuration_has_its_line(three):
     page, markdown = written(three[0])
     assert lines(markdown, "Configurations") == [
-        ["#", "steps", "attacks", "success %", "mean L2", "median L2", "mean over common", *LAST],
+        ["#", "steps", "rows", "success %", "mean L2", "median L2", "mean over common", *LAST],
         ["---", *["---:"] * 8],
         [
             "[1](#configuration-1)",
@@ -174,7 +174,7 @@ def test_objectives_and_boxes_are_compared_where_nothing_else_differs(tmp_path):
     page, markdown = written(tmp_path)
     assert page.count("the form of Table III") == 1
     assert "### L∞" in markdown
-    assert lines(markdown, "Configurations")[0][:7] == ["#", "attack", "objective", "box", "steps", "norm", "attacks"]
+    assert lines(markdown, "Configurations")[0][:7] == ["#", "attack", "objective", "box", "steps", "norm", "rows"]
 
 
 def test_verdicts_are_shown_where_there_are_some(tmp_path):
@@ -222,7 +222,7 @@ def test_images_that_the_model_gets_wrong_are_told_apart(tmp_path, monkeypatch):
     made.sweep(tmp_path, asked, lambda place, index: 0.0 if index < 2 else 1.0 + index)
     page, markdown = written(tmp_path)
     rows = lines(markdown, "Configurations")
-    assert rows[0][2:9] == ["norm", "attacks", "success %", *MEANS, "misclassified", "mean without them"]
+    assert rows[0][2:9] == ["norm", "rows", "success %", *MEANS, "misclassified", "mean without them"]
     assert rows[2][2:9] == ["L2", "10", "100.0", "5.200", "5.500", "2", "6.500"]
     for text in (page, markdown):
         assert (
