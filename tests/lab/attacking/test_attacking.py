@@ -171,7 +171,8 @@ def test_progress_counts_rows_steps_and_successes(corners, some, capsys):
     table = attacked.table.to_pandas()
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("l2 attack: rows finished 12/12 after ")
-    assert line.endswith(f"{table.forwards.sum():,} gradient steps, {table.success.sum()} succeeded so far")
+    assert f"{table.forwards.sum():,} gradient steps of at most " in line  # some stop early
+    assert line.endswith(f", {table.success.sum()} succeeded so far")
 
 
 def test_a_success_that_does_not_survive_is_said_aloud(trained, some, monkeypatch, capsys):
