@@ -1,7 +1,7 @@
 """`cwjax race`, with the attacks of other libraries as well: same weights, same images, same propagations.
 
     pip install torch foolbox; pip install --no-deps adv-lib torchattacks adversarial-robustness-toolbox
-    python -m benchmarks.race --model zoo:mnist_cnn --norm l2 --budgets 1000 2000 --attacks fast_l2 ddn adv-lib.ddn
+    python -m benchmarks.race --model zoo:mnist_cnn --norm l2 --budgets 1000 2000 --attack fast_l2 ddn adv-lib.ddn
 
 Their steps are as many as the budget can pay for, by the costs that AttackBench has found: a fixed 40 steps a round for
 the L-infinity attack, nine rounds for L2. Passes are counted in the module that they attack, which refuses what is
@@ -277,8 +277,7 @@ def main(
     if absent := sorted({PEERS[name].source for name in PEERS.keys() - peers.keys()}):
         say(f"Left out, for they are not installed: {', '.join(absent)}")
     subjects = [subject_of(name, data, data_folder) for name in model]
-    racing.race(subjects, entries.OURS | dict(peers) | entries.own(settings.attacks), settings, out)
-    say(f"Standings: {out / 'race.md'}")
+    racing.tell(racing.race(subjects, entries.OURS | dict(peers) | entries.own(settings.attack), settings, out), out)
 
 
 if __name__ == "__main__":

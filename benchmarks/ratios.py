@@ -1,7 +1,7 @@
 """How much nearer one attack comes than another: the geometric mean of the ratio of their distances, from the folders
 of `cwjax race`.
 
-    cwjax race --model zoo:mnist_squared --norm l2 --budgets 40 --attacks fast_l2 superdeepfool --out runs/race
+    cwjax race --model zoo:mnist_squared --norm l2 --budgets 40 --attack fast_l2 superdeepfool --out runs/race
     python -m benchmarks.ratios runs/race
 
 A row is one attack of another family against the fast attack of the norm. The mean is over the examples that both

@@ -276,7 +276,7 @@ def test_race(call, tmp_path):
         40,
         "--examples",
         3,
-        "--attacks",
+        "--attack",
         *attacks,
         "--out",
         tmp_path,

@@ -73,10 +73,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise  # for `start`: nobody reads on
     except (ValueError, OSError, MissingData, CorruptData, store.CorruptFile) as error:
         _fail(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         console.print()
         what = RESUMED.get(given[0], "begins anew")
-        print(f"cwjax: stopped; nothing half-written is left. The same command {what}:", file=sys.stderr)
+        told = f"{stop}. Go on with" if str(stop) else f"nothing half-written is left. The same command {what}"
+        print(f"cwjax: stopped: {told}:", file=sys.stderr)
         print(f"cwjax {shlex.join(given)}", file=sys.stderr)
         sys.exit(130)
 

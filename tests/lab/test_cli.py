@@ -134,7 +134,7 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
             ],
         ),
         ("attack --attack fats_linf --model x --out OUT", ["'fats_linf': did you mean fast_linf? choose one of l2"]),
-        ("attack --attack fmn --model x --out OUT", ["--attack fmn is for Python", "`cwjax race --attacks fmn`"]),
+        ("attack --attack fmn --model x --out OUT", ["--attack fmn is for Python", "`cwjax race --attack fmn`"]),
         (
             "attack --model mnist_cnn --out OUT",
             ["no folder mnist_cnn; a network that comes", "zoo:mnist_cnn"],

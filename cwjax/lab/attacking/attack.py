@@ -83,7 +83,8 @@ def attack(
     And in Python, numpy.savez("mine.npz", images=x, labels=y) writes the images.
 
     Args:
-      settings: of the attack. Left out, they are its own, so nobody needs them to begin.
+      settings: of the attack. Left out, they are its own, so nobody needs them to begin. To compare several values of
+        one, or several models, in one table: `cwjax sweep`.
       model: zoo:NAME, a network that comes along. Of digits (mnist5k): mnist_cnn, the paper's; mnist_distilled, the
         same by defensive distillation; mnist_robust, the same trained on adversarial images in L-infinity; mnist_lenet,
         trained on those in L2; mnist_certified, by interval bounds; mnist_squared, by squared loss; mnist_winners, in
@@ -220,7 +221,7 @@ def finish(
         store.write_json(out / verdicts.FILE, {name: diagnosis.to_json() for name, diagnosis in diagnoses.items()})
     path = run_report.write(found, about, out, believed=verdicts.read(out))
     show(_summary(found, about.title))
-    for sentence in filter(None, [findings.failures(found), *findings.before_any_attack(found)]):
+    for sentence in findings.before_any_attack(found):
         say(sentence)
     if not diagnoses:
         say(verdicts.UNCHECKED)
@@ -285,6 +286,7 @@ def _summary(found: list[findings.Run], title: str) -> Table:
     headings = [heading for heading in rows[0] if heading not in left_out]
     called = {"seconds": "seconds without compiling"}
     table = Table(*(called.get(heading, heading) for heading in headings), title=title)
+    table.caption = findings.of_successes(rows) or None
     for row in map(findings.shown, rows):
         table.add_row(*(row[heading] for heading in headings))
     return table

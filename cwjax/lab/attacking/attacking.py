@@ -67,7 +67,7 @@ def run(
         def watch(status: cw.runners.Status) -> None:
             nonlocal seen
             new, seen = status.finished - seen, status.finished
-            report(new, f"{status.forwards:,} gradient steps{_successes(status)}")
+            report(new, f"{status.forwards:,} gradient steps{_early(settings, status)}{_successes(status)}")
 
         def checking(name: str, place: int, of: int) -> None:
             nonlocal report
@@ -92,6 +92,14 @@ def run(
 
 
 _COMPILING = "compiling the checks, about as long as the attack (--no-checks leaves them out)"
+
+
+def _early(settings: Settings, status: cw.runners.Status) -> str:
+    """That rows ended before their steps were spent, to go behind the steps of an attack that has ended; else empty."""
+    if settings.search_steps is None or settings.largest_c is not None or status.finished < status.total:
+        return ""  # without a search over c, every step is spent; what shrinks its problem has no such bound
+    most = status.total * int(settings.steps or 0) * settings.search_steps * (settings.starts or 1)
+    return f" of at most {most:,} (a row stops early where its loss no longer falls)" if status.forwards < most else ""
 
 
 def _successes(status: cw.runners.Status) -> str:

@@ -265,7 +265,7 @@ def _check_choice(what: str, name: str, choices: Mapping[str, Any]) -> None:
 def _check_attack(name: str) -> None:
     if name in registry.ATTACKS and name not in PRESETS:
         known = f"here are {', '.join(PRESETS)}"
-        raise ValueError(f"--attack {name} is for Python (cwjax.attacks) and `cwjax race --attacks {name}`; {known}")
+        raise ValueError(f"--attack {name} is for Python (cwjax.attacks) and `cwjax race --attack {name}`; {known}")
     _check_choice("attack", name, PRESETS)
 
 

@@ -36,7 +36,7 @@ def cover(
 
     Writes OUT/report.html, report.md, a figure, and coverage.json (every number, with what a neuron was). For instance:
 
-        cwjax cover --model zoo:mnist_lenet --suite runs/first --out runs/cover
+        cwjax cover --model zoo:mnist_cnn --suite runs/first --out runs/cover
 
     Args:
       model: see `cwjax attack`; how a model of another framework is taken stands behind its name:
@@ -87,8 +87,11 @@ def cover(
     outputs.forget(out, presets.PRESETS)
     store.write_json(out / "coverage.json", about | {"measurements": measurements})
     rows = covering.table(points, list(criteria))
-    path = coverage_page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}")
+    notes = covering.moved(suite, model)
+    path = coverage_page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}", notes)
     show(drawn(rows[0], (row.values() for row in rows)))
+    for note in notes:
+        say(note)
     say("Coverage describes inputs; it is no measure of quality.")
     say(f"Report: {path}")
 

@@ -47,7 +47,12 @@ def curves(points: Sequence[Measured], criterion_names: Sequence[str]) -> Pictur
 
 
 def write(
-    out: Path, points: Sequence[Measured], criterion_names: Sequence[str], about: Mapping[str, object], title: str
+    out: Path,
+    points: Sequence[Measured],
+    criterion_names: Sequence[str],
+    about: Mapping[str, object],
+    title: str,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Writes report.html, report.md and the figure. Returns the path of report.html."""
     picture = curves(points, criterion_names)
@@ -55,6 +60,7 @@ def write(
     content = {
         "title": title,
         "warning": WARNING,
+        "notes": notes,
         "convention": str(natural.coverages[criterion_names[0]].convention),
         "rows": table(points, criterion_names),
         "layers": layers_table(natural, criterion_names),

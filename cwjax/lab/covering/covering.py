@@ -8,6 +8,7 @@ import numpy as np
 
 from cwjax import coverage
 from cwjax.coverage import Coverage, Criterion, Neurons, Profile
+from cwjax.lab.attacking import runs
 from cwjax.lab.files import store
 from cwjax.lab.generating import generated
 from cwjax.lab.sweeps import outcomes, results, working
@@ -69,6 +70,22 @@ def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> It
             if not success.any():
                 raise ValueError(f"{name}, of {folder}, has no success: there is nothing to cover")
             yield Suite(f"{folder.name}, {name}", images[success])
+
+
+def moved(folders: Sequence[Path], model: str) -> list[str]:
+    """In a sentence each: the suites that were found on other models than the one whose coverage is measured."""
+    found = []
+    for folder in folders:
+        if generated.is_one(folder):
+            models = generated.read(folder).about["models"]
+        elif (folder / runs.FILE).is_file():
+            about = store.read_json(folder / runs.FILE).get("about", {})
+            models = [about.get("configuration", {}).get("model", model)]
+        else:  # a sweep, of which other models are left out
+            continue
+        if model not in models:
+            found.append(f"{folder} was found on {' and '.join(models)}; here its inputs go to {model}.")
+    return found
 
 
 def _of_tests(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from cwjax.lab.console.progress import say
 from cwjax.lab.files import store
 
 OF_COMMAND = {
@@ -23,6 +24,7 @@ _PAGES = dict.fromkeys(OF_COMMAND.values(), "report.html") | {"race": "race.md",
 _AFTERWARDS = ("report.html", "report.md", "verification.parquet")  # written of a run that is there
 _FIGURES = "figures/*.png"
 _ROWS = ("results.parquet", "adversarial.npz", "diagnosis.json", "tests.parquet", "tests.npz", "race.parquet")
+_UNFINISHED = {"units", "quarantine", "leases", "events", "slurm", "kept"}  # what a run that was stopped leaves
 _SAVED = "images"  # of `cwjax attack --save`
 
 
@@ -49,6 +51,10 @@ def check(folder: Path, command: str, *, resumed: bool = False, overwrite: bool 
     if others and not overwrite:
         more = "" if overwrite is None else ", or say --overwrite to replace that run"
         raise ValueError(f"--out {folder} holds a run of `cwjax {others[0]}`: name another folder{more}")
+    strange = sorted({each.name for each in folder.iterdir()} - _UNFINISHED) if folder.is_dir() else []
+    if strange and not commands_of(folder):
+        some = ", ".join(strange[:3]) + (", …" if len(strange) > 3 else "")
+        say(f"{folder} holds other files ({some}): they stay.")
 
 
 def none_there(folder: Path, command: str, what: str) -> FileNotFoundError:
@@ -64,6 +70,8 @@ def none_there(folder: Path, command: str, what: str) -> FileNotFoundError:
     [file] = (file for file, each in OF_COMMAND.items() if each == command)
     others = commands_of(folder)
     held = f"{folder} is of `cwjax {others[0]}`: see {folder / _PAGES[others[0]]}" if others else ""
+    if others[:1] == ["attack"] and command == "sweep":
+        held += "; to compare several models or settings in one table, give them to `cwjax sweep`"
     return FileNotFoundError(
         f"no {what} in {folder} ({file} is missing): {held or f'run `cwjax {command} … --out {folder}` first'}"
     )

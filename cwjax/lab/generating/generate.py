@@ -75,6 +75,7 @@ def generate(
     path = tests_page.write(made, out)
     rows = tests_page.summary(made)
     show(drawn(rows[0], (row.values() for row in rows)))
+    say(tests_page.COLUMNS)
     say(tests_page.sentence(made))
     if subject.misread:
         say(tests_page.passed_over(made))

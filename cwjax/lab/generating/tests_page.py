@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cwjax.lab.generating.generated import Generated
+from cwjax.lab.generating.settings import OWN
 from cwjax.lab.reporting import rendering
 from cwjax.lab.reporting.findings import NORMS, length, number
 from cwjax.lab.reporting.pictures import MOST, PALE, Picture, Sheet, png
@@ -13,6 +14,11 @@ from cwjax.lab.reporting.pictures import MOST, PALE, Picture, Sheet, png
 WARNING = (
     "A test that was found shows that the requirement can be met. A requirement without a test is not met by this "
     "search; nothing says that no input meets it."
+)
+COLUMNS = (
+    "asked: requirements. met: a test was found, and does what was asked for. met by a seed: of these, the seed does "
+    "it before any change. not met: no test was found. another answer: a model answers the test otherwise than its "
+    "seed. Mean distances are from the seeds, over the tests that are no seeds."
 )
 _SEARCHING = (
     "transforms",
@@ -37,6 +43,7 @@ def write(tests: Generated, out: Path) -> Path:
         "result": sentence(tests),
         "passed_over": passed_over(tests),
         "rows": summary(tests),
+        "columns": COLUMNS,
         "pictures": shots,
         "tests": listed(tests),
         "more": max(len(tests.table) - _ROWS, 0),
@@ -52,9 +59,24 @@ def sentence(tests: Generated) -> str:
     seeds = f" ({already} more {'is' if already == 1 else 'are'} met by a seed itself)" if already else ""
     what = tests.about.get("what", "")
     looked = f" Looked for: {what}." if what else ""
-    told = [name for name in _SEARCHING if name in tests.about["settings"]]
-    none = f" Try more {', '.join(f'--{name}' for name in (*told, 'count'))}." if met == already else ""
+    none = f" Nothing was found with {_tried(tests)}: try more." if met == already else ""
     return f"{met - already} tests found of {asked} asked for{seeds}.{looked}{none}"
+
+
+def _tried(tests: Generated) -> str:
+    """The settings that decide how much is tried: "--tries 10 (default: 50), --count 4"."""
+    settings, own = tests.about["settings"], OWN[tests.about["system"]].values
+    told = []
+    for name in (each for each in _SEARCHING if each in settings):
+        value, default = settings[name], own.get(name)
+        several = isinstance(value, list)
+        shown = (
+            " ".join(value) if several and len(value) < len(default) else f"(all {len(value)})" if several else value
+        )
+        other = list(value) != list(default) if several else value != default
+        by_itself = f" (default: {f'all {len(default)}' if several else default})" if other else ""
+        told.append(f"--{name} {shown}{by_itself}")
+    return ", ".join([*told, f"--count {tests.about['count']}"])
 
 
 def passed_over(tests: Generated) -> str:

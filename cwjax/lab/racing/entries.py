@@ -213,21 +213,21 @@ def own(names: Iterable[str]) -> dict[str, Contestant]:
 
 
 def _own(name: str) -> Contestant:
-    function = functions.named("--attacks", name)
+    function = functions.named("--attack", name)
     try:
         inspect.signature(function).bind("l2", 1, 10)
     except TypeError as error:
         raise ValueError(
-            f"--attacks {name} is called as {name.partition(':')[2]}(norm, steps, classes), such as ('l2', 100, 10), "
+            f"--attack {name} is called as {name.partition(':')[2]}(norm, steps, classes), such as ('l2', 100, 10), "
             f"and cannot be: {error}"
         ) from error
 
     def make(norm: str, steps: int, classes: int, **told: Any) -> Attack:
-        with functions.blamed("--attacks", name):
+        with functions.blamed("--attack", name):
             attack = function(norm, steps, classes, **told)
         if not isinstance(attack, Attack):
             raise ValueError(
-                f"--attacks {name} returned {type(attack).__name__}: it must return a cwjax.Attack, as "
+                f"--attack {name} returned {type(attack).__name__}: it must return a cwjax.Attack, as "
                 "cwjax.fast(norm, steps=steps) is one"
             )
         return attack

@@ -5,7 +5,6 @@ from pathlib import Path
 import tyro
 
 from cwjax.lab.console.parsing import DataFolder
-from cwjax.lab.console.progress import say
 from cwjax.lab.files import outputs
 from cwjax.lab.racing import entries, racing
 from cwjax.lab.subjects import AUTO, subject_of
@@ -31,7 +30,7 @@ def race(
         def tangent(norm, steps, classes, *, step=0.1):
             return my_attack(steps=steps, step=step)
 
-        cwjax race --model zoo:mnist_cnn --attacks mine:tangent fmn --tune fmn --set mine:tangent.step=0.3
+        cwjax race --model zoo:mnist_cnn --attack mine:tangent fmn --tune fmn --set mine:tangent.step=0.3
 
     A warning names the attacks that fool fewer than 90 % of the examples where another fools all: with another step
     length they may fool all. --tune fmn finds one on images that nobody is judged on. It tries a hundredth to a hundred
@@ -47,5 +46,4 @@ def race(
     """
     outputs.check(out, "race", resumed=True)
     subjects = [subject_of(name, data, data_folder) for name in model]
-    racing.race(subjects, entries.OURS | entries.own(settings.attacks), settings, out)
-    say(f"Standings: {out / 'race.md'}")
+    racing.tell(racing.race(subjects, entries.OURS | entries.own(settings.attack), settings, out), out)

@@ -24,7 +24,7 @@ from cwjax.arguments import check_count, check_number
 from cwjax.lab.attacking.rows import aimed_at, check_targets
 from cwjax.lab.attacking.selection import first_right
 from cwjax.lab.console.parsing import optional
-from cwjax.lab.console.progress import say
+from cwjax.lab.console.progress import say, show
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.lab.racing import keeping, standings, tuning
@@ -41,7 +41,7 @@ class Race:
     # to be small; one race for each. l0 counts pixels, and l0_elements every channel of a pixel
     norm: tuple[Literal["l0", "l0_elements", "l1", "l2", "linf"], ...] = ("l2",)
     # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack here that can make the norm small
-    attacks: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
+    attack: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
     # random: a wrong class drawn for each example; next: the class after its own; or the number of a class: examples
     # are then of the others
@@ -93,6 +93,14 @@ def race(
         for norm in settings.norm:
             heats += _heats(subject, examples, apart, contestants, settings, told, norm, folder)
     return standings.write(heats, _about(subjects, settings), folder)
+
+
+def tell(rows: Sequence[standings.Standing], folder: Path) -> None:
+    """Prints the standings at the largest budgets, and where the others are."""
+    for table in standings.finals(rows):
+        show(table)
+    say(f"Standings: {folder / 'race.md'} has those of all budgets, and says what the columns mean.")
+    say("Next:      the same command with more attacks or more --budgets: what ran is kept, and does not run again")
 
 
 class Examples(NamedTuple):
@@ -185,7 +193,7 @@ def _names(contestants: Mapping[str, Contestant], settings: Race, norm: str) -> 
     kind = "untargeted" if settings.targets == "untargeted" else "targeted"
     return [
         name
-        for name in settings.attacks or contestants
+        for name in settings.attack or contestants
         if norm in contestants[name].norms and kind in contestants[name].kinds
     ]
 
@@ -200,10 +208,10 @@ def _check(subjects, contestants, settings) -> dict[str, tuning.Settings]:
     names = [subject.name for subject in subjects]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"a race needs models with different names, got {' '.join(names) or 'none'}")
-    for name in (*settings.attacks, *settings.again):
+    for name in (*settings.attack, *settings.again):
         if name not in contestants:
             raise ValueError(f"unknown attack {name!r}: choose one of {', '.join(contestants)}, or MODULE:FUNCTION")
-    several = {"--norm": settings.norm, "--attacks": settings.attacks, "--budgets": settings.budgets}
+    several = {"--norm": settings.norm, "--attack": settings.attack, "--budgets": settings.budgets}
     for what, given in (several | {"--tune": settings.tune}).items():
         if len(set(given)) < len(given):
             raise ValueError(f"{what} takes different ones, got {' '.join(map(str, given))}")
@@ -248,7 +256,7 @@ def _about(subjects, settings) -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    silent = ("again", "attacks", *(() if settings.tune else ("tuning",)))
+    silent = ("again", "attack", *(() if settings.tune else ("tuning",)))
     told = {key: value for key, value in dataclasses.asdict(settings).items() if key not in silent}
     told = {key: ", ".join(map(str, value)) if isinstance(value, tuple) else str(value) for key, value in told.items()}
     return (

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from rich.table import Table
+from rich.text import Text
 
 from cwjax.evaluation import comparison
 from cwjax.lab.console import tables
@@ -196,20 +198,24 @@ def _table(heats: Sequence[Heat]) -> pa.Table:
 
 
 _LEGEND = """\
-*settings*: numbers that are not the attack's own; *tuned*: found on other images. *mean over common*: the mean
-distance over the examples that all attacks fool which fool at least half. *mean*: over an attack's own
-successes. *median*: over all examples, a failure being infinitely far. *optimality*: local optimality (1: on
-every example as near as the nearest that any attack came, at any of these budgets; 0: never that near); rows
-are in its order. *forwards*, *backwards*: passes an image, counted outside the attack. *refused*: passes an
-image that it asked for beyond its budget, and was answered as if they led nowhere. *best query returned %*: of
-the examples looked at (all of another library's; of an attack of this one two, at the first budget on the first
-model), how many returned the nearest adversarial example that was ever asked about. *p*: paired Wilcoxon
-signed-rank test against the first row. *seconds*: on all examples, without compiling.
+- *settings*: numbers that are not the attack's own. *tuned*: found on other images.
+- *mean over common*: the mean distance over the examples that all attacks fool which fool at least half.
+- *mean*: the mean distance over an attack's own successes.
+- *median*: the median distance over all examples. A failure is infinitely far.
+- *optimality*: local optimality. 1: on every example as near as the nearest that any attack came, at any of these
+  budgets. 0: never that near. Rows are in its order.
+- *forwards*, *backwards*: passes an image, counted outside the attack.
+- *refused*: passes an image that the attack asked for beyond its budget. They were answered as if they led nowhere.
+- *best query returned %*: how many of the examples looked at returned the nearest adversarial example that was ever
+  asked about. All examples of an attack of another library are looked at; of an attack of this one two, at the first
+  budget on the first model.
+- *p*: paired Wilcoxon signed-rank test against the first row.
+- *seconds*: on all examples, without compiling.
 """
 
 
 def _markdown(heats, rows, shots, about) -> str:
-    lines = ["# A race", "", _LEGEND]
+    lines = ["# A race", ""]
     several = len({heat.model for heat in heats}) > 1
     for norm in dict.fromkeys(heat.norm for heat in heats) if several else ():
         lines += [f"## {raced(norm)}, all models: global optimality", "", *_global(rows, norm), ""]
@@ -228,10 +234,29 @@ def _markdown(heats, rows, shots, about) -> str:
             lines += [f"- {name}: no row: {' '.join(why.split())}" for name, why in heat.broken.items()]
             lines += [""] * bool(heat.broken)
             lines += [f"> **Warning.** {said}", ""] if (said := warning(heat)) else []
-    lines += _tuned(heats)
+    lines += [*_tuned(heats), "## What the columns mean", "", _LEGEND]
     told = dict(about) | environment.describe()
     lines += ["## How it was run", "", *tables.markdown(["", "value"], told.items()), ""]
     return "\n".join(lines)
+
+
+_SHORTLY = ("success %", "mean over common", "median", "optimality", "seconds")  # headings on the terminal
+
+
+def finals(rows: Sequence[Standing]) -> list[Table]:
+    """For the terminal: a table for each model and norm, at its largest budget."""
+    found = []
+    for model, norm in dict.fromkeys((row["model"], row["norm"]) for row in rows):
+        mine = [row for row in rows if (row["model"], row["norm"]) == (model, norm)]
+        last = max(row["budget"] for row in mine)
+        cells = [
+            [str(place), row["attack"], *(shown(row)[heading] for heading in _SHORTLY)]
+            for place, row in enumerate((row for row in mine if row["budget"] == last), 1)
+        ]
+        table = tables.drawn(["#", "attack", *_SHORTLY], cells)
+        table.title = Text(f"{raced(norm)} on {model}, {last:,} propagations")
+        found.append(table)
+    return found
 
 
 def _tuned(heats: Sequence[Heat]) -> list[str]:

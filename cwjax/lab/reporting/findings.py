@@ -1,6 +1,6 @@
 """What the attacks of a report found: their rows, the cases of the paper, and numbers as text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -124,6 +124,13 @@ def headed(rows: Sequence[dict[str, Any]], *, task: bool = False) -> list[dict[s
     names |= {MISCLASSIFIED: MET_BEFORE} if task else {}
     dropped = {*(() if others else ("norm",)), *(() if wrong else (MISCLASSIFIED, WITHOUT))}
     return [{names.get(key, key): value for key, value in row.items() if key not in dropped} for row in rows]
+
+
+def of_successes(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Which rows of a table the distances are of, in a sentence; empty where every attack succeeded."""
+    if all(row["success %"] == 100 for row in rows):
+        return ""
+    return "Mean and median distances are over the successes alone: compare them together with success %."
 
 
 def rounding_row(run: Run) -> dict[str, Any] | None:
@@ -333,14 +340,6 @@ def before_any_attack(runs: Sequence[Run]) -> list[str]:
     both = [(run.name, two_means(run.norm, found, run.input)) for run, found in zip(runs, columns, strict=True)]
     said = [f"{name}: {sentence}" if len(runs) > 1 else sentence for name, sentence in both if sentence]
     return [*([first] if (first := misclassified(columns[0], runs[0].input)) else []), *said]
-
-
-def failures(runs: Sequence[Run]) -> str:
-    """That means and medians leave failures out, in a sentence; empty where there are none."""
-    hit = np.concatenate([columns_of(run)["success"] for run in runs])
-    if hit.all() or not hit.any():
-        return ""
-    return f"Means and medians are over the successes alone: {(~hit).sum():,} of {len(hit):,} rows failed."
 
 
 def searches_c(run: Run) -> bool:

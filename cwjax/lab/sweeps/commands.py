@@ -13,9 +13,9 @@ from cwjax.lab.console.parsing import DataFolder, optional
 from cwjax.lab.console.progress import lasting, say, show
 from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting import verdicts
-from cwjax.lab.reporting.findings import MISCLASSIFIED, WITHOUT, norm_name
+from cwjax.lab.reporting.findings import MISCLASSIFIED, WITHOUT, norm_name, of_successes
 from cwjax.lab.reporting.verdicts import Verdict
-from cwjax.lab.sweeps import estimating, grid, results, units, working
+from cwjax.lab.sweeps import estimating, grid, outcomes, results, units, working
 from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
@@ -61,12 +61,20 @@ def sweep(
         show(_estimate(plan, done))
         return
     with working.disk(out):
-        if len(done) < len(plan.all) or not results.is_of(plan, out):
+        same = results.is_of(plan, out)
+        if not same and (out / results.PLAN).is_file():
+            say(f"{out} holds another sweep: its units stay, and the table becomes that of this one.")
+        if len(done) < len(plan.all) or not same:
             outputs.forget(out, ())
         results.record(plan, out)
     say(f"{len(plan.configurations)} configurations, {len(plan.all)} units, of which {len(done)} are done: {out}")
     with watched(plan, done.keys(), out, track) as watch:
-        launch(launcher, out, plan.all, watch.watcher)
+        try:
+            launch(launcher, out, plan.all, watch.watcher)
+        except KeyboardInterrupt:
+            kept = watch.units_done
+            are = "is" if kept == 1 else "are"
+            raise KeyboardInterrupt(f"{kept} of {len(plan.all)} units {are} done and kept") from None
     if watch.failures:
         why = next(iter(watch.failures.values()))
         raise ValueError(
@@ -106,14 +114,33 @@ def answer(
       sql: the question. Left out: a line for each configuration.
     """
     table, missing = results.query(folder, sql)
-    found = results.beliefs(folder) if sql is None else {}
     headings, columns = table.column_names, [column.to_pylist() for column in table.columns]
+    found: dict[int, Verdict] = {}
+    names: dict[int, str] = {}
     if sql is None:
+        found, names = results.beliefs(folder), _names(folder)
         headings, columns = _overview(headings, columns, folder, found)
     show(tables.drawn(headings, (map(_text, row) for row in zip(*columns, strict=True))))
-    _say_beliefs(found, columns[:2])
+    if sql is None and (said := of_successes(table.to_pylist())):
+        say(said)
+    _say_beliefs(found, names)
     if missing.units:
-        say(f"{missing.units} of {missing.of} units are not done yet: their rows are not in this table.")
+        absent = sorted(names.keys() - set(columns[0])) if names else []
+        nothing = f" Nothing is done of {_several(absent, names)}." if absent else ""
+        say(f"{missing.units} of {missing.of} units are not done yet: their rows are not in this table.{nothing}")
+
+
+def _names(folder: Path) -> dict[int, str]:
+    """What tells each configuration of the sweep apart, by its place."""
+    planned = [each.columns for each in results.planned(folder)]
+    apart = grid.differing(planned)
+    return {place: outcomes.label(each, apart) for place, each in enumerate(planned, 1)}
+
+
+def _several(places: Sequence[int], names: Mapping[int, str]) -> str:
+    """Configurations by their numbers and names: "2 (fast_l2, confidence 5), 3 (…)"."""
+    some = [f"{place} ({names[place]})" for place in places[:_NAMED]]
+    return ", ".join([*some, *([f"{len(places) - _NAMED} more"] if len(places) > _NAMED else [])])
 
 
 def _overview(
@@ -125,6 +152,7 @@ def _overview(
     norms = [norm_name(norm_of(each.columns["attack"])) for _, each in mine]
     more: dict[str, list[Any]] = {"#": [place for place, _ in mine]}
     own = dict(zip(headings, columns, strict=True))
+    del own["configuration"]
     if found:
         own["checks"] = [_in_a_word(found.get(place)) for place, _ in mine]
     if len(set(norms)) > 1:
@@ -143,18 +171,16 @@ def _in_a_word(verdict: Verdict | None) -> str | None:
     return ": ".join([verdict.verdict, *([", ".join(verdict.blamed)] if verdict.blamed else [])])
 
 
-def _say_beliefs(found: dict[int, Verdict], named: Sequence[list[Any]]) -> None:
+def _say_beliefs(found: dict[int, Verdict], names: Mapping[int, str]) -> None:
     """The verdicts of all configurations, by their numbers and names; and why and what to do, where one is not a pass.
 
     Args:
       found: by the number of the configuration.
-      named: the numbers of all, and their names.
+      names: of all, by their numbers.
     """
-    names = dict(zip(*named, strict=True)) if found else {}
     for group in verdicts.grouped(found):
-        some = [f"{place} ({names.get(place, 'not done')})" for place in group.places[:_NAMED]]
-        more = [f"{len(group.places) - _NAMED} more"] if len(group.places) > _NAMED else []
-        say(f"{group.meaning}: {len(group.places)} of {len(found)} configurations: {', '.join(some + more)}.")
+        which = _several(group.places, names)
+        say(f"{group.meaning}: {len(group.places)} of {len(found)} configurations: {which}.")
         if group.verdict in ("fail", "warn"):
             for place in group.places[:_NAMED]:
                 for line in group.loud[place]:
@@ -168,7 +194,7 @@ def _text(value: Any) -> str:
 def _estimate(plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Table:
     """A line for each configuration: its units, and what is left of it at the most. `done`: the facts of units."""
     differing = grid.differing([configuration.columns for configuration in plan.configurations])
-    table = Table("#", "configuration", *differing, "units", "done", "gradients left", "time left here")
+    table = Table("#", *differing, "units", "done", "gradients left", "time left here")
     total, seconds, bounded = 0, 0.0, True
     spent = [(unit, told) for unit in plan.all if (told := estimating.Spent.of(done.get(unit.digest) or {}))]
     todo = [unit for unit in plan.all if unit.digest not in done]
@@ -183,7 +209,7 @@ def _estimate(plan: Plan, done: Mapping[str, Mapping[str, Any]]) -> Table:
         shown = [f"≤ {most:,}", lasting(lasts)] if len(known) == len(counts) else ["unbounded"] * 2
         cells = (_text(columns[name]) for name in differing)
         units_of_it = (str(len(own)), str(len(own) - len(left)))
-        table.add_row(str(place), configuration.digest[:12], *cells, *units_of_it, *shown)
+        table.add_row(str(place), *cells, *units_of_it, *shown)
     included = "compiling and checks" if any(unit.checks for unit in plan.all) else "compiling"
     more = "" if bounded else " and those of attacks that end when they can shrink no more"
     table.caption = (

@@ -1,6 +1,6 @@
 """What came of each configuration of a sweep: its rows, and its line of the report's table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +29,14 @@ VARIED = ("objective", "box")  # by an ablation
 _SHORT = 60  # letters of a label
 
 
+def label(axes: Mapping[str, Any], apart: Sequence[str]) -> str:
+    """A configuration by the axes `apart`, in a line: see `GridPoint.label`."""
+    values = {name: axes[name] for name in apart if axes[name] is not None}
+    told = [value if isinstance(value, str) else f"{name} {setting(value)}" for name, value in values.items()]
+    line = " ".join(", ".join(told or [axes["attack"]]).split())
+    return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
+
+
 class GridPoint(NamedTuple):
     """One configuration, of which at least one unit is done."""
 
@@ -45,10 +53,7 @@ class GridPoint(NamedTuple):
 
     def label(self, *without: str) -> str:
         """What tells it apart, in a line: "fast_l2, confidence 10". Texts stand alone, numbers with their axis."""
-        values = {name: self.axes[name] for name in self.apart if name not in without and self.axes[name] is not None}
-        told = [value if isinstance(value, str) else f"{name} {setting(value)}" for name, value in values.items()]
-        line = " ".join(", ".join(told or [self.axes["attack"]]).split())
-        return line if len(line) <= _SHORT else f"{line[: _SHORT - 1]}…"
+        return label(self.axes, [name for name in self.apart if name not in without])
 
     def task(self) -> tuple[tuple[str, Any], ...]:
         """What was asked for, whatever the model and the attack: distances of other tasks are no comparison."""

@@ -171,8 +171,8 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
 
     results, missing = table(folder)
     if sql is None:
-        entries = results.select(list(_axes())).group_by(list(_axes())).aggregate([]).to_pylist()
-        sql = f"select {', '.join(['configuration', *differing(entries)])}, {_SUMS}"
+        axes = differing([each.columns for each in planned(folder)])
+        sql = f"select {', '.join(['configuration', *axes])}, {_SUMS}"
     with duckdb.connect() as connection:
         connection.register("results", results)
         try:
@@ -180,7 +180,8 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
             found = pa.table({}) if answer is None else answer.to_arrow_table()  # None: it was no question
             return found.rename_columns(tables.distinct(found.column_names)), missing
         except duckdb.Error as error:
-            raise ValueError(f"DuckDB: {' '.join(str(error).split())}") from error
+            columns = f'all columns: cwjax results {folder} "describe results"'
+            raise ValueError(f"DuckDB: {' '.join(str(error).split())}; {columns}") from error
 
 
 def _axes() -> dict[str, pa.DataType]:

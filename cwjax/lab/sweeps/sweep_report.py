@@ -24,6 +24,7 @@ from cwjax.lab.reporting.findings import (
     headed,
     norm_name,
     norms_of,
+    of_successes,
     of_task,
     setting,
     shown,
@@ -72,7 +73,7 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     """
     store.check_folder(out)
     found, missing = outcomes.read(folder)
-    norms = outcomes.of_norms(found)
+    norms, rows = outcomes.of_norms(found), outcomes.rows(found)
     elements = {each.axes["data"]: _elements(each.axes["data"], data_folder) for each in found}
     common = next(iter(elements.values())) if len({*elements.values()}) == 1 else "elements"
     drawn, complaints = _pictures(found[:MOST_PICTURED], Vault(folder), data_folder, elements)
@@ -93,7 +94,8 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
         "missing": _missing(found, missing),
         "complaints": complaints,
         "believed": verdicts.grouped({each.place: each.verdict for each in found if each.verdict}),
-        "rows": [shown(row) for row in outcomes.rows(found)],
+        "rows": [shown(row) for row in rows],
+        "of_successes": of_successes(rows),
         "misclassified": outcomes.misclassified(found)[:MOST_PICTURED],
         "figures": figures,
         "sections": sections,

@@ -40,6 +40,11 @@ class Watch:
             turn=self._turn, begun=self._unit_begun, checking=self._checking, done=self._unit_done, failed=self._failed
         )
 
+    @property
+    def units_done(self) -> int:
+        """How many units are done, by anybody, also before this run."""
+        return len(self._before | self._done.keys())
+
     def _unit_begun(self, unit: Unit) -> None:
         if estimating.program(unit) not in map(estimating.program, self._here):
             self._show(self._rows, "compiling the attack", now=True)
@@ -48,7 +53,8 @@ class Watch:
         size = estimating.rows(unit)
         part = min(size * status.finished // max(status.total, 1), size)
         lanes = min(status.width, status.total - status.finished)
-        self._show(self._rows + part, f"{lanes} at once{self._successes(status)}")
+        at = f"{lanes} rows at once" if lanes else ""
+        self._show(self._rows + part, ", ".join(filter(None, (at, self._successes(status)))))
 
     def _checking(self, unit: Unit, name: str, place: int, of: int) -> None:
         self._show(self._rows + estimating.rows(unit), f"checks {place}/{of}: {name.replace('_', ' ')}", now=not place)
@@ -63,7 +69,7 @@ class Watch:
         self._rows += estimating.rows(unit)
         self._told += facts["rows"]
         self._found += facts["successes"]
-        self._show(self._rows, self._successes().removeprefix(", "), now=self._rows >= self._all)
+        self._show(self._rows, self._successes(), now=self._rows >= self._all)
         if self._tracker is not None:
             names = ("rows", "successes", "gradients", "seconds")
             told = {name: facts[name] for name in names if name in facts}
@@ -91,10 +97,10 @@ class Watch:
         return f"{lasting(max(sum(left.values()) / workers - (time.monotonic() - self._ended), 0.0))} left"
 
     def _successes(self, status: cwjax.runners.Status | None = None) -> str:
-        """The share that succeeded, to go behind other words; empty before any row has ended."""
+        """The share that succeeded; empty before any row has ended."""
         rows = self._told + (status.finished if status else 0)
         found = self._found + (min(status.found, status.finished) if status else 0)
-        return f", {found / rows:.1%} succeeded so far" if rows else ""
+        return f"{found / rows:.1%} succeeded so far" if rows else ""
 
 
 @contextlib.contextmanager

@@ -173,7 +173,8 @@ def test_progress_counts_rows_steps_and_successes(trained, some, everything, cap
     table = attacked.table.to_pandas()
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("l2 attack: rows finished 12/12 after ")
-    assert line.endswith(f"{table.forwards.sum():,} gradient steps, {table.success.sum()} succeeded so far")
+    assert f"{table.forwards.sum():,} gradient steps of at most " in line  # some stop early
+    assert line.endswith(f", {table.success.sum()} succeeded so far")
 
 
 def test_a_success_that_does_not_survive_is_said_aloud(trained, some, monkeypatch, capsys):
@@ -184,3 +185,14 @@ def test_a_success_that_does_not_survive_is_said_aloud(trained, some, monkeypatc
     model = cw.bind(two_minds, trained.model.params)
     attacking.run(model, some, Request("l2", SETTINGS, targets="all"), width=6)
     assert "do not survive a second look" in capsys.readouterr().out
+
+
+def test_an_attack_that_ended_early_says_so():
+    settings = presets.Settings(steps=40, search_steps=4, starts=1)
+
+    def said(finished, forwards, settings=settings):
+        told = cw.runners.Status(finished, 3, 3, forwards=forwards, width=3, lane_steps=0, snapshot=list)
+        return attacking._early(settings, told)
+
+    assert said(3, 466) == " of at most 480 (a row stops early where its loss no longer falls)"
+    assert said(2, 466) == said(3, 480) == said(3, 100, dataclasses.replace(settings, search_steps=None)) == ""

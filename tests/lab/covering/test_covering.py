@@ -63,6 +63,10 @@ def test_the_successes_of_each_attack(tmp_path):
     found = list(covering.suites_of([stored(tmp_path / "run")], X.shape[1:], "any"))
     assert [suite.name for suite in found] == ["run, l2", "run, l0"]
     np.testing.assert_array_equal(found[0].images, X[[0, 2]])
+    store.write_json(tmp_path / "run" / "run.json", {"about": {"configuration": {"model": "other"}}})
+    [note] = covering.moved([tmp_path / "run"], "mine")
+    assert note == f"{tmp_path / 'run'} was found on other; here its inputs go to mine."
+    assert covering.moved([tmp_path / "run"], "other") == []
 
 
 def test_the_successes_of_each_configuration_of_a_sweep(tmp_path):

@@ -73,4 +73,13 @@ def test_a_folder_of_another_command_says_where_its_results_are(tmp_path, capsys
     assert f"no sweep in {tmp_path} (sweep.json is missing): run `cwjax sweep" in fails(capsys, "results", tmp_path)
     store.write_json(tmp_path / "run.json", {})
     line = fails(capsys, "results", tmp_path)
-    assert f"{tmp_path} is of `cwjax attack`: see {tmp_path / 'report.html'}" in line
+    assert f"{tmp_path} is of `cwjax attack`: see {tmp_path / 'report.html'}; to compare several models" in line
+
+
+def test_files_of_others_are_noted_and_those_of_a_run_that_was_stopped_are_not(tmp_path, capsys):
+    (tmp_path / "units").mkdir()
+    outputs.check(tmp_path, "sweep", resumed=True)
+    assert not capsys.readouterr().out
+    (tmp_path / "notes.txt").write_text("")
+    outputs.check(tmp_path, "sweep", resumed=True)
+    assert f"{tmp_path} holds other files (notes.txt): they stay." in capsys.readouterr().out.replace("\n", " ")

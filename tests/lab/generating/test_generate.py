@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from cwjax.generation.deeproad import WEATHERS
 from cwjax.lab import data
 from cwjax.lab.covering import covering
 from cwjax.lab.generating import generated, systems, tests_page
@@ -63,8 +64,11 @@ def test_each_system_generates_tests_that_are_verified(system, tmp_path, capsys)
     assert (tmp_path / "report.html").read_bytes() == html
 
 
-def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path):
+def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path, capsys):
     call(*told("deeproad", tmp_path, "--count", 2, "--weathers", "fog"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert tests_page.COLUMNS in said
+    assert f"Nothing was found with --weathers fog (default: all {len(WEATHERS)}), --count 2: try more." in said
     table = generated.read(tmp_path).table
     assert table["asked"].to_pylist() == ["fog: the validator turns the image away"] * 2
     assert not any(table["met"].to_pylist())

@@ -9,10 +9,14 @@ from cwjax.lab import cli
 def test_the_command_races(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cli.compiling, "keep", lambda folder: None)
     model = "tests.lab.called:brightness"
-    told = ["--norm", "l2", "--attacks", "ddn", "fmn", "--budgets", "20", "--examples", "4", "--targets", "next"]
+    told = ["--norm", "l2", "--attack", "ddn", "fmn", "--budgets", "20", "--examples", "4", "--targets", "next"]
     cli.main(["race", "--model", model, "--data", "blobs", *told, "--out", str(tmp_path)])
     said = capsys.readouterr().out
-    assert f"Standings: {tmp_path / 'race.md'}" in said
+    assert f"Standings: {tmp_path / 'race.md'} has those of all budgets" in said
+    assert "L2 on tests.lab.called:brightness, 20 propagations" in said
+    [headings] = [line.strip("┃").split("┃") for line in said.splitlines() if "optimality" in line]
+    assert [each.strip() for each in headings][:4] == ["#", "attack", "success %", "mean over common"]
+    assert "Next:      the same command with more" in said
     assert f"{model}, l2, next, 20 propagations: ddn: " in said
     assert pq.read_table(tmp_path / "race.parquet").num_rows == 8
 

@@ -12,7 +12,7 @@ from tests.lab.racing.made import MINE, a_large_subject, a_task
 
 @pytest.mark.long
 def test_a_step_length_is_found_on_images_that_are_not_judged(tmp_path, capsys):
-    settings = racing.Race(attacks=("fast_l2", MINE), budgets=(80,), examples=6, tune=(MINE,), tuning=5)
+    settings = racing.Race(attack=("fast_l2", MINE), budgets=(80,), examples=6, tune=(MINE,), tuning=5)
     subject, kinds = a_large_subject(), entries.OURS | entries.own([MINE])
     racing.race([subject], kinds, settings, tmp_path)
     said = capsys.readouterr().out

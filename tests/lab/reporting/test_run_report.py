@@ -36,6 +36,7 @@ def test_the_page_needs_no_other_file_and_has_every_section(tmp_path):
         for part in ("How it was run", "How to read this", "data attacked.split", "1.2.3", "61.50", "worst"):
             assert part in text
         assert "2.000" in text  # the median c
+        assert "Mean and median distances are over the successes alone" in text
 
 
 def test_a_report_opens_with_what_was_found_and_whether_it_can_be_believed(tmp_path):
@@ -52,6 +53,7 @@ def test_a_report_opens_with_what_was_found_and_whether_it_can_be_believed(tmp_p
         places = [text.index("55.6 % of 9 attacks"), text.index(line), *(text.index(mark + each) for each in headings)]
         assert places == sorted(places)
         assert "<what>" not in text
+        assert "A bracket is the interval between" in text
         assert "Do &lt;this&gt; &amp; that." in text
     tags = Tags(page)
     assert not tags.open

@@ -48,13 +48,13 @@ def test_a_sweep_is_done_once_and_can_be_asked_about(tmp_path, capsys, monkeypat
     )
     axes = ["--confidence", 0, 2, "--seed", 0, 1]
     call("sweep", file, *axes, "--out", out, "--dry-run")
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert not out.exists()
     assert said.count("≤ 120 ") == 4
     assert "at most 480 gradients: they take" in said
     assert "compiling and checks included" in said
     call("sweep", file, *axes, "--no-checks", "--out", out, "--dry-run")
-    assert "here, compiling included" in capsys.readouterr().out
+    assert "here, compiling included" in " ".join(capsys.readouterr().out.split())
     axes += ["--no-checks"]
     call("sweep", file, *axes, "--out", out)
     said = capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_with_the_command_that_goes_on(tmp_path, capsys, monkeypatch
     out = tmp_path / "a sweep"
     command = ["sweep", *WHERE, "--chunk", "5", "--out", str(out)]
     said = fails(capsys, 130, *command)
-    assert "nothing half-written is left. The same command goes on from what is finished, if anything is:" in said
+    assert "cwjax: stopped: 2 of 3 units are done and kept. Go on with:" in said
     assert said.splitlines()[-1] == f"cwjax {' '.join(command[:-1])} '{out}'"
     assert not list((out / "leases").glob("[!.]*"))
     assert len(list((out / "units").iterdir())) == 2
@@ -177,7 +177,20 @@ def test_what_is_done_can_be_asked_about_before_the_rest(tmp_path, capsys, monke
     assert "1 of 3 units failed, the first for RuntimeError: no luck today" in said
     assert "the same command tries these again" in said
     call("results", tmp_path)
-    assert "1 of 3 units are not done yet" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of 3 units are not done yet: their rows are not in this table.\n" in said
+
+    # What varies in the sweep as it is planned is told, though one configuration alone is done; another is noted.
+    monkeypatch.setattr(working, "attacked", lambda unit, watch: 1 / 0)
+    with pytest.raises(SystemExit):
+        call("sweep", *WHERE, "--chunk", "5", "--confidence", "0", "5", "--out", tmp_path)
+    assert f"{tmp_path} holds another sweep: its units stay, and the table becomes that" in capsys.readouterr().out
+    call("results", tmp_path)
+    said = capsys.readouterr().out
+    [headings] = [line for line in said.splitlines() if "rows" in line and "┃" in line]
+    assert [each.strip() for each in headings.split("┃")[1:4]] == ["#", "confidence", "rows"]
+    assert "4 of 6 units are not done yet" in said
+    assert said.endswith("Nothing is done of 2 (confidence 5).\n")
 
 
 def test_results_show_what_the_checks_said_by_the_names_of_the_table(tmp_path, capsys):
@@ -192,15 +205,14 @@ def test_results_show_what_the_checks_said_by_the_names_of_the_table(tmp_path, c
     commands.answer(tmp_path)
     said = capsys.readouterr().out.splitlines()
     cells = [[cell.strip() for cell in re.split("[│┃]", line)[1:-1]] for line in said if line[:1] in "│┃"]
-    digests = [each.digest[:12] for each in asked]
-    assert cells[0][:4] == ["#", "configuration", "attack", "steps"]
+    assert cells[0][:4] == ["#", "attack", "steps", "rows"]
     assert cells[0][-2:] == ["checks", "norm"]
-    assert [row[:2] for row in cells[1:]] == [[str(place), digest] for place, digest in enumerate(digests, 1)]
+    assert [row[:2] for row in cells[1:]] == [["1", "fast_l2"], ["2", "fast_l2"], ["3", "fast_linf"]]
     assert [row[-2:] for row in cells[1:]] == [["fail: weaker_wins", "L2"], ["", "L2"], ["pass", "L∞"]]
     assert said[-3:] == [
-        f"FAIL: do not believe these numbers yet: 1 of 2 configurations: 1 ({digests[0]}).",
+        "FAIL: do not believe these numbers yet: 1 of 2 configurations: 1 (fast_l2, steps 10).",
         "  1: weaker_wins (2 of 5: images 7 and 8). More steps.",
-        f"PASS: nothing speaks against these numbers: 1 of 2 configurations: 3 ({digests[2]}).",
+        "PASS: nothing speaks against these numbers: 1 of 2 configurations: 3 (fast_linf, steps 300).",
     ]
     commands.answer(tmp_path, "select count(*) as n from results")
     assert "checks" not in capsys.readouterr().out
@@ -264,4 +276,6 @@ def test_a_mistake_is_one_line(arguments, words, tmp_path, capsys):
 def test_a_question_that_duckdb_does_not_understand_is_one_line(tmp_path, capsys):
     call("sweep", *WHERE, "--chunk", "5", "--out", tmp_path)
     capsys.readouterr()
-    assert "DuckDB: " in fails(capsys, 2, "results", tmp_path, "select nonsense from results")
+    said = fails(capsys, 2, "results", tmp_path, "select nonsense from results")
+    assert "DuckDB: " in said
+    assert said.endswith(f'; all columns: cwjax results {tmp_path} "describe results"')

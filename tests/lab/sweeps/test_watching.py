@@ -43,12 +43,12 @@ def test_the_time_left_after_the_first_unit_is_that_of_rows(monkeypatch):
     tell.begun(units[1])
     tell.turn(units[1], status(2, 5, 2))
     notes = [note for _, note in told]
-    assert notes[:2] == ["units 0/6, compiling the attack", "units 0/6, 4 at once"]
-    assert notes[2] == "units 0/6, 0 at once, 100.0% succeeded so far"
+    assert notes[:2] == ["units 0/6, compiling the attack", "units 0/6, 4 rows at once"]
+    assert notes[2] == "units 0/6, 100.0% succeeded so far"
     assert notes[3] == "units 0/6, checks 14/18: weaker wins"
     assert "left" not in "".join(notes[:4])
     assert notes[4].startswith("units 1/6, 25 s left")  # five units of 5 s each
-    assert notes[5].startswith("units 1/6, 23 s left, 3 at once")
+    assert notes[5].startswith("units 1/6, 23 s left, 3 rows at once")
     assert sum(steps for steps, _ in told) == 7
 
 
