@@ -9,9 +9,11 @@ network. Norms differ by a row of `FAMILY`. benchmarks/FINDINGS.md has the evide
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from cwjax.arguments import check_count
 from cwjax.attacks.fast.legs import Leg, in_legs, legs_of
-from cwjax.attacks.fast.scout import scouted, spread_out
+from cwjax.attacks.fast.scout import CLASSES, scouted, spread_out
 from cwjax.attacks.fast.shrink import follow, remove, shrink, then
 from cwjax.attacks.fast.slide import slide
 from cwjax.base import Attack, Count, Distance, Objective
@@ -36,6 +38,7 @@ class Member(NamedTuple):
     distance: Callable[[], Distance]
     rule: Callable[[Leg, Objective, Distance], Rule]  # of a leg; the distance tells what elements cost
     clean: int = 1  # legs that begin at the clean input, before others begin across from the best example
+    rivals: bool = False  # whether the likeliest classes have one each, away from a label
 
 
 def _linf(leg: Leg, objective: Objective, distance: Distance) -> Rule:
@@ -73,7 +76,7 @@ def _l0(leg: Leg, objective: Objective, distance: Distance) -> Rule:
 
 FAMILY = {
     "l2": Member(distances.l2, _l2, clean=2),
-    "linf": Member(distances.linf, _linf),
+    "linf": Member(distances.linf, _linf, rivals=True),
     "l1": Member(distances.l1, _l1),
     "l0": Member(distances.l0, _l0),
 }
@@ -88,8 +91,9 @@ def fast(
     by rounds.
 
     A hundred gradients suffice. A longer run has several legs (`legs_of`): 2 of 150, 4 of 1,000. Each is of one of the
-    norm's rules, and from the second or third on begins across the clean input from the best example. A leg that finds
-    no example is given up after a third of all steps. The next begins elsewhere, with a mean over more classes for a
+    norm's rules, and from the second or third on begins across the clean input from the best example. In L-infinity,
+    away from a label, each of the five likeliest classes has a short leg of its own before those. A leg that finds no
+    example is given up after a third of all steps. The next begins elsewhere, with a mean over more classes for a
     slope; and except in L-infinity with bold steps that the norm does not hold back until there is an example.
 
     Args:
@@ -124,5 +128,11 @@ def fast(
     def rule_of(leg):
         return spread_out(row.rule(leg, objective, distance), leg, objective)
 
-    rule = in_legs(rule_of, steps=steps, legs=legs_of(steps), clean=row.clean)
+    def rivals(problem, seen):
+        if not row.rivals or objective.logits is None:
+            return 0
+        others = min(CLASSES, objective.logits(seen.outputs).size - 1)
+        return jnp.where(objective.reaches(problem.goal), 0, others)
+
+    rule = in_legs(rule_of, steps=steps, legs=legs_of(steps), clean=row.clean, rivals=rivals)
     return iterated(rule, objective=objective, distance=distance, steps=steps)

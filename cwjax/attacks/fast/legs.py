@@ -1,7 +1,8 @@
 """A run in legs: each begins where those before it say, and while nothing is found each begins elsewhere.
 
 A leg that begins where the last one ended finds the same example again. One that begins at `x - delta`, on the other
-side of the clean input from the best example, comes to the boundary elsewhere.
+side of the clean input from the best example, comes to the boundary elsewhere. And one for another class comes to
+another boundary.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from cwjax.answers import Seen
 from cwjax.arguments import check_count
 from cwjax.base import Candidate, Count, Problem, closer, found, seldom, wide
 from cwjax.loop import Rule
@@ -20,6 +22,8 @@ _TRIES = 3  # a leg that is to find a first example has one over this of all ste
 _LEAST = 25  # but not fewer than these
 _MOST_POWERS = 12  # of ten that a leg may look farther by
 _WIDER = 3.0  # times, the mean over classes, with each leg that found nothing
+_RIVAL = 8  # a leg for another class has one over this of a leg's steps, to find an example
+_NEARER = 0.98  # times the best distance, or nearer
 
 
 class Leg(NamedTuple):
@@ -32,6 +36,8 @@ class Leg(NamedTuple):
     farther: Float[Array, ""]  # how much farther it may look: ten times for each leg that found nothing
     lost: Bool[Array, ""]  # whether it begins elsewhere, because none before it found an example
     spread: Float[Array, ""]  # of its `Aim`: three times wider for each leg that found nothing
+    rival: Int[Array, ""]  # int32: the place among the likeliest classes of the one that it is for; -1: for any
+    within: Float[Array, ""]  # this distance; inf: any
 
 
 class LegsMemory(NamedTuple):
@@ -39,6 +45,7 @@ class LegsMemory(NamedTuple):
 
     key: PRNGKeyArray  # []: of this leg
     failed: Int[Array, ""]  # int32: legs that ended without an example
+    rivals: Int[Array, ""]  # int32: classes that had a leg of their own
     leg: Leg
     best: Candidate  # of this leg
     rule: Any  # the memory of its rule
@@ -58,7 +65,14 @@ def legs_of(steps: Count) -> Int[Array, ""]:
     return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / _UNIT)), 1).astype(jnp.int32)
 
 
-def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean: int = 1) -> Rule:
+def in_legs(
+    rule_of: Callable[[Leg], Rule],
+    *,
+    steps: Count,
+    legs: Count,
+    clean: int = 1,
+    rivals: Callable[[Problem, Seen], Count] = lambda problem, seen: 0,
+) -> Rule:
     """The rules of several legs of one length, one after the other, as one rule.
 
     The first legs begin where the problem says; the others on the other side of the clean input from the best example.
@@ -67,6 +81,10 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
     then two thirds. On some networks a run from the clean input never finds an example, and one from elsewhere does.
     The rules go otherwise too in such a leg: see `Leg.spread`, `shrink` and `attacks.FAMILY`.
 
+    After these some classes have one each that begins at the clean input, the likeliest there first. It is to
+    find an example within 0.98 times the best distance, and is given up if it has none after an eighth of a leg's
+    steps; then it does not count.
+
     A rule is told of the points, the steps and the best example of its own leg alone.
 
     Args:
@@ -74,6 +92,8 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
       steps: of all legs together; may be traced.
       legs: how many; may be traced.
       clean: how many of them begin where the problem says.
+      rivals: how many classes have a leg of their own; a leg's rule has to go for the class (`Leg.rival`), and stay
+        within the distance (`Leg.within`).
 
     Raises:
       ValueError: a count out of range.
@@ -89,13 +109,15 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
     check_count("steps", steps)
     check_count("legs", legs)
     patience = jnp.maximum(jnp.asarray(steps) // _TRIES, _LEAST)
+    of_a_rival = jnp.asarray(steps) // legs // _RIVAL
 
     def asked(problem: Problem, leg: Leg) -> Problem:
         return problem._replace(start=leg.start.astype(problem.x.dtype))
 
-    def begun(key, problem, best, number, failed, spent) -> tuple[Float[Array, "*S"], LegsMemory]:
+    def begun(key, problem, best, number, failed, rival, most, spent) -> tuple[Float[Array, "*S"], LegsMemory]:
         known, left = found(best), jnp.maximum(jnp.asarray(steps, jnp.int32) - spent, 1)
-        across, lost = known & (number >= clean), ~known & (failed > 0)
+        challenges = known & (number >= clean) & (number < legs) & (rival < most)
+        across, lost = known & (number >= clean) & ~challenges, ~known & (failed > 0)
         share = left // jnp.maximum(legs - number, 1)
         length = jnp.where(lost, jnp.maximum(share, patience), share)
         dtype = wide(problem.x)
@@ -110,14 +132,16 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
             farther=10.0 ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
             lost=lost,
             spread=jnp.where(lost, _WIDER ** jnp.minimum(failed, _MOST_POWERS), 1).astype(dtype),
+            rival=jnp.where(challenges, rival, -1),
+            within=jnp.where(challenges, _NEARER * best.distance, jnp.inf).astype(dtype),
         )
         first, memory = rule_of(leg).init(key, asked(problem, leg))
         nothing = Candidate(x=x, distance=jnp.full_like(best.distance, jnp.inf), c=best.c)
-        return first, LegsMemory(key, failed, leg, nothing, memory)
+        return first, LegsMemory(key, failed, rival + challenges, leg, nothing, memory)
 
     def init(key, problem):
         zero, none = jnp.zeros((), jnp.int32), jnp.full((), jnp.inf, wide(problem.x))
-        return begun(key, problem, Candidate(x=problem.x, distance=none, c=none), zero, zero, zero)
+        return begun(key, problem, Candidate(x=problem.x, distance=none, c=none), zero, zero, zero, zero, zero)
 
     def move(problem, memory, seen):
         leg, taken = memory.leg, seen.taken - memory.leg.begun
@@ -127,9 +151,11 @@ def in_legs(rule_of: Callable[[Leg], Rule], *, steps: Count, legs: Count, clean:
         going = memory._replace(best=best, rule=after)
 
         known = found(seen.best)
-        ends = (taken + 1 >= leg.steps) | (~known & (taken + 1 >= patience))
+        beaten = (leg.rival >= 0) & ~found(best) & (taken + 1 >= of_a_rival)
+        ends = (taken + 1 >= leg.steps) | (~known & (taken + 1 >= patience)) | beaten
         key = jax.random.fold_in(memory.key, 0)
-        fresh = key, problem, seen.best, leg.number + known, memory.failed + ~known, seen.taken + 1
+        counts = leg.number + (known & ~beaten), memory.failed + ~known, memory.rivals, rivals(problem, seen)
+        fresh = key, problem, seen.best, *counts, seen.taken + 1
         return seldom(ends, begun, fresh, (x.astype(wide(problem.x)), going))
 
     def aim(problem, memory):

@@ -22,7 +22,7 @@ from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
 from cwjax.parts.objectives import in_play
 
-_CLASSES = 5  # that are looked at: the likeliest
+CLASSES = 5  # that are looked at: the likeliest
 _LEAST = 50  # steps of a leg; a shorter one has none to spare
 _CLEARLY = 0.9  # another class than the likeliest has to be nearer than this share of its distance
 _UNTIL = 0.3  # the share of the steps after which the loss is that of whichever class is likeliest
@@ -83,6 +83,8 @@ def scouted(
     it is not the likeliest. It is gone for where it is clearly nearer as Newton's steps from the two probes have it.
     The leg begins at the start, with the slope there of the class that it goes for. An example of any class counts.
 
+    A leg for another class (`Leg.rival`) asks about the start, and again towards that class, and begins.
+
     So two to seven points are spent, the start itself included. With less than 50 steps, or an objective that knows no
     logits of classes, there is no look at classes; only a leg that has another rule asks about the first probe.
 
@@ -120,7 +122,7 @@ def scouted(
         """What is known now, what a rule is to know of the point, and the next point unless the leg has begun."""
         choosing = (problem.start == problem.x).all() & (leg.steps >= _LEAST) & (objective.logits is not None)
         looks = ~jnp.asarray(instead) & ~objective.reaches(problem.goal) & (choosing | (other is not None))
-        view, place = View(seen.loss, seen.slope), seen.taken
+        view, place, rival = View(seen.loss, seen.slope), seen.taken, leg.rival >= 0
         known = select(place == 0, _begun_with(known, seen, _likely(objective, seen, problem.goal)), known)
         classes = jnp.sum(known.likely >= 0)
 
@@ -137,12 +139,13 @@ def scouted(
         last = waits & (place == classes + 1)
         preferred = last & (_PROBE * distance_of(near) + newton < _CLEARLY * far)
         sighted = (probed & (blind | ~choosing)) | ((place == classes) & (nearest < 0)) | last
-        begins = waits & jnp.where(place == 0, ~looks, sighted)
+        begins = waits & jnp.where(place == 0, ~looks, jnp.where(rival, place == 1, sighted))
         begun = jnp.where(begins, place, known.begun)
-        chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)
+        own = known.likely[jnp.maximum(leg.rival, 0)]
+        chosen = jnp.where(begins, jnp.where(rival, own, jnp.where(preferred, nearest, -1)), known.chosen)
 
         there = _at_start(problem, known, seen, select(preferred, near, known.likeliest))
-        told = select(begins & (place > 0), there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
+        told = select(begins & (place > 0) & ~rival, there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
 
         going = jnp.where(place < _UNTIL * leg.steps, chosen, -1)
         class_of = jnp.where(place == classes, nearest, known.likely[jnp.minimum(place, classes - 1)])
@@ -153,9 +156,9 @@ def scouted(
             doubted=doubted,
             begun=begun,
             chosen=chosen,
-            aim=jnp.where(begun >= 0, going, jnp.where(place == 0, -1, class_of)),
+            aim=jnp.where(begun >= 0, going, jnp.where(place == 0, jnp.where(rival, own, -1), class_of)),
         )
-        x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
+        x = jnp.where((place == 0) & ~rival, probe(known.start, known.likeliest), known.start)
         return after, told, jnp.where(place == classes, probe(known.start, near), x)
 
     def init(key, problem):
@@ -187,7 +190,7 @@ def _nothing_known(problem: Problem) -> Scouting:
         start=start,
         met=no,
         distance=zero,
-        likely=jnp.full(_CLASSES, -1, jnp.int32),
+        likely=jnp.full(CLASSES, -1, jnp.int32),
         likeliest=unseen,
         nearest=none,
         near=unseen,
@@ -283,7 +286,7 @@ def spread_out(rule: Rule, leg: Leg, objective: Objective) -> Rule:
     return rule._replace(aim=aim)
 
 
-def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> Int[Array, "C"]:
+def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = CLASSES) -> Int[Array, "C"]:
     """So many classes: those with the largest logits except the goal's own, largest first.
 
     -1 where there are no more that can win.
@@ -307,5 +310,5 @@ def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = _CLASSES) -> In
 
 def _likely(objective: Objective, seen: Seen, goal: Goal) -> Int[Array, "C"]:
     if objective.logits is None:
-        return jnp.full(_CLASSES, -1, jnp.int32)
+        return jnp.full(CLASSES, -1, jnp.int32)
     return likeliest(objective.logits(seen.outputs), goal)

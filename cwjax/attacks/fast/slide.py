@@ -157,6 +157,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         sought = lengthened(memory.tau, leg.farther * longer.distance, seen.taken, leg.steps)
         along = jnp.minimum(turned(jnp.minimum(memory.tau, best), seen.met, _TURN, seen.taken, leg.steps), best)
         tau = jnp.where(first, there.distance, jnp.where(found(seen.best), along, sought))
+        tau = jnp.minimum(tau, leg.within)
 
         following = select(objective.reaches(problem.goal), metric.towards_label, metric.from_label)
         pace = select(found(seen.best), following, metric.seeking)

@@ -55,11 +55,17 @@ def program(norm):
     return run
 
 
-def leg_of(steps: int, *, number: int = 0, lost: bool = False, farther: float = 1.0) -> Leg:
+def leg_of(steps: int, *, number: int = 0, lost: bool = False, farther: float = 1.0, rival: int = -1) -> Leg:
     """The first leg of a run, which begins at X[0]."""
     count = jnp.asarray(number, jnp.int32), jnp.zeros((), jnp.int32), jnp.asarray(steps, jnp.int32)
     return Leg(
-        *count, start=X[0], farther=jnp.float32(farther), lost=jnp.array(lost), spread=jnp.float32(3 if lost else 1)
+        *count,
+        start=X[0],
+        farther=jnp.float32(farther),
+        lost=jnp.array(lost),
+        spread=jnp.float32(3 if lost else 1),
+        rival=jnp.asarray(rival, jnp.int32),
+        within=jnp.float32(jnp.inf),
     )
 
 

@@ -23,9 +23,9 @@ def begun_at(first: float) -> cw.Model:
     return cw.bind(lambda first, x: jnp.stack([first - (x - X[:1]).sum(-1), 0 * x[:, 0]], -1), jnp.float32(first))
 
 
-def run(steps: int, legs: int, *, margin: float, problem=None, clean: int = 1):
+def run(steps: int, legs: int, *, margin: float, problem=None, rule_of=lambda leg: STILL, **settings):
     """The legs of a run whose points stay at the start of theirs, and the last state."""
-    attack = followed(in_legs(lambda leg: STILL, steps=steps, legs=legs, clean=clean), "l2", steps)
+    attack = followed(in_legs(rule_of, steps=steps, legs=legs, **settings), "l2", steps)
     problem = problem_of(X[0], GOAL) if problem is None else problem
     state, step, model = attack.init(KEYS[0], problem), jax.jit(attack.step), begun_at(margin)
     seen = [state.memory]
@@ -117,6 +117,26 @@ def test_the_next_begins_elsewhere_and_farther_out_within_the_box_and_held_where
         gone.append(np.linalg.norm(drawn - X[0]))
     assert gone[0] == 0
     assert (np.diff(gone[:3]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("margin", "begun", "rivals", "numbers"),
+    [(0.59, [0, 32, 36, 40], [-1, 0, 1, -1], [0, 1, 1, 1]), (0.5, [0, 32], [-1, 0], [0, 1])],
+)
+def test_a_leg_for_another_class_is_given_up_where_it_finds_nothing_nearer(margin, begun, rivals, numbers):
+    def rule_of(leg):  # the first leg goes so far that the elements add up to 0.6 more, and others nine tenths of it
+        return STILL._replace(
+            init=lambda key, problem: (problem.x + jnp.where(leg.rival < 0, 0.05, 0.045) * jnp.ones(SIZE), ())
+        )
+
+    problem = problem_of(X[0], GOAL)
+    seen, _, _ = run(64, 2, margin=margin, problem=problem, rule_of=rule_of, rivals=lambda problem, seen: 2)
+    assert begins(seen) == begun
+    assert [int(leg.rival) for leg in seen] == rivals
+    assert [int(leg.number) for leg in seen] == numbers
+    np.testing.assert_array_equal(seen[1].start, X[0])
+    within = [np.inf if rival < 0 else 0.98 * 0.05 * np.sqrt(SIZE) for rival in rivals]
+    np.testing.assert_allclose([leg.within for leg in seen], within, rtol=1e-4)
 
 
 def test_once_an_example_is_known_no_leg_is_given_up():

@@ -64,13 +64,29 @@ def test_without_a_look_at_classes_it_is_not():
         assert found(norm, model, steps=49).distance > 0.7 / (np.sqrt(2) if norm == "linf" else 1)
 
 
+def hidden(params, x):
+    """Class 0's rivals: the likeliest at 1 in L-infinity, and one whose slope is small until half of the way to it."""
+    first, second = x[:, :4].mean(1), x[:, 4:].mean(1)
+    return jnp.stack([0 * first, first - 1, 0.1 * second - 3 + 60 * jnp.maximum(second - 0.5, 0)], -1)
+
+
+def test_a_later_leg_finds_the_class_that_is_nearest_and_does_not_seem_so():
+    goal, model = cw.untargeted([0]), cw.bind(hidden)
+    for steps, nearest in (100, 1.0), (150, 0.55):
+        numbers = {"steps": steps, "low": -9.0, "high": 9.0}
+        result = program("linf")(numbers, model, jax.random.split(jax.random.key(0), 1), jnp.zeros((1, SIZE)), goal)
+        np.testing.assert_allclose(result.distance, nearest, rtol=2e-2)
+
+
 class Walk(NamedTuple):
     aims: list[int]  # of the loss at each point
     points: np.ndarray
     told: list[Seen]  # what the rule is told of each
 
 
-def walked(model: cw.Model, goal: cw.LabelGoal, count: int, steps: int = 60, start: float = 0.0) -> Walk:
+def walked(
+    model: cw.Model, goal: cw.LabelGoal, count: int, steps: int = 60, start: float = 0.0, rival: int = -1
+) -> Walk:
     """The first so many points of a rule that goes a little farther at every step."""
     told = []
 
@@ -79,7 +95,7 @@ def walked(model: cw.Model, goal: cw.LabelGoal, count: int, steps: int = 60, sta
         return seen.x + 1e-3, memory
 
     onward = Rule(init=lambda key, problem: (problem.start, ()), move=move)
-    attack = followed(scout.scouted("l2", leg_of(steps), MARGIN, onward), "l2", steps)
+    attack = followed(scout.scouted("l2", leg_of(steps, rival=rival), MARGIN, onward), "l2", steps)
     wide = {"low": jnp.full(SIZE, -9.0), "high": jnp.full(SIZE, 9.0)}
     problem = problem_of(jnp.zeros(SIZE), goal)._replace(start=jnp.full(SIZE, start), **wide)
     state, aims, points = attack.init(jax.random.key(0), problem), [], []
@@ -110,6 +126,14 @@ def test_the_likeliest_classes_are_looked_at_in_their_order_and_two_of_them_from
     np.testing.assert_array_equal(first.x, 0)
     np.testing.assert_allclose(float(first.loss) / np.linalg.norm(first.slope), 0.5, rtol=1e-5)
     assert np.isnan(first.outputs).all()
+
+
+def test_a_leg_for_another_class_asks_for_its_slope_at_the_start():
+    walk = walked(fan([1.0, 1.1, 1.2, 0.5], likely=[4.0, 3.0, 2.0, 1.0]), AWAY, count=4, rival=2)
+    assert walk.aims == [-1, 3, 3, 3]
+    np.testing.assert_array_equal(walk.points[:2], 0)
+    assert [int(seen.taken) for seen in walk.told[1:]] == [0, 1, 2]
+    np.testing.assert_allclose(float(walk.told[1].loss) / np.linalg.norm(walk.told[1].slope), 1.2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("share", "aim"), [(0.85, 3), (0.95, -1)])
