@@ -169,13 +169,11 @@ def checks_of(
 
 
 def _asked(defended, pool, arguments) -> dict[str, tuple[str, str]]:
-    """The verdict and the line of each check of the adaptive attack, which does not choose a class by the logits alone
-    here: see `undetected`.
-    """
+    """The verdict and the line of each check of the adaptive attack."""
     defended = defended()
     some = pool.take(shown.first_of(_usable(defended, pool), arguments.diagnose))
     whole, keys, goal = cw.defences.whole(defended), _keys(some), cw.untargeted(some.labels)
-    make = functools.partial(cw.fast, "l2", objective=cw.defences.undetected(defended, choose=False))
+    make = functools.partial(cw.fast, "l2", objective=cw.defences.undetected(defended))
     numbers = {"steps": arguments.steps}
     result = jax.jit(lambda model: cw.batched(make(**numbers))(model, keys, some.images, goal))(whole)
     longer = {"steps": 2 * arguments.steps}
