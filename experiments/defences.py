@@ -11,7 +11,8 @@ Cost: at the small size of docs/defences.md, eight rows took six minutes of a co
 minutes of a core for each row. Attacks grow with the digits and the gradients. The standard size was not run yet.
 
 Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each of the rows
-that docs/defences.md has, at 0.99 to 3.4 times the distance of the undefended network.
+that docs/defences.md has, at 0.99 to 3.9 times the distance of the undefended network. `weaker_wins`
+fails for dropout_uncertainty, extra_class and magnet: their distances have not converged.
 
 Each defence learns from the first 10,000 training images, in less than a minute of a core, and its detector refuses 5 %
 of the last 2,000 of them. Attacked are the first test images that the network reads rightly; of those, a row has the
@@ -169,13 +170,11 @@ def checks_of(
 
 
 def _asked(defended, pool, arguments) -> dict[str, tuple[str, str]]:
-    """The verdict and the line of each check of the adaptive attack, which does not choose a class by the logits alone
-    here: see `undetected`.
-    """
+    """The verdict and the line of each check of the adaptive attack."""
     defended = defended()
     some = pool.take(shown.first_of(_usable(defended, pool), arguments.diagnose))
     whole, keys, goal = cw.defences.whole(defended), _keys(some), cw.untargeted(some.labels)
-    make = functools.partial(cw.fast, "l2", objective=cw.defences.undetected(defended, choose=False))
+    make = functools.partial(cw.fast, "l2", objective=cw.defences.undetected(defended))
     numbers = {"steps": arguments.steps}
     result = jax.jit(lambda model: cw.batched(make(**numbers))(model, keys, some.images, goal))(whole)
     longer = {"steps": 2 * arguments.steps}

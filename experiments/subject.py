@@ -7,9 +7,11 @@ from cwjax.lab import data
 from cwjax.lab.training import training
 
 
-def subject(name: str, *, epochs: int, examples: int, models: Path) -> tuple[training.Trained, data.Dataset]:
+def subject(
+    name: str, *, epochs: int, examples: int, models: Path, net: str = "mnist_cnn"
+) -> tuple[training.Trained, data.Dataset]:
     """The network, trained or found under `models`, and the images, checked to fit it."""
-    trained = training.train(training.Training(data=name, epochs=epochs), models)
+    trained = training.train(training.Training(data=name, net=net, epochs=epochs), models)
     dataset = data.load(name, "test")
     some = dataset._replace(
         images=dataset.images[:examples], labels=dataset.labels[:examples], index=dataset.index[:examples]

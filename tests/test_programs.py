@@ -83,9 +83,8 @@ def test_table_3_at_a_small_size(models, tmp_path, monkeypatch):
     from experiments import table3_objectives
 
     monkeypatch.setitem(data.SOURCES, "blobs", Blobs())
-    monkeypatch.setattr(cw.objectives, "OBJECTIVES", {name: cw.objectives.OBJECTIVES[name] for name in ("f6",)})
     arguments = table3_objectives.Arguments(
-        data="blobs", epochs=12, examples=2, steps=60, rounds=4, out=tmp_path / "out", models=models
+        data="blobs", epochs=12, examples=2, objectives=("f6",), steps=60, rounds=4, out=tmp_path / "out", models=models
     )
     rows = table3_objectives.main(arguments)
     assert len(rows) == 3 * 3  # boxes, cases

@@ -154,7 +154,7 @@ def whole(defended: Defended) -> Model:
 
 
 def undetected(
-    defended: Defended, confidence: Number = 0.0, *, hinged: bool = False, weight: Number = 5.0, choose: bool = True
+    defended: Defended, confidence: Number = 0.0, *, hinged: bool = False, weight: Number = 5.0
 ) -> Objective:
     """What an adaptive attack on `whole(defended)` is to reach: the goal, by an input that is not refused.
 
@@ -168,8 +168,6 @@ def undetected(
       confidence: of the goal, in logits.
       hinged: whether the loss stays at 0 where all is reached; the fast family comes nearer without.
       weight: of the detector: so many logits for as far as a clean input usually is below the threshold.
-      choose: whether attacks that first choose a class to aim at, as the fast family does, may go by the logits alone.
-        They come nearer. `diagnose` would then look at the logits alone too: say False there.
 
     Example:
       >>> import jax, jax.numpy as jnp, cwjax as cw
@@ -192,8 +190,8 @@ def undetected(
     check_number("weight", weight, least=0, above=True)
     under, scale = below(defended.threshold, hinged=hinged), weight / defended.spread
     hidden = under._replace(loss=lambda score, aim: scale * under.loss(score, aim))
-    objective = all_of([goal, hidden])
-    return objective._replace(logits=_first) if choose else objective
+    # Attacks that first choose a class to aim at, as the fast family does, go by the logits, and come nearer for it.
+    return all_of([goal, hidden])._replace(logits=_first)
 
 
 def _first(outputs: tuple[Array, Array]) -> Array:

@@ -114,7 +114,7 @@ def task_of(name: str, it: Defended, test: Dataset) -> Task:
         model=defences.whole(it),
         x=test.images,
         goal=untargeted(test.labels),
-        objective=functools.partial(defences.undetected, it, choose=False),
+        objective=functools.partial(defences.undetected, it),
         read=read,
         wanted=lambda goal: f"not {classes[int(goal.label)]}, passes",
     )

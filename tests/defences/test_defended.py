@@ -50,9 +50,8 @@ def test_both_are_to_be_reached():
         np.testing.assert_allclose(far, 4.0 / 0.5 * 0.5, rtol=1e-4)  # weight/spread · (score - threshold)
 
 
-def test_whether_a_class_is_chosen_by_the_logits_is_said():
+def test_a_class_is_chosen_by_the_logits():
     defended = cw.defences.Defended(MODEL, DETECTOR, threshold=1.0)
-    assert cw.defences.undetected(defended, choose=False).logits is None
     chosen = cw.defences.undetected(defended).logits
     assert chosen is not None
     assert chosen((jnp.ones(3), jnp.zeros(()))).tolist() == [1, 1, 1]

@@ -10,7 +10,7 @@ from cwjax.lab import data
 from cwjax.lab.attacking.rows import rows_of
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.training import training
-from experiments import distilling, figure9_transfer, kept, table4_attacks, table6_distillation
+from experiments import distilling, figure9_transfer, kept, table3_objectives, table4_attacks, table6_distillation
 from tests.lab.generating import made
 
 NET: dict[str, Any] = {"data": "blobs", "net": "mnist_dense", "epochs": 2}
@@ -164,6 +164,21 @@ def test_a_correlation_of_networks_knows_of_chance_in_training():
     assert rho == same
     assert higher - lower > 5 * (high - low)
     assert lower < 0 < higher
+
+
+def test_an_objective_stands_beside_f6_on_the_rows_of_both():
+    far = np.array([2.0, 1.0, np.inf])
+    lines = table3_objectives.beside_f6({("f1", "clipped"): far, ("f6", "clipped"): np.array([1.0, 1.0, 1.0])})
+    assert lines == ["| f1 | clipped | 2 | 2.000 (1.000 to 4.000) | 1.27 |"]
+    drawn = table3_objectives.cases({"distance": [3.0, np.inf], "backwards": [1, 1]}, np.arange(2), "f1", "clipped")
+    assert [(row["case"], row["success"], row["mean squared L2"]) for row in drawn] == [("average", 0.5, 9)]
+
+
+def test_the_papers_correlation_is_that_of_its_networks_means():
+    temperatures, means = map(np.array, zip(*table6_distillation.FIGURE_8.items(), strict=True))
+    rho, low, high = table6_distillation.correlation_of_means(temperatures, means)
+    assert rho == pytest.approx(-0.05, abs=0.01)
+    assert (low, high) == pytest.approx((-0.475, 0.385), abs=0.002)  # tanh(artanh(rho) +- 1.96 / sqrt(18))
 
 
 @pytest.fixture

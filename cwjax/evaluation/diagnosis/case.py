@@ -74,8 +74,6 @@ class Case:
         objective, model = self.terms.objective, self.model
         if self.classifier:
             return View(model, self.goal, self.allowed)
-        if objective.logits is not None:
-            return View(Model(_Logits(model.apply, objective.logits), model.params), self.goal, self.allowed)
         allowed = self.allowed._replace(context=(self.goal, self.allowed.context))
         return View(
             Model(_TwoLogits(model.apply, objective), model.params), targeted(np.ones(len(self.x), int)), allowed
@@ -368,15 +366,6 @@ class Case:
         places = np.tile(self.few, len(RADII))
         found = self.within("pgd", places, radius, self.norm)
         return found.reshape(len(RADII), -1)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Logits:
-    apply: Callable[..., Outputs]
-    logits: Callable[[Outputs], Array]
-
-    def __call__(self, params: Any, x: Array, *context: Any) -> Array:
-        return jax.vmap(self.logits)(self.apply(params, x, *context))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

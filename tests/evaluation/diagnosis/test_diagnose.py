@@ -144,7 +144,7 @@ def behind_a_detector() -> dict[str, Any]:
     bright = cw.bind(lambda params, x: x.reshape(len(x), -1).sum(1))
     found = given["result"].x.reshape(len(X), -1).sum(1)
     defended = cw.defences.Defended(given["model"], bright, threshold=float(np.median(found)), spread=1.0)
-    objective = cw.defences.undetected(defended, choose=False)  # no logits: the task is seen as that of two of its own
+    objective = cw.defences.undetected(defended)  # its logits are the classifier's: the detector is not in them
     attack = functools.partial(cw.fast, "l2", objective=objective)
     return given | {"model": cw.defences.whole(defended), "attack": attack, "numbers": {"steps": 20}, "longer": None}
 
