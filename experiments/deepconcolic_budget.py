@@ -154,7 +154,7 @@ def requirements_of(arguments: Arguments, some: Subject, kind: str) -> Requireme
     low, high = (np.asarray(each)[neuron] for each in (some.profile.low, some.profile.high))
     return Requirements(
         lambda which, values: requirements.bounds_left(some.profile, neuron[which], above[which]),
-        lambda values: np.where(above, values[:, neuron] > high, values[:, neuron] < low).any(0),
+        lambda values: np.asarray(np.where(above, values[:, neuron] > high, values[:, neuron] < low).any(0)),
         np.searchsorted(ends, neuron, side="right"),
     )
 

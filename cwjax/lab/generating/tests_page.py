@@ -69,12 +69,13 @@ def _tried(tests: Generated) -> str:
     told = []
     for name in (each for each in _SEARCHING if each in settings):
         value, default = settings[name], own.get(name)
-        several = isinstance(value, list)
-        shown = (
-            " ".join(value) if several and len(value) < len(default) else f"(all {len(value)})" if several else value
-        )
-        other = list(value) != list(default) if several else value != default
-        by_itself = f" (default: {f'all {len(default)}' if several else default})" if other else ""
+        if isinstance(value, list) and isinstance(default, list | tuple):
+            whole = f"all {len(default)}"
+            shown, usual = (" ".join(value) if len(value) < len(default) else f"({whole})"), whole
+            other = list(value) != list(default)
+        else:
+            shown, usual, other = value, default, value != default
+        by_itself = f" (default: {usual})" if other else ""
         told.append(f"--{name} {shown}{by_itself}")
     return ", ".join([*told, f"--count {tests.about['count']}"])
 
