@@ -75,12 +75,19 @@ def main(
     places = shown.first_of(right, len(right))
     x, labels = test.images[places[: arguments.images]], test.labels[places[: arguments.images]]
     relation = metamorphic.label_kept(labels)
-    run = jax.jit(cw.batched(cw.attacks.ddn(steps=arguments.steps)))
+    before = jax.jit(cw.batched(cw.attacks.ddn(steps=arguments.steps)))
+    drawn_first = arguments.steps // 2
+    left = arguments.steps - drawn_first
+    slopes = cw.attacks.pgd(epsilon=1.0, relative_step=deeptest.STEP, steps=left, random_start=False)
+    after = jax.jit(cw.batched(slopes))
     rows, pictures = [], {}
     for name in arguments.transforms:
         transform = TRANSFORMS[name]
         keys = jax.random.split(jax.random.key(arguments.seed), len(x))
-        found = deeptest.worst(run, model, transform, keys, x, relation.goal)
+        first = deeptest.worst(before, model, transform, keys, x, relation.goal)
+        fresh = jax.random.split(jax.random.key(arguments.seed + 2), len(x))
+        start = deeptest.best_drawn(model, transform, fresh, x, relation, drawn_first)
+        found = deeptest.worst(after, model, transform, keys, x, relation.goal, start=start)
         by_slopes = shown.wrong(model, shown.eight_bits(found.x), labels)
         alarm = shown.wrong(judge, shown.eight_bits(found.x), labels)
         drawn = transform.drawn(jax.random.key(arguments.seed + 1), arguments.steps)
@@ -94,6 +101,7 @@ def main(
                 "random, share of settings": float(each.mean()),
                 "random, some setting": float(each.any(0).mean()),
                 "random, false alarms": float(judged[each].mean()) if each.any() else float("nan"),
+                "slopes from no change": float(shown.wrong(model, shown.eight_bits(first.x), labels).mean()),
                 "slopes": float(by_slopes.mean()),
                 "slopes, false alarms": float(alarm[by_slopes].mean()) if by_slopes.any() else float("nan"),
             }
