@@ -168,7 +168,8 @@ def searches(
     kept: list[Found] = []
 
     def explored(target: int) -> Found:
-        bounds, before = {"low": seeds, "high": high, "mask": rules.grows}, []
+        bounds: dict[str, Any] = {"low": seeds, "high": high, "mask": rules.grows}
+        before: list[np.ndarray] = []
 
         def run(*arguments: Any, **options: Any) -> Any:
             result, rounding = theirs(*arguments, **options)
@@ -243,7 +244,7 @@ def checked(some: Documents, seeds: np.ndarray, high: np.ndarray, found: Found) 
     before, most = seeds[found.success], high[found.success]
     if (x < before).any() or (x > most).any() or (x != before)[:, ~grows].any() or (x != np.round(x))[:, grows].any():
         raise RuntimeError("a feature of a reported difference is where it may not be")
-    return found._replace(success=found.success & (differing(some, found.x) > 0))
+    return found._replace(success=np.asarray(found.success & (differing(some, found.x) > 0)))
 
 
 def numbers(rules: Rules, seeds: np.ndarray, found: Found, agree: np.ndarray) -> dict[str, Any]:

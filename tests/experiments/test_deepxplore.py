@@ -3,6 +3,7 @@
 import csv
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -51,14 +52,14 @@ def test_a_model_of_scaled_features_says_the_same():
     unit, model = np.full(made.inputs(1).shape[1:], 4.0, np.float32), made.model(1)
     x = made.inputs(3)
     same = documents.scaled(model, unit)
-    np.testing.assert_allclose(same.of_batch(x / unit), model.of_batch(x), rtol=1e-4)
+    np.testing.assert_allclose(same.of_batch(jnp.asarray(x / unit)), model.of_batch(jnp.asarray(x)), rtol=1e-4)
 
 
 def test_the_nearest_of_several_searches_is_taken_and_all_of_their_gradients():
     seeds, unit = np.zeros((3, 2), np.float32), np.array([1.0, 10.0], np.float32)
     one, two = np.array([True, False, False]), np.array([True, True, False])
-    first = documents.Found(np.float32([[2, 0], [0, 0], [0, 0]]), one, one, np.array([5, 6, 6]))
-    second = documents.Found(np.float32([[0, 9], [0, 3], [0, 0]]), two, two, np.array([1, 2, 6]))
+    first = documents.Found(np.array([[2, 0], [0, 0], [0, 0]], np.float32), one, one, np.array([5, 6, 6]))
+    second = documents.Found(np.array([[0, 9], [0, 3], [0, 0]], np.float32), two, two, np.array([1, 2, 6]))
     both = documents.nearest([first, second], seeds, unit)
     np.testing.assert_array_equal(both.x[:2], [[0, 9], [0, 3]])
     np.testing.assert_array_equal(both.success, [True, True, False])
