@@ -2,7 +2,8 @@
 
 changed = deeptest.swept(x, TRANSFORMS["rotation"], TRANSFORMS["rotation"].grid)    # [P, B, H, W, C]
 guided  = deeptest.guided(units, criterion, x, list(TRANSFORMS.values()))           # the paper's greedy search
-worst   = deeptest.worst(run, model, TRANSFORMS["rotation"], keys, x, relation.goal)  # by slopes
+start   = deeptest.best_drawn(model, TRANSFORMS["rotation"], keys, x, relation, 10)
+worst   = deeptest.worst(run, model, TRANSFORMS["rotation"], keys, x, relation.goal, start=start)  # by slopes
 """
 
 import collections
@@ -16,12 +17,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_part
-from cwjax.base import AnyArray, Goal, Result, Runner
+from cwjax.base import AnyArray, Goal, Objective, Result, Runner
 from cwjax.coverage.convention import Neurons
 from cwjax.coverage.criterion import Criterion
 from cwjax.generation.fuzzing import Novelty, new_coverage
-from cwjax.generation.transforms import Transform, parametrised
+from cwjax.generation.metamorphic import Relation
+from cwjax.generation.transforms import Transform, in_shares, parametrised, shares_of
 from cwjax.models import Model
+
+STEP = 0.1  # of a parameter's range, for slopes from `best_drawn`; docs/generation.md has the evidence
 
 
 class Guided(NamedTuple):
@@ -185,10 +189,16 @@ def worst(
     keys: Array,
     x: Float[AnyArray, "B H W C"],
     goal: Goal,
+    *,
+    start: Float[AnyArray, "B P"] | None = None,
 ) -> Worst:
     """The parameters of a transform that an attack finds for each image, between the transform's limits.
 
-    What an attack makes small is the distance of parameters from those that change nothing.
+    The attack sees each parameter as a share of its range, so that degrees and pixels weigh alike. What it makes small
+    is the distance, in shares, from the parameters that change nothing.
+
+    Slopes there can be 0 or mislead: an image that is not blurred is flat in the blur, and one that is moved by no
+    pixel is sharper than any near it. So begin elsewhere, such as at `best_drawn`.
 
     Args:
       runner: of an attack whose objective reads the relation, such as `jax.jit(cw.batched(cw.attacks.ddn()))`.
@@ -198,6 +208,7 @@ def worst(
       keys: [B], from `jax.random.split`.
       x: images in [0, 1].
       goal: of a violation; from `metamorphic`.
+      start: parameters to begin at; None: those that change nothing.
 
     Example:
       >>> from cwjax.generation import deeptest, metamorphic
@@ -213,18 +224,62 @@ def worst(
       Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars",
         https://arxiv.org/abs/1708.08559
     """
+    shares = in_shares(transform)
     result = runner(
-        parametrised(model, transform),
+        parametrised(model, shares),
         keys,
-        jnp.asarray(transform.start(len(x))),
+        jnp.asarray(shares.start(len(x))),
         goal,
-        low=np.asarray(transform.low, np.float32),
-        high=np.asarray(transform.high, np.float32),
+        low=np.asarray(shares.low, np.float32),
+        high=np.asarray(shares.high, np.float32),
         context=jnp.asarray(x),
+        **({} if start is None else {"start": jnp.asarray(shares_of(transform, start))}),
     )
-    images = np.asarray(jax.jit(jax.vmap(transform.apply))(jnp.asarray(x), result.x))
-    found = np.asarray(result.success)
-    return Worst(np.where(found[:, None, None, None], images, np.asarray(x)), np.asarray(result.x), found, result)
+    found, low = np.asarray(result.success), np.asarray(transform.low, np.float32)
+    parameters = low + (np.asarray(transform.high, np.float32) - low) * np.asarray(result.x)
+    parameters = np.where(found[:, None], parameters, transform.start(len(x)))
+    images = np.asarray(_each(transform, jnp.asarray(x), jnp.asarray(parameters)))
+    return Worst(np.where(found[:, None, None, None], images, np.asarray(x)), parameters, found, result)
+
+
+def best_drawn(
+    model: Model, transform: Transform, keys: Array, x: Float[AnyArray, "B H W C"], relation: Relation, count: int
+) -> Float[np.ndarray, "B P"]:
+    """Of so many random parameters for each image those that come nearest to breaking the relation.
+
+    A start for `worst`. It costs one forward pass for each.
+
+    Args:
+      model: of images.
+      transform: of them.
+      keys: [B], from `jax.random.split`.
+      x: images in [0, 1].
+      relation: of the images, from `metamorphic`; its loss says what is nearest.
+      count: of draws for each image.
+
+    Example:
+      >>> from cwjax.generation import deeptest, metamorphic
+      >>> from cwjax.generation.transforms import TRANSFORMS
+      >>> mean = cw.bind(lambda weights, x: jnp.stack([x.mean((1, 2, 3)), jnp.full(len(x), 0.45)], 1))
+      >>> relation, images = metamorphic.label_kept([0]), jnp.full((1, 2, 2, 1), 0.5)
+      >>> start = deeptest.best_drawn(mean, TRANSFORMS["brightness"], keys[:1], images, relation, 20)
+      >>> bool(start[0, 0] < 0)  # darker
+      True
+    """
+    check_count("count", count)
+    draws = jnp.stack([transform.drawn(each, count) for each in keys])  # [B, N, P]
+    losses = _losses(parametrised(model, transform), relation.objective, jnp.asarray(x), draws, relation.goal)
+    return np.asarray(draws)[np.arange(len(x)), np.asarray(losses).argmin(1)]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _losses(model: Model, objective: Objective, x: Array, draws: Array, goal: Goal) -> Array:
+    """The loss of every image [B] under each of its settings [B, N]."""
+
+    def of_setting(some: Array) -> Array:
+        return jax.vmap(objective.loss)(model.apply(model.params, some, x), goal)
+
+    return jnp.swapaxes(jax.lax.map(of_setting, jnp.swapaxes(draws, 0, 1)), 0, 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -316,6 +316,48 @@ class _Composed:
         return image
 
 
+def in_shares(transform: Transform) -> Transform:
+    """The transform with each parameter as a share of the way from its lower limit to its upper one.
+
+    So an attack moves all parameters alike, whatever their units.
+
+    Args:
+      transform: whose limits differ in every parameter.
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> brighter = transforms.in_shares(transforms.TRANSFORMS["brightness"])
+      >>> brighter.neutral, brighter.low, brighter.high
+      ((0.5,), (0.0,), (1.0,))
+    """
+    return Transform(
+        name=transform.name,
+        apply=_InShares(transform),
+        low=(0.0,) * len(transform.low),
+        high=(1.0,) * len(transform.low),
+        neutral=tuple(shares_of(transform, [transform.neutral])[0].tolist()),
+        grid=tuple(tuple(each) for each in shares_of(transform, transform.grid).tolist()) if transform.grid else (),
+    )
+
+
+def shares_of(transform: Transform, parameters: Any) -> Float[np.ndarray, "B P"]:
+    """Parameters [B, P] as shares of the way from the lower limits to the upper ones."""
+    low, high = np.asarray(transform.low, np.float32), np.asarray(transform.high, np.float32)
+    return ((np.asarray(parameters, np.float32) - low) / (high - low)).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _InShares:
+    transform: Transform
+
+    def parameters(self, shares: Any) -> Array:
+        low, high = jnp.asarray(self.transform.low), jnp.asarray(self.transform.high)
+        return low + (high - low) * shares
+
+    def __call__(self, image: Any, shares: Any) -> Array:
+        return self.transform.apply(image, self.parameters(shares))
+
+
 def _grid(setting: Callable[[int], Numbers]) -> tuple[Numbers, ...]:
     return tuple(setting(p) for p in range(1, 11))
 

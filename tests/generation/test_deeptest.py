@@ -55,6 +55,24 @@ def test_slopes_find_the_fog_that_breaks_the_label():
     assert metamorphic.violated(relation, apply((), worst.x)).tolist() == [True, False]
 
 
+def test_a_search_that_begins_at_the_best_draw_finds_what_has_no_slope_where_nothing_changes():
+    """A checkerboard's contrast is flat in the blur at 0."""
+
+    def apply(params, x):
+        contrast = x.std((1, 2, 3), keepdims=False)[:, None] - 0.25
+        return jnp.concatenate([contrast, -contrast], -1)
+
+    x = (np.indices((6, 6)).sum(0) % 2).astype(np.float32)[None, ..., None]
+    model, blur, relation = cw.bind(apply), TRANSFORMS["blur"], metamorphic.label_kept(np.array([0]))
+    attack = cw.attacks.pgd(epsilon=1.0, relative_step=0.1, steps=4, random_start=False)
+    run, keys = jax.jit(cw.batched(attack)), jax.random.split(jax.random.key(0), 1)
+    assert not deeptest.worst(run, model, blur, keys, x, relation.goal).found.any()
+    start = deeptest.best_drawn(model, blur, keys, x, relation, 4)
+    worst = deeptest.worst(run, model, blur, keys, x, relation.goal, start=start)
+    assert worst.found.all()
+    assert 0 < worst.parameters[0, 0] <= start[0, 0] <= 1
+
+
 @pytest.mark.usefixtures("as_users_have_it")
 def test_mistakes():
     criterion = cw.coverage.neuron_coverage(UNITS.convention)

@@ -34,6 +34,14 @@ def test_laws(name):
     assert (np.asarray(slope) != 0).all()
 
 
+def test_shares_are_parameters_in_their_own_range():
+    rain = TRANSFORMS["rain"]
+    shares = transforms.in_shares(rain)
+    np.testing.assert_allclose(shares.neutral, [0, 0.5])
+    np.testing.assert_allclose(shares.apply(IMAGE, jnp.array([0.5, 0.75])), applied("rain", 0.3, 1.5), atol=1e-6)
+    np.testing.assert_allclose(transforms.shares_of(rain, [[0.3, 1.5], rain.high]), [[0.5, 0.75], [1, 1]], rtol=1e-6)
+
+
 def test_known_answers():
     np.testing.assert_allclose(applied("brightness", 0.1), np.clip(IMAGE + 0.1, 0, 1), rtol=1e-6)
     np.testing.assert_allclose(applied("contrast", 1.5), np.clip(1.5 * IMAGE, 0, 1), rtol=1e-6)

@@ -23,8 +23,11 @@ def deeptest_plan(asked: Asked) -> Plan:
     subject, told = asked.subject, asked.settings
     _check_images(subject)
     several = [TRANSFORMS[name] for name in told["transforms"]]
-    attack = cw.attacks.ddn(steps=told["steps"]) if told["method"] == "slopes" else None
-    run = jax.jit(cw.batched(attack)) if attack else None
+    run = None
+    if told["method"] == "slopes":  # half of the steps are draws
+        left = told["steps"] - told["steps"] // 2
+        attack = cw.attacks.pgd(epsilon=1.0, relative_step=deeptest.STEP, steps=left, random_start=False)
+        run = jax.jit(cw.batched(attack))
 
     def make(rows: range, before: Sequence[Made]) -> Made:
         del before
@@ -48,8 +51,10 @@ def _of_transform(
     subject, chosen = asked.subject, filled(places, asked.batch)
     seeds, labels = subject.seeds.images[chosen], subject.seeds.labels[chosen]
     if run is not None:
-        goal = metamorphic.label_kept(labels).goal
-        worst = deeptest.worst(run, subject.models[0], transform, keys_of(asked.seed, chosen), seeds, goal)
+        relation, keys = metamorphic.label_kept(labels), keys_of(asked.seed, chosen)
+        model, count = subject.models[0], max(asked.settings["steps"] // 2, 1)
+        start = deeptest.best_drawn(model, transform, keys, seeds, relation, count)
+        worst = deeptest.worst(run, model, transform, keys, seeds, relation.goal, start=start)
         x, parameters = in_eight_bits(worst.x), worst.parameters
         hit = np.asarray(worst.found & wrong(subject, chosen, x, labels))
     else:
