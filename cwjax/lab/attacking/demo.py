@@ -22,7 +22,7 @@ _FEW = presets.Settings(box="projected", initial_c=0.1)
 ATTACKS = {
     "l2": dataclasses.replace(_FEW, steps=100, search_steps=6, learning_rate=0.02),
     "l0": dataclasses.replace(_FEW, steps=50, learning_rate=0.02, largest_c=100.0),
-    "linf": dataclasses.replace(_FEW, steps=100, learning_rate=0.005),
+    "linf": dataclasses.replace(_FEW, steps=100, learning_rate=0.003),
 }
 
 CONFIGURATION = {"data": "mnist5k", "examples": "one held-out digit of each class", "targets": "all"}
