@@ -227,7 +227,7 @@ def nearest(several: list[Found], seeds: np.ndarray, unit: np.ndarray) -> Found:
     best, rows = far.argmin(0), np.arange(len(seeds))
     x = np.stack([each.x for each in several])[best, rows]
     before = np.any([each.before for each in several], 0)
-    return Found(x, np.isfinite(far).any(0), before, np.sum([each.gradients for each in several], 0))
+    return Found(x, np.asarray(np.isfinite(far).any(0)), before, np.sum([each.gradients for each in several], 0))
 
 
 def differing(some: Documents, x: np.ndarray) -> np.ndarray:
