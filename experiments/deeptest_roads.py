@@ -21,8 +21,8 @@ The relation is the paper's: `(y' - y)² <= lambda·MSE`, y the true angle and M
 blocks as they are. If FILE holds what networks of the challenge said of the frames, the relation is asked again with
 the least of their errors. `clean` is the share of frames that break it before any change: they count for nobody. Random
 settings and slopes stay within DeepHunter's limits, as in experiments.deeptest. `slopes` is half draws and half steps
-from the best of them; `random` is the best of as many settings. A false alarm is a violation in which a second network, trained by itself, breaks
-its own relation too, of the violations where it kept that on the frame as it was (`judged`).
+from the best of them; `random` is the best of as many settings. A false alarm is a violation in which a second network,
+trained by itself, breaks its own relation too, of the violations where it kept that on the frame as it was (`judged`).
 
 Published: at lambda 5, of three Udacity networks, 6,339 violations under combined transforms, most by rain, blur and
 shear (Tian et al. 2018, table 9, read second-hand); those networks are not to be had.
