@@ -7,7 +7,7 @@ the operator at hand one can count them.
 Command:
 
     python -m experiments.deeproad                                # digits
-    python -m experiments.deeproad --roads --frames FILE          # a real drive; without --frames drawn roads
+    python -m experiments.deeproad --roads --frames FILE --weathers fog rain    # a drive; without --frames drawn roads
 
 Cost: two minutes of one core for each weather on digits, most of it the translator's training; roads with
 `--updates 0` one minute.
@@ -22,9 +22,10 @@ On the frames of a drive with `--updates 0`: of 200 none breaks the relation in 
 inverted.
 
 The target domain is made by a known operator from other images than the source, without pairs. `error` is the mean
-absolute difference of a translated held-out image from what the operator makes of it. A report is an image whose answer
-changes by more than epsilon (digits: whose label changes); `right` is the share of reports that the operator's own
-image confirms, and `found` the share of the operator's that are reported.
+absolute difference of a translated held-out image from what the operator makes of it. `nothing` leaves the image as it
+is: a translation that is farther off is worse than none. A report is an image whose answer changes by more than epsilon
+(digits: whose label changes); `right` is the share of reports that the operator's own image confirms, and `found` the
+share of the operator's that are reported.
 
 Input validation: the distance of the network's last hidden layer, whitened, from the training images (`validator`).
 AUROC of clean held-out images against translated ones, and the share that the threshold at 5 % of held-out training
@@ -99,7 +100,7 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
     for name in arguments.weathers:
         operator = deeproad.WEATHERS[name]
         true, others = (np.asarray(operator(x)) for x in (subject.held_out, subject.second))
-        made = {"the operator itself": true, "moved colours": _moved(subject, others)}
+        made = {"nothing": subject.held_out, "the operator itself": true, "moved colours": _moved(subject, others)}
         if arguments.updates:
             trained = translators.train(
                 subject.first,
@@ -125,8 +126,8 @@ def main(arguments: Arguments, digits: tuple[cw.Model, np.ndarray, np.ndarray] |
                     "rejected": float((np.asarray(far) > valid.threshold).mean()),
                 }
             )
-        pictures[name] = [subject.held_out[0], *(x[0] for x in made.values())]
-        errors = [f"{row['error']:.3f} by {row['made by']}" for row in rows[-len(made) + 1 :]]
+        pictures[name] = {by: x[0] for by, x in made.items()}
+        errors = [f"{row['error']:.3f} by {row['made by']}" for row in rows[-len(made) :] if row["error"]]
         say(f"{name}: error {', '.join(errors)}")
     shown.write("deeproad", "Translated weather against the weather itself", rows, figure(pictures), arguments)
     return rows
@@ -174,13 +175,13 @@ def _violated(subject: Subject, x: np.ndarray) -> np.ndarray:
     return np.asarray(metamorphic.violated(subject.relation, jnp.asarray(shown.outputs_of(subject.model, x))))
 
 
-def figure(pictures: dict[str, list[np.ndarray]]) -> Figure:
-    """A line for each weather: the image, the weather, moved colours and the translator."""
-    titles = ("the image", "the operator itself", "moved colours", "translator")[: len(next(iter(pictures.values())))]
+def figure(pictures: dict[str, dict[str, np.ndarray]]) -> Figure:
+    """A line for each weather: the image as it is, the weather, moved colours and the translator."""
+    titles = tuple(next(iter(pictures.values())))
     drawn = Figure(figsize=(1.9 * len(titles) + 0.8, 1.7 * len(pictures) + 0.4), dpi=110, layout="constrained")
     grid = drawn.subplots(len(pictures), len(titles), squeeze=False)
     for line, (name, images) in zip(grid, pictures.items(), strict=True):
-        for axes, image in zip(line, images, strict=True):
+        for axes, image in zip(line, images.values(), strict=True):
             axes.imshow(np.clip(image, 0, 1).squeeze(), cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(name, fontsize=9)
