@@ -341,7 +341,17 @@ def in_shares(transform: Transform) -> Transform:
 
 
 def shares_of(transform: Transform, parameters: Any) -> Float[np.ndarray, "B P"]:
-    """Parameters [B, P] as shares of the way from the lower limits to the upper ones."""
+    """Parameters as shares of the way from the lower limits to the upper ones.
+
+    Args:
+      transform: whose limits differ in every parameter.
+      parameters: [B, P].
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> transforms.shares_of(transforms.TRANSFORMS["brightness"], [[0.0]]).tolist()
+      [[0.5]]
+    """
     low, high = np.asarray(transform.low, np.float32), np.asarray(transform.high, np.float32)
     return ((np.asarray(parameters, np.float32) - low) / (high - low)).astype(np.float32)
 
