@@ -78,17 +78,15 @@ def main(
     x, labels = test.images[places[: arguments.images]], test.labels[places[: arguments.images]]
     relation = metamorphic.label_kept(labels)
     before = jax.jit(cw.batched(cw.attacks.ddn(steps=arguments.steps)))
-    drawn_first = arguments.steps // 2
-    left = arguments.steps - drawn_first
-    slopes = cw.attacks.pgd(epsilon=1.0, relative_step=deeptest.STEP, steps=left, random_start=False)
-    after = jax.jit(cw.batched(slopes))
+    draws, attack = deeptest.by_slopes(arguments.steps)
+    after = jax.jit(cw.batched(attack))
     rows, pictures = [], {}
     for name in arguments.transforms:
         transform = TRANSFORMS[name]
         keys = jax.random.split(jax.random.key(arguments.seed), len(x))
         first = deeptest.worst(before, model, transform, keys, x, relation.goal)
         fresh = jax.random.split(jax.random.key(arguments.seed + 2), len(x))
-        start = deeptest.best_drawn(model, transform, fresh, x, relation, drawn_first)
+        start = deeptest.best_drawn(model, transform, fresh, x, relation, draws)
         found = deeptest.worst(after, model, transform, keys, x, relation.goal, start=start)
         by_slopes = shown.wrong(model, shown.eight_bits(found.x), labels)
         alarm = shown.wrong(judge, shown.eight_bits(found.x), labels)

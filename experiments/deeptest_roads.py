@@ -79,16 +79,9 @@ def main(arguments: Arguments, drive: roads.Drive | None = None) -> list[dict[st
         *yardstick(arguments, drive, {"own": shown.outputs_of(model, whole.frames)}),
     ]
     say("\n".join(told))
-    drawn_first = arguments.steps // 2
     objective = cw.objectives.tolerance(hinged=False)
-    slopes = cw.attacks.pgd(
-        epsilon=1.0,
-        relative_step=deeptest.STEP,
-        steps=arguments.steps - drawn_first,
-        random_start=False,
-        objective=objective,
-    )
-    run = jax.jit(cw.batched(slopes))
+    draws, attack = deeptest.by_slopes(arguments.steps, objective)
+    run = jax.jit(cw.batched(attack))
     keys, fresh = (jax.random.split(jax.random.key(arguments.seed + i), len(x)) for i in (0, 2))
     rows = []
     for (whose, squared), factor in itertools.product(errors.items(), arguments.factors):
@@ -98,7 +91,7 @@ def main(arguments: Arguments, drive: roads.Drive | None = None) -> list[dict[st
         clean, doubtful = broken(model, own, x), broken(judge, second, x)
         for name in arguments.transforms:
             transform = TRANSFORMS[name]
-            start = deeptest.best_drawn(model, transform, fresh, x, near, drawn_first)
+            start = deeptest.best_drawn(model, transform, fresh, x, near, draws)
             found = deeptest.worst(run, model, transform, keys, x, own.goal, start=start)
             by_slopes = broken(model, own, found.x) & ~clean
             alarm, judged = broken(judge, second, found.x), by_slopes & ~doubtful

@@ -167,7 +167,7 @@ def undetected(
       defended: from any defence.
       confidence: of the goal, in logits.
       hinged: whether the loss stays at 0 where all is reached; the fast family comes nearer without.
-      weight: of the detector: so many logits for as far as a clean input usually is below the threshold.
+      weight: of the detector: how many logits the usual distance of clean inputs below the threshold counts as.
 
     Example:
       >>> import jax, jax.numpy as jnp, cwjax as cw

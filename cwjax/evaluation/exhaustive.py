@@ -147,7 +147,7 @@ def _first(met, model, clean, of_row, places, levels, most, at_once) -> tuple[np
 
 
 def _sets(moves: int, count: int, at_once: int) -> Iterator[np.ndarray]:
-    """Sets of so many moves, int64 [<= at_once, count]."""
+    """Sets of `count` of the moves, int64 [<= at_once, count]."""
     every = itertools.chain.from_iterable(itertools.combinations(range(moves), count))
     if not count:
         yield np.zeros((1, 0), np.int64)

@@ -46,7 +46,7 @@ def patterns_left(
       strength: t, the neurons of a pattern, from 1 to 5.
       most: how many patterns to draw; all that are left, where there are fewer.
       threshold: a neuron is on strictly above it.
-      combinations: of a layer, how many to look at; where it has more, so many are drawn.
+      combinations: of a layer, how many to look at, at most; where it has more, they are drawn at random.
       seed: of the draw.
 
     Raises:
@@ -128,7 +128,7 @@ def combination_cover(
 
 
 def _combinations(size: int, strength: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Of so many neurons the sets of t, or some of them."""
+    """The sets of t of `size` neurons, or `most` of them."""
     count = math.comb(size, strength)
     if count <= most:
         every = itertools.chain.from_iterable(itertools.combinations(range(size), strength))

@@ -2,7 +2,8 @@
 
 changed = deeptest.swept(x, TRANSFORMS["rotation"], TRANSFORMS["rotation"].grid)    # [P, B, H, W, C]
 guided  = deeptest.guided(units, criterion, x, list(TRANSFORMS.values()))           # the paper's greedy search
-start   = deeptest.best_drawn(model, TRANSFORMS["rotation"], keys, x, relation, 10)
+draws, attack = deeptest.by_slopes(20); run = jax.jit(cw.batched(attack))
+start   = deeptest.best_drawn(model, TRANSFORMS["rotation"], keys, x, relation, draws)
 worst   = deeptest.worst(run, model, TRANSFORMS["rotation"], keys, x, relation.goal, start=start)  # by slopes
 """
 
@@ -17,15 +18,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_part
-from cwjax.base import AnyArray, Goal, Objective, Result, Runner
+from cwjax.attacks.pgd import pgd
+from cwjax.base import AnyArray, Attack, Goal, Objective, Result, Runner
 from cwjax.coverage.convention import Neurons
 from cwjax.coverage.criterion import Criterion
 from cwjax.generation.fuzzing import Novelty, new_coverage
 from cwjax.generation.metamorphic import Relation
-from cwjax.generation.transforms import Transform, in_shares, parametrised, shares_of
+from cwjax.generation.transforms import Transform, in_shares, of_shares, parametrised, shares_of
 from cwjax.models import Model
+from cwjax.parts.losses import label_cross_entropy
 
-STEP = 0.1  # of a parameter's range, for slopes from `best_drawn`; docs/generation.md has the evidence
+_STEP = 0.1  # of a parameter's range; docs/generation.md has the evidence
 
 
 class Guided(NamedTuple):
@@ -235,17 +238,38 @@ def worst(
         context=jnp.asarray(x),
         **({} if start is None else {"start": jnp.asarray(shares_of(transform, start))}),
     )
-    found, low = np.asarray(result.success), np.asarray(transform.low, np.float32)
-    parameters = low + (np.asarray(transform.high, np.float32) - low) * np.asarray(result.x)
-    parameters = np.where(found[:, None], parameters, transform.start(len(x)))
+    found = np.asarray(result.success)
+    parameters = np.where(found[:, None], of_shares(transform, np.asarray(result.x)), transform.start(len(x)))
     images = np.asarray(_each(transform, jnp.asarray(x), jnp.asarray(parameters)))
     return Worst(np.where(found[:, None, None, None], images, np.asarray(x)), parameters, found, result)
+
+
+def by_slopes(steps: int, objective: Objective = label_cross_entropy()) -> tuple[int, Attack]:
+    """How many draws for `best_drawn`, and an attack for `worst` that spends the rest of the steps: half each.
+
+    Args:
+      steps: in all; of one step there are a draw and a step.
+      objective: of the attack; it reads the relation.
+
+    Returns:
+      The number of draws, and PGD within all of the range, in steps of a tenth of it.
+
+    Example:
+      >>> from cwjax.generation import deeptest
+      >>> draws, attack = deeptest.by_slopes(steps=12)
+      >>> draws
+      6
+    """
+    check_count("steps", steps)
+    left = steps - steps // 2
+    attack = pgd(epsilon=1.0, relative_step=_STEP, steps=left, random_start=False, objective=objective)
+    return max(steps // 2, 1), attack
 
 
 def best_drawn(
     model: Model, transform: Transform, keys: Array, x: Float[AnyArray, "B H W C"], relation: Relation, count: int
 ) -> Float[np.ndarray, "B P"]:
-    """Of so many random parameters for each image those that come nearest to breaking the relation.
+    """Of random parameters for each image, those that come nearest to breaking the relation.
 
     A start for `worst`. It costs one forward pass for each.
 

@@ -356,16 +356,28 @@ def shares_of(transform: Transform, parameters: Any) -> Float[np.ndarray, "B P"]
     return ((np.asarray(parameters, np.float32) - low) / (high - low)).astype(np.float32)
 
 
+def of_shares(transform: Transform, shares: Any) -> Any:
+    """Parameters of shares of the way from the lower limits to the upper ones: the inverse of `shares_of`.
+
+    Args:
+      transform: of the parameters.
+      shares: [..., P].
+
+    Example:
+      >>> from cwjax.generation import transforms
+      >>> transforms.of_shares(transforms.TRANSFORMS["brightness"], np.array([[0.5]])).tolist()
+      [[0.0]]
+    """
+    low, high = np.asarray(transform.low, np.float32), np.asarray(transform.high, np.float32)
+    return low + (high - low) * shares
+
+
 @dataclasses.dataclass(frozen=True)
 class _InShares:
     transform: Transform
 
-    def parameters(self, shares: Any) -> Array:
-        low, high = jnp.asarray(self.transform.low), jnp.asarray(self.transform.high)
-        return low + (high - low) * shares
-
     def __call__(self, image: Any, shares: Any) -> Array:
-        return self.transform.apply(image, self.parameters(shares))
+        return self.transform.apply(image, of_shares(self.transform, shares))
 
 
 def _grid(setting: Callable[[int], Numbers]) -> tuple[Numbers, ...]:

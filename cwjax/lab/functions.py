@@ -10,15 +10,8 @@ from typing import Any
 from cwjax.arguments import reason_of
 from cwjax.lab.console.spelling import near
 
-EXTRAS = {
-    "torch": "torch",
-    "keras": "keras",
-    "equinox": "equinox",
-    "haiku": "haiku",
-    "sklearn": "sklearn",
-    "onnx": "onnx",
-}
-"""A package that models are written in -> the extra of cwjax that installs it."""
+_EXTRAS = ("torch", "keras", "equinox", "haiku", "sklearn", "onnx")
+"""Packages that models are written in. The extra of cwjax that installs one has its name."""
 
 
 def named(flag: str, name: str) -> Callable[..., Any]:
@@ -66,7 +59,7 @@ def _said(error: BaseException, name: str) -> str:
         if colon and f"{module}.".startswith(f"{error.name}."):
             return f"there is no {error.name.replace('.', '/')}.py in this folder or on PYTHONPATH"
         package = error.name.partition(".")[0]
-        extra = EXTRAS.get(package)
-        how = f"not installed: pip install 'cwjax[{extra}]'" if extra else "neither installed nor in this folder"
+        known = package in _EXTRAS
+        how = f"not installed: pip install 'cwjax[{package}]'" if known else "neither installed nor in this folder"
         return f"it imports {error.name}, which is {how}"
     return f"{type(error).__name__}: {error}"

@@ -138,8 +138,8 @@ told.defvjp(
 
 
 def repeatable(model: Model, x: Array, context: PyTree, runs: int) -> bool:
-    """Whether the model's Python code gives the same program so many times, one without callbacks: it then draws
-    nothing that a compiled program would freeze.
+    """Whether the model's Python code gives the same program in all runs, one without callbacks. It then draws nothing
+    that a compiled program would freeze.
     """
     said = set()
     for _ in range(runs):

@@ -176,7 +176,7 @@ class Case:
         return 4 * self.size_of_few
 
     def filled(self, count: int) -> int:
-        """How many passes so many examples cost in blocks."""
+        """How many passes `count` examples cost, because blocks are filled up."""
         return -(-count // self.block) * self.block
 
     def meets(self, lead: np.ndarray) -> np.ndarray:

@@ -241,11 +241,13 @@ def _advised(attacked: Sequence[rows.Attacked]) -> str:
     """
     found: dict[str, int | None] = {}
     for each in attacked:
-        worst = each.diagnosis.named(each.diagnosis.verdict) if each.diagnosis else []
-        for check in [each.diagnosis.checks[name] for name in worst] if each.diagnosis else []:
-            named = _OPTION.findall(check.advice)
+        if not each.diagnosis:
+            continue
+        for worst in each.diagnosis.named(each.diagnosis.verdict):
+            advice = each.diagnosis.checks[worst].advice
+            named = _OPTION.findall(advice)
             found |= dict.fromkeys(named)
-            doubled = next((name for words, name in _DOUBLED.items() if words in check.advice), "")
+            doubled = next((name for words, name in _DOUBLED.items() if words in advice), "")
             if not named and each.settings.get(doubled):
                 flag = f"--{doubled.replace('_', '-')}"
                 found[flag] = max(found.get(flag) or 0, 2 * each.settings[doubled])

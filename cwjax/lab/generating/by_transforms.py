@@ -23,17 +23,17 @@ def deeptest_plan(asked: Asked) -> Plan:
     subject, told = asked.subject, asked.settings
     _check_images(subject)
     several = [TRANSFORMS[name] for name in told["transforms"]]
-    run = None
-    if told["method"] == "slopes":  # half of the steps are draws
-        left = told["steps"] - told["steps"] // 2
-        attack = cw.attacks.pgd(epsilon=1.0, relative_step=deeptest.STEP, steps=left, random_start=False)
-        run = jax.jit(cw.batched(attack))
+    by_slopes = None
+    if told["method"] == "slopes":
+        draws, attack = deeptest.by_slopes(told["steps"])
+        by_slopes = draws, jax.jit(cw.batched(attack))
 
     def make(rows: range, before: Sequence[Made]) -> Made:
         del before
         which, places = np.divmod(np.asarray(rows), asked.asked_for)
         parts = [
-            _of_transform(asked, several[each], each, places[which == each], run) for each in np.unique(which).tolist()
+            _of_transform(asked, several[each], each, places[which == each], by_slopes)
+            for each in np.unique(which).tolist()
         ]
         x = np.concatenate([part[0] for part in parts])
         found, parameters = [hit for part in parts for hit in part[1]], [each for part in parts for each in part[2]]
@@ -45,15 +45,15 @@ def deeptest_plan(asked: Asked) -> Plan:
 
 
 def _of_transform(
-    asked: Asked, transform: Transform, which: int, places: np.ndarray, run: Any
+    asked: Asked, transform: Transform, which: int, places: np.ndarray, by_slopes: tuple[int, Any] | None
 ) -> tuple[np.ndarray, list[bool], list[list[float]]]:
     """Of some seeds: the test, whether it is one, and its parameters."""
     subject, chosen = asked.subject, filled(places, asked.batch)
     seeds, labels = subject.seeds.images[chosen], subject.seeds.labels[chosen]
-    if run is not None:
-        relation, keys = metamorphic.label_kept(labels), keys_of(asked.seed, chosen)
-        model, count = subject.models[0], max(asked.settings["steps"] // 2, 1)
-        start = deeptest.best_drawn(model, transform, keys, seeds, relation, count)
+    if by_slopes is not None:
+        draws, run = by_slopes
+        relation, keys, model = metamorphic.label_kept(labels), keys_of(asked.seed, chosen), subject.models[0]
+        start = deeptest.best_drawn(model, transform, keys, seeds, relation, draws)
         worst = deeptest.worst(run, model, transform, keys, seeds, relation.goal, start=start)
         x, parameters = in_eight_bits(worst.x), worst.parameters
         hit = np.asarray(worst.found & wrong(subject, chosen, x, labels))

@@ -12,7 +12,7 @@ from cwjax.adapters.checking import NotConvertible
 
 
 def for_each_axis(value: Any, count: int) -> tuple[int, ...]:
-    """One number for each of so many axes, as PyTorch spreads a single one."""
+    """One number for each of `count` axes: a single one is repeated, as in PyTorch."""
     if isinstance(value, Sequence):
         return tuple(value) * (count if len(value) == 1 else 1)
     return (int(value),) * count
