@@ -8,7 +8,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.lab import data
-from experiments import defences, shown
+from experiments import defences, fresh_masks, shown
 from tests.experiments.conftest import check_table
 
 
@@ -57,13 +57,37 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     check_table("defences", unasked, tmp_path)
 
 
+@pytest.mark.long
+def test_masks_drawn_anew_are_passed_more_often_from_below_the_threshold(tmp_path):
+    arguments = fresh_masks.Arguments(
+        data="blobs", learn_from=160, masks=(fresh_masks.OWN, 60), lower=(0, 2), examples=8, steps=60, out=tmp_path
+    )
+    rows = fresh_masks.main(arguments, network())
+    assert [(row["masks"], row["lower by"]) for row in rows] == [
+        ("the detector's", 0),
+        ("the detector's", 2),
+        (60, 0),
+        (60, 2),
+    ]
+    assert len(list((tmp_path / "rows").iterdir())) == 4  # the first attack with the most masks is one of them
+    for at, below in (rows[:2], rows[2:]):
+        assert at["passes"] < 0.9 <= below["passes"]
+        assert at["mean L2"] < below["mean L2"]
+    again = fresh_masks.main(arguments, network())
+    assert again == rows
+    for path in (tmp_path / "rows").iterdir():
+        path.unlink()
+    (tmp_path / "rows").rmdir()
+    check_table("fresh_masks", rows, tmp_path)
+
+
 def test_an_image_that_is_refused_is_not_fooled_with():
     model = cw.bind(lambda params, x: np.array([[1, -1]], np.float32) * x.reshape(len(x), -1)[:, :1])
     detector = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, 1])
     defended = cw.defences.Defended(model, detector, threshold=0.5)
     images = np.array([[-1, 0], [-1, 1], [1, 0]], np.float32)
-    assert defences._fooled(defended, images, np.zeros(3, int)).tolist() == [True, False, False]
-    assert defences._fooled(defended._replace(detector=None), images, np.zeros(3, int)).tolist() == [True, True, False]
+    assert defences.fooled(defended, images, np.zeros(3, int)).tolist() == [True, False, False]
+    assert defences.fooled(defended._replace(detector=None), images, np.zeros(3, int)).tolist() == [True, True, False]
     assert shown.misread(shown.outputs_of(model, images), np.zeros(3, int)).tolist() == [True, True, False]
 
 
