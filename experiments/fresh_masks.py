@@ -1,14 +1,16 @@
 """A detector that draws its dropout masks anew for every input, attacked with masks of the attacker's own.
 
-Claim: `dropout_uncertainty` with masks drawn anew is broken on 95 % of the images by the adaptive attack of
-`experiments.defences`, as soon as the attack has more masks than the detector and stays below the threshold by as much
-as the score differs from draw to draw.
+Claim: an example that deceives fixed masks is refused by other masks about once in three draws. An attack with masks of
+its own, which stays below the threshold by as much as the score differs from draw to draw, passes most draws.
 
 Command, with all of MNIST in the data folder:
 
     python -m experiments.fresh_masks --data mnist
 
-COST_AND_EXPECT
+Cost: less than ten minutes of a core.
+
+Expect, with `--masks 0 200 --lower 0 2`: 71 % and 90 % of digits and draws pass with the detector's masks, 75 % and
+93 % with 200 others; the mean L2 norm is 4.55, 4.62, 2.72 and 3.09. So the 95 % of the goal is not reached.
 
 The detector is that of `experiments.defences`, which learns from nothing: 50 masks, and a threshold that refuses 5 % of
 clean images. The attacker knows the network, the threshold and how masks are drawn, and not which. "Lower by" is in
