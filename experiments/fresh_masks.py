@@ -10,7 +10,8 @@ Command, with all of MNIST in the data folder:
 Cost: less than ten minutes of a core.
 
 Expect, with `--masks 0 200 --lower 0 2`: 71 % and 90 % of digits and draws pass with the detector's masks, 75 % and
-93 % with 200 others; the mean L2 norm is 4.55, 4.62, 2.72 and 3.09. So the 95 % of the goal is not reached.
+93 % with 200 others; the mean L2 norm is 4.55, 4.62, 2.72 and 3.09. With the detector's masks and `--lower 4`, 97 %
+pass, at 5.59.
 
 The detector is that of `experiments.defences`, which learns from nothing: 50 masks, and a threshold that refuses 5 % of
 clean images. The attacker knows the network, the threshold and how masks are drawn, and not which. "Lower by" is in
@@ -53,7 +54,7 @@ class Arguments:
     model: str = "zoo:mnist_cnn"  # to defend, see cwjax.lab.subjects
     learn_from: int = 10_000  # training images, whose last fifth sets the threshold
     masks: tuple[int, ...] = (OWN, 50, 200)  # of the attacker; 0: those of the detector
-    lower: tuple[float, ...] = (0, 1, 2)  # standard deviations below the threshold
+    lower: tuple[float, ...] = (0, 2, 4)  # standard deviations below the threshold
     examples: int = 20  # the first test images that the undefended network gets right
     steps: int = 150  # gradients for each image and attack
     draws: int = 100  # of the detector's masks, that examples are put before
