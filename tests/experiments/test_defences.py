@@ -57,28 +57,14 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     check_table("defences", unasked, tmp_path)
 
 
-@pytest.mark.long
-def test_masks_drawn_anew_are_passed_more_often_from_below_the_threshold(tmp_path):
-    arguments = fresh_masks.Arguments(
-        data="blobs", learn_from=160, masks=(fresh_masks.OWN, 60), lower=(0, 2), examples=8, steps=60, out=tmp_path
-    )
-    rows = fresh_masks.main(arguments, network())
-    assert [(row["masks"], row["lower by"]) for row in rows] == [
-        ("the detector's", 0),
-        ("the detector's", 2),
-        (60, 0),
-        (60, 2),
-    ]
-    assert len(list((tmp_path / "rows").iterdir())) == 4  # the first attack with the most masks is one of them
-    for at, below in (rows[:2], rows[2:]):
-        assert at["passes"] < 0.9 <= below["passes"]
-        assert at["mean L2"] < below["mean L2"]
-    again = fresh_masks.main(arguments, network())
-    assert again == rows
-    for path in (tmp_path / "rows").iterdir():
-        path.unlink()
-    (tmp_path / "rows").rmdir()
-    check_table("fresh_masks", rows, tmp_path)
+def test_each_draw_of_masks_has_scores_of_its_own():
+    train = data.load("blobs", "train")
+    detector = cw.defences.dropout_uncertainty(network(), train.images, train.labels, jax.random.key(0), draws=4)
+    scores = fresh_masks.scored(detector, train.images[:5], 3)
+    assert scores.shape == (3, 5)
+    assert (scores.std(0) > 0).any()
+    first = cw.defences.with_fresh_masks(detector, jax.random.key(1000))
+    assert ((scores[0] > np.asarray(detector.threshold)) == cw.defences.refused(first, train.images[:5])).all()
 
 
 def test_an_image_that_is_refused_is_not_fooled_with():
