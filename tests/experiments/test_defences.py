@@ -8,7 +8,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.lab import data
-from experiments import defences, shown
+from experiments import defences, fresh_masks, shown
 from tests.experiments.conftest import check_table
 
 
@@ -57,13 +57,23 @@ def test_the_defences_at_a_small_size(tmp_path, capsys):
     check_table("defences", unasked, tmp_path)
 
 
+def test_each_draw_of_masks_has_scores_of_its_own():
+    train = data.load("blobs", "train")
+    detector = cw.defences.dropout_uncertainty(network(), train.images, train.labels, jax.random.key(0), draws=4)
+    scores = fresh_masks.scored(detector, train.images[:5], 3)
+    assert scores.shape == (3, 5)
+    assert (scores.std(0) > 0).any()
+    first = cw.defences.with_fresh_masks(detector, jax.random.key(1000))
+    assert ((scores[0] > np.asarray(detector.threshold)) == cw.defences.refused(first, train.images[:5])).all()
+
+
 def test_an_image_that_is_refused_is_not_fooled_with():
     model = cw.bind(lambda params, x: np.array([[1, -1]], np.float32) * x.reshape(len(x), -1)[:, :1])
     detector = cw.bind(lambda params, x: x.reshape(len(x), -1)[:, 1])
     defended = cw.defences.Defended(model, detector, threshold=0.5)
     images = np.array([[-1, 0], [-1, 1], [1, 0]], np.float32)
-    assert defences._fooled(defended, images, np.zeros(3, int)).tolist() == [True, False, False]
-    assert defences._fooled(defended._replace(detector=None), images, np.zeros(3, int)).tolist() == [True, True, False]
+    assert defences.fooled(defended, images, np.zeros(3, int)).tolist() == [True, False, False]
+    assert defences.fooled(defended._replace(detector=None), images, np.zeros(3, int)).tolist() == [True, True, False]
     assert shown.misread(shown.outputs_of(model, images), np.zeros(3, int)).tolist() == [True, True, False]
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -74,9 +75,28 @@ def test_best_average_and_worst_are_of_each_image():
     ]
     assert [row["paper mean"] for row in rows] == [1.36, 1.76, 2.6]
     assert rows[0]["before rounding"] == 1.5
+    photographs = table4_attacks.cases("IV-cifar10", "l2", "fast_l2", found, rows_of(test, "all", seed=0))
+    assert [row["paper mean"] for row in photographs] == [0.17, 0.33, 0.51]
     untargeted = rows_of(test, "untargeted", seed=0)
     two = kept.Found(*(values[:2] for values in found))
     assert [row["case"] for row in table4_attacks.cases("IV", "l2", "deepfool", two, untargeted)] == ["best"]
+
+
+def test_the_short_schedules_alone_take_a_rate(tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(kept, "attacked", lambda vault, make, settings, *_, **__: asked.update(settings))
+    arguments = table4_attacks.Arguments(data="blobs", rate=0.01, examples=2, fast_examples=2, out=tmp_path)
+    table4_attacks.attacked(arguments, made.one(), "fast_l2")
+    assert "rate" not in asked
+    table4_attacks.attacked(arguments, made.one(), "l2-short")
+    assert asked["rate"] == 0.01
+    x, _ = some(1)
+    goal = cw.untargeted(np.asarray(made.one().apply(made.one().params, x)).argmax(-1))
+    told: dict[str, Any] = {"name": "l2-short", "steps": 20, "rounds": 2, "classes": 3}
+    short = [table4_attacks.attack(**told, rate=rate) for rate in (0.01, 0.2)]
+    keys = jax.random.split(jax.random.key(0), 1)
+    found = [cw.batched(each)(made.one(), keys, x, goal) for each in short]
+    assert not np.array_equal(found[0].x, found[1].x)
 
 
 @pytest.mark.long
