@@ -185,6 +185,8 @@ def test_table_3_takes_a_model_and_f5_without_its_hinge(tmp_path):
         boxes=("projected",),
         steps=40,
         rounds=3,
+        initial_c=10.0,
+        learning_rate=0.05,
         out=tmp_path,
     )
     rows = {row["objective"]: row for row in table3_objectives.main(arguments)}
