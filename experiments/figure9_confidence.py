@@ -1,14 +1,17 @@
 """How sure can the network of Figures 9 and 10 be? Whether the box holds what kappa = 39 asks for, and who finds it.
 
-Claim: TODO
+Claim: no natural image leads by 39 logits, and towards about half of the classes gradient ascent finds no point of the
+box that does. The attack of Figure 10 fails at kappa = 39 on the rows with such a target.
 
 Command:
 
     python -m experiments.figure9_confidence
 
-Cost: TODO
+Cost: six minutes of processor time, of which one to train. MNIST is downloaded on first use.
 
-Expect: TODO
+Expect: natural test images lead by 10 to 13 logits in the median of their class, and by 24.4 at the most. Ascent gets
+to 31 to 44, and above 39 towards 2, 3, 4, 7 and 8 only. Those are the targets of 53 % of the rows. The fast attack with
+1,000 gradients succeeds on 57 %, with 100 on 13 %, the paper's attack on 3 %, and ascent from the image itself on 17 %.
 
 Whether some point of the box leads by kappa towards a target is a question about the target alone, since no norm is in
 it. So each class is searched once: gradient ascent (Adam, all of the box allowed) from natural images of the class,

@@ -28,7 +28,8 @@ fits squared norms (its Table IV has the norms), so squares stand beside it; nor
 
 Writes OUT/table3.md, table3.csv, table3.png and a file for each cell in OUT/cells; a run that was stopped goes on with
 the next cell. `--examples 1000 --steps 10000 --rounds 20 --initial-c 1e-10
---learning-rate 0.01` is the paper's size.
+--learning-rate 0.01` is the paper's size. With this schedule on eight digits and a dense network (docs/paper.md) f1, f5
+and f5 without its hinge are within 1 % of each other; with 12 rounds they are not.
 """
 
 import csv
