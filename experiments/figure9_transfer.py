@@ -121,19 +121,31 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
 
 def trained(arguments: Arguments) -> tuple[Networks, list[float], data.Dataset]:
     """The networks, their accuracies and the test images."""
-    whole, validation, test = (data.load(arguments.data, split) for split in data.SPLITS)
-    one, other = (training.Sets(whole.take(slice(begin, None, 2)), validation, test) for begin in (0, 1))
+    one, other = halves(arguments.data)
 
     def plain(sets: training.Sets, seed: int) -> training.Trained:
-        recipe = distilling.recipe(1)._replace(distilled=None, source=PLAIN)
-        settings = training.Training(arguments.data, arguments.net, "plain", arguments.epochs, seed)
-        return training.train_on(sets, recipe, settings, arguments.models)
+        return undistilled(sets, arguments.data, arguments.net, arguments.epochs, arguments.models, seed=seed)
 
     attacked = [plain(one, seed) for seed in range(max(arguments.ensembles, default=1))]
     second = plain(other, 0)
     student = distilling.student(other, arguments.temperature, arguments.net, arguments.epochs, arguments.models)
     networks = Networks(tuple(each.model for each in attacked), second.model, student.model)
-    return networks, [float(each.card["test_accuracy"]) for each in (*attacked, second, student)], test
+    return networks, [float(each.card["test_accuracy"]) for each in (*attacked, second, student)], one.test
+
+
+def halves(name: str) -> tuple[training.Sets, training.Sets]:
+    """Every other training image, and the rest; both with all of the other images."""
+    whole, validation, test = (data.load(name, split) for split in data.SPLITS)
+    one, other = (training.Sets(whole.take(slice(begin, None, 2)), validation, test) for begin in (0, 1))
+    return one, other
+
+
+def undistilled(
+    sets: training.Sets, name: str, net: str, epochs: int, folder: Path, *, seed: int = 0
+) -> training.Trained:
+    """A network that is not distilled, trained or found in the folder."""
+    recipe = distilling.recipe(1)._replace(distilled=None, source=PLAIN)
+    return training.train_on(sets, recipe, training.Training(name, net, "plain", epochs, seed), folder)
 
 
 def attack(*, of: int, steps: int, confidence: Any) -> Attack:

@@ -68,8 +68,8 @@ def attacked(
             "attack": inspect.getsource(make),
             "settings": dict(settings) | numbers,
             "rounded": rounded,
-            "model": _content(model.params),
-            "input": _content((x, goal)),
+            "model": content(model.params),
+            "input": content((x, goal)),
             "code": units.code(),
         }
     )
@@ -109,7 +109,8 @@ def mean(values: np.ndarray) -> float:
     return float(finite.mean()) if finite.size else float("nan")
 
 
-def _content(tree: Any) -> list[Any]:
+def content(tree: Any) -> list[Any]:
+    """The hashes of a tree's arrays, and its structure."""
     leaves = [store.fingerprint(np.asarray(leaf)) for leaf in jax.tree.leaves(tree)]
     return [leaves, str(jax.tree.structure(tree))]
 

@@ -28,11 +28,13 @@ fits squared norms (its Table IV has the norms), so squares stand beside it; nor
 
 Writes OUT/table3.md, table3.csv, table3.png and a file for each cell in OUT/cells; a run that was stopped goes on with
 the next cell. `--examples 1000 --steps 10000 --rounds 20 --initial-c 1e-10
---learning-rate 0.01` is the paper's size.
+--learning-rate 0.01` is the paper's size. With this schedule on eight digits and a dense network (docs/paper.md) f1, f5
+and f5 without its hinge are within 1 % of each other; with 12 rounds they are not.
 """
 
 import csv
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +45,11 @@ import tyro
 from matplotlib.figure import Figure
 
 import cwjax as cw
+from cwjax.lab import data
 from cwjax.lab.attacking.rows import rows_of
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.files import environment, store
+from cwjax.lab.subjects import model_of
 from experiments.subject import subject
 
 CASES = ("best", "average", "worst")
@@ -61,6 +65,9 @@ PAPER = {
     ("clipped", "worst"): "9.48 100 10.22 40 11.91 41 4.25 35 7.86 100 7.50 100 7.57 100",
     ("projected", "worst"): "7.37 100 18.90 53 24.01 59 4.10 35 6.12 100 5.89 100 5.94 100",
 }
+OBJECTIVES = cw.objectives.OBJECTIVES | {
+    "f5_unhinged": functools.partial(cw.objectives.log_half_probability, hinged=False)
+}
 # Of Adam. The change of variables has a long way to go in w from a pixel that is exactly black or white.
 RATES = {"change_of_variables": 0.05, "clipped": 0.01, "projected": 0.01}
 
@@ -68,15 +75,17 @@ RATES = {"change_of_variables": 0.05, "clipped": 0.01, "projected": 0.01}
 @dataclasses.dataclass(frozen=True)
 class Arguments:
     data: str = "mnist5k"  # see cwjax.lab.data
+    model: str = ""  # "zoo:mnist_lenet", or another of cwjax.lab.subjects; with none, one is trained
     net: str = "mnist_cnn"  # to train, see cwjax.lab.training.nets
     epochs: int = 50  # of its training
     examples: int = 8  # test images
     targets: str = "all"  # every wrong class of each image, or "average": one that is drawn, and the average case alone
-    objectives: tuple[str, ...] = tuple(cw.objectives.OBJECTIVES)
+    objectives: tuple[str, ...] = tuple(cw.objectives.OBJECTIVES)  # also "f5_unhinged": f5 without its max
     boxes: tuple[str, ...] = tuple(cw.boxes.BOXES)
     steps: int = 200  # gradient steps in a round
     rounds: int = 10  # of the search over c
     initial_c: float = 0.1  # of the first round; times ten until one succeeds
+    early: bool = False  # whether a round ends where its loss falls no more, as in the released code
     learning_rate: float | None = None  # Adam's; if not given, one for each box that suits few steps: see RATES
     out: Path = Path("runs/table3")  # where the results go
     models: Path = Path("runs/models")  # where the trained network is kept
@@ -85,13 +94,11 @@ class Arguments:
 def main(arguments: Arguments) -> list[dict[str, Any]]:
     """Runs the experiment; one row for each objective, box and case."""
     store.make_folder(arguments.out)
-    trained, some = subject(
-        arguments.data, net=arguments.net, epochs=arguments.epochs, examples=arguments.examples, models=arguments.models
-    )
+    model, card, some = attacked_network(arguments)
     targets = rows_of(some, arguments.targets, seed=0)
     asked = dataclasses.asdict(arguments).items()
     settings = {key: str(value) for key, value in asked if key not in ("objectives", "boxes", "out", "models")}
-    identity = store.fingerprint(settings | {"weights": store.fingerprint(trained.card)})[:12]
+    identity = store.fingerprint(settings | {"weights": store.fingerprint(card)})[:12]
 
     rows, distances = [], {}
     cells = [(name, box) for box in arguments.boxes for name in arguments.objectives]
@@ -99,25 +106,38 @@ def main(arguments: Arguments) -> list[dict[str, Any]]:
         for name, box in cells:
             file = arguments.out / "cells" / f"{identity}-{name}-{box}.json"
             if not file.exists():
-                store.write_json(file, attacked(trained.model, some.images, targets, name, box, arguments))
+                store.write_json(file, attacked(model, some.images, targets, name, box, arguments))
             cell = store.read_json(file)
             distances[name, box] = np.asarray(cell["distance"], np.float64)
             found = cases(cell, targets.place, name, box)
-            advance(1, f"{name}, {box}: {found[1]['success']:.0%}")
+            average = next(row for row in found if row["case"] == "average")
+            advance(1, f"{name}, {box}: {average['success']:.0%}")
             rows += found
-    write(rows, beside_f6(distances), arguments, trained.card)
+    write(rows, beside_f6(distances), arguments, card)
     return rows
+
+
+def attacked_network(arguments: Arguments) -> tuple[cw.Model, dict[str, Any], data.Dataset]:
+    """The network, what is known of it, and the images."""
+    if arguments.model:
+        some = data.load(arguments.data, "test").take(slice(arguments.examples))
+        return *model_of(arguments.model), some
+    trained, some = subject(
+        arguments.data, net=arguments.net, epochs=arguments.epochs, examples=arguments.examples, models=arguments.models
+    )
+    return trained.model, trained.card, some
 
 
 def attacked(model, images, targets, name, box, arguments) -> dict[str, list[float]]:
     """One cell: the distance of every image and target (inf where it failed), and the gradients spent on it."""
     attack = cw.l2(
-        objective=cw.objectives.OBJECTIVES[name](),
+        objective=OBJECTIVES[name](),
         box=cw.boxes.BOXES[box](),
         optimizer=cw.optimizers.adam(arguments.learning_rate or RATES[box]),
         search=cw.search.binary_search(arguments.rounds, initial_c=arguments.initial_c),
         steps=arguments.steps,
-        abort=cw.aborts.never(),  # with a large c a vanishing slope looks like a plateau
+        # With a large c a vanishing slope looks like a plateau.
+        abort=cw.aborts.plateau() if arguments.early else cw.aborts.never(),
     )
     x = jnp.asarray(images)[targets.place]
     result = jax.jit(cw.chunked(cw.batched(attack), 90))(
@@ -203,7 +223,7 @@ def markdown(rows: list[dict[str, Any]], beside: list[str], arguments: Arguments
             *lines,
             f"{gradients:,.0f} gradients an attack in the mean. {arguments}",
             "",
-            f"network: test accuracy {card['test_accuracy']:.2%}; {environment.describe()}",
+            f"network: test accuracy {card.get('test_accuracy', float('nan')):.2%}; {environment.describe()}",
             "",
         ]
     )

@@ -194,6 +194,28 @@ def test_an_objective_stands_beside_f6_on_the_rows_of_both():
     assert [(row["case"], row["success"], row["mean squared L2"]) for row in drawn] == [("average", 0.5, 9)]
 
 
+@pytest.mark.long
+def test_table_3_takes_a_model_and_f5_without_its_hinge(tmp_path):
+    arguments = table3_objectives.Arguments(
+        model="tests.lab.generating.made:one",
+        data="blobs",
+        examples=3,
+        targets="average",
+        objectives=("f1", "f5", "f5_unhinged"),
+        boxes=("projected",),
+        steps=40,
+        rounds=3,
+        initial_c=10.0,
+        learning_rate=0.05,
+        out=tmp_path,
+    )
+    rows = {row["objective"]: row for row in table3_objectives.main(arguments)}
+    assert set(rows) == {"f1", "f5", "f5_unhinged"}
+    assert all(row["success"] > 0.5 for row in rows.values())
+    assert rows["f5_unhinged"]["paper distortion"] == rows["f5"]["paper distortion"] == 3.47
+    assert rows["f5_unhinged"]["mean L2"] != rows["f5"]["mean L2"]
+
+
 def test_the_papers_correlation_is_that_of_its_networks_means():
     temperatures, means = map(np.array, zip(*table6_distillation.FIGURE_8.items(), strict=True))
     rho, low, high = table6_distillation.correlation_of_means(temperatures, means)
