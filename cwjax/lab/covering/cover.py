@@ -55,6 +55,7 @@ def cover(
     """
     check_count("--sections", sections)
     outputs.check(out, "cover", overwrite=overwrite)
+    covering.check_suites(suite)
     network, _, data, dataset = model_and_data(model, data, data_folder)
     test = dataset.images
     suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:], model)]
@@ -90,10 +91,15 @@ def cover(
     notes = covering.moved(suite, model)
     path = coverage_page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}", notes)
     show(drawn(rows[0], (row.values() for row in rows)))
+    say(f"{'; '.join(f'{name}: {words}' for name, words in covering.COLUMNS.items())}.")
     for note in notes:
         say(note)
     say("Coverage describes inputs; it is no measure of quality.")
     say(f"Report: {path}")
+    if not suite:
+        say(f"Next:   the same command with --suite FOLDER, of an attack on {model}, and another --out")
+    else:
+        say(f"Next:   cwjax generate --system deepconcolic --model {model} --out {out}-tests  # tests that reach more")
 
 
 def _training(data: str, folder: Path | None) -> Dataset:
