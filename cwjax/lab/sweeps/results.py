@@ -42,7 +42,7 @@ _ROWS_OF = {
 }
 """A command that writes one table -> its file, and what its lines are grouped by where nothing was asked."""
 _RUN_SUMS = """count(*) as rows, round(100 * avg(success::int), 2) as "success %",
-round(avg(distance) filter (success), 4) as "mean distance", 
+round(avg(distance) filter (success), 4) as "mean distance",
 round(median(distance) filter (success), 4) as "median distance" """
 
 
