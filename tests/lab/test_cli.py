@@ -159,10 +159,6 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ("sweep --targets some --model x --out OUT", ["some", "or the number of a class"]),
         ("race --targets best --model TRAINED --data blobs --out OUT", ["best", "next, or the number of a class"]),
         (
-            "sweep missing.toml --out OUT",
-            ["there is no file missing.toml: ", "leave it out and give the axes as options, such as --attack fast_l2"],
-        ),
-        (
             "cover --model x --suite nowhere --out OUT",
             ["--suite nowhere: there is no such folder; --suite takes folders"],
         ),
