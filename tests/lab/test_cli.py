@@ -162,6 +162,7 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
             "cover --model x --suite nowhere --out OUT",
             ["--suite nowhere: there is no such folder; --suite takes folders"],
         ),
+        ("attack --model x --mask nowhere.npy --out OUT", ["--mask nowhere.npy: there is no such file"]),
         ("attack --attack l3 --model x --out OUT", ["unknown attack 'l3'"]),
         (
             "attack --attack l2 l0 l3 --model x --out OUT",

@@ -149,6 +149,8 @@ def attack(
     check_count("--examples", examples)
     rows.check_targets(targets)
     outputs.check(out, "attack", overwrite=overwrite)
+    if mask is not None and not mask.is_file():
+        raise ValueError(f"--mask {mask}: there is no such file: write the booleans with numpy.save('{mask}', …)")
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
     saving.check(save)

@@ -1,8 +1,8 @@
 """What `cwjax cover` measures: suites of inputs, criteria, and the coverage of both at equal numbers of inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -151,15 +151,22 @@ def counts_of(inputs: int) -> tuple[int, ...]:
 
 
 def measured(
-    neurons: Neurons, criteria: Mapping[str, Criterion], suites: Sequence[Suite], counts: Sequence[int] = ()
+    neurons: Neurons,
+    criteria: Mapping[str, Criterion],
+    suites: Sequence[Suite],
+    counts: Sequence[int] = (),
+    advance: Callable[[], Any] = lambda: None,
 ) -> list[Measured]:
-    """The curves of all suites: each at the counts of its own, and at these as far as it has inputs."""
+    """The curves of all suites: each at the counts of its own, and at these as far as it has inputs. `advance` is
+    called after each suite.
+    """
     found = []
     for suite in suites:
         own = set(counts_of(len(suite.images))) | {count for count in counts if count <= len(suite.images)}
         at = sorted(own)
         curve = coverage.curve(neurons, criteria, suite.images, at)
         found += [Measured(suite.name, count, each) for count, each in zip(at, curve, strict=True)]
+        advance()
     return found
 
 

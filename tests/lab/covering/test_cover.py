@@ -1,6 +1,7 @@
 """`cwjax cover` and its page."""
 
 import json
+import re
 
 import pytest
 
@@ -23,10 +24,13 @@ def test_a_run_is_covered_beside_the_test_images(trained, tmp_path, capsys):
     criteria = {each.split()[0] for each in headings.strip("┃").split("┃")} - {"suite", "inputs"}
     assert criteria == covering.COLUMNS.keys()
     assert all(f"{name}: {words}" in said for name, words in covering.COLUMNS.items())
+    assert re.search(r"^Ranges of neurons: from \d+ training images\.$", said, re.MULTILINE)
+    assert "suites covered 0/2  compiling" in said
     for name in ("report.html", "report.md"):
         text = (out / name).read_text()
         assert coverage_page.WARNING[:60] in text
         assert "run, fast_linf" in text
+        assert "TKNP: how many different sets" in text
         assert "neurons, each the channel mean after the activation function" in text
     found = json.loads((out / "coverage.json").read_text())
     assert found["training images"] > 0
