@@ -1,6 +1,7 @@
 """Models as arguments: a pytree of weights and a pure function of them, so that new weights never recompile."""
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Sequence
 
 import jax
@@ -55,7 +56,8 @@ def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
 
     Raises:
       TypeError: a module of PyTorch, Flax, Equinox, Haiku or Keras in the place of its function (the message says what
-        makes a model of it); anything else that cannot be called; something in `params` that is no array.
+        makes a model of it); anything else that cannot be called; a function of one argument; something in `params`
+        that is no array.
 
     Example:
       >>> model = cw.bind(lambda weights, x: x @ weights, 2 * jnp.eye(3))
@@ -64,6 +66,7 @@ def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
     """
     if not callable(apply) or framework_of(apply):
         raise TypeError(f"bind takes a function (params, x) -> logits first, got {described(apply)}")
+    _check_takes_params(apply)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         try:
             jax.typeof(leaf)
@@ -72,6 +75,27 @@ def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
             came = described(params) if framework_of(params) else f"{described(leaf)} at {place}"
             raise TypeError(f"bind takes a pytree of arrays as params, got {came}") from error
     return Model(apply=apply, params=params)
+
+
+def _check_takes_params(apply: Callable[..., Outputs]) -> None:
+    """Raises TypeError for a function of x alone."""
+    try:
+        signature = inspect.signature(apply)
+    except (TypeError, ValueError):  # it tells none, such as some functions that are written in C
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        return  # it takes no single argument
+    try:
+        signature.bind(None, None)
+    except TypeError as error:
+        named = getattr(apply, "__name__", "")
+        own = named if named.isidentifier() else "f"
+        raise TypeError(
+            f"bind takes a function apply(params, x) -> logits, got {own}{signature}; "
+            f"if it has no params: cwjax.bind(lambda params, x: {own}(x))"
+        ) from error
 
 
 def joined(models: Sequence[Model]) -> Model:

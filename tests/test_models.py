@@ -124,6 +124,15 @@ def test_normalised_models_share_one_program():
     assert jax.tree.structure(other) != jax.tree.structure(models[0])
 
 
+def test_a_function_of_one_argument_is_told_how_to_be_bound():
+    words = (
+        r"bind takes a function apply\(params, x\) -> logits, got f\(x\); .*: cwjax\.bind\(lambda params, x: f\(x\)\)$"
+    )
+    with pytest.raises(TypeError, match=words):
+        cw.bind(lambda x: x)
+    assert cw.bind(lambda *both: both[1])(jnp.ones(2)).tolist() == [1, 1]
+
+
 @pytest.mark.parametrize("wrong", [3, {"weights": 1.0}, np.zeros(3), None])
 def test_binding_what_is_no_function_raises(wrong, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it

@@ -1,6 +1,7 @@
 """Linear classifiers and multi-layer perceptrons of scikit-learn as cwjax models."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,8 @@ def from_sklearn(classifier: Any, *, low: float = 0.0, high: float = 1.0) -> Mod
 
     Returns:
       What `cwjax.bind` returns, of rows [B, F] to logits [B, K]: the decision function of a linear classifier, what
-      goes into the softmax of an MLP; two classes have the logits -s/2 and s/2. Logit i is of `classes_[i]`.
+      goes into the softmax of an MLP; two classes have the logits -s/2 and s/2. Logit i is of `classes_[i]`. Images
+      [B, H, W, C] of F values are flattened, as x.reshape(len(x), -1) does it.
 
     Raises:
       NotConvertible: another estimator (trees and kernels among them), or one that is not fitted.
@@ -119,6 +121,10 @@ class _Perceptron:
 
     def __call__(self, params: PyTree, x: Array) -> Array:
         scalers, layers = params
+        columns = len(scalers[0][0]) if scalers else len(layers[0][0])
+        if math.prod(x.shape[1:]) != columns:
+            raise ValueError(f"the classifier was fitted on rows of {columns} values, got shape {list(x.shape[1:])}")
+        x = x.reshape(len(x), -1)
         for shift, scale in scalers:
             x = (x - shift.reshape(1, -1)) * scale.reshape(1, -1)
         for place, (kernel, bias) in enumerate(layers):

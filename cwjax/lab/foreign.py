@@ -61,6 +61,10 @@ class Named(NamedTuple):
             numbers = [float(each) for each in told.split("/")]
         except ValueError:
             raise ValueError(f"--model {self.name}: {option} is numbers with / between them, got {told}") from None
+        if option == "std" and not all(0 < number < float("inf") for number in numbers):
+            raise ValueError(f"--std must be above 0, got {told}")
+        if option == "mean" and not np.isfinite(numbers).all():
+            raise ValueError(f"--mean must be finite, got {told}")
         if option == "shape":
             return tuple(map(int, numbers))
         return numbers if len(numbers) > 1 else numbers[0]
@@ -112,7 +116,12 @@ def of_object(named: Named, made: Any, shapes: Sequence[tuple[int, ...]]) -> Mod
     adapt = _ADAPTERS.get(framework.name if framework else _by_package(made))
     if adapt is None:
         came = described(made, between=" | ")
-        raise ValueError(f"--model {name} must return what cwjax.bind returns, a module, or a cwjax.Task, got {came}")
+        own = getattr(made, "__name__", "")
+        how = f": return cwjax.bind(lambda params, x: {own}(x)) if {own} is a function of JAX from images to logits"
+        raise ValueError(
+            f"--model {name} must return what cwjax.bind returns, a module, or a cwjax.Task, got {came}"
+            f"{how if own.isidentifier() and not isinstance(made, type) else ''}"
+        )
     if "shape" in named.told or adapt is _of_sklearn:
         with functions.blamed("--model", name):
             return adapt(named, made, None)

@@ -2,13 +2,16 @@
 
 import contextlib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from cwjax.arguments import reason_of
+from cwjax.frameworks import framework_of
 from cwjax.lab.console.spelling import near
+from cwjax.models import Model
 
 _EXTRAS = ("torch", "keras", "equinox", "haiku", "sklearn", "onnx")
 """Packages that models are written in. The extra of cwjax that installs one has its name."""
@@ -39,6 +42,35 @@ def named(flag: str, name: str) -> Callable[..., Any]:
     if not callable(found):
         raise ValueError(f"{flag} {name} is no function, but of the type {type(found).__name__}")
     return found
+
+
+def maker(flag: str, name: str, makes: str = "the model") -> Callable[[], Any]:
+    """The function of this name, which takes nothing: see `named`.
+
+    Args:
+      flag: of the command line, for the error.
+      name: MODULE:FUNCTION.
+      makes: what it returns, for the error.
+
+    Raises:
+      ValueError: as `named` does; it is the model itself; it cannot be called without arguments.
+    """
+    function, (_, _, own) = named(flag, name), name.partition(":")
+    must = f"{flag} {name} must be a function without arguments that returns {makes}"
+    if isinstance(function, Model) or (framework_of(function) and not isinstance(function, type)):
+        raise ValueError(f"{must}, got a {type(function).__name__}: write def model(): return {own}, and name model")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it tells none
+        return function
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise ValueError(
+            f"{must}, got {own}{signature}; if that is the network: def model(): return cwjax.bind(lambda params, x: "
+            f"{own}(x)), and name model"
+        ) from error
+    return function
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Where the command `cwjax` begins: it says what is missing where the package was installed without its lab."""
 
+import importlib.metadata
 import os
 import sys
 
@@ -7,7 +8,10 @@ from cwjax.lab.console import spelling
 
 
 def main() -> None:
-    """The command line of `cwjax.lab.cli`, or one line that says how to install it."""
+    """The command line of `cwjax.lab.cli`, or one line that says how to install it. `--version` prints the version."""
+    if sys.argv[1:] == ["--version"]:
+        print(f"cwjax {importlib.metadata.version('cwjax')}")
+        return
     try:
         spelling.check_command(sys.argv[1:])
     except ValueError as error:

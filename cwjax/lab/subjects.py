@@ -55,7 +55,7 @@ def model_of(name: str, shape: tuple[int, ...] | None = None) -> tuple[Model, di
         named.adapting()
         trained = zoo.load(named.bare.removeprefix(ZOO))
         return trained.model, trained.card
-    made = foreign.returned(named.bare, functions.named("--model", named.bare))
+    made = foreign.returned(named.bare, functions.maker("--model", named.bare))
     model = foreign.of_object(named, made, list(_SAMPLES.values()) if shape is None else [shape])
     if isinstance(model, Task):
         return model.model, {"function": name, "task": model.name}
@@ -100,7 +100,7 @@ def original_of(name: str, shape: tuple[int, ...]) -> foreign.Way | None:
         return foreign.original(named, None, shape)
     if ":" not in named.bare or Path(named.bare).exists() or named.bare.startswith(ZOO):
         return None
-    return foreign.original(named, foreign.returned(named.bare, functions.named("--model", named.bare)), shape)
+    return foreign.original(named, foreign.returned(named.bare, functions.maker("--model", named.bare)), shape)
 
 
 def model_and_data(
@@ -175,7 +175,7 @@ def dataset_of(data: str, folder: Path | None = None) -> Dataset:
         task, _ = _defended(name)
     else:
         with functions.blamed("--data", name):
-            task = foreign.returned(name, functions.named("--data", name))
+            task = foreign.returned(name, functions.maker("--data", name, "a cwjax.Task"))
     if not isinstance(task, Task):
         raise ValueError(f"--data {data} must return a cwjax.Task, got {described(task, between=' | ')}")
     index = np.arange(len(task.x))

@@ -49,6 +49,15 @@ def test_scalers_before(scaler):
     np.testing.assert_allclose(logits, classifier.decision_function(X), rtol=1e-3, atol=1e-3)
 
 
+def test_images_are_flattened_to_the_rows_that_the_classifier_was_fitted_on():
+    classifier = make_pipeline(StandardScaler(), LogisticRegression()).fit(X, THREE)
+    model = cw.adapters.from_sklearn(classifier)
+    rows = jnp.asarray(X, jnp.float32)
+    np.testing.assert_array_equal(model.of_batch(rows.reshape(-1, 2, 2, 1)), model.of_batch(rows))
+    with pytest.raises(ValueError, match=r"was fitted on rows of 4 values, got shape \[2, 3, 1\]"):
+        model.of_batch(jnp.zeros((1, 2, 3, 1)))
+
+
 @pytest.mark.parametrize(
     ("estimator", "words"),
     [

@@ -1,5 +1,6 @@
 """The command line: what it writes, what it says, and that every mistake is one line and exit code 2."""
 
+import importlib.metadata
 import re
 import shutil
 import subprocess
@@ -157,6 +158,11 @@ def test_help_says_what_holds_for_what_is_left_out(command, capsys):
         ),
         ("sweep --targets some --model x --out OUT", ["some", "or the number of a class"]),
         ("race --targets best --model TRAINED --data blobs --out OUT", ["best", "next, or the number of a class"]),
+        (
+            "cover --model x --suite nowhere --out OUT",
+            ["--suite nowhere: there is no such folder; --suite takes folders"],
+        ),
+        ("attack --model x --mask nowhere.npy --out OUT", ["--mask nowhere.npy: there is no such file"]),
         ("attack --attack l3 --model x --out OUT", ["unknown attack 'l3'"]),
         (
             "attack --attack l2 l0 l3 --model x --out OUT",
@@ -198,6 +204,12 @@ def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path, trained):
     line = fails(capsys, *(names.get(argument, argument) for argument in arguments.split()))
     assert all(word in line for word in words)
     assert not out.exists()
+
+
+def test_the_version_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cwjax", "--version"])
+    start.main()
+    assert capsys.readouterr().out == f"cwjax {importlib.metadata.version('cwjax')}\n"
 
 
 def test_what_a_misspelling_is_compared_with_is_what_there_is():

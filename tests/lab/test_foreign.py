@@ -27,6 +27,21 @@ def bound() -> cw.Model:
     return cw.bind(lambda params, x: jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1))
 
 
+BOUND = bound()
+
+
+def logits(x):
+    return x.sum((2, 3))
+
+
+def unbound():
+    return logits
+
+
+def of_one() -> cw.Model:
+    return cw.bind(logits)
+
+
 def torch_net():
     torch = pytest.importorskip("torch", reason="needs the extra torch")
     torch.manual_seed(0)
@@ -67,6 +82,18 @@ def test_a_model_of_jax_may_be_normalised():
     ("name", "words"),
     [
         (f"{HERE}:text", "must return what cwjax.bind returns, a module, or a cwjax.Task, got str"),
+        (
+            f"{HERE}:unbound",
+            r"got function: return cwjax.bind\(lambda params, x: logits\(x\)\) if logits is a ",
+        ),
+        (
+            f"{HERE}:of_one",
+            r"a function apply\(params, x\) -> logits, got logits\(x\); if it has no params: ",
+        ),
+        (f"{HERE}:logits", r"logits must be a function without arguments that returns the model, got logits\(x\)"),
+        (f"{HERE}:BOUND", r"that returns the model, got a Model: write def model\(\): return BOUND, and name model"),
+        (f"{HERE}:bound,std=0", "^--std must be above 0, got 0$"),
+        (f"{HERE}:bound,mean=0.5/nan", "^--mean must be finite, got 0.5/nan$"),
         ("none.onnx", "there is no file none.onnx"),
         ("zoo:mnist_cnn,mean=0.5", "takes no mean"),
         (f"{HERE}:bound,how=ask", "takes no how"),

@@ -21,6 +21,7 @@ VERDICTS = ("skipped", "pass", "warn", "fail")  # from the best to the worst; a 
 ENOUGH = 20
 """Examples: below, one example is more than 5 % of them, so no check fails by a single one."""
 _NAMED = 3  # examples that a line names
+_MORE = "Attack more examples."
 
 
 class Measured(NamedTuple):
@@ -115,6 +116,11 @@ class Check(NamedTuple):
     indices: np.ndarray  # int64 [R]: their places in their source
     details: Mapping[str, Sequence[Any]]  # more about each of them [R], by name
 
+    @property
+    def unsure(self) -> bool:
+        """Whether it warns because its examples are too few to tell; its number is then not above the threshold."""
+        return self.verdict == "warn" and self.number <= self.threshold
+
     def meaning(self) -> str:
         """What the number is, and what else was seen."""
         return f"{self.what}; {self.note}" if self.note else self.what
@@ -123,6 +129,8 @@ class Check(NamedTuple):
         """What was found, on a line: "too_short: 0.02, above 0.01 on 2 examples (mean share by which …; …)"."""
         if self.verdict == "skipped":
             return f"{self.name}: skipped, {self.note}"
+        if self.unsure:
+            return f"{self.name}: {self.note} ({self.number:.3g}: {self.what})"
         relation = "not above" if self.number <= self.threshold else "above"
         asked = f" on {_counted(len(self.rows))}" if len(self.rows) else ""
         return f"{self.name}: {self.number:.3g}, {relation} {self.threshold:g}{asked} ({self.meaning()})"
@@ -223,6 +231,7 @@ def judged(
       names: [B]: what a line calls every example; None: its index.
     """
     none = np.zeros(0, np.int64)
+    advice = rule.advice if isinstance(rule.advice, str) else ""
     if isinstance(found, Measured):
         bad, poor = not found.number <= rule.fail, not found.number <= rule.warn
         verdict, threshold = "fail" if bad else "warn" if poor else "pass", rule.fail if bad else rule.warn
@@ -235,7 +244,8 @@ def judged(
             verdict, found = "warn", found._replace(note=f"{found.note}; {few}")
         elif not poor and found.most > rule.fail:
             verdict, threshold = "warn", rule.fail
-            found = found._replace(note=f"{found.note}; {_counted(len(found.rows))} are too few to tell")
+            few = f"{_counted(len(found.rows))} are too few to tell, because chance allows more than {threshold:g}"
+            found, advice = found._replace(note=f"{few}: {found.note}" if found.note else few), _MORE
     elif isinstance(found, Skipped):
         verdict, threshold, found = "skipped", rule.warn, Measured(math.nan, none, none, found.reason)
     else:  # what was attacked for hours is not to be lost for a check
@@ -249,7 +259,7 @@ def judged(
         what=rule.what,
         note=found.note,
         source=rule.source,
-        advice=rule.advice if isinstance(rule.advice, str) else "",
+        advice=advice,
         rows=found.rows,
         evidence=found.evidence,
         indices=found.rows if index is None else index[found.rows],
@@ -282,7 +292,7 @@ def run(
         except Exception as error:  # whatever a user's model or attack may raise
             found = error
         check = judged(name, rule, found, index, names)
-        if not isinstance(rule.advice, str) and check.verdict in ("warn", "fail"):
+        if not isinstance(rule.advice, str) and check.verdict in ("warn", "fail") and not check.unsure:
             try:
                 check = check._replace(advice=rule.advice(case))
             except Exception as error:  # it may ask the model or the attack once more

@@ -1,6 +1,5 @@
 """`cwjax attack`."""
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from cwjax.arguments import check_count
 from cwjax.lab import defending, options
-from cwjax.lab.attacking import attacking, presets, rows, runs, saving, selection
+from cwjax.lab.attacking import advising, attacking, presets, rows, runs, saving, selection
 from cwjax.lab.attacking.request import Request
 from cwjax.lab.attacking.rows import Targets
 from cwjax.lab.console.parsing import DataFolder, optional
@@ -80,6 +79,13 @@ def attack(
             network.load_state_dict(torch.load("net.pt"))
             return network.eval()
 
+    Of a function of JAX, of weights and a batch of images [B, H, W, C] to logits [B, K], mynet.py is:
+
+        import cwjax
+
+        def net():
+            return cwjax.bind(lambda params, x: x.reshape(len(x), -1) @ params, weights)
+
     And in Python, numpy.savez("mine.npz", images=x, labels=y) writes the images.
 
     Args:
@@ -91,13 +97,14 @@ def attack(
         which few units are active. Of photographs (cifar10_sample): cifar_cnn, the paper's; cifar_resnet. Or a folder
         that `cwjax train` wrote; net.onnx, net.keras or net.h5; or MODULE:FUNCTION, a function without arguments in
         MODULE.py, which is looked for in this folder first. It returns a module of PyTorch, Flax NNX, Equinox, Keras or
-        scikit-learn; a function of JAX, wrapped by cwjax.bind; or a cwjax.Task: a model that need not be a classifier,
-        with its own inputs and goals.
+        scikit-learn; cwjax.bind(apply, params), where apply(params, x) is a function of JAX; or a cwjax.Task: a model
+        that need not be a classifier, with its own inputs and goals.
       out: the folder to write to, such as runs/NAME.
       attack: by the norm that it makes small: l2, l1, l0 and linf as in the paper, and lbfgs; and fast_l2, fast_l1,
         fast_linf and fast_l0, which spend exactly --steps gradients. Begin with a fast one: it takes minutes. l2 may
         take 10,000 steps in each of 9 rounds by itself, hours on a CPU, unless --steps and --search-steps are fewer.
-        Several, such as l2 l0 linf, go to the same examples. Others, such as fmn, are for Python and `cwjax race`.
+        Several, such as l2 l0 linf, go to the same examples. `cwjax race --help` lists the others, such as fmn, which
+        are for Python and `cwjax race`.
       examples: how many test images.
       targets: what each image is to be taken for. untargeted: any wrong class; random: one wrong class, drawn for each
         image, which is the paper's average case, and also called average; best, worst: every wrong class is tried, and
@@ -142,6 +149,8 @@ def attack(
     check_count("--examples", examples)
     rows.check_targets(targets)
     outputs.check(out, "attack", overwrite=overwrite)
+    if mask is not None and not mask.is_file():
+        raise ValueError(f"--mask {mask}: there is no such file: write the booleans with numpy.save('{mask}', …)")
     taken = {"how": how, "layout": layout, "mean": _numbers(mean), "std": _numbers(std), "softmax": softmax}
     model, data = options.joined(model, taken), options.joined(data, {"resize": resize})
     saving.check(save)
@@ -188,7 +197,7 @@ def attack(
     for kind in save:
         for line in saving.save(kind, attacked, some, network, out):
             say(line)
-    if more := _advised(attacked):
+    if more := advising.options(attacked, examples, len(dataset.labels)):
         say(f"Next:   the same command with {more} --overwrite, as the checks advise")
     say(f"Next:   cwjax verify {out}")
     if both and mask is None:
@@ -229,29 +238,6 @@ def finish(
         say(f"{name} attack: {diagnosis}")
     say(f"Report: {path}")
     return path
-
-
-_OPTION = re.compile(r"--[a-z][a-z-]*(?: [a-z_]+)?")  # in a sentence: "--box projected"
-_DOUBLED = {"search steps": "search_steps", "more steps": "steps"}  # words of an advice -> a setting
-
-
-def _advised(attacked: Sequence[rows.Attacked]) -> str:
-    """The options that the checks with the worst verdict advise: those that they name, or twice as many steps or search
-    steps; empty where they advise none.
-    """
-    found: dict[str, int | None] = {}
-    for each in attacked:
-        if not each.diagnosis:
-            continue
-        for worst in each.diagnosis.named(each.diagnosis.verdict):
-            advice = each.diagnosis.checks[worst].advice
-            named = _OPTION.findall(advice)
-            found |= dict.fromkeys(named)
-            doubled = next((name for words, name in _DOUBLED.items() if words in advice), "")
-            if not named and each.settings.get(doubled):
-                flag = f"--{doubled.replace('_', '-')}"
-                found[flag] = max(found.get(flag) or 0, 2 * each.settings[doubled])
-    return " ".join(flag if number is None else f"{flag} {number}" for flag, number in found.items())
 
 
 def _defence(network: Model, some: Dataset, card: Mapping[str, Any]) -> dict[str, str]:

@@ -15,6 +15,9 @@ from cwjax.models import Model
 
 KINDS = ("png", "npz")
 _FOLDER = "images"  # of PNG files, below the folder of the run
+_NAMED = 5  # images on a line
+
+_Saved = tuple[Path, np.ndarray, list[str]]  # where they are, the images as read back, and what each is called
 
 
 def check(kinds: Sequence[str]) -> None:
@@ -34,7 +37,7 @@ def check_pictures(kinds: Sequence[str], dataset: Dataset) -> None:
 
 
 def save(kind: str, attacked: Sequence[Attacked], dataset: Dataset, model: Model, out: Path) -> Iterator[str]:
-    """Writes the successes of each attack, and says where they are, and how many are none when read back.
+    """Writes the successes of each attack, and says where they are, and which are none when read back.
 
     Args:
       kind: "png": OUT/images/ATTACK/CLASS/INDEX-PREDICTION.png, of 8-bit levels; "npz": OUT/ATTACK.npz, which `--data`
@@ -51,15 +54,14 @@ def save(kind: str, attacked: Sequence[Attacked], dataset: Dataset, model: Model
             continue
         some, images = each.table.take(hit), each.adversarial[hit]
         write = _write_png if kind == "png" else _write_npz
-        where, again = write(each.attack, some, images, dataset, out)
+        where, again, called = write(each.attack, some, images, dataset, out)
         survived = _met(model, dataset, some, again, float(each.settings.get("confidence") or 0.0))
         yield f"{each.attack} attack: {len(hit)} successes in {where}"
-        if lost := int((~survived).sum()):
-            yield (
-                f"  {lost} of {len(hit)} are none as they are on disk, in 8 bits: --rounded repairs such images"
-                if kind == "png"
-                else f"  {lost} of {len(hit)} are none when they are read back"
-            )
+        if lost := [name for name, still in zip(called, survived, strict=True) if not still]:
+            which = ", ".join([*lost[:_NAMED], *([f"{len(lost) - _NAMED} more"] if len(lost) > _NAMED else [])])
+            how = "as they are on disk, in 8 bits" if kind == "png" else "when they are read back"
+            repair = "; --rounded repairs such images" if kind == "png" else ""
+            yield f"  {len(lost)} of {len(hit)} are none {how}: {which}{repair}"
 
 
 def _met(model: Model, dataset: Dataset, table: Any, images: np.ndarray, confidence: float) -> np.ndarray:
@@ -71,23 +73,24 @@ def _met(model: Model, dataset: Dataset, table: Any, images: np.ndarray, confide
     return (margin > 0) & (margin >= confidence)
 
 
-def _write_png(attack: str, table: Any, images: np.ndarray, dataset: Dataset, out: Path) -> tuple[Path, np.ndarray]:
+def _write_png(attack: str, table: Any, images: np.ndarray, dataset: Dataset, out: Path) -> _Saved:
     from PIL import Image
 
-    folder, again = out / _FOLDER / attack, []
+    folder, again, called = out / _FOLDER / attack, [], []
     columns = zip(*(table[name].to_pylist() for name in ("index", "label", "target", "prediction")), strict=True)
     for image, (index, label, target, answer) in zip(images, columns, strict=True):
         aimed = f"-to-{target}" if target >= 0 else ""
         file = folder / f"class-{label:04d}" / f"{index:06d}{aimed}-is-{answer}.png"
         levels = np.round(255 * image).astype(np.uint8)
+        called.append(file.relative_to(folder).as_posix())
         with store.atomically(file) as temporary:
             Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels).save(temporary, format="PNG")
         with Image.open(file) as picture:
             again.append(np.asarray(picture).reshape(levels.shape))
-    return folder, np.stack(again) / np.float32(255)
+    return folder, np.stack(again) / np.float32(255), called
 
 
-def _write_npz(attack: str, table: Any, images: np.ndarray, dataset: Dataset, out: Path) -> tuple[Path, np.ndarray]:
+def _write_npz(attack: str, table: Any, images: np.ndarray, dataset: Dataset, out: Path) -> _Saved:
     file, places = out / f"{attack}.npz", places_of(table, dataset)
     names = [dataset.names[place] if dataset.names else str(dataset.index[place]) for place in places]
     labels, called = table["label"].to_numpy(), {"names": np.array(names), "classes": np.array(dataset.classes)}
@@ -95,4 +98,4 @@ def _write_npz(attack: str, table: Any, images: np.ndarray, dataset: Dataset, ou
         own: dict[str, Any] = dict(dataset.features.told) if dataset.features else {}
         np.savez_compressed(handle, images=images, labels=labels, **called, **own)
     with np.load(file) as found:
-        return file, found["images"]
+        return file, found["images"], names

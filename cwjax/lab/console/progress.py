@@ -25,7 +25,7 @@ def show(table: Table) -> None:
 
 @contextlib.contextmanager
 def progress(
-    what: str, total: int, *, done: int = 0, every: float = 5.0, first: str = ""
+    what: str, total: int, *, done: int = 0, every: float = 5.0, first: str = "", left: bool = True
 ) -> Iterator[Callable[..., None]]:
     """A function to call as `advance(steps, note, now)` while the block runs; `now`: not to be left out.
 
@@ -35,6 +35,8 @@ def progress(
       done: steps that are already behind, when work is resumed.
       every: seconds between lines, at the least, where there is no terminal; the last step always has its line.
       first: what is being done before the first step, such as "compiling"; where there is no terminal, a line says so.
+      left: whether to say how long the rest takes, if all steps take as long as those since the first; otherwise the
+        note may say it.
     """
     if console.is_terminal:
         columns = (
@@ -42,9 +44,7 @@ def progress(
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("gone,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            *((TextColumn("gone,"), TimeRemainingColumn(), TextColumn("left")) if left else (TextColumn("gone"),)),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as bar:
@@ -65,10 +65,10 @@ def progress(
             since = done, time_now
         if now or time_now - last >= every or (done >= total and steps):
             last = time_now
-            left = ""
-            if since and since[0] < done < total:
-                left = f", about {lasting((time_now - since[1]) * (total - done) / (done - since[0]))} left"
-            say(f"{what} {done}/{total} after {time_now - begin:.0f} s{left}  {note}")
+            rest = ""
+            if left and since and since[0] < done < total:
+                rest = f", about {lasting((time_now - since[1]) * (total - done) / (done - since[0]))} left"
+            say(f"{what} {done}/{total} after {time_now - begin:.0f} s{rest}  {note}")
 
     yield advance
 

@@ -8,7 +8,7 @@ from cwjax.arguments import check_count
 from cwjax.coverage.convention import Unit, Value
 from cwjax.lab.attacking import presets
 from cwjax.lab.console.parsing import DataFolder, optional
-from cwjax.lab.console.progress import say, show
+from cwjax.lab.console.progress import progress, say, show
 from cwjax.lab.console.tables import drawn
 from cwjax.lab.covering import coverage_page, covering
 from cwjax.lab.data import Dataset, MissingData, load
@@ -55,15 +55,18 @@ def cover(
     """
     check_count("--sections", sections)
     outputs.check(out, "cover", overwrite=overwrite)
+    covering.check_suites(suite)
     network, _, data, dataset = model_and_data(model, data, data_folder)
     test = dataset.images
     suites = [covering.Suite(covering.NATURAL, test), *covering.suites_of(suite, test.shape[1:], model)]
     seen = load(training, "test", data_folder) if training else _training(data, data_folder)
     neurons = coverage.neurons(network, test, layers=layers, value=value, unit=unit)
+    say(f"Ranges of neurons: from {len(seen.images):,} training images.")
     profile = coverage.profiled(neurons, seen.images)
     criteria = covering.criteria_of(profile, sections)
     ends = [len(each.images) for each in suites]
-    points = covering.measured(neurons, criteria, suites, ends)
+    with progress("suites covered", len(suites), first="compiling") as advance:
+        points = covering.measured(neurons, criteria, suites, ends, advance)
     about = {
         "model": model,
         "data": data,
@@ -90,10 +93,15 @@ def cover(
     notes = covering.moved(suite, model)
     path = coverage_page.write(out, points, list(criteria), about, f"Coverage of {model} on {data}", notes)
     show(drawn(rows[0], (row.values() for row in rows)))
+    say(coverage_page.LEGEND)
     for note in notes:
         say(note)
     say("Coverage describes inputs; it is no measure of quality.")
     say(f"Report: {path}")
+    if not suite:
+        say(f"Next:   the same command with --suite FOLDER, of an attack on {model}, and another --out")
+    else:
+        say(f"Next:   cwjax generate --system deepconcolic --model {model} --out {out}-tests  # tests that reach more")
 
 
 def _training(data: str, folder: Path | None) -> Dataset:

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from cwjax.lab.covering.covering import NATURAL, Measured, layers_table, table
+from cwjax.lab.covering.covering import COLUMNS, NATURAL, Measured, layers_table, table
 from cwjax.lab.reporting import rendering
 from cwjax.lab.reporting.pictures import COLORS, DPI, INK, Picture, plain, png
 
@@ -17,6 +17,8 @@ WARNING = (
     "usual range, not because it tests more (Li et al. 2019, “Structural coverage criteria for neural networks could "
     "be misleading”). Coverage grows with the number of inputs, so compare suites of equal size only."
 )
+
+LEGEND = f"{'; '.join(f'{name}: {words}' for name, words in COLUMNS.items())}."
 
 
 def curves(points: Sequence[Measured], criterion_names: Sequence[str]) -> Picture:
@@ -62,6 +64,7 @@ def write(
         "warning": WARNING,
         "notes": notes,
         "convention": str(natural.coverages[criterion_names[0]].convention),
+        "columns": LEGEND,
         "rows": table(points, criterion_names),
         "layers": layers_table(natural, criterion_names),
         "inputs": f"{natural.inputs:,}",

@@ -1,8 +1,8 @@
 """What `cwjax cover` measures: suites of inputs, criteria, and the coverage of both at equal numbers of inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,19 @@ from cwjax.lab.sweeps import outcomes, results, working
 from cwjax.lab.sweeps.vault import Vault
 
 NATURAL = "test images"
+
+COLUMNS = {
+    "NC": "share of the neurons whose value, scaled within its layer, is above t for some input",
+    "KMNC": "share of the k sections of every neuron's range on training images that are reached",
+    "NBC": "share of the two sides beyond that range that are reached",
+    "SNAC": "the same of the upper side alone",
+    "TKNC": "share of the neurons that are among the k strongest of their layer for some input",
+    "TKNP": "how many different sets of these strongest neurons there are",
+}
+"""How the names of the criteria of `criteria_of` begin, and what they measure."""
+
+
+_EXAMPLES = "adversarial.npz"
 
 
 class Suite(NamedTuple):
@@ -46,6 +59,16 @@ def criteria_of(profile: Profile, sections: int) -> dict[str, Criterion]:
     return {criterion.name: criterion for criterion in several}
 
 
+def check_suites(folders: Sequence[Path]) -> None:
+    """Raises ValueError where a folder is not there, or holds nothing that can be covered. Nothing is read."""
+    wrote = "--suite takes folders that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote"
+    for folder in folders:
+        if not folder.is_dir():
+            raise ValueError(f"--suite {folder}: there is no such folder; {wrote}")
+        if not any((folder / file).is_file() for file in (generated.FILE, results.PLAN, _EXAMPLES)):
+            raise ValueError(f"--suite {folder} holds no run; {wrote}")
+
+
 def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> Iterator[Suite]:
     """The adversarial examples of each folder, of each attack of a run or configuration of a sweep by itself: only
     those that succeeded. Of `cwjax generate` the tests that are no seeds.
@@ -59,6 +82,7 @@ def suites_of(folders: Sequence[Path], shape: tuple[int, ...], model: str) -> It
       ValueError: a folder of something else, images of another shape, a suite without a success, or a sweep of other
         models.
     """
+    check_suites(folders)
     for folder in folders:
         if generated.is_one(folder):
             several = _of_tests(folder)
@@ -96,11 +120,7 @@ def _of_tests(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 def _of_run(folder: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Of each attack: its name, its images, and which of them succeeded."""
-    path = folder / "adversarial.npz"
-    if not path.exists():
-        raise ValueError(
-            f"{path} is not there: --suite takes folders that `cwjax attack`, `cwjax sweep` or `cwjax generate` wrote"
-        )
+    path = folder / _EXAMPLES
     try:
         with np.load(path) as file:
             images, success, attacks = (file[name] for name in ("adversarial", "success", "attack"))
@@ -131,15 +151,22 @@ def counts_of(inputs: int) -> tuple[int, ...]:
 
 
 def measured(
-    neurons: Neurons, criteria: Mapping[str, Criterion], suites: Sequence[Suite], counts: Sequence[int] = ()
+    neurons: Neurons,
+    criteria: Mapping[str, Criterion],
+    suites: Sequence[Suite],
+    counts: Sequence[int] = (),
+    advance: Callable[[], Any] = lambda: None,
 ) -> list[Measured]:
-    """The curves of all suites: each at the counts of its own, and at these as far as it has inputs."""
+    """The curves of all suites: each at the counts of its own, and at these as far as it has inputs. `advance` is
+    called after each suite.
+    """
     found = []
     for suite in suites:
         own = set(counts_of(len(suite.images))) | {count for count in counts if count <= len(suite.images)}
         at = sorted(own)
         curve = coverage.curve(neurons, criteria, suite.images, at)
         found += [Measured(suite.name, count, each) for count, each in zip(at, curve, strict=True)]
+        advance()
     return found
 
 

@@ -81,6 +81,11 @@ def load(name: str, split: str, folder: Path | str | None = None) -> Dataset:
         return own.read_npz(name, Path(bare).expanduser(), split, told)
     if Path(bare).expanduser().is_dir():
         return own.read_folder(name, Path(bare).expanduser(), split, told)
+    if Path(bare).expanduser().is_file():
+        raise ValueError(
+            f"--data {name}: a file is read only if it is a .npz, which has labels beside the images: write it with "
+            f"numpy.savez('{Path(bare).stem}.npz', images=…, labels=…)"
+        )
     raise ValueError(
         f"no data is called {name!r}: choose one of {', '.join(SOURCES)}, a file FILE.npz, a folder of images by "
         "class, tfds:NAME or hf:NAME"

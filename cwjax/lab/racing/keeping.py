@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,16 @@ def _identity(task: Task, contestant: Contestant, *more: Any) -> str:
     )
 
 
-def outcome(path: Path, task: Task, contestant: Contestant, again: bool) -> tuple[Outcome, bool]:
-    """The outcome, and whether it was there already."""
+def outcome(
+    path: Path, task: Task, contestant: Contestant, again: bool, begun: Callable[[], Any] = lambda: None
+) -> tuple[Outcome, bool]:
+    """The outcome, and whether it was there already; if not, `begun` is called before the contestant runs."""
     identity = _identity(task, contestant)
     if path.exists() and not again:
         with np.load(path) as arrays:
             if str(arrays["identity"]) == identity:
                 return Outcome(**{name: _plain(arrays[name]) for name in Outcome._fields}), True
+    begun()
     found = contestant.run(task)
     with store.atomically(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, identity=identity, **found._asdict())

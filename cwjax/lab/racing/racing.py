@@ -11,6 +11,7 @@ another.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import itertools
 import re
@@ -32,6 +33,10 @@ from cwjax.lab.racing.contestants import RACED, Broken, Contestant, Make, Task
 from cwjax.models import Model
 
 TARGETS = ("untargeted", "random", "next")
+_LEGEND = (
+    "Rows are in the order of optimality. 1: on every example as near as the nearest that any attack came; 0: never "
+    "that near. mean over common: over the examples that all attacks fool which fool at least half."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Race:
 
     # to be small; one race for each. l0 counts pixels, and l0_elements every channel of a pixel
     norm: tuple[Literal["l0", "l0_elements", "l1", "l2", "linf"], ...] = ("l2",)
-    # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack here that can make the norm small
+    # by name, or MODULE:FUNCTION, an attack of your own; left out: every attack above that can make the norm small
     attack: Annotated[tuple[str, ...], optional("[STR ...]", "all of the library's")] = ()
     budgets: tuple[int, ...] = (100, 300, 1000, 2000)  # propagations an example: a gradient is two of them
     # random: a wrong class drawn for each example; next: the class after its own; or the number of a class: examples
@@ -90,6 +95,7 @@ def race(
     for subject in subjects:
         examples = examples_of(subject, settings)
         apart = apart_of(subject, settings) if settings.tune else None
+        store.make_folder(folder)
         for norm in settings.norm:
             heats += _heats(subject, examples, apart, contestants, settings, told, norm, folder)
     return standings.write(heats, _about(subjects, settings), folder)
@@ -99,6 +105,7 @@ def tell(rows: Sequence[standings.Standing], folder: Path) -> None:
     """Prints the standings at the largest budgets, and where the others are."""
     for table in standings.finals(rows):
         show(table)
+    say(_LEGEND)
     say(f"Standings: {folder / 'race.md'} has those of all budgets, and says what the columns mean.")
     say("Next:      the same command with more attacks or more --budgets: what ran is kept, and does not run again")
 
@@ -159,7 +166,8 @@ def _heats(subject, examples, apart, contestants, settings, told, norm, folder) 
                     tuned = keeping.tuned(path.with_suffix(".tuned.json"), other, name, contestant, apart.source, again)
                     mine = mine._replace(settings={**mine.settings, **tuned.chosen})
                     say(f"{about}: {name}: {tuned.line()}")
-                outcome, old = keeping.outcome(path, mine, contestant, again)
+                begun = functools.partial(say, f"{about}: {name}: compiling, then running")
+                outcome, old = keeping.outcome(path, mine, contestant, again, begun)
             except Broken as error:
                 heat.broken[name] = str(error)
                 say(f"{about}: {name}: no row: {error}")

@@ -1,5 +1,7 @@
 """`cwjax sweep` and `cwjax results`."""
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +24,8 @@ from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.sweeps.watching import watched
 
 _NAMED = 12  # configurations that are named on a line
+_ANOTHER = "{} holds another sweep: its units stay, and the table becomes that of this one."
+_COPY = re.compile(r"\s*copy\b.*\bto\s+'([^']+)'", re.IGNORECASE | re.DOTALL)  # a question that writes a file
 
 
 def sweep(
@@ -54,7 +58,11 @@ def sweep(
     """
     check(launcher)
     outputs.check(out, "sweep", resumed=True)
-    plan = units.plan(grid.read(file, settings), data_folder)
+    asked = grid.read(file, settings)
+    another = results.has_other_axes(itertools.chain(*map(grid.configurations, asked)), out)
+    if another:
+        say(_ANOTHER.format(out))
+    plan = units.plan(asked, data_folder)
     vault = Vault(out)
     done = {unit.digest: facts for unit in plan.all if (facts := vault.facts(unit.digest)) is not None}
     if dry_run:
@@ -62,8 +70,8 @@ def sweep(
         return
     with working.disk(out):
         same = results.is_of(plan, out)
-        if not same and (out / results.PLAN).is_file():
-            say(f"{out} holds another sweep: its units stay, and the table becomes that of this one.")
+        if not same and not another and (out / results.PLAN).is_file():
+            say(_ANOTHER.format(out))
         if len(done) < len(plan.all) or not same:
             outputs.forget(out, ())
         results.record(plan, out)
@@ -87,7 +95,7 @@ def sweep(
         raise store.CorruptFile(f"{missing.units} units are damaged: run the same command again")
     answer(out)
     say(f"Table: {out / results.TABLE}")
-    say(f'Next:  cwjax results {out} "select * from results limit 5"')
+    say(f'Next:  cwjax results {out} "select index, label, prediction, distance from results limit 5"')
     say(f"       cwjax report {out}")
     say(f"       cwjax verify {out}")
     say(f"       cwjax cover --model {plan.configurations[0].model} --suite {out} --out {out}/cover")
@@ -96,12 +104,14 @@ def sweep(
 def answer(
     folder: tyro.conf.Positional[Path], sql: tyro.conf.Positional[Annotated[str | None, optional("[SQL]")]] = None
 ) -> None:
-    """Ask about the results of a sweep, which may still be running, in SQL (DuckDB's).
+    """Ask about the results of a sweep, which may still be running, in SQL (DuckDB's); or of a run of `cwjax attack`,
+    `cwjax race` or `cwjax generate`.
 
-    The table is called results: a row for each configuration, example and target, with the columns of `cwjax attack`
-    and those of the sweep's axes. Where the answer has several columns of one name, as a join of the table with itself
+    The table is called results. Of a sweep it has a row for each configuration, example and target, with the columns of
+    `cwjax attack` and those of the sweep's axes. These are about 40: name those that you want, because "select *" shows
+    all of them side by side. Where the answer has several columns of one name, as a join of the table with itself
     has, the second and third get _1 and _2: distance, distance_1. For instance, a line for each configuration, the
-    columns that there are, and a mean:
+    columns that there are, a mean, and all rows as a CSV file:
 
         cwjax results runs/grid
 
@@ -109,19 +119,25 @@ def answer(
 
         cwjax results runs/grid "select confidence, avg(l2) from results where success group by all order by all"
 
+        cwjax results runs/grid "copy results to 'grid.csv'"
+
     Args:
-      folder: the folder of the sweep.
-      sql: the question. Left out: a line for each configuration.
+      folder: that `cwjax sweep`, `cwjax attack`, `cwjax race` or `cwjax generate` wrote.
+      sql: the question. Left out: a line for each configuration, or for each attack.
     """
     table, missing = results.query(folder, sql)
     headings, columns = table.column_names, [column.to_pylist() for column in table.columns]
     found: dict[int, Verdict] = {}
     names: dict[int, str] = {}
-    if sql is None:
+    whole_sweep = sql is None and (folder / results.PLAN).is_file()
+    if whole_sweep:
         found, names = results.beliefs(folder), _names(folder)
         headings, columns = _overview(headings, columns, folder, found)
-    show(tables.drawn(headings, (map(_text, row) for row in zip(*columns, strict=True))))
-    if sql is None and (said := of_successes(table.to_pylist())):
+    if (copied := _COPY.match(sql or "")) and headings == ["Count"]:
+        say(f"{copied[1]} written: {columns[0][0]:,} rows")
+    else:
+        show(tables.drawn(headings, (map(_text, row) for row in zip(*columns, strict=True))))
+    if sql is None and "success %" in headings and (said := of_successes(table.to_pylist())):
         say(said)
     _say_beliefs(found, names)
     if missing.units:

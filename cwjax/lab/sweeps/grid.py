@@ -159,6 +159,11 @@ def _tables(file: Path) -> list[dict[str, Any]]:
         content = tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{file} is no TOML file: {error}") from error
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'there is no file {file}: write one with lines such as attack = ["fast_l2"] and confidence = [0, 10], or '
+            "leave it out and give the axes as options, such as --attack fast_l2 --confidence 0 10"
+        ) from error
     except OSError as error:
         raise OSError(f"cannot read {file}: {error.strerror}") from error
     grids = content.pop("grid", [{}])

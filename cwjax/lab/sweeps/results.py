@@ -9,7 +9,7 @@ results.query(Path("runs/grid"), "select attack, confidence, avg(l2) from result
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
@@ -20,6 +20,7 @@ from cwjax.lab.attacking import presets
 from cwjax.lab.console import tables
 from cwjax.lab.files import outputs, store
 from cwjax.lab.reporting.verdicts import Verdict
+from cwjax.lab.subjects import AUTO, TASK
 from cwjax.lab.sweeps import working
 from cwjax.lab.sweeps.grid import Configuration, differing
 from cwjax.lab.sweeps.units import Plan
@@ -32,6 +33,17 @@ round(avg(distance) filter (success), 4) as "mean distance", round(median(distan
 "median distance", sum((clean_prediction <> label)::int)::int as misclassified,
 round(avg(distance) filter (success and clean_prediction = label), 4) as "mean without them",
 sum(backwards)::bigint as "gradients in all" from results group by all order by min(row)"""
+
+
+_ROWS_OF = {
+    "attack": ("results.parquet", ("attack",)),
+    "race": ("race.parquet", ("model", "norm", "budget", "attack")),
+    "generate": ("tests.parquet", ("met",)),
+}
+"""A command that writes one table -> its file, and what its lines are grouped by where nothing was asked."""
+_RUN_SUMS = """count(*) as rows, round(100 * avg(success::int), 2) as "success %",
+round(avg(distance) filter (success), 4) as "mean distance",
+round(median(distance) filter (success), 4) as "median distance" """
 
 
 class Missing(NamedTuple):
@@ -153,6 +165,46 @@ def write(folder: Path) -> Missing:
     return missing
 
 
+class Run(NamedTuple):
+    """What a command other than `cwjax sweep` left."""
+
+    table: pa.Table
+    groups: tuple[str, ...]  # columns
+
+
+def of_run(folder: Path) -> Run | None:
+    """The rows of an attack, a race or generated tests; None where the folder holds none of these. Raises
+    store.CorruptFile where they cannot be read.
+    """
+    for command in outputs.commands_of(folder):
+        if command in _ROWS_OF:
+            file, groups = _ROWS_OF[command]
+            try:
+                return Run(pq.read_table(folder / file), groups)
+            except (OSError, pa.ArrowException) as error:
+                raise store.CorruptFile(f"{folder / file} cannot be read ({error}): run it again") from error
+    return None
+
+
+def has_other_axes(asked: Iterable[Configuration], folder: Path) -> bool:
+    """Whether the folder holds a sweep of other configurations than these, as far as that is known before any model is
+    read: of data alone that is named. Of tasks it is not known.
+    """
+    try:
+        kept = [each.columns for each in planned(folder)]
+    except (FileNotFoundError, store.CorruptFile):
+        return False
+    if any(each["data"].startswith(TASK) for each in kept):
+        return False
+    told = [each.columns for each in asked]
+    named = all(each["data"] != AUTO for each in told)
+
+    def axes(columns: dict[str, Any]) -> str:
+        return json.dumps(columns if named else columns | {"data": AUTO})
+
+    return set(map(axes, kept)) != set(map(axes, told))
+
+
 def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
     """What DuckDB answers, asked about the table `results`; and which units that lacks.
 
@@ -160,7 +212,7 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
     `tables.distinct`.
 
     Args:
-      folder: of the sweep.
+      folder: of the sweep, or of `cwjax attack`, `race` or `generate`: then the table is that of its Parquet file.
       sql: the question; None: a line for each configuration, with the axes along which they differ.
 
     Raises:
@@ -169,8 +221,12 @@ def query(folder: Path, sql: str | None = None) -> tuple[pa.Table, Missing]:
     """
     import duckdb
 
-    results, missing = table(folder)
-    if sql is None:
+    run = of_run(folder)
+    results, missing = table(folder) if run is None else (run.table, Missing(0, 0))
+    if sql is None and run:
+        sums = _RUN_SUMS if "success" in run.table.column_names else "count(*) as rows"
+        sql = f"select {', '.join(run.groups)}, {sums} from results group by all order by all"
+    elif sql is None:
         axes = differing([each.columns for each in planned(folder)])
         sql = f"select {', '.join(['configuration', *axes])}, {_SUMS}"
     with duckdb.connect() as connection:

@@ -99,6 +99,8 @@ def verify(folder: Path, *, torch: str | None = None, data: str = AUTO, data_fol
         pq.write_table(table, temporary)
     wrong = table.filter(pa.array(~table["agrees"].to_numpy()))
     say(f"{len(table) - len(wrong)} of {len(table)} rows agree: {folder / FILE}")
+    if none := int((~table["success"].to_numpy()).sum()):
+        say(f"{none} of them say that the attack failed: they agree if their image is the clean one, unchanged.")
     told = ("attack", "index", "target", "success", "distance", "found_success", "found_distance")
     for row in wrong.slice(0, 5).to_pylist():
         attack, index, target, *both = (row[name] for name in told)
@@ -150,7 +152,7 @@ def _judged_alone(way: Callable[[np.ndarray], np.ndarray], name: str) -> Way:
 
 def twin(name: str) -> Way:
     """A model of PyTorch: see `verify`."""
-    function = functions.named("--torch", name)
+    function = functions.maker("--torch", name, "a torch.nn.Module")
     with functions.blamed("--torch", name):
         import torch  # pyright: ignore[reportMissingImports]
 

@@ -58,8 +58,9 @@ def test_a_pass_that_chance_may_have_made_is_a_warning(most, verdict):
     """On two images that gain 0 % and 52 %, less a standard error is nothing, and proves nothing."""
     found = judged("mine", RULE, Measured(0.0, np.arange(2), np.zeros(2), "mean 0.26 ± 0.26", most=most))
     assert found.verdict == verdict
-    said = "mine: 0, not above 0.5 on 2 examples (a share; mean 0.26 ± 0.26; 2 examples are too few to tell)"
-    assert (found.line() == said) == (verdict == "warn")
+    few = "2 examples are too few to tell, because chance allows more than 0.5: mean 0.26 ± 0.26"
+    assert (found.line() == f"mine: {few} (0: a share)") == (verdict == "warn")
+    assert (found.advice == "Attack more examples.") == (verdict == "warn")
 
 
 @pytest.mark.parametrize(

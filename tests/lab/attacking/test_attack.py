@@ -11,8 +11,8 @@ import pytest
 import cwjax as cw
 from cwjax.evaluation.diagnosis.diagnose import CHECKS
 from cwjax.lab import data
-from cwjax.lab.attacking import rows, runs
-from cwjax.lab.attacking.attack import _advised, _summary
+from cwjax.lab.attacking import advising, rows, runs
+from cwjax.lab.attacking.attack import _summary
 from cwjax.lab.console import progress
 from tests.lab.called import QUICK, call, dim, fails
 from tests.lab.conftest import canned
@@ -145,8 +145,22 @@ def test_the_next_command_is_what_the_worst_checks_advise():
         checks["warned"] = check._replace(verdict="warn", advice="Say --starts some.")
         told = diagnosis._replace(checks=checks)
         each = rows.Attacked("l2", settings, run.table, run.clean, run.adversarial, {}, told)
-        assert _advised([each]) == offered
-        assert _advised([each._replace(diagnosis=None)]) == ""
+        assert advising.options([each], 20, 100) == offered
+        assert advising.options([each._replace(diagnosis=None)], 20, 100) == ""
+
+
+@pytest.mark.parametrize(
+    ("examples", "most", "offered"),
+    [(8, 800, "--examples 64"), (64, 800, "--examples 128"), (8, 20, "--examples 20"), (8, 8, "")],
+)
+def test_where_examples_are_too_few_to_tell_more_of_them_are_advised(examples, most, offered):
+    run, diagnosis = found("l2", "l2", [0, 1, 2]), canned()
+    check = next(iter(diagnosis.checks.values()))._replace(
+        verdict="warn", number=0.1, threshold=0.25, advice="Attack more examples."
+    )
+    told = diagnosis._replace(checks={"too_short": check}, examples=examples)
+    each = rows.Attacked("l2", {"steps": 20}, run.table, run.clean, run.adversarial, {}, told)
+    assert advising.options([each], examples, most) == offered
 
 
 def test_images_that_the_model_gets_wrong_are_counted_or_left_out(tmp_path, capsys):

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("kept")
         (np.ones((28, 28, 1)), "got an array of float64"),
         (np.zeros((1, 1, 1), bool), "got one that is False everywhere"),
         (b"PNG", "holds no array: write it with numpy.save"),
-        (None, "cannot read --mask"),
+        (None, "there is no such file: write the booleans with numpy.save"),
     ],
 )
 def test_a_file_that_is_no_mask_is_one_line(content, words, tmp_path, capsys):

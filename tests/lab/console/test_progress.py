@@ -44,6 +44,14 @@ def test_lines_come_no_more_often_than_they_should_and_the_last_step_has_its_own
     ]
 
 
+def test_a_note_may_say_how_long_the_rest_takes(said, clock):
+    with progress.progress("washing", 10, left=False) as advance:
+        advance(1)
+        clock[0] += 5
+        advance(1, "about a day left")
+    assert said.getvalue().splitlines() == ["washing 2/10 after 5 s  about a day left"]
+
+
 def test_what_is_not_to_be_left_out_is_said_at_once(said, clock):
     with progress.progress("washing", 10) as advance:
         advance(0, "a leak", now=True)

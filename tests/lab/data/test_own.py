@@ -93,6 +93,10 @@ def test_files_that_cannot_be_read(tmp_path):
     with pytest.raises(ValueError, match="the option 'reisze', which is not known here: choose one of resize"):
         data.load(f"{written(tmp_path)},reisze=3", "test")
     assert len(data.load(f"{written(tmp_path)},first=2", "test").labels) == 2
+    for name in ("alone.npy", "alone.csv"):
+        (tmp_path / name).write_bytes(one_array)
+        with pytest.raises(ValueError, match=r"a \.npz, which has labels .* numpy\.savez\('alone\.npz', "):
+            data.load(str(tmp_path / name), "test")
     with pytest.raises(ValueError, match=r"no data is called 'minst': choose one of mnist5k.*FILE\.npz, a folder"):
         data.load("minst", "test")
 

@@ -73,6 +73,7 @@ def test_an_image_that_the_validator_turns_away_is_no_test(tmp_path, capsys):
     assert table["asked"].to_pylist() == ["fog: the validator turns the image away"] * 2
     assert not any(table["met"].to_pylist())
     assert of_tests.verify(tmp_path) == 0
+    assert "2 of them say that no test was found: they agree if their image is the seed" in capsys.readouterr().out
 
 
 def test_pictures_show_every_kind_alike():

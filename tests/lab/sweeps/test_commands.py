@@ -246,7 +246,10 @@ def test_what_happened_is_in_the_log(tmp_path):
     ("arguments", "words"),
     [
         ("sweep --out OUT", ["a sweep needs a --model"]),
-        ("sweep nowhere.toml --out OUT", ["cannot read nowhere.toml"]),
+        (
+            "sweep nowhere.toml --out OUT",
+            ["there is no file nowhere.toml: write", "give the axes as options, such as --attack fast_l2"],
+        ),
         (f"sweep --model {MODEL} --data nothing --out OUT", ["no data is called 'nothing'"]),
         (
             f"sweep --model {MODEL} --data cifar10_sample --examples 101 --out OUT",

@@ -1,11 +1,14 @@
 """The table of a sweep, and questions about it."""
 
+import dataclasses
+import math
 import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cwjax.lab.files import store
+from cwjax.lab.files import outputs, store
 from cwjax.lab.sweeps import results, working
 from tests.lab.called import call
 from tests.lab.sweeps import made
@@ -125,6 +128,51 @@ def test_what_is_no_question_has_an_empty_answer(tmp_path):
     made.sweep(tmp_path, [made.configuration()])
     table, _ = results.query(tmp_path, "create view other as select 1 as one")
     assert table.num_rows == 0
+
+
+def test_rows_are_written_as_csv(tmp_path, capsys):
+    made.sweep(tmp_path, [made.configuration()])
+    call("results", tmp_path, f"copy results to '{tmp_path / 'rows.csv'}'")
+    assert capsys.readouterr().out.split() == [str(tmp_path / "rows.csv"), "written:", "10", "rows"]
+    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 11
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "groups"),
+    [("attack", "results.parquet", 1), ("race", "race.parquet", 4), ("generate", "tests.parquet", 1)],
+)
+def test_a_run_that_is_no_sweep_can_be_asked_about(command, file, groups, tmp_path, capsys):
+    columns = {"model": ["a"] * 4, "norm": ["l2"] * 4, "budget": [20] * 4, "attack": ["ddn", "ddn", "fmn", "fmn"]}
+    columns |= {"met": [True] * 4} if command == "generate" else {"success": [True, False, True, True]}
+    columns |= {"distance": [1.0, math.inf, 2.0, 3.0]}
+    pq.write_table(pa.table(columns), tmp_path / file)
+    marker = next(name for name, each in outputs.OF_COMMAND.items() if each == command)
+    (tmp_path / marker).write_text("{}")
+    lines = results.query(tmp_path)[0].to_pylist()
+    if command == "generate":
+        assert lines == [{"met": True, "rows": 4}]
+    else:
+        found = [tuple(line.values())[groups:] for line in lines]
+        assert found == [(2, 50.0, 1.0, 1.0), (2, 100.0, 2.5, 2.5)]
+    call("results", tmp_path)
+    assert "rows" in capsys.readouterr().out
+    assert (
+        results.query(tmp_path, "select sum(distance) as s from results where attack = 'fmn'")[0]["s"][0].as_py() == 5
+    )
+    (tmp_path / file).write_bytes(b"cut off")
+    with pytest.raises(store.CorruptFile, match="cannot be read"):
+        results.query(tmp_path)
+
+
+def test_another_sweep_in_the_folder_is_known_before_a_model_is_read(tmp_path):
+    kept = [made.configuration(confidence=kappa) for kappa in (0.0, 5.0)]
+    assert not results.has_other_axes(kept, tmp_path)
+    made.sweep(tmp_path, kept)
+    named_later = [dataclasses.replace(each, data="auto") for each in kept]
+    assert not results.has_other_axes(kept[::-1], tmp_path)
+    assert not results.has_other_axes(named_later, tmp_path)
+    assert results.has_other_axes(kept[:1], tmp_path)
+    assert results.has_other_axes([dataclasses.replace(each, seed=9) for each in named_later], tmp_path)
 
 
 def test_what_was_found_of_the_first_unit_is_the_configurations(tmp_path):
