@@ -21,6 +21,7 @@ _DECAY = 0.5  # of Adam's mean
 _LIMITS_OF_C = (1e-3, 1e12)
 _TURN = (0.2, 0.05)  # of log c, at the first step and at the last
 _FOLLOWING = (0.1, 0.01)  # likewise, along the boundary
+_ALONG, _SHORTEST = 0.5, 0.01  # the first step there, in best distances, and the last one over it
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
 _NORMS = ("l2", "l1", "l0")
 
@@ -34,11 +35,15 @@ class Temper(NamedTuple):
 
 
 _BOLD = Temper(first=1.0, last=0.2, c=10.0)
+_FIRST = (12, 0.2, 0.4)  # the first step of a careful leg: 12 over its steps, within these
+_LAST = 0.005  # its last step
+_DEPTH = (13, 100.0)  # its first c: e to the power of its steps over 13, 100 at the most
 
 
 def _careful(steps: Number) -> Temper:
     """Deep; but in less than 60 steps, longer ones, and not so deep that there are too few to come back."""
-    return Temper(first=jnp.clip(12 / steps, 0.2, 0.4), last=0.005, c=jnp.minimum(jnp.exp(steps / 13), 100.0))
+    first, c = jnp.clip(_FIRST[0] / steps, *_FIRST[1:]), jnp.minimum(jnp.exp(steps / _DEPTH[0]), _DEPTH[1])
+    return Temper(first=first, last=_LAST, c=c)
 
 
 class DescentMemory(NamedTuple):
@@ -218,7 +223,7 @@ def follow(steps: Number) -> Rule:
         c = jnp.where(seen.taken == 1, stationary, memory.c)
         gradient = 2 * seen.delta / width + jnp.where(seen.met, 0, c * width * seen.slope)
         updates, state = adam.update(gradient, memory.adam)
-        size = 0.5 * seen.best.distance / jnp.sqrt(elements) * annealed(1.0, 0.01, seen.taken, steps)
+        size = _ALONG * seen.best.distance / jnp.sqrt(elements) * annealed(1.0, _SHORTEST, seen.taken, steps)
         first = seen.taken == 0  # back to the best example
         x = jnp.where(first, seen.best.x.astype(c.dtype), seen.x + size * jnp.asarray(updates))
         c = turned(c, seen.met, _FOLLOWING, seen.taken, steps)
