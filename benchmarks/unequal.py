@@ -82,7 +82,8 @@ def attack(norm: str, every: bool):
 
     @jax.jit
     def run(params, x, goal, steps):
-        fast = cw.fast(norm, steps=steps, **({"distance": cw.distances.l0(per_pixel=False)} if norm == "l0" else {}))
+        distance = cw.distances.l0(per_pixel=False) if norm == "l0" else None
+        fast = cw.fast(norm, steps=steps, distance=distance)
         keys = jax.random.split(jax.random.key(0), len(x))
         several = cw.best_target(fast, CLASSES) if every else fast
         return cw.batched(several)(cw.bind(shares, params), keys, x, goal, high=params[1])
