@@ -84,10 +84,10 @@ def art_saliency(net, images, labels, targets, steps):
 
 
 def last_point(attack: cw.Attack, steps: int, model, keys, x, goal) -> np.ndarray:
-    """Where an attack has come to after so many moves, images [B, *S]."""
+    """Where an attack has come to after `steps` moves, images [B, *S]."""
     begin, advance, _ = cw.lanes(attack)
     states = jax.jit(lambda model: advance(model, x, goal, begin(keys, x, goal), steps))(model)
-    return np.asarray(states.x)
+    return np.asarray(states.w)  # of a projected box: the image itself
 
 
 EPSILON = 0.2

@@ -59,6 +59,7 @@ def _numbers() -> Iterator[Number]:
     yield Number("slide.KEPT", near)
     for name in ("_TURN.0", "_TURN.1", "_SHORTEST"):
         yield Number(f"slide.{name}", near)
+    yield Number("slide._FOLLOWING", ("l2",))
     for norm in near:
         for pace in ("seeking", "towards_label", "from_label"):
             yield Number(f"slide.METRICS.{norm}.{pace}.rate", (norm,))
@@ -70,8 +71,6 @@ def _numbers() -> Iterator[Number]:
         yield Number(f"shrink.{name}", deep)
     for name in (*(f"_FIRST.{place}" for place in range(3)), "_LAST", "_DEPTH.0", "_DEPTH.1"):
         yield Number(f"shrink.{name}", deep)
-    for name in ("_FOLLOWING.0", "_FOLLOWING.1", "_ALONG", "_SHORTEST"):
-        yield Number(f"shrink.{name}", ("l2",))
     yield Number("proximal._ITERATIONS", deep)
     yield Number("proximal._CONVERGED", deep)
     yield Number("proximal._SQUARES", deep, lacking=True)

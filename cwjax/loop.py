@@ -70,7 +70,7 @@ def iterated(
     steps: Count,
     box: Box = projected(),
 ) -> Attack:
-    """The attack that follows a rule for so many points, with the closest example kept.
+    """The attack that follows a rule for `steps` points, with the closest example kept.
 
     A step asks about one point: one forward and one backward pass, or as many backward passes as the objective has
     losses.

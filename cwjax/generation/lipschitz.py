@@ -89,7 +89,7 @@ def lipschitz_cover(
       seeds: inputs in [0, 1].
       constants: at least one, each > 0.
       radius: of the box, in L-infinity, > 0; the paper's code has 0.1.
-      pause: after so many constants that no seed newly meets, the larger ones are not tried.
+      pause: after this number of constants in a row that no seed newly meets, the larger ones are not tried.
       seed: of the other input of each first pair: a corner of the box.
 
     Raises:
@@ -148,7 +148,7 @@ def random_steepness(
     batch: int = 500,
     seed: int = 0,
 ) -> float:
-    """The largest ratio of so many random pairs in the box around one input: what a search has to beat.
+    """The largest ratio of random pairs in the box around one input: what a search has to beat.
 
     Args:
       model: a classifier.

@@ -125,7 +125,7 @@ def contrasted(image: Float[AnyArray, "H W C"], gain: Float[AnyArray, "1"]) -> F
 
 
 def translated(image: Float[AnyArray, "H W C"], pixels: Float[AnyArray, "2"]) -> Float[Array, "H W C"]:
-    """Moved down and right by so many pixels.
+    """Moved down and to the right, by pixels or parts of them.
 
     Args:
       image: in [0, 1].
@@ -199,7 +199,7 @@ def rotated(image: Float[AnyArray, "H W C"], degrees: Float[AnyArray, "1"]) -> F
 
 
 def blurred(image: Float[AnyArray, "H W C"], sigma: Float[AnyArray, "1"]) -> Float[Array, "H W C"]:
-    """A Gaussian blur of so many pixels, at most `WIDEST`; edges are repeated. 0 changes nothing.
+    """A Gaussian blur, of a width of at most `WIDEST` pixels; edges are repeated. 0 changes nothing.
 
     Args:
       image: in [0, 1].

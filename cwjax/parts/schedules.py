@@ -10,7 +10,7 @@ _BOUNDS = (3, 10)  # times what the first slope promised: a length's bound at fi
 
 
 def annealed(first: Number, last: Number, taken: Int[Array, ""], steps: Number) -> Float[Array, ""]:
-    """From `first`, at the first of so many steps, to nearly `last`, along half a cosine (Loshchilov & Hutter 2017)."""
+    """From `first`, at the first of `steps` steps, to nearly `last`, along half a cosine (Loshchilov & Hutter 2017)."""
     return last + (first - last) * (1 + jnp.cos(jnp.pi * taken / steps)) / 2
 
 

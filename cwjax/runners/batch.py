@@ -381,7 +381,7 @@ def _filled_up(examples: Tree, multiple: int) -> Tree:
 
 
 def by_rows(function: Callable[..., Output], *rows: Any) -> Output:
-    """The function of one example, on every row; so many at once that memory stays bounded."""
+    """The function of one example, on every row; a bounded number at once, so that memory stays bounded."""
     return lax.map(lambda row: function(*row), rows, batch_size=_ROWS_AT_ONCE)
 
 

@@ -189,7 +189,7 @@ class _Pool(NamedTuple):
 
     def stands_apart(self, x: Array) -> bool:
         """Whether its windows can be an axis of their own: they do not overlap, and elements follow behind each. Along
-        the last axis that is slower than to take every so many elements.
+        the last axis that is slower than to take every `stride`-th element.
         """
         return self.stride == self.width and self.axis < x.ndim - 1
 

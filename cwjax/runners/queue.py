@@ -196,7 +196,7 @@ def _served(program, every: int, work, pool: Pool, devices: Mesh, watch, repeata
 
 
 def _check_turn(count: Tally, before: int) -> None:
-    """Raises RuntimeError where the next turns would be like this one for ever; `before` it so many had finished."""
+    """Raises RuntimeError where the next turns would be like this one for ever; `before` had finished until it."""
     finished, running, head = int(count.finished.sum()), int(count.running.sum()), int(count.head[0])
     if finished + running != head:
         raise RuntimeError(
@@ -215,7 +215,7 @@ class _Program(NamedTuple):
 
     turn: jax.stages.Compiled  # (numbers, model, queue, pool) -> (pool, count)
     empty: Callable[..., Pool]  # ((numbers, model, queue)) -> the pool to begin with
-    moved: Callable[..., Any]  # (the lanes of a wider pool, the places of so many) -> these alone
+    moved: Callable[..., Any]  # (the lanes of a wider pool, the places of some) -> these alone
     seconds: float  # that compiling it took
 
 

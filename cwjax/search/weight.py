@@ -62,7 +62,7 @@ def grow_c(
     largest: Number = 1e10,
     abort: Abort = never(),
 ) -> Search:
-    """For `tracked`: c grows from the problem's own, times `factor` after every so many steps.
+    """For `tracked`: c grows from the problem's own, times `factor` after each `every` steps.
 
     As long as it is below `largest`.
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from cwjax.arguments import check_count
 from cwjax.attacks.fast.legs import Leg, in_legs, legs_of
 from cwjax.attacks.fast.scout import CLASSES, scouted, spread_out
-from cwjax.attacks.fast.shrink import follow, remove, shrink, then
-from cwjax.attacks.fast.slide import slide
+from cwjax.attacks.fast.shrink import remove, shrink, then
+from cwjax.attacks.fast.slide import follow, slide
 from cwjax.base import Attack, Count, Distance, Objective
 from cwjax.loop import Rule, iterated
 from cwjax.parts import distances
@@ -48,13 +48,14 @@ def _linf(leg: Leg, objective: Objective, distance: Distance) -> Rule:
 
 def _l2(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Within a radius and deep, by turns. A radius gets to the boundary in the fewest steps. A deep leg goes far beyond
-    the boundary and comes back to other minima; so does the first one, where slopes are not to be believed, and each
-    that has to find an example where others did not.
+    the boundary and comes back to other minima. Where slopes are not to be believed, the first two legs change places.
+    A leg that has to find an example where others did not is deep.
     """
     going = _DEEP * leg.steps
-    deep = then(shrink("l2", going, lost=leg.lost), follow(leg.steps - going), going)
-    instead = (leg.number % 2 == 1) | leg.lost
-    return scouted("l2", leg, objective, slide("l2", leg, objective), deep, instead=instead)
+    deep = then(shrink("l2", going, lost=leg.lost), follow("l2", leg.steps - going), going)
+    second = (leg.number == 1) & ~leg.lost
+    instead = (leg.number % 2 == 1) & ~second | leg.lost
+    return scouted("l2", leg, objective, slide("l2", leg, objective), deep, instead=instead, swapped=second)
 
 
 def _l1(leg: Leg, objective: Objective, distance: Distance) -> Rule:

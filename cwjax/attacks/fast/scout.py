@@ -69,6 +69,7 @@ def scouted(
     other: Rule | None = None,
     *,
     instead: bool | Bool[Array, ""] = False,
+    swapped: bool | Bool[Array, ""] = False,
 ) -> Rule:
     """The rule, after a look around at the five likeliest classes.
 
@@ -95,6 +96,7 @@ def scouted(
       rule: an `aim` of its own is not asked for, and of the logits at the start it is told NaN.
       other: in its place where slopes are doubted,
       instead: and in this leg as a whole, which does not look around.
+      swapped: whether it is the other way about in this leg: the rule where slopes are doubted, else the other one.
 
     Raises:
       ValueError: an unknown norm.
@@ -170,7 +172,7 @@ def scouted(
         (there, after), later = rule.move(problem, memory.rule, told), ()
         if other:
             elsewhere, later = other.move(problem, memory.other, told)
-            there = jnp.where(instead | known.doubted, elsewhere, there)
+            there = jnp.where(instead | (known.doubted ^ swapped), elsewhere, there)
         begun = known.begun >= 0
         after, later = select(begun, (after, later), (memory.rule, memory.other))
         return jnp.where(begun, there, x.astype(there.dtype)), ScoutedMemory(known, after, later)

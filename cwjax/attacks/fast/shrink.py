@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Bool, Float, Int
 
-from cwjax.base import Number, Problem, found, seldom, select, wide
+from cwjax.base import Number, Problem, found, seldom, wide
 from cwjax.loop import Rule
 from cwjax.parts.distances import costs
-from cwjax.parts.norms import TINY, check_norm, length, unit
+from cwjax.parts.norms import TINY, check_norm, unit
 from cwjax.parts.proximal import Adam, adam, shrunk, weighted_units
 from cwjax.parts.schedules import annealed, turned
 from cwjax.problems import clip
@@ -20,8 +19,6 @@ from cwjax.problems import clip
 _DECAY = 0.5  # of Adam's mean
 _LIMITS_OF_C = (1e-3, 1e12)
 _TURN = (0.2, 0.05)  # of log c, at the first step and at the last
-_FOLLOWING = (0.1, 0.01)  # likewise, along the boundary
-_ALONG, _SHORTEST = 0.5, 0.01  # the first step there, in best distances, and the last one over it
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
 _NORMS = ("l2", "l1", "l0")
 
@@ -151,8 +148,9 @@ def then(first: Rule, last: Rule, going: Number) -> Rule:
       going: steps of the first.
 
     Example:
-      >>> from cwjax.attacks.fast.shrink import follow, shrink, then
-      >>> rule = then(shrink("l2", 30), follow(20), 30)
+      >>> from cwjax.attacks.fast.shrink import shrink, then
+      >>> from cwjax.attacks.fast.slide import follow
+      >>> rule = then(shrink("l2", 30), follow("l2", 20), 30)
       >>> attack = cw.loop.iterated(
       ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l2(), steps=50
       ... )
@@ -173,61 +171,6 @@ def then(first: Rule, last: Rule, going: Number) -> Rule:
 
         late = (seen.taken >= going) & found(seen.best)
         return seldom(late, end, (problem, memory, seen), (x, memory._replace(first=after)))
-
-    return Rule(init=init, move=move)
-
-
-class FollowingMemory(NamedTuple):
-    """What `follow` carries from step to step."""
-
-    adam: optax.OptState
-    c: Float[Array, ""]  # the weight of the loss
-
-
-def follow(steps: Number) -> Rule:
-    """The rule that goes from the best example along the boundary.
-
-    Down `|delta|₂² + c·max(loss, 0)` by Adam, for a loss that is below 0 where the goal is met; the paper's problem
-    (section VI-A), with c turned at every step.
-
-    c is at first the weight at which the two slopes are of one length, as they are at a minimum. A step is half of the
-    best distance long at first.
-
-    Args:
-      steps: over which steps grow short.
-
-    Example:
-      >>> from cwjax.attacks.fast.shrink import follow, shrink, then
-      >>> rule = then(shrink("l2", 10), follow(40), 10)
-      >>> attack = cw.loop.iterated(
-      ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l2(), steps=50
-      ... )
-      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
-      [0.14 0.21]
-
-    References:
-      Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VI-A,
-        https://arxiv.org/abs/1608.04644
-    """
-    adam = optax.adam(1.0)
-
-    def init(key, problem):
-        del key
-        start = problem.start.astype(wide(problem.x))
-        return start, FollowingMemory(adam.init(start), jnp.ones((), start.dtype))
-
-    def move(problem, memory, seen):
-        width, elements = problem.span, jnp.maximum(problem.mask.sum(), 1)
-        pulls = 2 * length(seen.delta / width), length(width * seen.slope)
-        stationary = jnp.minimum(pulls[0] / jnp.maximum(pulls[1], TINY), _LIMITS_OF_C[1])
-        c = jnp.where(seen.taken == 1, stationary, memory.c)
-        gradient = 2 * seen.delta / width + jnp.where(seen.met, 0, c * width * seen.slope)
-        updates, state = adam.update(gradient, memory.adam)
-        size = _ALONG * seen.best.distance / jnp.sqrt(elements) * annealed(1.0, _SHORTEST, seen.taken, steps)
-        first = seen.taken == 0  # back to the best example
-        x = jnp.where(first, seen.best.x.astype(c.dtype), seen.x + size * jnp.asarray(updates))
-        c = turned(c, seen.met, _FOLLOWING, seen.taken, steps)
-        return x, FollowingMemory(select(first, memory.adam, state), c)
 
     return Rule(init=init, move=move)
 

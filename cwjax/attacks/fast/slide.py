@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.attacks.fast.legs import Leg
-from cwjax.base import Objective, Problem, found, select, wide
+from cwjax.base import Number, Objective, Problem, found, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, check_norm, onto_sphere, unit
 from cwjax.parts.schedules import annealed, lengthened, turned
@@ -15,6 +15,7 @@ from cwjax.parts.schedules import annealed, lengthened, turned
 KEPT = 1 / 3  # of what a slope promised: where a step takes away less than this share, one looks so much farther
 _TURN = (0.1, 0.001)  # of log tau, at the first step of a leg and at the last
 _SHORTEST = 0.01  # the last step over the first
+_FOLLOWING = 0.5  # radii: the first step from the best example along the boundary
 
 
 class Pace(NamedTuple):
@@ -155,7 +156,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         longer = longer._replace(distance=longer.distance * jnp.where(second & (kept < KEPT), 1 / KEPT, 1))
 
         sought = lengthened(memory.tau, leg.farther * longer.distance, seen.taken, leg.steps)
-        along = jnp.minimum(turned(jnp.minimum(memory.tau, best), seen.met, _TURN, seen.taken, leg.steps), best)
+        along = _along(memory.tau, best, seen.met, seen.taken, leg.steps)
         tau = jnp.where(first, there.distance, jnp.where(found(seen.best), along, sought))
         tau = jnp.minimum(tau, leg.within)
 
@@ -167,3 +168,55 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         return seen.x - seen.delta + delta, SlidingMemory(momentum, tau, longer)
 
     return Rule(init=init, move=move)
+
+
+def follow(norm: str, steps: Number) -> Rule:
+    """The rule that goes from the best example along the boundary, within a radius that follows it.
+
+    As `slide` once it has an example, but for its steps, which have no momentum: the first is half a radius long.
+
+    Args:
+      norm: "linf" or "l2".
+      steps: over which steps grow short.
+
+    Raises:
+      ValueError: an unknown norm.
+
+    Example:
+      >>> from cwjax.attacks.fast.shrink import shrink, then
+      >>> from cwjax.attacks.fast.slide import follow
+      >>> rule = then(shrink("l2", 10), follow("l2", 40), 10)
+      >>> attack = cw.loop.iterated(
+      ...     rule, objective=cw.losses.softened_margin(), distance=cw.distances.l2(), steps=50
+      ... )
+      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
+      [0.14 0.21]
+
+    References:
+      Pintor et al. 2021, "Fast minimum-norm adversarial attacks through adaptive norm constraints", whose radius
+        follows the boundary too, https://arxiv.org/abs/2102.12827
+    """
+    check_norm(norm, tuple(METRICS))
+    metric = METRICS[norm]
+
+    def init(key, problem):
+        del key
+        start = problem.start.astype(wide(problem.x))
+        return start, jnp.full_like(start, jnp.inf, shape=())
+
+    def move(problem, memory, seen):
+        first, best = seen.taken == 0, seen.best.distance  # first: to the best example
+        tau = _along(memory, best, seen.met, seen.taken, steps)
+        size = _FOLLOWING * annealed(1.0, _SHORTEST, seen.taken, steps) * tau
+        delta = metric.onto(seen.delta - size * metric.towards(unit(seen.slope)), tau)
+        x = jnp.where(first, seen.best.x.astype(delta.dtype), seen.x - seen.delta + delta)
+        return x, jnp.where(first, memory, tau)
+
+    return Rule(init=init, move=move)
+
+
+def _along(
+    tau: Float[Array, ""], best: Float[Array, ""], met: Bool[Array, ""], taken: Int[Array, ""], steps: Number
+) -> Float[Array, ""]:
+    """The next radius, once there is an example: turned, and never beyond the best distance."""
+    return jnp.minimum(turned(jnp.minimum(tau, best), met, _TURN, taken, steps), best)

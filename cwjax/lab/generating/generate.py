@@ -53,9 +53,9 @@ def generate(
       model: see `cwjax attack`. For deepxplore two or more, each with a --model of its own.
       out: the folder to write to, such as runs/NAME.
       data: see `cwjax attack`. Seeds are its first test images that all models classify rightly.
-      count: how many tests to ask for. deepxplore, deepfault, fuzzing: one from each of so many seeds; deeptest,
-        deeproad: under every transform or weather one from each; deepct, deepconcolic: one for each of so many
-        requirements.
+      count: how many tests to ask for. deepxplore, deepfault, fuzzing: this number of seeds, one test from each;
+        deeptest, deeproad: this number of seeds, one test from each under every transform or weather; deepct,
+        deepconcolic: this number of requirements, one test for each.
       batch: tests at once. They are kept as soon as they are done.
       seed: of everything that is drawn.
       data_folder: where data is kept (by default $CWJAX_DATA, or else ~/.cache/cwjax/data).

@@ -166,7 +166,7 @@ def look(
 
 
 def values_way(neurons: Neurons, batch: int = 64) -> requirements_met.Way:
-    """The values of all neurons, so many inputs at once."""
+    """The values of all neurons, `batch` inputs at once."""
 
     def values(images: np.ndarray) -> np.ndarray:
         parts = [np.asarray(neurons(images[i : i + batch])[1].values) for i in range(0, len(images), batch)]

@@ -46,7 +46,7 @@ def subject_of(
       data: see `cwjax attack`.
       count: how many seeds.
       data_folder: where data is kept.
-      asked: the flag that asks for so many seeds, for the error.
+      asked: the flag that says `count`, for the error.
 
     Raises:
       ValueError: too few or too many models for the system, or the same twice; models that do not take the same

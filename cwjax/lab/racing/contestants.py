@@ -116,7 +116,7 @@ def ours(
     for inputs of a shape: what it is told otherwise, a number of steps, weights and goals, changes no line of it.
 
     Args:
-      make: the attack that is through in so many steps.
+      make: `(norm, steps, classes) -> attack` that is done in this number of steps.
       norms: that it can make small.
       cost: `(classes) -> propagations of a step`.
       kinds: of goals.

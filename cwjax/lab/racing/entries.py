@@ -202,9 +202,9 @@ OURS: dict[str, Contestant] = {
 def own(names: Iterable[str]) -> dict[str, Contestant]:
     """Attacks of one's own: of these names, those that are MODULE:FUNCTION.
 
-    FUNCTION(norm, steps, classes) returns the `cwjax.Attack` that makes the norm, a key of `RACED`, small in so many
-    steps, each of one forward and one backward pass, for a model of so many classes. Its keyword arguments whose
-    defaults are numbers can be set and tuned like those of any other attack.
+    FUNCTION(norm, steps, classes) returns the `cwjax.Attack` that makes the norm, a key of `RACED`, small in this
+    number of steps, each of one forward and one backward pass, for a model with this number of classes. Its keyword
+    arguments whose defaults are numbers can be set and tuned like those of any other attack.
 
     Raises:
       ValueError: there is no such function, or it takes other arguments. What it returns is checked when it is called.

@@ -24,8 +24,8 @@ def race(
     with the same settings is not run again.
 
     An attack of your own takes part as MODULE:FUNCTION, where FUNCTION(norm, steps, classes) returns a cwjax.Attack
-    that is done in so many steps. Its keyword arguments that are numbers can be set and tuned, like those of any other
-    attack. In mine.py:
+    that is done in this number of steps. Its keyword arguments that are numbers can be set and tuned, like those of
+    any other attack. In mine.py:
 
         def tangent(norm, steps, classes, *, step=0.1):
             return my_attack(steps=steps, step=step)

@@ -41,7 +41,7 @@ class Recipe(NamedTuple):
     source: str  # all of the recipe in words: a network is found again by it
     weight_decay: float = 0.0  # added to the gradient, as in L2 regularisation
     dropout: bool = True
-    shift: int = 0  # each image is moved by up to so many pixels, a new draw each epoch
+    shift: int = 0  # each image is moved by up to this number of pixels, a new draw each epoch
     flip: bool = False  # and mirrored, half of the time
     temperature: float = 1.0  # the loss sees logits over it
     distilled: Schedule | None = (
@@ -58,7 +58,7 @@ def constant(value: float) -> Schedule:
 
 
 def halved(value: float, every: int) -> Schedule:
-    """Half the value after so many epochs, a quarter after twice as many, and so on."""
+    """Half the value after `every` epochs, a quarter after twice as many, and so on."""
     return lambda update, per_epoch, epochs: value * 0.5 ** (update // (every * per_epoch))
 
 

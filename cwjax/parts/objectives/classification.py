@@ -40,7 +40,7 @@ from cwjax.arguments import check_number
 from cwjax.base import Goal, Number, Objective, wide
 
 _LOWEST = -1e28  # stands for -inf in sums: ten orders of magnitude, those of a weight c, are left in float32
-_OUT_OF_PLAY = 1e3  # a class so many times the size of the two largest logits below them cannot win
+_OUT_OF_PLAY = 1e3  # a class below the two largest logits by this many times their size cannot win
 
 
 def margin(logits: Float[Array, "K"], goal: Goal) -> Float[Array, ""]:

@@ -1,4 +1,4 @@
-"""What several objectives share: so many of several margins have to be reached."""
+"""What several objectives share: at least a number of several margins has to be reached."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ def counting(
     reaches: Callable[[Any], Bool[Array, ""]],
     check_goals: Callable[[Outputs, Any], None] = lambda outputs, goal: None,
 ) -> Objective:
-    """The objective of so many lags that have to be at most 0; see `lacking`."""
+    """The objective that at least a number of several lags is at most 0; see `lacking`."""
     check_number("confidence", confidence, least=0)
     return Objective(
         loss=lambda outputs, goal: lacking(*standing(outputs, goal), hinged=hinged)[0],
@@ -53,7 +53,7 @@ def counting(
 def lacking(
     lags: Float[Array, "..."], counted: Bool[Array, "..."], least: Int[Array, ""], *, hinged: bool = True
 ) -> tuple[Float[Array, ""], Bool[Array, ""]]:
-    """What is lacking until so many of several lags are at most 0, and whether nothing is.
+    """What is lacking until `least` of several lags are at most 0, and whether nothing is.
 
     The loss is the mean of `max(lag, 0)` over the `least` smallest lags, 0 exactly where the goal is met; the others
     have no slope. Without the hinge it goes on falling there: it is then the largest of these lags.

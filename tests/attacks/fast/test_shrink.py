@@ -7,7 +7,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.answers import Seen
-from cwjax.attacks.fast import shrink
+from cwjax.attacks.fast import shrink, slide
 from cwjax.base import untouched
 from cwjax.loop import Rule
 from cwjax.problems import problem as problem_of
@@ -87,7 +87,9 @@ def reported(steps: int, rule: Rule):
 @pytest.mark.parametrize(("steps", "over"), [(30, 0.1), (100, 0.02)])
 def test_shrinking_and_then_following_the_boundary_finds_the_closed_form_minimum(steps, over):
     going = 0.6 * steps
-    distances, expected = reported(steps, shrink.then(shrink.shrink("l2", going), shrink.follow(steps - going), going))
+    distances, expected = reported(
+        steps, shrink.then(shrink.shrink("l2", going), slide.follow("l2", steps - going), going)
+    )
     np.testing.assert_allclose(distances, expected, rtol=over)
 
 
