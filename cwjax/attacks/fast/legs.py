@@ -20,7 +20,8 @@ from cwjax.loop import Rule
 _UNIT = 60  # n² times as many steps make n legs
 _TRIES = 3  # a leg that is to find a first example has one over this of all steps,
 _LEAST = 25  # but not fewer than these
-_MOST_POWERS = 12  # of ten that a leg may look farther by
+_FARTHER = 10.0  # times, as far as a leg may look, with each leg that found nothing
+_MOST_POWERS = 12  # of these, so that float32 holds them
 _WIDER = 3.0  # times, the mean over classes, with each leg that found nothing
 _RIVAL = 8  # a leg for another class has one over this of a leg's steps, to find an example
 _NEARER = 0.98  # times the best distance, or nearer
@@ -129,7 +130,7 @@ def in_legs(
             begun=spent,
             steps=jnp.clip(length, 1, left).astype(jnp.int32),
             start=jnp.where(across, 2 * x - best.x.astype(dtype), jnp.where(lost, elsewhere, start)),
-            farther=10.0 ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
+            farther=_FARTHER ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
             lost=lost,
             spread=jnp.where(lost, _WIDER ** jnp.minimum(failed, _MOST_POWERS), 1).astype(dtype),
             rival=jnp.where(challenges, rival, -1),

@@ -313,4 +313,4 @@ def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = CLASSES) -> Int
 def _likely(objective: Objective, seen: Seen, goal: Goal) -> Int[Array, "C"]:
     if objective.logits is None:
         return jnp.full(CLASSES, -1, jnp.int32)
-    return likeliest(objective.logits(seen.outputs), goal)
+    return likeliest(objective.logits(seen.outputs), goal, CLASSES)

@@ -32,11 +32,15 @@ class Temper(NamedTuple):
 
 
 _BOLD = Temper(first=1.0, last=0.2, c=10.0)
+_FIRST = (12, 0.2, 0.4)  # the first step of a careful leg: 12 over its steps, within these
+_LAST = 0.005  # its last step
+_DEPTH = (13, 100.0)  # its first c: e to the power of its steps over 13, 100 at the most
 
 
 def _careful(steps: Number) -> Temper:
     """Deep; but in less than 60 steps, longer ones, and not so deep that there are too few to come back."""
-    return Temper(first=jnp.clip(12 / steps, 0.2, 0.4), last=0.005, c=jnp.minimum(jnp.exp(steps / 13), 100.0))
+    first, c = jnp.clip(_FIRST[0] / steps, *_FIRST[1:]), jnp.minimum(jnp.exp(steps / _DEPTH[0]), _DEPTH[1])
+    return Temper(first=first, last=_LAST, c=c)
 
 
 class DescentMemory(NamedTuple):
