@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.stats
 import tyro
@@ -144,8 +145,8 @@ class Trial:
         self.model, dataset = zoo.load(network).model, data.load("mnist5k", "test")
         places = first_right(self.model, dataset, arguments.after + arguments.examples)[arguments.after :]
         x, label = dataset.images[places], dataset.labels[places].astype(np.int32)
-        sign = np.repeat(np.float32([-1, 1]), len(x))
-        self.x, self.goal = np.r_[x, x], cw.LabelGoal(np.r_[label, (label + 1) % 10], sign)
+        sign = jnp.repeat(jnp.array([-1.0, 1.0]), len(x))
+        self.x, self.goal = np.r_[x, x], cw.LabelGoal(jnp.asarray(np.r_[label, (label + 1) % 10]), sign)
         self.norm, self.steps = norm, arguments.steps
         self.numbers = {each.path: value_of(each.path) for each in NUMBERS.values() if norm in each.norms}
         self.run = self.compiled({})
@@ -177,9 +178,11 @@ def cell(before: np.ndarray, after: np.ndarray) -> str:
     """
     both = np.isfinite(before) & np.isfinite(after) & (before > 0)
     logs = np.log(after[both] / before[both])
-    p = scipy.stats.wilcoxon(logs).pvalue if (np.abs(logs) > 1e-6).any() else 1.0
+    tested: Any = scipy.stats.wilcoxon(logs) if (np.abs(logs) > 1e-6).any() else None
     more = int(np.isfinite(after).sum() - np.isfinite(before).sum())
-    return f"{np.exp(logs.mean()):.3f}{'*' if p < 0.05 else ''}" + (f" ({more:+d})" if more else "")
+    return f"{np.exp(logs.mean()):.3f}{'*' if tested and tested.pvalue < 0.05 else ''}" + (
+        f" ({more:+d})" if more else ""
+    )
 
 
 def main(arguments: Arguments) -> None:

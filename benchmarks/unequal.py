@@ -72,7 +72,7 @@ def minima(norm: str, weights: np.ndarray, width: np.ndarray, x: np.ndarray) -> 
         if k != label[i]:
             down = slopes[:, label[i]] - slopes[:, k]
             room = np.where(down > 0, x[i], width - x[i]).astype(np.float64)
-            least[i, k] = least_change(norm, down, room, logits[i, label[i]] - logits[i, k])
+            least[i, k] = least_change(norm, down, room, float(logits[i, label[i]] - logits[i, k]))
     return label, least
 
 

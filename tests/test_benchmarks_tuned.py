@@ -12,7 +12,7 @@ from benchmarks import tuned
 from cwjax.attacks.fast import shrink, slide
 from tests.attacks.fast import made
 
-PAGE = Path(tuned.__file__).with_suffix(".md").read_text()
+PAGE = Path(str(tuned.__file__)).with_suffix(".md").read_text()
 GUARDS = ("legs._MOST_POWERS", "shrink._LIMITS_OF_C", "proximal._EPS")
 
 
@@ -32,7 +32,7 @@ def numbers_in(whole, path):
 
 def test_every_constant_of_the_fast_family_is_on_the_list():
     assigned = {
-        name: re.findall(r"^(\w+(?:, \w+)*) = ", Path(module.__file__).read_text(), re.MULTILINE)
+        name: re.findall(r"^(\w+(?:, \w+)*) = ", Path(str(module.__file__)).read_text(), re.MULTILINE)
         for name, module in tuned.MODULES.items()
     }
     found = {

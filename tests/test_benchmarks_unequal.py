@@ -27,7 +27,7 @@ def test_the_minimum_is_that_of_a_linear_program(norm):
     rng = np.random.default_rng(0)
     for share in (0.1, 0.5, 0.9, 1.1):
         slopes, room = rng.normal(size=6), rng.uniform(size=6)
-        lead = share * np.abs(slopes) @ room
+        lead = float(share * np.abs(slopes) @ room)
         assert unequal.least_change(norm, slopes, room, lead) == pytest.approx(
             by_linear_program(norm, slopes, room, lead)
         )
