@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -193,9 +194,9 @@ def test_table_3_takes_a_model_and_f5_without_its_hinge(tmp_path):
     assert set(rows) == {"f1", "f5", "f5_unhinged"}
     assert all(row["success"] > 0 for row in rows.values())
     assert rows["f5_unhinged"]["paper distortion"] == rows["f5"]["paper distortion"] == 3.47
-    goal = cw.LabelGoal(np.int32(0), np.float32(1))
+    goal = cw.LabelGoal(jnp.int32(0), jnp.float32(1))
     hinged, bare = (
-        table3_objectives.OBJECTIVES[name]().loss(np.array([3.0, 0]), goal) for name in ("f5", "f5_unhinged")
+        table3_objectives.OBJECTIVES[name]().loss(jnp.array([3.0, 0]), goal) for name in ("f5", "f5_unhinged")
     )
     assert hinged == 0 > bare
 
