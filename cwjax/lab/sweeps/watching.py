@@ -86,7 +86,7 @@ class Watch:
         self._report(step, ", ".join(part for part in told if part), now=now)
 
     def _left(self) -> str:
-        """The time that is left, compiling and checks included: "about 12 min left"; empty while nothing is known."""
+        """The time that is left, compiling and checks included: "12 min left"; empty while nothing is known."""
         known = [(unit, spent) for unit, spent in self._done.values() if spent]
         todo = [unit for unit in self._plan if unit.digest not in self._done and unit.digest not in self.failures]
         left = estimating.seconds_left(todo, known, here=self._here) if known and todo else None
@@ -94,7 +94,7 @@ class Watch:
             return ""
         # Workers side by side get through more than a second's work in a second.
         workers = max(self._worked / max(self._ended - self._began, 1e-9), 1.0)
-        return f"about {lasting(max(sum(left.values()) / workers - (time.monotonic() - self._ended), 0.0))} left"
+        return f"{lasting(max(sum(left.values()) / workers - (time.monotonic() - self._ended), 0.0))} left"
 
     def _successes(self, status: cwjax.runners.Status | None = None) -> str:
         """The share that succeeded; empty before any row has ended."""
