@@ -5,7 +5,7 @@ random neurons. At the same L-infinity size an attack on the label itself finds 
 
 Command:
 
-    python -m experiments.deepfault --weights FILE --models "" --data mnist --data-folder FOLDER   # the released LeNets
+    python -m experiments.deepfault --weights FILE --models "" --data mnist --data-folder FOLDER --seeds 100  # LeNets
     python -m experiments.deepfault                                                   # a network of the zoo on mnist5k
 
 Cost: a minute of processor time for the three LeNets and 100 seeds each.
@@ -26,9 +26,9 @@ LeNet-5 would be others, and none of LeNet-1.
 Suspects are the neurons of the highest Ochiai score for each class, from the whole test set. Random neurons are of the
 suspects' layers and suspected for no class, as in the paper. LeNet-1 has too few of those: there they are any that this
 class does not suspect. Seeds are test images that the network gets right. A class that has no errors has no suspects,
-so it has no seeds. `Its own zero` counts, over all classes, the suspects that DeepFault's code would choose otherwise:
-after a ReLU it takes inactive neurons of passed inputs for inactive neurons of failed ones, because it asks for a value
-below 0.
+so it has no seeds. Two defects of DeepFault's code are counted over all classes. Its zero: after a ReLU it takes
+inactive neurons of passed inputs for inactive neurons of failed ones, because it asks for a value below 0. Its ties: it
+takes all neurons of the k highest scores layer by layer, so it may come to more than k, or miss the highest.
 
 Writes OUT/deepfault.md, .csv and .png.
 """
@@ -86,7 +86,8 @@ def main(arguments: Arguments, some: Sequence[Subject] | None = None) -> list[di
             continue
         told.append(
             f"{subject.name}: {(subject.logits.argmax(-1) != subject.labels).sum()} of {len(subject.x)} test images "
-            f"wrong. Its own zero: {zeros(subject, suspects)} of {sum(map(len, suspects))} suspects would be others."
+            f"wrong. Suspects: {sum(map(len, suspects))}. With DeepFault's zero {zeros(subject, suspects)} would "
+            f"be others. {ties(subject, suspects)}"
         )
         for name, x in searched(arguments, subject, suspects, places).items():
             wrong = shown.outputs_of(subject.model, x).argmax(-1) != subject.labels[places]
@@ -176,11 +177,16 @@ def goals_of(subject: Subject, neurons: list[np.ndarray], labels: np.ndarray) ->
     return requirements.SuspectsGoal(cw.untargeted(labels), jnp.asarray(weights[labels]))
 
 
-def zeros(subject: Subject, suspects: list[np.ndarray]) -> int:
-    """How many suspects DeepFault's code would choose otherwise, because it counts what is 0 as failed."""
+def counts_of(subject: Subject) -> suspicion.Spectrum:
+    """How often each neuron was active on the test images of each class, right and wrong."""
     values = subjects.activations(subject.neurons, subject.x).values
     failed = subject.logits.argmax(-1) != subject.labels
-    counts = suspicion.spectrum(values > 0, failed, subject.labels, classes=subject.logits.shape[-1])
+    return suspicion.spectrum(values > 0, failed, subject.labels, classes=subject.logits.shape[-1])
+
+
+def zeros(subject: Subject, suspects: list[np.ndarray]) -> int:
+    """How many suspects DeepFault's code would choose otherwise, because it counts what is 0 as failed."""
+    counts = counts_of(subject)
     theirs = counts._replace(
         inactive_failed=counts.inactive_failed + counts.inactive_passed,
         inactive_passed=jnp.zeros_like(counts.inactive_passed),
@@ -190,6 +196,31 @@ def zeros(subject: Subject, suspects: list[np.ndarray]) -> int:
     )
     chosen = suspicion.most_suspicious(scores, max(map(len, suspects)))
     return sum(len(np.setdiff1d(own, other)) for own, other in zip(suspects, chosen, strict=True))
+
+
+def ties(subject: Subject, suspects: list[np.ndarray]) -> str:
+    """What DeepFault's rule for equal scores makes of the right scores, in words."""
+    k, scores = max(map(len, suspects)), np.asarray(suspicion.ochiai(counts_of(subject)))
+    parts = subject.neurons.convention.slices
+    theirs = [as_released(parts, row, k) for row, own in zip(scores, suspects, strict=True) if len(own)]
+    lost = sum(len(np.setdiff1d(own, each)) for own, each in zip(filter(len, suspects), theirs, strict=True))
+    return f"With its rule for ties {sum(map(len, theirs))} would be suspected, and {lost} of ours not."
+
+
+def as_released(layers: Sequence[slice], scores: np.ndarray, k: int) -> np.ndarray:
+    """Whom DeepFault's code suspects: layer by layer all whose score is among the k highest.
+
+    At k suspects it leaves the layer, and not the search. So the first layers are taken first, whatever their scores;
+    and if the first neuron of the next layer is one of them, there are more than k.
+    """
+    least, found = np.sort(scores)[-min(k, len(scores))], []
+    for part in layers:
+        for place in range(part.start, part.stop):
+            if scores[place] >= least:
+                found.append(place)
+            if len(found) == k:
+                break
+    return np.asarray(found, int)
 
 
 def figure(rows: list[dict[str, Any]]) -> Figure:

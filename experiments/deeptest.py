@@ -18,8 +18,8 @@ Expect: of 100 digits, labels broken by some of 20 random settings, and by slope
 and rain none. The judge keeps the label of everything that these slopes find. Of what random settings find it loses a
 quarter (scale), half (rotation) or all (fog): false alarms. Neuron coverage at .5 goes from 58.4 % to 63.3 % by 9
 guided images, and stays at 58.4 % with 9 natural ones. The mean over nine transforms of 60 photographs is 26 % by
-random settings, 19 % by slopes from no change and 24 % by draws and slopes; docs/generation.md has the table, which is
-of 60 other test photographs than the second command's, and says why.
+random settings, 19 % by slopes from no change and 24 % by draws and slopes; docs/generation_images.md has the table,
+which is of 60 other test photographs than the second command's, and says why.
 
 The relation is that the label stays. Transforms stay within DeepHunter's validity limits. `random` is the best of as
 many random settings as the slopes take gradients. `slopes from no change` is DDN. `slopes` is half draws and half

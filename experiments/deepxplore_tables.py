@@ -12,7 +12,7 @@ Command:
 
 Cost: eight minutes of one core.
 
-Expect: docs/generation.md has the table.
+Expect: docs/generation_neurons.md has the table.
 
 The paper draws 2,000 seeds with replacement and names no number of iterations; the released code's comment says 20.
 Ours has `seeds` test inputs. Rows of table 2 are the share of seeds from which a difference was found, without those on

@@ -26,11 +26,11 @@ COMPILES = re.compile(r"\b(?:batched|streamed|traced|lanes|sharded|diagnose)\(|a
 SLOW = (  # likewise
     *("cwjax.evaluation.fewest_changes", "cwjax.parts.losses.softened_margin", "cwjax.parts.objectives.ctc"),
     *("cwjax.parts.lattices.Lattice", "cwjax.parts.lattices.check_on", "cwjax.generation.deeptest.guided"),
-    *("cwjax.generation.fuzzing.transformed", "cwjax.generation.transforms.blurred", "cwjax.adapters.from_linen"),
+    *("cwjax.generation.mutations.transformed", "cwjax.generation.transforms.blurred", "cwjax.adapters.from_linen"),
     *("cwjax.generation.metamorphic.error_kept", "cwjax.adapters.from_sklearn", "cwjax.coverage.Criterion"),
     *("cwjax.generation.metamorphic.outputs_kept", "cwjax.generation.metamorphic.label_kept"),
     *("cwjax.generation.transforms.translated", "cwjax.generation.transforms.rained"),
-    *("cwjax.generation.deepxplore.blackout", "cwjax.generation.deepfault.suspects_of"),
+    *("cwjax.generation.constraints.blackout", "cwjax.generation.deepfault.suspects_of"),
     *("cwjax.generation.deepconcolic.boundary_cover", "cwjax.defences.mean_discrepancy"),
 )
 

@@ -17,6 +17,7 @@ Example:
 """
 
 from cwjax.generation import (
+    constraints,
     deepconcolic,
     deepct,
     deepfault,
@@ -28,12 +29,16 @@ from cwjax.generation import (
     linear_program,
     lipschitz,
     metamorphic,
+    mutations,
+    novelty,
     requirements,
     suites,
     transforms,
+    worst_case,
 )
 
 __all__ = [
+    "constraints",
     "deepconcolic",
     "deepct",
     "deepfault",
@@ -45,7 +50,10 @@ __all__ = [
     "linear_program",
     "lipschitz",
     "metamorphic",
+    "mutations",
+    "novelty",
     "requirements",
     "suites",
     "transforms",
+    "worst_case",
 ]

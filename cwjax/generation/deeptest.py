@@ -5,30 +5,30 @@ guided  = deeptest.guided(units, criterion, x, list(TRANSFORMS.values()))       
 draws, attack = deeptest.by_slopes(20); run = jax.jit(cw.batched(attack))
 start   = deeptest.best_drawn(model, TRANSFORMS["rotation"], keys, x, relation, draws)
 worst   = deeptest.worst(run, model, TRANSFORMS["rotation"], keys, x, relation.goal, start=start)  # by slopes
+
+The search for the worst parameters is written in `worst_case`.
 """
 
 import collections
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_count, check_part
-from cwjax.attacks.pgd import pgd
-from cwjax.base import AnyArray, Attack, Goal, Objective, Result, Runner
+from cwjax.base import AnyArray
 from cwjax.coverage.convention import Neurons
 from cwjax.coverage.criterion import Criterion
-from cwjax.generation.fuzzing import Novelty, new_coverage
-from cwjax.generation.metamorphic import Relation
-from cwjax.generation.transforms import Transform, in_shares, of_shares, parametrised, shares_of
-from cwjax.models import Model
-from cwjax.parts.losses import label_cross_entropy
-
-_STEP = 0.1  # of a parameter's range; docs/generation.md has the evidence
+from cwjax.generation.novelty import Novelty, new_coverage
+from cwjax.generation.transforms import Transform
+from cwjax.generation.worst_case import Worst as Worst
+from cwjax.generation.worst_case import best_drawn as best_drawn
+from cwjax.generation.worst_case import by_slopes as by_slopes
+from cwjax.generation.worst_case import worst as worst
 
 
 class Guided(NamedTuple):
@@ -39,15 +39,6 @@ class Guided(NamedTuple):
     transforms: list[tuple[str, ...]]  # of each, all that were applied since its seed
     parameters: list[tuple[float, ...]]  # of each, those of its transforms one after the other
     tried: int  # images that were made
-
-
-class Worst(NamedTuple):
-    """The least change of parameters that breaks a relation."""
-
-    x: Float[np.ndarray, "B H W C"]  # the changed images; where nothing was found, the images as they were
-    parameters: Float[np.ndarray, "B P"]
-    found: Bool[np.ndarray, "B"]
-    result: Result  # of the attack on the parameters
 
 
 def swept(
@@ -143,7 +134,7 @@ def guided(
         for each in pair:  # one program for each transform, and not for each pair
             key, own = jax.random.split(key)
             drawn.append(np.asarray(transforms[each].drawn(own, tries)))
-            made = _each(transforms[each], made, drawn[-1])
+            made = transforms[each].changed(made, drawn[-1])
         made = np.asarray(_rounded(made))
         state, row = _new(neurons, novelty, state, made, first=tries)
         tried += tries if row is None else row + 1
@@ -185,136 +176,10 @@ def repeated(
     return image
 
 
-def worst(
-    runner: Runner | Callable[..., Any],
-    model: Model,
-    transform: Transform,
-    keys: Array,
-    x: Float[AnyArray, "B H W C"],
-    goal: Goal,
-    *,
-    start: Float[AnyArray, "B P"] | None = None,
-) -> Worst:
-    """The parameters of a transform that an attack finds for each image, between the transform's limits.
-
-    The attack sees each parameter as a share of its range, so that degrees and pixels weigh alike. What it makes small
-    is the distance, in shares, from the parameters that change nothing.
-
-    Slopes there can be 0 or mislead: an image that is not blurred is flat in the blur, and one that is moved by no
-    pixel is sharper than any near it. So begin elsewhere, such as at `best_drawn`.
-
-    Args:
-      runner: of an attack whose objective reads the relation, such as `jax.jit(cw.batched(cw.attacks.ddn()))`.
-        Many parameters change nothing at a limit: take an attack that does not change variables.
-      model: of images.
-      transform: whose parameters are looked for.
-      keys: [B], from `jax.random.split`.
-      x: images in [0, 1].
-      goal: of a violation; from `metamorphic`.
-      start: parameters to begin at; None: those that change nothing.
-
-    Example:
-      >>> from cwjax.generation import deeptest, metamorphic
-      >>> from cwjax.generation.transforms import TRANSFORMS
-      >>> mean = cw.bind(lambda weights, x: jnp.stack([x.mean((1, 2, 3)), jnp.full(len(x), 0.45)], 1))
-      >>> relation, images = metamorphic.label_kept([0]), jnp.full((1, 2, 2, 1), 0.5)
-      >>> ddn = jax.jit(cw.batched(cw.attacks.ddn(steps=40)))
-      >>> worst = deeptest.worst(ddn, mean, TRANSFORMS["brightness"], keys[:1], images, relation.goal)
-      >>> print(worst.parameters.round(2), worst.found)  # darker
-      [[-0.05]] [ True]
-
-    References:
-      Tian et al. 2018, "DeepTest: automated testing of deep-neural-network-driven autonomous cars",
-        https://arxiv.org/abs/1708.08559
-    """
-    shares = in_shares(transform)
-    result = runner(
-        parametrised(model, shares),
-        keys,
-        jnp.asarray(shares.start(len(x))),
-        goal,
-        low=np.asarray(shares.low, np.float32),
-        high=np.asarray(shares.high, np.float32),
-        context=jnp.asarray(x),
-        **({} if start is None else {"start": jnp.asarray(shares_of(transform, start))}),
-    )
-    found = np.asarray(result.success)
-    parameters = np.where(found[:, None], of_shares(transform, np.asarray(result.x)), transform.start(len(x)))
-    images = np.asarray(_each(transform, jnp.asarray(x), jnp.asarray(parameters)))
-    return Worst(np.where(found[:, None, None, None], images, np.asarray(x)), parameters, found, result)
-
-
-def by_slopes(steps: int, objective: Objective = label_cross_entropy()) -> tuple[int, Attack]:
-    """How many draws for `best_drawn`, and an attack for `worst` that spends the rest of the steps: half each.
-
-    Args:
-      steps: in all; of one step there are a draw and a step.
-      objective: of the attack; it reads the relation.
-
-    Returns:
-      The number of draws, and PGD within all of the range, in steps of a tenth of it.
-
-    Example:
-      >>> from cwjax.generation import deeptest
-      >>> draws, attack = deeptest.by_slopes(steps=12)
-      >>> draws
-      6
-    """
-    check_count("steps", steps)
-    left = steps - steps // 2
-    attack = pgd(epsilon=1.0, relative_step=_STEP, steps=left, random_start=False, objective=objective)
-    return max(steps // 2, 1), attack
-
-
-def best_drawn(
-    model: Model, transform: Transform, keys: Array, x: Float[AnyArray, "B H W C"], relation: Relation, count: int
-) -> Float[np.ndarray, "B P"]:
-    """Of random parameters for each image, those that come nearest to breaking the relation.
-
-    A start for `worst`. It costs one forward pass for each.
-
-    Args:
-      model: of images.
-      transform: of them.
-      keys: [B], from `jax.random.split`.
-      x: images in [0, 1].
-      relation: of the images, from `metamorphic`; its loss says what is nearest.
-      count: of draws for each image.
-
-    Example:
-      >>> from cwjax.generation import deeptest, metamorphic
-      >>> from cwjax.generation.transforms import TRANSFORMS
-      >>> mean = cw.bind(lambda weights, x: jnp.stack([x.mean((1, 2, 3)), jnp.full(len(x), 0.45)], 1))
-      >>> relation, images = metamorphic.label_kept([0]), jnp.full((1, 2, 2, 1), 0.5)
-      >>> start = deeptest.best_drawn(mean, TRANSFORMS["brightness"], keys[:1], images, relation, 20)
-      >>> bool(start[0, 0] < 0)  # darker
-      True
-    """
-    check_count("count", count)
-    draws = jnp.stack([transform.drawn(each, count) for each in keys])  # [B, N, P]
-    losses = _losses(parametrised(model, transform), relation.objective, jnp.asarray(x), draws, relation.goal)
-    return np.asarray(draws)[np.arange(len(x)), np.asarray(losses).argmin(1)]
-
-
-@functools.partial(jax.jit, static_argnums=1)
-def _losses(model: Model, objective: Objective, x: Array, draws: Array, goal: Goal) -> Array:
-    """The loss of every image [B] under each of its settings [B, N]."""
-
-    def of_setting(some: Array) -> Array:
-        return jax.vmap(objective.loss)(model.apply(model.params, some, x), goal)
-
-    return jnp.swapaxes(jax.lax.map(of_setting, jnp.swapaxes(draws, 0, 1)), 0, 1)
-
-
 @functools.partial(jax.jit, static_argnums=0)
 def _swept(transform: Transform, x: Array, parameters: Array) -> Array:
     changed = jax.vmap(lambda some: jax.vmap(lambda image: transform.apply(image, some))(x))(parameters)
     return _rounded(changed)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _each(transform: Transform, x: Array, parameters: Array) -> Array:
-    return jax.vmap(transform.apply)(x, parameters)
 
 
 def _rounded(x: Array) -> Array:
@@ -326,9 +191,8 @@ def _new(neurons: Neurons, novelty: Novelty, state: Any, x: np.ndarray, *, first
     """The state after the first of the first few images that is new, and its place; None where none is."""
     outputs, activations = _seen(neurons, jnp.asarray(x))
     for row in range(first):
-        own = jax.tree.map(lambda leaf, row=row: leaf[row : row + 1], activations)
-        state, new = novelty.update(state, own, np.asarray(outputs[row : row + 1]))
-        if new[0]:
+        state, new = novelty.after(state, activations, outputs, row)
+        if new:
             return state, row
     return state, None
 

@@ -5,10 +5,12 @@ attack = deepxplore.differential(deepxplore.occlusion(10, 10), step=10.0)
 run    = jax.jit(cw.discretised(cw.batched(attack)))                # within the box, and judged after 8 bits
 found  = deepxplore.explored(run, units, keys, x)
 print(found.success.mean(), [str(each) for each in found.coverage])
+
+The constraints are written in `constraints`, the objective in `differences`.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,188 +18,22 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from cwjax.arguments import check_count, check_number, check_part
-from cwjax.base import AnyArray, Attack, Count, Goal, Number, Objective, Outputs, Result, Runner, shapes, wide
+from cwjax.base import AnyArray, Attack, Count, Number, Outputs, Result, Runner, wide
 from cwjax.coverage.convention import Activations, Neurons
 from cwjax.coverage.criterion import Coverage, unpacked
 from cwjax.coverage.neuron_coverage import neuron_coverage
-from cwjax.generation.differences import answers_of, models_disagree
-from cwjax.generation.requirements import Observed, Places, observed
+from cwjax.generation.constraints import Constraint as Constraint
+from cwjax.generation.constraints import blackout as blackout
+from cwjax.generation.constraints import increasing as increasing
+from cwjax.generation.constraints import light as light
+from cwjax.generation.constraints import occlusion as occlusion
+from cwjax.generation.differences import DifferentialGoal as DifferentialGoal
+from cwjax.generation.differences import answers_of
+from cwjax.generation.differences import disagreement as disagreement
+from cwjax.generation.requirements import observed
 from cwjax.loop import Rule, iterated
 from cwjax.models import Model, joined
 from cwjax.parts.norms import ball
-
-Constraint: TypeAlias = Callable[[PRNGKeyArray, Float[AnyArray, "*S"]], Float[AnyArray, "*S"]]
-"""`(key of this iteration, direction) -> the step that is allowed`: what an input may change."""
-
-
-class DifferentialGoal(NamedTuple):
-    """What one seed is to reach; read by `disagreement`."""
-
-    label: Int[Array, "..."]  # int32 []: the answer that all models give
-    leaves: Float[Array, "..."]  # float32 [M]: 1 for the model that is to leave the label, 0 for the others
-    neurons: tuple[Float[Array, "..."], ...]  # of each model, float32 [N]: weights of the neurons to raise
-
-
-def light(*, factor: Number = 1.0) -> Constraint:
-    """All elements change alike, by the mean of the direction: lighter or darker.
-
-    Args:
-      factor: of that mean; DeepXplore's code has 1 for MNIST and 10,000 for driving and ImageNet.
-
-    Returns:
-      `(key, direction) -> direction`, of one input.
-
-    Example:
-      >>> from cwjax.generation import deepxplore
-      >>> print(deepxplore.light()(keys[0], jnp.array([1.0, 3.0])))
-      [2. 2.]
-
-    References:
-      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
-        https://arxiv.org/abs/1705.06640
-    """
-    check_number("factor", factor, least=0, above=True)
-    return lambda key, direction: jnp.full_like(direction, factor * jnp.mean(direction))
-
-
-def occlusion(height: int, width: int, *, top: int = 0, left: int = 0) -> Constraint:
-    """Only one rectangle of an image [H, W, ...] changes.
-
-    Args:
-      height: of the rectangle, in pixels; DeepXplore has 10 by 10 for MNIST and 50 by 50 for larger images.
-      width: likewise.
-      top: its first row.
-      left: its first column.
-
-    Returns:
-      `(key, direction) -> direction`, of one input.
-
-    Example:
-      >>> from cwjax.generation import deepxplore
-      >>> print(deepxplore.occlusion(1, 2)(keys[0], jnp.ones((2, 3))))
-      [[1. 1. 0.]
-       [0. 0. 0.]]
-
-    References:
-      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
-        https://arxiv.org/abs/1705.06640
-    """
-    for name, value, least in (("height", height, 1), ("width", width, 1), ("top", top, 0), ("left", left, 0)):
-        check_count(name, value, least=least)
-
-    def step(key: PRNGKeyArray, direction: Float[AnyArray, "*S"]) -> Float[Array, "*S"]:
-        del key
-        return jnp.where(_patch(direction.shape, top, left, height, width), direction, 0)
-
-    return step
-
-
-def blackout(size: int) -> Constraint:
-    """One square patch of an image [H, W, ...], drawn anew at each iteration, becomes darker.
-
-    By 1 times the step, if the mean of the direction over it is below 0; else nothing changes.
-
-    Args:
-      size: of a side, in pixels; DeepXplore has 6 for MNIST and 10 for larger images.
-
-    Returns:
-      `(key, direction) -> direction`, of one input.
-
-    Example:
-      >>> from cwjax.generation import deepxplore
-      >>> float(deepxplore.blackout(2)(keys[0], -jnp.ones((3, 3))).sum())  # four pixels
-      -4.0
-
-    References:
-      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
-        https://arxiv.org/abs/1705.06640
-    """
-    check_count("size", size)
-
-    def step(key: PRNGKeyArray, direction: Float[AnyArray, "*S"]) -> Float[Array, "*S"]:
-        room = np.maximum(np.asarray(direction.shape[:2]) - size + 1, 1)
-        top, left = jax.random.randint(key, (2,), 0, jnp.asarray(room))
-        inside = _patch(direction.shape, top, left, size, size)
-        return jnp.where(inside & (jnp.sum(jnp.where(inside, direction, 0)) < 0), -1.0, 0.0).astype(direction.dtype)
-
-    return step
-
-
-def increasing(rises: Places, free: Places | None = None) -> Constraint:
-    """Some features may only grow, others may change both ways, and all others stay.
-
-    So a document keeps what it does.
-
-    Args:
-      rises: which may only grow.
-      free: which may change both ways; none, if left out.
-
-    Returns:
-      `(key, direction) -> direction`, of one input.
-
-    Example:
-      >>> from cwjax.generation import deepxplore
-      >>> constraint = deepxplore.increasing(np.array([True, True, False]))
-      >>> print(constraint(keys[0], jnp.array([2.0, -2.0, 2.0])))
-      [2. 0. 0.]
-
-    References:
-      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems",
-        https://arxiv.org/abs/1705.06640
-    """
-    up = np.asarray(rises, bool)
-    both = np.zeros_like(up) if free is None else np.asarray(free, bool)
-    if up.shape != both.shape:
-        raise ValueError(f"rises {list(up.shape)} and free {list(both.shape)} differ in shape")
-    return lambda key, direction: jnp.where(both, direction, jnp.where(up & (direction > 0), direction, 0))
-
-
-def disagreement(*, leaving_weight: Number = 1.0, coverage_weight: Number = 0.1) -> Objective:
-    """DeepXplore's joint objective, with its sign turned so that it falls (Pei et al. 2017, equations 2 and 3):
-
-        f = -(Σ_{k≠j} Z_k,c - lambda1·Z_j,c + lambda2·Σ_m n_m)
-
-    for the label c, the model j that is to leave it, and a neuron n_m of each model. The goal is met where two models
-    give different answers. Outputs are those of `cw.joined`, of models from `observed`; goals are `DifferentialGoal`.
-
-    Args:
-      leaving_weight: lambda1, > 0.
-      coverage_weight: lambda2, >= 0.
-
-    Example:
-      >>> from cwjax.generation import deepxplore
-      >>> joint = deepxplore.disagreement(coverage_weight=0.0)
-      >>> said = tuple(requirements.Observed(logits, jnp.zeros(2)) for logits in jnp.array([[3.0, 0.0], [1.0, 0.0]]))
-      >>> goal = deepxplore.DifferentialGoal(jnp.int32(0), jnp.array([1.0, 0.0]), (jnp.zeros(2), jnp.zeros(2)))
-      >>> float(joint.loss(said, goal)), bool(joint.met(said, goal))  # 3 - 1: the first is to leave class 0
-      (2.0, False)
-
-    References:
-      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems", equations 2 and 3,
-        https://arxiv.org/abs/1705.06640
-    """
-    check_number("leaving_weight", leaving_weight, least=0, above=True)
-    check_number("coverage_weight", coverage_weight, least=0)
-    differ = models_disagree()
-
-    def loss(outputs, goal):
-        total = jnp.zeros((), jnp.float32)
-        for place, (each, weights) in enumerate(zip(outputs, goal.neurons, strict=True)):
-            leaves = goal.leaves[place]
-            total = total + ((1 - leaves) - leaving_weight * leaves) * each.outputs[goal.label]
-            total = total + coverage_weight * jnp.sum(weights * each.values)
-        return -total
-
-    def check(outputs: Outputs, goal: Goal) -> None:
-        if not isinstance(goal, DifferentialGoal):
-            raise TypeError(f"disagreement reads goals from deepxplore.goals_of, got {shapes(goal)}")
-        differ.check(outputs, goal)
-        if not all(isinstance(each, Observed) for each in outputs) or len(outputs) != len(goal.neurons):
-            raise ValueError(
-                f"disagreement reads {len(goal.neurons)} models from requirements.observed, got {shapes(outputs)}"
-            )
-
-    return differ._replace(loss=loss, check=check)
 
 
 def differential(
@@ -429,12 +265,3 @@ def _activations(neurons: Neurons, x: Array) -> Activations:
 @jax.jit
 def _outputs(model: Model, x: Array) -> Outputs:
     return model.of_batch(x)
-
-
-def _patch(shape: tuple[int, ...], top: Any, left: Any, height: int, width: int) -> Bool[Array, "..."]:
-    """Which elements of an image of this shape lie in a rectangle."""
-    if len(shape) < 2:
-        raise ValueError(f"a rectangle needs images [H, W, …], got inputs of shape {list(shape)}")
-    rows, columns = jnp.arange(shape[0])[:, None], jnp.arange(shape[1])[None]
-    inside = (rows >= top) & (rows < top + height) & (columns >= left) & (columns < left + width)
-    return jnp.broadcast_to(inside.reshape(*shape[:2], *(1,) * (len(shape) - 2)), shape)

@@ -1,15 +1,23 @@
 """Models of one input that are to disagree, as objectives for the attacks. `cw.joined` makes them one model."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from cwjax.arguments import check_number
 from cwjax.base import Goal, Number, Objective, Outputs, shapes, wide
 from cwjax.generation.requirements import Observed
 from cwjax.parts.objectives.classification import comparable, positive, rounding_margin
 from cwjax.parts.objectives.count import raised
+
+
+class DifferentialGoal(NamedTuple):
+    """What one seed is to reach; read by `disagreement`."""
+
+    label: Int[Array, "..."]  # int32 []: the answer that all models give
+    leaves: Float[Array, "..."]  # float32 [M]: 1 for the model that is to leave the label, 0 for the others
+    neurons: tuple[Float[Array, "..."], ...]  # of each model, float32 [N]: weights of the neurons to raise
 
 
 def answers_of(outputs: Outputs) -> tuple[Outputs, ...]:
@@ -113,6 +121,54 @@ def models_apart(tolerance: Number, *, hinged: bool = True) -> Objective:
         _check_several("models_apart", outputs, None)
 
     return _objective(loss, lambda outputs, goal: lag(outputs) <= 0, check, 0.0)
+
+
+def disagreement(*, leaving_weight: Number = 1.0, coverage_weight: Number = 0.1) -> Objective:
+    """DeepXplore's joint objective, with its sign turned so that it falls (Pei et al. 2017, equations 2 and 3):
+
+        f = -(Σ_{k≠j} Z_k,c - lambda1·Z_j,c + lambda2·Σ_m n_m)
+
+    for the label c, the model j that is to leave it, and a neuron n_m of each model. The goal is met where two models
+    give different answers. Outputs are those of `cw.joined`, of models from `observed`; goals are `DifferentialGoal`.
+
+    Args:
+      leaving_weight: lambda1, > 0.
+      coverage_weight: lambda2, >= 0.
+
+    Example:
+      >>> from cwjax.generation import deepxplore
+      >>> joint = deepxplore.disagreement(coverage_weight=0.0)
+      >>> said = tuple(requirements.Observed(logits, jnp.zeros(2)) for logits in jnp.array([[3.0, 0.0], [1.0, 0.0]]))
+      >>> goal = deepxplore.DifferentialGoal(jnp.int32(0), jnp.array([1.0, 0.0]), (jnp.zeros(2), jnp.zeros(2)))
+      >>> float(joint.loss(said, goal)), bool(joint.met(said, goal))  # 3 - 1: the first is to leave class 0
+      (2.0, False)
+
+    References:
+      Pei et al. 2017, "DeepXplore: automated whitebox testing of deep learning systems", equations 2 and 3,
+        https://arxiv.org/abs/1705.06640
+    """
+    check_number("leaving_weight", leaving_weight, least=0, above=True)
+    check_number("coverage_weight", coverage_weight, least=0)
+    differ = models_disagree()
+
+    def loss(outputs, goal):
+        total = jnp.zeros((), jnp.float32)
+        for place, (each, weights) in enumerate(zip(outputs, goal.neurons, strict=True)):
+            leaves = goal.leaves[place]
+            total = total + ((1 - leaves) - leaving_weight * leaves) * each.outputs[goal.label]
+            total = total + coverage_weight * jnp.sum(weights * each.values)
+        return -total
+
+    def check(outputs: Outputs, goal: Goal) -> None:
+        if not isinstance(goal, DifferentialGoal):
+            raise TypeError(f"disagreement reads goals from deepxplore.goals_of, got {shapes(goal)}")
+        differ.check(outputs, goal)
+        if not all(isinstance(each, Observed) for each in outputs) or len(outputs) != len(goal.neurons):
+            raise ValueError(
+                f"disagreement reads {len(goal.neurons)} models from requirements.observed, got {shapes(outputs)}"
+            )
+
+    return differ._replace(loss=loss, check=check)
 
 
 def _lags(logits: Float[Array, "K"]) -> Float[Array, "K"]:

@@ -5,11 +5,11 @@
     found   = fuzzing.fuzzed(units, x, labels, mutate=mutate, novelty=novelty, rounds=20)
     print(found.wrong.sum(), "mutants that the network gets wrong")
 
-The loop is one; what is new and how inputs change are its arguments. `deephunter` and `tensorfuzz` are two settings.
+The loop is one; what is new (`novelty`) and how inputs change (`mutations`) are its arguments. `deephunter` and
+`tensorfuzz` are two settings.
 """
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,31 +21,13 @@ from cwjax.arguments import check_count, check_number, check_part
 from cwjax.base import AnyArray, Number
 from cwjax.coverage.convention import Activations, Neurons
 from cwjax.coverage.criterion import Criterion
-from cwjax.generation.transforms import TRANSFORMS, Transform
-
-
-class Mutants(NamedTuple):
-    """What a mutation makes of one parent."""
-
-    x: Float[Array, "B *S"]
-    affine: Bool[Array, "B"]  # whether it moved pixels, after which differences by pixel mean nothing
-
-
-class Novelty(NamedTuple):
-    """What is new to a queue.
-
-    Example:
-      >>> from cwjax.generation import fuzzing
-      >>> novelty = fuzzing.far_outputs()
-      >>> state, new = novelty.update(novelty.init(), units(x[:1])[1], np.array([[0.5, 0.0]]))
-      >>> state, again = novelty.update(state, units(x[:1])[1], np.array([[0.6, 0.0]]))
-      >>> new.tolist(), again.tolist()
-      ([True], [False])
-    """
-
-    init: Callable[[], Any]
-    # (state, activations and outputs of one input, as a batch of one) -> (state, [whether it is new])
-    update: Callable[[Any, Activations, np.ndarray], tuple[Any, Bool[np.ndarray, "1"]]]
+from cwjax.generation.mutations import Mutants as Mutants
+from cwjax.generation.mutations import noisy as noisy
+from cwjax.generation.mutations import transformed as transformed
+from cwjax.generation.novelty import Novelty as Novelty
+from cwjax.generation.novelty import far_outputs as far_outputs
+from cwjax.generation.novelty import new_coverage as new_coverage
+from cwjax.generation.transforms import TRANSFORMS
 
 
 class Fuzzed(NamedTuple):
@@ -122,7 +104,7 @@ def fuzzed(
     state, said = novelty.init(), []
     for each in x:
         outputs, activations = _seen(neurons, np.resize(each, (mutants, *each.shape)))
-        state, _ = novelty.update(state, _row(activations, 0), outputs[:1])
+        state, _ = novelty.after(state, activations, outputs, 0)
         said.append(int(outputs[0].argmax()))
     tried, passed, failures, failed_from = 0, 0, [], []
     for _ in range(rounds):
@@ -143,8 +125,8 @@ def fuzzed(
             if answer != labels[origin[place]]:
                 failures.append(made.x[row])
                 failed_from.append(origin[place])
-            state, new = novelty.update(state, _row(activations, row), outputs[row : row + 1])
-            if new[0]:
+            state, new = novelty.after(state, activations, outputs, row)
+            if new:
                 x.append(made.x[row])
                 origin.append(origin[place])
                 reference.append(made.x[row] if made.affine[row] else reference[place])
@@ -155,122 +137,6 @@ def fuzzed(
     lost = np.stack(failures) if failures else np.zeros((0, *x[0].shape), np.float32)
     wrong = answers != np.asarray(labels)[came]
     return Fuzzed(np.stack(x), came, answers, wrong, tried, passed, lost, np.asarray(failed_from, int))
-
-
-def new_coverage(criterion: Criterion) -> Novelty:
-    """New is what covers something that nothing before it covered.
-
-    Args:
-      criterion: of packed bits, such as `neuron_coverage` or `section_coverage`.
-
-    Example:
-      >>> from cwjax.generation import fuzzing
-      >>> novelty = fuzzing.new_coverage(cw.coverage.top_neuron_coverage(units.convention, k=1))
-      >>> state, new = novelty.update(novelty.init(), units(x[:1])[1], np.zeros((1, 2)))
-      >>> state, again = novelty.update(state, units(x[:1])[1], np.zeros((1, 2)))
-      >>> new.tolist(), again.tolist()
-      ([True], [False])
-    """
-    check_part("criterion", criterion, Criterion)
-    see = criterion.update if criterion.on_host else jax.jit(criterion.update)
-
-    def update(state, activations, outputs):
-        del outputs
-        after = see(state, activations)
-        before, now = jax.tree.leaves(state), jax.tree.leaves(after)
-        new = any(not np.array_equal(old, new) for old, new in zip(before, now, strict=True))
-        return after, np.array([new])
-
-    return Novelty(criterion.init, update)
-
-
-def far_outputs(threshold: Number = 1.0) -> Novelty:
-    """TensorFuzz's rule: new is an input whose logits are far from those of all that were kept.
-
-    With exact neighbours (Odena et al. 2019, section 3.4).
-
-    Args:
-      threshold: of the squared L2 distance, > 0.
-
-    Example:
-      >>> from cwjax.generation import fuzzing
-      >>> novelty = fuzzing.far_outputs(threshold=1.0)
-      >>> state, new = novelty.update(novelty.init(), units(x[:1])[1], np.array([[0.5, 0.0]]))
-      >>> [novelty.update(state, units(x[:1])[1], np.array([[logit, 0.0]]))[1].item() for logit in (1.0, 2.0)]
-      [False, True]
-
-    References:
-      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing", section 3.4,
-        https://arxiv.org/abs/1807.10875
-    """
-    check_number("threshold", threshold, least=0, above=True)
-
-    def update(state, activations, outputs):
-        del activations
-        [row] = outputs
-        if len(state) and ((np.stack(state) - row) ** 2).sum(-1).min() <= threshold:
-            return state, np.array([False])
-        return (*state, row), np.array([True])
-
-    return Novelty(tuple, update)
-
-
-def transformed(transforms: Sequence[Transform]) -> Callable[[Array, Array], Mutants]:
-    """Mutants by one transform each, drawn at random with its parameters.
-
-    Args:
-      transforms: at least one.
-
-    Returns:
-      `(keys [B], x [B, *S]) -> Mutants`.
-
-    Example:
-      >>> from cwjax.generation import fuzzing
-      >>> from cwjax.generation.transforms import TRANSFORMS
-      >>> mutate = fuzzing.transformed([TRANSFORMS["brightness"], TRANSFORMS["translation"]])
-      >>> mutants = mutate(keys, jnp.ones((2, 4, 4, 1)))
-      >>> mutants.x.shape, mutants.affine.shape
-      ((2, 4, 4, 1), (2,))
-    """
-    several = tuple(transforms)
-    if not several:
-        raise ValueError("mutants need at least one transform, got none")
-    moves = np.array([each.name in ("translation", "scale", "shear", "rotation") for each in several])
-
-    def one(key, x):
-        which, own = jax.random.split(key)
-        place = jax.random.randint(which, (), 0, len(several))
-        branches = [functools.partial(_by, each) for each in several]
-        return jnp.clip(jax.lax.switch(place, branches, own, x), 0, 1), jnp.asarray(moves)[place]
-
-    return lambda keys, x: Mutants(*jax.vmap(one)(keys, x))
-
-
-def noisy(sigma: Number = 0.2) -> Callable[[Array, Array], Mutants]:
-    """Mutants by white noise, clipped to [0, 1]: TensorFuzz's.
-
-    Args:
-      sigma: of the noise, > 0.
-
-    Returns:
-      `(keys [B], x [B, *S]) -> Mutants`.
-
-    Example:
-      >>> from cwjax.generation import fuzzing
-      >>> mutants = fuzzing.noisy(sigma=0.2)(keys, x)
-      >>> mutants.x.shape, bool((mutants.x >= 0).all() & (mutants.x <= 1).all())
-      ((2, 2), True)
-
-    References:
-      Odena et al. 2019, "TensorFuzz: debugging neural networks with coverage-guided fuzzing",
-        https://arxiv.org/abs/1807.10875
-    """
-    check_number("sigma", sigma, least=0, above=True)
-
-    def one(key, x):
-        return jnp.clip(x + sigma * jax.random.normal(key, x.shape, x.dtype), 0, 1)
-
-    return lambda keys, x: Mutants(jax.vmap(one)(keys, x), jnp.zeros(len(x), bool))
 
 
 def close(*, changed: Number = 0.02, largest: Number = 0.2) -> Callable[[Array, Array], Bool[Array, ""]]:
@@ -411,17 +277,9 @@ def tensorfuzz(*, threshold: Number = 1.0, sigma: Number = 0.2, radius: Number =
     return {"mutate": noisy(sigma), "novelty": far_outputs(threshold), "near": within(radius)}
 
 
-def _by(transform: Transform, key: Array, x: Array) -> Array:
-    return transform.apply(x, transform.drawn(key, 1)[0])
-
-
 def _seen(neurons: Neurons, x: np.ndarray) -> tuple[np.ndarray, Activations]:
     outputs, activations = _of_batch(neurons, jnp.asarray(x))
     return np.asarray(outputs), jax.tree.map(np.asarray, activations)
-
-
-def _row(activations: Activations, row: int) -> Activations:
-    return jax.tree.map(lambda leaf: leaf[row : row + 1], activations)
 
 
 @jax.jit

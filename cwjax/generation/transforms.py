@@ -1,7 +1,7 @@
 """Changes of images that should not change what a network says: pure, of one image, with parameters that are numbers.
 
     turned = transforms.TRANSFORMS["rotation"]
-    images = jax.vmap(turned.apply)(x, degrees)                     # x [B, H, W, C] in [0, 1], degrees [B, 1]
+    images = turned.changed(x, degrees)                             # x [B, H, W, C] in [0, 1], degrees [B, 1]
 
 Each has a slope in its parameters, so an attack can look for the worst ones. `parametrised` makes the network a model
 of them, and the limits are the bounds:
@@ -12,6 +12,7 @@ of them, and the limits are the bounds:
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -61,6 +62,15 @@ class Transform:
         """So many parameters, uniform between the limits."""
         low, high = jnp.asarray(self.low), jnp.asarray(self.high)
         return low[None] + (high - low)[None] * jax.random.uniform(key, (count, len(self.low)))
+
+    def changed(self, images: Float[AnyArray, "B H W C"], parameters: Float[AnyArray, "B P"]) -> Any:
+        """Each image under parameters of its own, [B, H, W, C], in one program."""
+        return _changed(self, jnp.asarray(images), jnp.asarray(parameters))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _changed(transform: Transform, images: Array, parameters: Array) -> Array:
+    return jax.vmap(transform.apply)(images, parameters)
 
 
 def parametrised(model: Model, transform: Transform) -> Model:

@@ -37,3 +37,11 @@ def test_the_codes_zero_changes_whom_it_suspects():
     some = subject()
     counts = deepfault.zeros(some, [np.array([0, 1]), np.array([2, 3]), np.array([4, 5])])
     assert 0 <= counts <= 6
+
+
+def test_the_codes_ties_suspect_too_many_and_lose_the_highest():
+    layers, scores = (slice(0, 3), slice(3, 6)), np.array([0.5, 0.5, 0.5, 0.5, 0.9, 0.1])
+    np.testing.assert_array_equal(deepfault.as_released(layers, scores, 2), [0, 1, 3, 4])  # four, where two are wanted
+    scores[3] = 0.1
+    np.testing.assert_array_equal(deepfault.as_released(layers, scores, 2), [0, 1])  # not the one of 0.9
+    assert deepfault.ties(subject(), [np.array([0, 1])] * 3).startswith("With its rule for ties ")

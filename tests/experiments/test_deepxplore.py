@@ -89,7 +89,7 @@ def of_documents(tmp_path):
 def test_each_search_for_documents_has_a_row(tmp_path, of_documents):
     out = tmp_path / "out"
     rows = documents.main(documents.Arguments(**of_documents, documents=30, steps=4, out=out))
-    assert len(rows) == 4 + 2 * 5
+    assert len(rows) == 4 + 2 * 6
     assert {path.suffix for path in out.iterdir()} == {".md", ".csv", ".png"}
     theirs = [row["found"] for row in rows[:3]]
     assert max(theirs) <= rows[3]["found"] <= sum(theirs)
