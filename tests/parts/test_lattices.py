@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cwjax.parts import lattices
@@ -19,6 +19,8 @@ VALUES = st.lists(st.floats(-9, 9, width=32, allow_subnormal=False), min_size=4,
 @settings(deadline=None, max_examples=60, derandomize=True, database=None)
 @given(VALUES)
 def test_a_value_lies_between_its_levels(values):
+    edges = [abs(abs(v - value) - 1e-5) for row, value in zip(ROWS, values, strict=True) for v in row]
+    assume(min(edges) > 1e-6)  # there rounding decides whether a value is the level
     below, above, holds = SIDES(np.array(values, np.float32))
     for row, value, first, second, on in zip(ROWS, values, below, above, holds, strict=True):
         near = 1e-5
