@@ -73,7 +73,8 @@ def test_a_folder_without_results_says_what_is_missing(tmp_path, capsys):
     assert f"no sweep in {tmp_path} (sweep.json is missing): run `cwjax sweep" in fails(capsys, "results", tmp_path)
     store.write_json(tmp_path / "run.json", {})
     line = fails(capsys, "results", tmp_path)
-    assert f"{tmp_path / 'results.parquet'} cannot be read" in line and "run it again" in line
+    assert f"{tmp_path / 'results.parquet'} cannot be read" in line
+    assert "run it again" in line
 
 
 def test_files_of_others_are_noted_and_those_of_a_run_that_was_stopped_are_not(tmp_path, capsys):
