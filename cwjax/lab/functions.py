@@ -66,9 +66,10 @@ def maker(flag: str, name: str, makes: str = "the model") -> Callable[[], Any]:
     try:
         signature.bind()
     except TypeError as error:
+        bound = f"{own}, params" if len(signature.parameters) == 2 else f"lambda params, x: {own}(x)"
         raise ValueError(
-            f"{must}, got {own}{signature}; if that is the network: def model(): return cwjax.bind(lambda params, x: "
-            f"{own}(x)), and name model"
+            f"{must}, got {own}{signature}; if that is the network: def model(): return cwjax.bind({bound}), and name "
+            "model"
         ) from error
     return function
 

@@ -34,6 +34,10 @@ def logits(x):
     return x.sum((2, 3))
 
 
+def apply(params, x):
+    return params * logits(x)
+
+
 def unbound():
     return logits
 
@@ -91,6 +95,10 @@ def test_a_model_of_jax_may_be_normalised():
             r"a function apply\(params, x\) -> logits, got logits\(x\); if it has no params: ",
         ),
         (f"{HERE}:logits", r"logits must be a function without arguments that returns the model, got logits\(x\)"),
+        (
+            f"{HERE}:apply",
+            r"got apply\(params, x\); if that is the network: def model\(\): return cwjax.bind\(apply, params\)",
+        ),
         (f"{HERE}:BOUND", r"that returns the model, got a Model: write def model\(\): return BOUND, and name model"),
         (f"{HERE}:bound,std=0", "^--std must be above 0, got 0$"),
         (f"{HERE}:bound,mean=0.5/nan", "^--mean must be finite, got 0.5/nan$"),
