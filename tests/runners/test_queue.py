@@ -116,6 +116,7 @@ def test_the_precision_in_force_is_part_of_the_program():
     assert len(seen) >= 1
 
 
+@pytest.mark.long  # a quick sister: lanes that are moved by steps, below
 def test_lanes_are_moved_together_at_the_end_and_each_width_compiles_once(impatient, monkeypatch, expected):
     widths, compiled = [], queue._compiled
 

@@ -159,6 +159,7 @@ def test_an_example_does_not_depend_on_its_batch():
     assert_same(undone(start, x=x, goal=goal), tuple(pick(order, *less())))
 
 
+@pytest.mark.long
 def test_with_its_attack_in_one_program_and_in_chunks():
     run = cw.chunked(cw.restored(cw.batched(ATTACK)), 7)
     assert_same(jax.jit(run)(MODEL, KEYS, X, GOAL), less())

@@ -248,6 +248,7 @@ def one_in_each_pixel(params, x):
     return jnp.stack([1.2 - bright, bright - 1.2], 1)
 
 
+@pytest.mark.long
 def test_pixels_are_the_same_in_either_layout():
     x = jnp.asarray(np.random.default_rng(0).uniform(0.1, 0.4, (2, 5, 6, 3)), jnp.float32)
     goal, keys = cw.untargeted(np.zeros(2, int)), jax.random.split(jax.random.key(0), 2)
@@ -267,6 +268,9 @@ def test_pixels_are_the_same_in_either_layout():
 
     with pytest.raises(ValueError, match=r"looks like \[C, H, W\]. Pass channel_axis=0"):
         run(None, lambda params, x: one_in_each_pixel(params, jnp.moveaxis(x, 1, -1)), jnp.moveaxis(x, -1, 1))
+
+
+def test_channels_that_come_first_have_to_be_named():
     with pytest.raises(ValueError, match=r"looks like \[C, H, W\]. Pass channel_axis=0"):
         shrink_mask().tell(
             a_problem((3, 5, 6)), shrink_mask().init(a_problem((3, 5, 6))), untouched(a_problem((3, 5, 6)))
