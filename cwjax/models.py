@@ -79,23 +79,35 @@ def bind(apply: Callable[..., Outputs], params: PyTree = ()) -> Model:
 
 def _check_takes_params(apply: Callable[..., Outputs]) -> None:
     """Raises TypeError for a function of x alone."""
-    try:
-        signature = inspect.signature(apply)
-    except (TypeError, ValueError):  # it tells none, such as some functions that are written in C
-        return
-    try:
-        signature.bind(None)
-    except TypeError:
-        return  # it takes no single argument
-    try:
-        signature.bind(None, None)
-    except TypeError as error:
+    if takes(apply, 1) and not takes(apply, 2):
         named = getattr(apply, "__name__", "")
         own = named if named.isidentifier() else "f"
         raise TypeError(
-            f"bind takes a function apply(params, x) -> logits, got {own}{signature}; "
+            f"bind takes a function apply(params, x) -> logits, got {own}{inspect.signature(apply)}; "
             f"if it has no params: cwjax.bind(lambda params, x: {own}(x))"
-        ) from error
+        )
+
+
+def takes(function: Callable[..., object], count: int) -> bool:
+    """Whether a function can be called with this number of arguments; True where it does not tell.
+
+    Args:
+      function: anything that can be called. Some functions that are written in C have no signature.
+      count: of arguments by position.
+
+    Example:
+      >>> cw.models.takes(lambda params, x: x, 2), cw.models.takes(lambda x: x, 2)
+      (True, False)
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def joined(models: Sequence[Model]) -> Model:

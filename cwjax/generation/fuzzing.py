@@ -59,7 +59,7 @@ def fuzzed(
 ) -> Fuzzed:
     """The loop of DeepHunter, TensorFuzz and DeepTest: mutants that are valid and new join the queue.
 
-    In each round a parent of the queue has so many mutants.
+    In each round a parent of the queue has `mutants` mutants.
 
     A mutant of a mutant is judged against its reference: the seed, or the last of its ancestors that moved pixels. At
     most one ancestor has done so.
@@ -201,7 +201,7 @@ def seldom_taken(*, least: float = 0.3, first: float = 0.8, decay: float = 5.0) 
     Args:
       least: of the chances.
       first: of what was never taken.
-      decay: gamma: after so many times `first` a parent has the least chance.
+      decay: gamma: how often a parent is taken until its chance has fallen by 1.
 
     Returns:
       `(generator, how often each was taken) -> a place`.

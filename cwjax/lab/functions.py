@@ -11,7 +11,7 @@ from typing import Any
 from cwjax.arguments import reason_of
 from cwjax.frameworks import framework_of
 from cwjax.lab.console.spelling import near
-from cwjax.models import Model
+from cwjax.models import Model, takes
 
 _EXTRAS = ("torch", "keras", "equinox", "haiku", "sklearn", "onnx")
 """Packages that models are written in. The extra of cwjax that installs one has its name."""
@@ -59,18 +59,13 @@ def maker(flag: str, name: str, makes: str = "the model") -> Callable[[], Any]:
     must = f"{flag} {name} must be a function without arguments that returns {makes}"
     if isinstance(function, Model) or (framework_of(function) and not isinstance(function, type)):
         raise ValueError(f"{must}, got a {type(function).__name__}: write def model(): return {own}, and name model")
-    try:
+    if not takes(function, 0):
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # it tells none
-        return function
-    try:
-        signature.bind()
-    except TypeError as error:
         bound = f"{own}, params" if len(signature.parameters) == 2 else f"lambda params, x: {own}(x)"
         raise ValueError(
             f"{must}, got {own}{signature}; if that is the network: def model(): return cwjax.bind({bound}), and name "
             "model"
-        ) from error
+        )
     return function
 
 

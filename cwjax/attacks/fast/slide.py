@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.answers import Seen
 from cwjax.attacks.fast.legs import Leg
 from cwjax.base import Number, Objective, Problem, found, select, wide
 from cwjax.loop import Rule
@@ -163,9 +164,8 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         following = select(objective.reaches(problem.goal), metric.towards_label, metric.from_label)
         pace = select(found(seen.best), following, metric.seeking)
         momentum = pace.decay * memory.momentum + (1 - pace.decay) * unit(seen.slope)
-        size = pace.rate * annealed(1.0, _SHORTEST, seen.taken, leg.steps) * tau
-        delta = metric.onto(seen.delta - size * metric.towards(momentum), tau)
-        return seen.x - seen.delta + delta, SlidingMemory(momentum, tau, longer)
+        x = _stepped(metric, seen, momentum, pace.rate, tau, leg.steps)
+        return x, SlidingMemory(momentum, tau, longer)
 
     return Rule(init=init, move=move)
 
@@ -173,7 +173,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
 def follow(norm: str, steps: Number) -> Rule:
     """The rule that goes from the best example along the boundary, within a radius that follows it.
 
-    As `slide` once it has an example, but for its steps, which have no momentum: the first is half a radius long.
+    As `slide` once it has an example, except that steps have no momentum, and the first is half a radius long.
 
     Args:
       norm: "linf" or "l2".
@@ -207,12 +207,19 @@ def follow(norm: str, steps: Number) -> Rule:
     def move(problem, memory, seen):
         first, best = seen.taken == 0, seen.best.distance  # first: to the best example
         tau = _along(memory, best, seen.met, seen.taken, steps)
-        size = _FOLLOWING * annealed(1.0, _SHORTEST, seen.taken, steps) * tau
-        delta = metric.onto(seen.delta - size * metric.towards(unit(seen.slope)), tau)
-        x = jnp.where(first, seen.best.x.astype(delta.dtype), seen.x - seen.delta + delta)
-        return x, jnp.where(first, memory, tau)
+        x = _stepped(metric, seen, unit(seen.slope), _FOLLOWING, tau, steps)
+        return jnp.where(first, seen.best.x.astype(x.dtype), x), jnp.where(first, memory, tau)
 
     return Rule(init=init, move=move)
+
+
+def _stepped(
+    metric: Metric, seen: Seen, momentum: Float[Array, "*S"], rate: Number, tau: Float[Array, ""], steps: Number
+) -> Float[Array, "*S"]:
+    """The next point: a step down the momentum, at first `rate` radii long, and then onto the radius."""
+    size = rate * annealed(1.0, _SHORTEST, seen.taken, steps) * tau
+    delta = metric.onto(seen.delta - size * metric.towards(momentum), tau)
+    return seen.x - seen.delta + delta
 
 
 def _along(

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike
 
+from cwjax.words import shortened
+
 MEANINGS = {
     "fail": "do not believe these numbers yet",
     "warn": "believe these numbers with care",
@@ -311,9 +313,7 @@ def _named(found: Measured, above: float | int, names: Sequence[Any] | np.ndarra
     if not loud:
         return ""
     called = found.rows if names is None else [names[row] for row in found.rows]
-    parts = [f"{called[place]}{f' {found.told[place]}' if found.told else ''}" for place in loud[:_NAMED]]
-    rest = [f"{len(loud) - _NAMED} more"] if len(loud) > _NAMED else []
-    *some, last = parts + rest
+    *some, last = shortened([f"{called[at]}{f' {found.told[at]}' if found.told else ''}" for at in loud], _NAMED)
     comma, conjunction = ("; ", "; ") if found.told else (", ", " and ")
     return f"example{'s' * (len(loud) > 1)} {comma.join(some)}{conjunction if some else ''}{last}"
 

@@ -13,8 +13,8 @@ _DOUBLED = {"search steps": "search_steps", "more steps": "steps"}  # words of a
 
 def options(attacked: Sequence[Attacked], examples: int, most: int) -> str:
     """The options that the checks with the worst verdict advise: those that they name, or twice as many steps or search
-    steps; empty where they advise none. Where examples are too few to tell: at least twice as many, so many that the
-    checks look at FEW of them.
+    steps; empty where they advise none. Where examples are too few to tell: at least twice as many, and enough for the
+    checks to look at FEW of them.
 
     Args:
       attacked: what became of the examples.

@@ -12,6 +12,7 @@ from cwjax.lab.attacking.rows import Attacked, places_of
 from cwjax.lab.data import Dataset
 from cwjax.lab.files import store
 from cwjax.models import Model
+from cwjax.words import shortened
 
 KINDS = ("png", "npz")
 _FOLDER = "images"  # of PNG files, below the folder of the run
@@ -58,7 +59,7 @@ def save(kind: str, attacked: Sequence[Attacked], dataset: Dataset, model: Model
         survived = _met(model, dataset, some, again, float(each.settings.get("confidence") or 0.0))
         yield f"{each.attack} attack: {len(hit)} successes in {where}"
         if lost := [name for name, still in zip(called, survived, strict=True) if not still]:
-            which = ", ".join([*lost[:_NAMED], *([f"{len(lost) - _NAMED} more"] if len(lost) > _NAMED else [])])
+            which = ", ".join(shortened(lost, _NAMED))
             how = "as they are on disk, in 8 bits" if kind == "png" else "when they are read back"
             repair = "; --rounded repairs such images" if kind == "png" else ""
             yield f"  {len(lost)} of {len(hit)} are none {how}: {which}{repair}"

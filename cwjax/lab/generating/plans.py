@@ -1,4 +1,4 @@
-"""What a system is asked for, as a plan: so many rows, and a function that makes some of them."""
+"""What a system is asked for, as a plan: a number of rows, and a function that makes some of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

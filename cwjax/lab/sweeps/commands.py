@@ -22,6 +22,7 @@ from cwjax.lab.sweeps.launching import Launch, check, launch
 from cwjax.lab.sweeps.units import Plan
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.sweeps.watching import watched
+from cwjax.words import shortened
 
 _NAMED = 12  # configurations that are named on a line
 _ANOTHER = "{} holds another sweep: its units stay, and the table becomes that of this one."
@@ -155,8 +156,7 @@ def _names(folder: Path) -> dict[int, str]:
 
 def _several(places: Sequence[int], names: Mapping[int, str]) -> str:
     """Configurations by their numbers and names: "2 (fast_l2, confidence 5), 3 (…)"."""
-    some = [f"{place} ({names[place]})" for place in places[:_NAMED]]
-    return ", ".join([*some, *([f"{len(places) - _NAMED} more"] if len(places) > _NAMED else [])])
+    return ", ".join(shortened([f"{place} ({names[place]})" for place in places], _NAMED))
 
 
 def _overview(

@@ -32,6 +32,7 @@ from cwjax.lab.verifying import claims
 from cwjax.lab.verifying.claims import Claims
 from cwjax.models import Model
 from cwjax.tasks import Task
+from cwjax.words import shortened
 
 FILE = "verification.parquet"
 
@@ -124,8 +125,7 @@ def of_the_attack(folder: Path) -> str:
         return f"{other}, which was not asked: --no-checks was said."
     blamed = {name: f" ({', '.join(each.blamed)})" if each.blamed else "" for name, each in found.items()}
     told = [f"{each.verdict.upper()} of {name}{blamed[name]}" for name, each in found.items()]
-    more = [f"{len(told) - _NAMED} more"] if len(told) > _NAMED else []
-    return f"{other}: {where} {', '.join(told[:_NAMED] + more)}."
+    return f"{other}: {where} {', '.join(shortened(told, _NAMED))}."
 
 
 def plain(model: Model, name: str) -> Way:
