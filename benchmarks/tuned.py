@@ -25,20 +25,22 @@ import scipy.stats
 import tyro
 
 import cwjax as cw
-from cwjax.attacks.fast import attacks, legs, scout, shrink, slide
+from cwjax.attacks.fast import aims, attacks, legs, scout, shrink, slide
 from cwjax.lab import data, zoo
 from cwjax.lab.attacking.selection import first_right
 from cwjax.lab.console import tables
 from cwjax.parts import proximal, schedules
 
-MODULES = {each.__name__.split(".")[-1]: each for each in (attacks, legs, scout, slide, shrink, proximal, schedules)}
-COMPILED = ("scout.CLASSES",)  # the length of an array
+MODULES = {
+    each.__name__.split(".")[-1]: each for each in (attacks, aims, legs, scout, slide, shrink, proximal, schedules)
+}
+COMPILED = ("aims.CLASSES",)  # the length of an array
 
 
 class Number(NamedTuple):
     """A tuned number."""
 
-    path: str  # module, name, and place within it: "slide.METRICS.linf.seeking.rate"
+    path: str  # module, name, and place within it: "slide._SEEKING.rate"
     norms: tuple[str, ...]
     lacking: bool = False  # whether it is changed in what it lacks of 1
 
@@ -48,29 +50,22 @@ def _numbers() -> Iterator[Number]:
     yield Number("attacks._DEEP", ("l2",), lacking=True)
     yield Number("attacks._REMOVING", ("l0",))
     yield Number("attacks.FAMILY.l2.clean", ("l2",))
-    for name in ("_UNIT", "_TRIES", "_LEAST", "_FARTHER", "_WIDER"):
+    for name in ("UNIT", "TRIES", "_WIDER"):
         yield Number(f"legs.{name}", all_)
     yield Number("legs._RIVAL", ("linf",))
     yield Number("legs._NEARER", ("linf",), lacking=True)
-    yield Number("scout.CLASSES", near)
-    yield Number("scout._LEAST", near)
+    yield Number("aims.CLASSES", all_)
     yield Number("scout._CLEARLY", near, lacking=True)
-    yield Number("scout._UNTIL", near)
     yield Number("scout._PROBE", near)
-    yield Number("slide.KEPT", near)
-    for name in ("_TURN.0", "_TURN.1", "_SHORTEST"):
+    for name in ("_TURN", "_SHORTEST"):
         yield Number(f"slide.{name}", near)
-    yield Number("slide._FOLLOWING", ("l2",))
-    for norm in near:
-        for pace in ("seeking", "towards_label", "from_label"):
-            yield Number(f"slide.METRICS.{norm}.{pace}.rate", (norm,))
-            yield Number(f"slide.METRICS.{norm}.{pace}.decay", (norm,), lacking=True)
-    for name in ("_GROWTH", "_BOUNDS.0", "_BOUNDS.1"):
+    for pace in ("_SEEKING", "_TOWARDS_LABEL", "_FROM_LABEL"):
+        yield Number(f"slide.{pace}.rate", near)
+        yield Number(f"slide.{pace}.decay", near, lacking=True)
+    for name in ("_GROWTH", "BOUNDS.0", "BOUNDS.1"):
         yield Number(f"schedules.{name}", near, lacking=name == "_GROWTH")
     yield Number("shrink._DECAY", deep, lacking=True)
-    for name in ("_TURN.0", "_TURN.1", "_SOFTNESS", *(f"_BOLD.{field}" for field in shrink.Temper._fields)):
-        yield Number(f"shrink.{name}", deep)
-    for name in (*(f"_FIRST.{place}" for place in range(3)), "_LAST", "_DEPTH.0", "_DEPTH.1"):
+    for name in ("_TURN.0", "_TURN.1", *(f"_STEPS.{place}" for place in range(3)), "_DEPTH", "_SOFTNESS"):
         yield Number(f"shrink.{name}", deep)
     yield Number("proximal._ITERATIONS", deep)
     yield Number("proximal._CONVERGED", deep)

@@ -55,10 +55,10 @@ def test_the_page_has_every_number_as_it_is():
 @pytest.mark.parametrize(
     ("path", "factor", "value"),
     [
-        ("legs._TRIES", 0.5, 2),  # whole numbers stay whole
-        ("slide.METRICS.linf.seeking.decay", 2.0, 0.95),
-        ("slide.METRICS.l2.from_label.decay", 0.5, 0.0),  # what cannot be less stays
-        ("shrink._BOLD.c", 2.0, 20.0),
+        ("legs.TRIES", 0.5, 2),  # whole numbers stay whole
+        ("slide._SEEKING.decay", 2.0, 0.95),
+        ("slide._FROM_LABEL.decay", 0.5, 0.0),  # what cannot be less is 0
+        ("shrink._DEPTH", 2.0, 200.0),
     ],
 )
 def test_half_and_twice(path, factor, value):
@@ -66,23 +66,22 @@ def test_half_and_twice(path, factor, value):
 
 
 def test_a_number_is_set_within_the_block_only():
-    before = slide.METRICS
-    with tuned.numbers_set({"slide.METRICS.linf.from_label.rate": 9.0, "shrink._TURN.1": 0.7}):
-        assert slide.METRICS["linf"].from_label.rate == 9.0
-        assert slide.METRICS["l2"] == before["l2"]
+    before = slide._FROM_LABEL
+    with tuned.numbers_set({"slide._FROM_LABEL.rate": 9.0, "shrink._TURN.1": 0.7}):
+        assert before._replace(rate=9.0) == slide._FROM_LABEL
         assert shrink._TURN == (0.2, 0.7)
         assert slide._TURN != shrink._TURN
-    assert slide.METRICS is before
+    assert slide._FROM_LABEL is before
     assert shrink._TURN == (0.2, 0.05)
 
 
 def test_the_attack_has_the_number_that_it_is_given():
-    def run(rate):
-        with tuned.numbers_set({"slide.METRICS.linf.towards_label.rate": rate}):
+    def run(turn):
+        with tuned.numbers_set({"slide._TURN": turn}):
             attack = cw.batched(cw.fast("linf", steps=20))
             return attack(made.affine_model(), made.KEYS, made.X, made.towards(made.affine_model())).distance
 
-    one, same, other = (np.asarray(jax.jit(run)(rate)) for rate in (1.0, 1.0, 0.1))
+    one, same, other = (np.asarray(jax.jit(run)(turn)) for turn in (0.1, 0.1, 0.2))
     np.testing.assert_array_equal(one, same)
     assert (one != other).any()
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.arguments import check_count, check_number, check_part
-from cwjax.attacks.fast.scout import likeliest, towards
+from cwjax.attacks.fast.aims import likeliest, towards
 from cwjax.base import Attack, Count, Number, Objective, select, wide
 from cwjax.loop import Rule, iterated
 from cwjax.parts.losses import negative_margin

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.base import Number
 
 _GROWTH = 1.1  # of a length at a step, while no example is known
-_BOUNDS = (3, 10)  # times what the first slope promised: a length's bound at first, and at the last step
+BOUNDS = (3, 10)  # times what a slope promised: how far off it may be, and how far one looks at the last step
 
 
 def annealed(first: Number, last: Number, taken: Int[Array, ""], steps: Number) -> Float[Array, ""]:
@@ -20,7 +20,7 @@ def lengthened(
     """A tenth more, for as long as no example is known: up to three times the distance that the first slope promised,
     and to ten times at the end. Who goes on without a bound ends far from everything, where slopes say nothing.
     """
-    return jnp.minimum(_GROWTH * length, promised * jnp.maximum(_BOUNDS[0], _BOUNDS[1] ** (taken / steps)))
+    return jnp.minimum(_GROWTH * length, promised * jnp.maximum(BOUNDS[0], BOUNDS[1] ** (taken / steps)))
 
 
 def turned(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import cwjax as cw
-from cwjax.attacks.fast.scout import Aim
+from cwjax.attacks.fast.aims import Aim
 from tests.parts.objectives.test_classification import all_judged, goal
 
 pytestmark = pytest.mark.xdist_group("objectives")  # which share what all losses compile to

@@ -12,8 +12,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from cwjax.arguments import check_count
+from cwjax.attacks.fast.aims import CLASSES, aimed
 from cwjax.attacks.fast.legs import Leg, in_legs, legs_of
-from cwjax.attacks.fast.scout import CLASSES, scouted, spread_out
+from cwjax.attacks.fast.scout import scouted
 from cwjax.attacks.fast.shrink import remove, shrink, then
 from cwjax.attacks.fast.slide import follow, slide
 from cwjax.base import Attack, Count, Distance, Objective
@@ -38,7 +39,7 @@ class Member(NamedTuple):
     distance: Callable[[], Distance]
     rule: Callable[[Leg, Objective, Distance], Rule]  # of a leg; the distance tells what elements cost
     clean: int = 1  # legs that begin at the clean input, before others begin across from the best example
-    rivals: bool = False  # whether the likeliest classes have one each, away from a label
+    hurried: bool = False  # whether the likeliest classes have one each, away from a label, in a short run too
 
 
 def _linf(leg: Leg, objective: Objective, distance: Distance) -> Rule:
@@ -49,18 +50,19 @@ def _linf(leg: Leg, objective: Objective, distance: Distance) -> Rule:
 def _l2(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Within a radius and deep, by turns. A radius gets to the boundary in the fewest steps. A deep leg goes far beyond
     the boundary and comes back to other minima. Where slopes are not to be believed, the first two legs change places.
-    A leg that has to find an example where others did not is deep.
+    A leg that has to find an example where others did not is deep, and one for a class.
     """
     going = _DEEP * leg.steps
     deep = then(shrink("l2", going, lost=leg.lost), follow("l2", leg.steps - going), going)
     second = (leg.number == 1) & ~leg.lost
-    instead = (leg.number % 2 == 1) & ~second | leg.lost
+    instead = (leg.number % 2 == 1) & ~second | leg.lost | (leg.rival >= 0)
     return scouted("l2", leg, objective, slide("l2", leg, objective), deep, instead=instead, swapped=second)
 
 
 def _l1(leg: Leg, objective: Objective, distance: Distance) -> Rule:
     """Deep; in every second leg with steps that stay long, which come to other minima."""
-    return shrink("l1", leg.steps, bold=lambda problem: leg.number % 2 == 1, cost=distance.cost, lost=leg.lost)
+    bold = (leg.number % 2 == 1) & (leg.rival < 0)
+    return shrink("l1", leg.steps, bold=lambda problem: bold, cost=distance.cost, lost=leg.lost)
 
 
 def _l0(leg: Leg, objective: Objective, distance: Distance) -> Rule:
@@ -77,7 +79,7 @@ def _l0(leg: Leg, objective: Objective, distance: Distance) -> Rule:
 
 FAMILY = {
     "l2": Member(distances.l2, _l2, clean=2),
-    "linf": Member(distances.linf, _linf, rivals=True),
+    "linf": Member(distances.linf, _linf, hurried=True),
     "l1": Member(distances.l1, _l1),
     "l0": Member(distances.l0, _l0),
 }
@@ -92,10 +94,11 @@ def fast(
     by rounds.
 
     A hundred gradients suffice. A longer run has several legs (`legs_of`): 2 of 150, 4 of 1,000. Each is of one of the
-    norm's rules, and from the second or third on begins across the clean input from the best example. In L-infinity,
-    away from a label, each of the five likeliest classes has a short leg of its own before those. A leg that finds no
-    example is given up after a third of all steps. The next begins elsewhere, with a mean over more classes for a
-    slope; and except in L-infinity with bold steps that the norm does not hold back until there is an example.
+    norm's rules, and from the second or third on begins across the clean input from the best example. Away from a
+    label each of the five likeliest classes has a short leg of its own before those: from 900 gradients on, in
+    L-infinity from 135 on. A leg that finds no example is given up after a third of all steps, 60 at the most. The next
+    begins elsewhere, with a mean over more classes for a slope; and except in L-infinity with bold steps that the norm
+    does not hold back until there is an example.
 
     Args:
       norm: "l2", "linf", "l1" or "l0".
@@ -127,13 +130,11 @@ def fast(
     distance = distance or row.distance()
 
     def rule_of(leg):
-        return spread_out(row.rule(leg, objective, distance), leg, objective)
+        return aimed(row.rule(leg, objective, distance), leg, objective)
 
     def rivals(problem, seen):
-        if not row.rivals or objective.logits is None:
-            return 0
-        others = min(CLASSES, objective.logits(seen.outputs).size - 1)
-        return jnp.where(objective.reaches(problem.goal), 0, others)
+        others = 0 if objective.logits is None else objective.logits(seen.outputs).size - 1
+        return jnp.where(objective.reaches(problem.goal) | (others < 2), 0, min(CLASSES, others))
 
-    rule = in_legs(rule_of, steps=steps, legs=legs_of(steps), clean=row.clean, rivals=rivals)
+    rule = in_legs(rule_of, steps=steps, legs=legs_of(steps), clean=row.clean, rivals=rivals, hurried=row.hurried)
     return iterated(rule, objective=objective, distance=distance, steps=steps)

@@ -16,14 +16,13 @@ from cwjax.answers import Seen
 from cwjax.arguments import check_count
 from cwjax.base import Candidate, Count, Problem, closer, found, seldom, wide
 from cwjax.loop import Rule
+from cwjax.parts.schedules import BOUNDS
 
-_UNIT = 60  # n² times as many steps make n legs
-_TRIES = 3  # a leg that is to find a first example has one over this of all steps,
-_LEAST = 25  # but not fewer than these
-_FARTHER = 10.0  # times, as far as a leg may look, with each leg that found nothing
+UNIT = 60  # n² times as many steps make n legs
+TRIES = 3  # a leg that is to find a first example has one over this of all steps, at least of a unit, at most a unit
 _MOST_POWERS = 12  # of these, so that float32 holds them
 _WIDER = 3.0  # times, the mean over classes, with each leg that found nothing
-_RIVAL = 8  # a leg for another class has one over this of a leg's steps, to find an example
+_RIVAL = 8  # a hurried leg for another class has one over this of a leg's steps, to find an example
 _NEARER = 0.98  # times the best distance, or nearer
 
 
@@ -63,7 +62,7 @@ def legs_of(steps: Count) -> Int[Array, ""]:
       [1, 2, 4]
     """
     check_count("steps", steps)
-    return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / _UNIT)), 1).astype(jnp.int32)
+    return jnp.maximum(jnp.round(jnp.sqrt(jnp.asarray(steps) / UNIT)), 1).astype(jnp.int32)
 
 
 def in_legs(
@@ -73,18 +72,20 @@ def in_legs(
     legs: Count,
     clean: int = 1,
     rivals: Callable[[Problem, Seen], Count] = lambda problem, seen: 0,
+    hurried: bool = False,
 ) -> Rule:
     """The rules of several legs of one length, one after the other, as one rule.
 
     The first legs begin where the problem says; the others on the other side of the clean input from the best example.
-    A leg that has to find a first example, and has none after a third of all steps (25 at the least), is given up and
-    does not count. The next begins between the clean input and a random point of the box: a third of the way out, and
-    then two thirds. On some networks a run from the clean input never finds an example, and one from elsewhere does.
-    The rules go otherwise too in such a leg: see `Leg.spread`, `shrink` and `attacks.FAMILY`.
+    A leg that has to find a first example, and has none after a third of all steps (at least 20, at most 60), is given
+    up and does not count. The next begins between the clean input and a random point of the box: a third of the way
+    out, and then two thirds. On some networks a run from the clean input never finds an example, and one from elsewhere
+    does. The rules go otherwise too in such a leg: see `Leg.spread`, `shrink` and `attacks.FAMILY`.
 
-    After these some classes have one each that begins at the clean input, the likeliest there first. It is to
-    find an example within 0.98 times the best distance, and is given up if it has none after an eighth of a leg's
-    steps; then it does not count.
+    After these some classes have one each that begins at the clean input, the likeliest there first. Each has 60 steps,
+    if all of them together take no more than a third of the run. In a shorter run there are none, or they are hurried:
+    each is to find an example within 0.98 times the best distance, and is given up if it has none after an eighth of a
+    leg's steps. One that finds it goes on as a leg like any other; the others do not count.
 
     A rule is told of the points, the steps and the best example of its own leg alone.
 
@@ -95,6 +96,7 @@ def in_legs(
       clean: how many of them begin where the problem says.
       rivals: how many classes have a leg of their own; a leg's rule has to go for the class (`Leg.rival`), and stay
         within the distance (`Leg.within`).
+      hurried: whether they have one in a shorter run too.
 
     Raises:
       ValueError: a count out of range.
@@ -109,28 +111,31 @@ def in_legs(
     """
     check_count("steps", steps)
     check_count("legs", legs)
-    patience = jnp.maximum(jnp.asarray(steps) // _TRIES, _LEAST)
+    patience = jnp.clip(jnp.asarray(steps) // TRIES, UNIT // TRIES, UNIT)
     of_a_rival = jnp.asarray(steps) // legs // _RIVAL
+
+    def at_ease(most: Count) -> Bool[Array, ""]:
+        return UNIT * TRIES * jnp.asarray(most) <= jnp.asarray(steps)
 
     def asked(problem: Problem, leg: Leg) -> Problem:
         return problem._replace(start=leg.start.astype(problem.x.dtype))
 
     def begun(key, problem, best, number, failed, rival, most, spent) -> tuple[Float[Array, "*S"], LegsMemory]:
         known, left = found(best), jnp.maximum(jnp.asarray(steps, jnp.int32) - spent, 1)
-        challenges = known & (number >= clean) & (number < legs) & (rival < most)
+        challenges = known & (number >= clean) & (number < legs) & (rival < most) & (hurried | at_ease(most))
         across, lost = known & (number >= clean) & ~challenges, ~known & (failed > 0)
         share = left // jnp.maximum(legs - number, 1)
-        length = jnp.where(lost, jnp.maximum(share, patience), share)
+        length = jnp.where(lost, jnp.maximum(share, patience), jnp.where(challenges & at_ease(most), UNIT, share))
         dtype = wide(problem.x)
         start, x, low, high = (each.astype(dtype) for each in (problem.start, problem.x, problem.low, problem.high))
         drawn = low + (high - low) * jax.random.uniform(jax.random.fold_in(key, 1), x.shape, dtype)
-        elsewhere = start + jnp.minimum(failed, _TRIES - 1) / _TRIES * (drawn - start)
+        elsewhere = start + jnp.minimum(failed, TRIES - 1) / TRIES * (drawn - start)
         leg = Leg(
             number=number,
             begun=spent,
             steps=jnp.clip(length, 1, left).astype(jnp.int32),
             start=jnp.where(across, 2 * x - best.x.astype(dtype), jnp.where(lost, elsewhere, start)),
-            farther=_FARTHER ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
+            farther=BOUNDS[1] ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
             lost=lost,
             spread=jnp.where(lost, _WIDER ** jnp.minimum(failed, _MOST_POWERS), 1).astype(dtype),
             rival=jnp.where(challenges, rival, -1),
@@ -152,10 +157,12 @@ def in_legs(
         going = memory._replace(best=best, rule=after)
 
         known = found(seen.best)
-        beaten = (leg.rival >= 0) & ~found(best) & (taken + 1 >= of_a_rival)
-        ends = (taken + 1 >= leg.steps) | (~known & (taken + 1 >= patience)) | beaten
+        most = rivals(problem, seen)
+        over = jnp.where(at_ease(most), taken + 1 >= UNIT, ~found(best) & (taken + 1 >= of_a_rival))
+        aside = (leg.rival >= 0) & over
+        ends = (taken + 1 >= leg.steps) | (~known & (taken + 1 >= patience)) | aside
         key = jax.random.fold_in(memory.key, 0)
-        counts = leg.number + (known & ~beaten), memory.failed + ~known, memory.rivals, rivals(problem, seen)
+        counts = leg.number + (known & ~aside), memory.failed + ~known, memory.rivals, most
         fresh = key, problem, seen.best, *counts, seen.taken + 1
         return seldom(ends, begun, fresh, (x.astype(wide(problem.x)), going))
 

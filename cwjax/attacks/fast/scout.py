@@ -15,17 +15,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from cwjax.answers import Seen
-from cwjax.attacks.fast.legs import Leg
-from cwjax.attacks.fast.slide import KEPT, METRICS
-from cwjax.base import Goal, LabelGoal, Objective, Problem, select, wide
+from cwjax.attacks.fast.aims import CLASSES, likeliest, towards
+from cwjax.attacks.fast.legs import TRIES, UNIT, Leg
+from cwjax.attacks.fast.slide import METRICS
+from cwjax.base import Goal, Objective, Problem, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
-from cwjax.parts.objectives import in_play
+from cwjax.parts.schedules import BOUNDS
 
-CLASSES = 5  # that are looked at: the likeliest
-_LEAST = 50  # steps of a leg; a shorter one has none to spare
 _CLEARLY = 0.9  # another class than the likeliest has to be nearer than this share of its distance
-_UNTIL = 0.3  # the share of the steps after which the loss is that of whichever class is likeliest
 _PROBE = 1.5  # how many linearised distances a probe goes
 
 
@@ -84,9 +82,7 @@ def scouted(
     it is not the likeliest. It is gone for where it is clearly nearer as Newton's steps from the two probes have it.
     The leg begins at the start, with the slope there of the class that it goes for. An example of any class counts.
 
-    A leg for another class (`Leg.rival`) asks about the start, and again towards that class, and begins.
-
-    So two to seven points are spent, the start itself included. With less than 50 steps, or an objective that knows no
+    So two to seven points are spent, the start itself included. With less than 60 steps, or an objective that knows no
     logits of classes, there is no look at classes; only a leg that has another rule asks about the first probe.
 
     Args:
@@ -122,15 +118,20 @@ def scouted(
 
     def look(problem, known, seen):
         """What is known now, what a rule is to know of the point, and the next point unless the leg has begun."""
-        choosing = (problem.start == problem.x).all() & (leg.steps >= _LEAST) & (objective.logits is not None)
-        looks = ~jnp.asarray(instead) & ~objective.reaches(problem.goal) & (choosing | (other is not None))
-        view, place, rival = View(seen.loss, seen.slope), seen.taken, leg.rival >= 0
+        choosing = (problem.start == problem.x).all() & (leg.steps >= UNIT) & (objective.logits is not None)
+        looks = (
+            ~objective.reaches(problem.goal)
+            & (choosing | (other is not None))
+            & (leg.rival < 0)
+            & ~jnp.asarray(instead)
+        )
+        view, place = View(seen.loss, seen.slope), seen.taken
         known = select(place == 0, _begun_with(known, seen, _likely(objective, seen, problem.goal)), known)
         classes = jnp.sum(known.likely >= 0)
 
         waits = known.begun < 0
         probed = waits & (place == 1)
-        blind = (known.likeliest.loss > 0) & (view.loss > (1 - _PROBE * KEPT) * known.likeliest.loss)
+        blind = (known.likeliest.loss > 0) & (view.loss > (1 - _PROBE / BOUNDS[0]) * known.likeliest.loss)
         doubted = jnp.where(probed, view.loss > 0, known.doubted)
         newton = distance_of(view)  # from a probe, on
         far = jnp.where(probed, _PROBE * distance_of(known.likeliest) + newton, known.far)
@@ -141,15 +142,14 @@ def scouted(
         last = waits & (place == classes + 1)
         preferred = last & (_PROBE * distance_of(near) + newton < _CLEARLY * far)
         sighted = (probed & (blind | ~choosing)) | ((place == classes) & (nearest < 0)) | last
-        begins = waits & jnp.where(place == 0, ~looks, jnp.where(rival, place == 1, sighted))
+        begins = waits & jnp.where(place == 0, ~looks, sighted)
         begun = jnp.where(begins, place, known.begun)
-        own = known.likely[jnp.maximum(leg.rival, 0)]
-        chosen = jnp.where(begins, jnp.where(rival, own, jnp.where(preferred, nearest, -1)), known.chosen)
+        chosen = jnp.where(begins, jnp.where(preferred, nearest, -1), known.chosen)
 
         there = _at_start(problem, known, seen, select(preferred, near, known.likeliest))
-        told = select(begins & (place > 0) & ~rival, there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
+        told = select(begins & (place > 0), there, seen)._replace(taken=jnp.where(begins, 0, place - begun))
 
-        going = jnp.where(place < _UNTIL * leg.steps, chosen, -1)
+        going = jnp.where(TRIES * place < leg.steps, chosen, -1)
         class_of = jnp.where(place == classes, nearest, known.likely[jnp.minimum(place, classes - 1)])
         after = known._replace(
             nearest=nearest,
@@ -158,9 +158,9 @@ def scouted(
             doubted=doubted,
             begun=begun,
             chosen=chosen,
-            aim=jnp.where(begun >= 0, going, jnp.where(place == 0, jnp.where(rival, own, -1), class_of)),
+            aim=jnp.where(begun >= 0, going, jnp.where(place == 0, -1, class_of)),
         )
-        x = jnp.where((place == 0) & ~rival, probe(known.start, known.likeliest), known.start)
+        x = jnp.where(place == 0, probe(known.start, known.likeliest), known.start)
         return after, told, jnp.where(place == classes, probe(known.start, near), x)
 
     def init(key, problem):
@@ -231,83 +231,6 @@ def _begun_with(known: Scouting, seen: Seen, likely: Int[Array, "C"]) -> Scoutin
         likeliest=view,
         near=view,
     )
-
-
-class Aim(NamedTuple):
-    """A `LabelGoal` that says over which of the other classes its slope is a mean, see `losses.softened_margin`."""
-
-    label: Int[Array, ""]
-    sign: Float[Array, ""]
-    spread: Float[Array, ""]  # in margins; 0: the slope is that of the strongest other class alone
-
-
-def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
-    """The goal to reach that class, by the slope of its own boundary; the goal that is given where it is -1.
-
-    Args:
-      label: a class, or -1.
-      goal: of the attack.
-
-    Example:
-      >>> away = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
-      >>> aim = cw.attacks.fast.scout.towards(jnp.int32(2), away)
-      >>> int(aim.label), float(aim.sign)  # to class 2, and not away from 0
-      (2, 1.0)
-    """
-    given = label < 0
-    sign = jnp.where(given, goal.sign, 1)
-    return Aim(jnp.where(given, goal.label, label), sign, spread=given.astype(sign.dtype))
-
-
-def spread_out(rule: Rule, leg: Leg, objective: Objective) -> Rule:
-    """The rule, with a mean over more of the other classes where legs before this one found nothing (`Leg.spread`).
-
-    Args:
-      rule: whose `aim` says towards which class its slope leads.
-      leg: of the run.
-      objective: of the attack; where it knows no logits of classes, the aim is left alone.
-
-    Example:
-      >>> from cwjax.attacks.fast import legs, scout, slide
-      >>> margin = cw.losses.softened_margin()
-      >>> def rule_of(leg):
-      ...     return scout.spread_out(slide.slide("linf", leg, margin), leg, margin)
-      >>> rule = legs.in_legs(rule_of, steps=40, legs=1)
-      >>> attack = cw.loop.iterated(rule, objective=margin, distance=cw.distances.linf(), steps=40)
-      >>> print(np.asarray(jax.jit(cw.batched(attack))(model, keys, x, goal).distance).round(2))
-      [0.1  0.15]
-    """
-
-    def aim(problem, memory):
-        goal = rule.aim(problem, memory)
-        if objective.logits is None:
-            return goal
-        sign = jnp.asarray(goal.sign)
-        return Aim(goal.label, sign, spread=getattr(goal, "spread", 1) * leg.spread)
-
-    return rule._replace(aim=aim)
-
-
-def likeliest(logits: Float[Array, "K"], goal: Goal, most: int = CLASSES) -> Int[Array, "C"]:
-    """So many classes: those with the largest logits except the goal's own, largest first.
-
-    -1 where there are no more that can win.
-
-    Args:
-      logits: of one example.
-      goal: whose class is left out.
-      most: how many.
-
-    Example:
-      >>> away = cw.LabelGoal(jnp.int32(0), jnp.float32(-1))
-      >>> cw.attacks.fast.scout.likeliest(jnp.array([4.0, 1.0, 3.0]), away, 3).tolist()
-      [2, 1, -1]
-    """
-    others = jnp.where(jnp.arange(logits.size) == goal.label, -jnp.inf, jnp.where(in_play(logits), logits, -jnp.inf))
-    count = min(most, logits.size - 1)
-    values, classes = jax.lax.top_k(others, count)
-    classes = jnp.where(values > -jnp.inf, classes.astype(jnp.int32), -1)
-    return jnp.pad(classes, (0, most - count), constant_values=-1)
 
 
 def _likely(objective: Objective, seen: Seen, goal: Goal) -> Int[Array, "C"]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from cwjax.attacks.fast.legs import UNIT
 from cwjax.base import Number, Problem, found, seldom, wide
 from cwjax.loop import Rule
 from cwjax.parts.distances import costs
@@ -19,28 +20,10 @@ from cwjax.problems import clip
 _DECAY = 0.5  # of Adam's mean
 _LIMITS_OF_C = (1e-3, 1e12)
 _TURN = (0.2, 0.05)  # of log c, at the first step and at the last
+_STEPS = (1.0, 0.2, 0.005)  # widths of the box: from the first to the second if bold, else from there to the third
+_DEPTH = 100.0  # the first c: the larger, the deeper a leg goes before it returns
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
 _NORMS = ("l2", "l1", "l0")
-
-
-class Temper(NamedTuple):
-    """How long the steps of a deep leg are, and how deep it goes."""
-
-    first: Number  # step, in widths of the box
-    last: Number
-    c: Number  # the first weight of the loss: the larger, the deeper a leg goes before it returns
-
-
-_BOLD = Temper(first=1.0, last=0.2, c=10.0)
-_FIRST = (12, 0.2, 0.4)  # the first step of a careful leg: 12 over its steps, within these
-_LAST = 0.005  # its last step
-_DEPTH = (13, 100.0)  # its first c: e to the power of its steps over 13, 100 at the most
-
-
-def _careful(steps: Number) -> Temper:
-    """Deep; but in less than 60 steps, longer ones, and not so deep that there are too few to come back."""
-    first, c = jnp.clip(_FIRST[0] / steps, *_FIRST[1:]), jnp.minimum(jnp.exp(steps / _DEPTH[0]), _DEPTH[1])
-    return Temper(first=first, last=_LAST, c=c)
 
 
 class DescentMemory(NamedTuple):
@@ -69,7 +52,8 @@ def shrink(
     along a cosine.
     c is multiplied by exp(-r) where the goal is met and by exp(r) where it is not, r falling along a cosine. It is
     large at first: a leg goes deep, in many elements, and then shrinks them. On a network that was trained to be
-    robust that comes to where attacks that start with few elements never do.
+    robust that comes to where attacks that start with few elements never do. In less than 60 steps it is smaller, and
+    steps are longer, so that there are enough to come back.
 
     Args:
       norm: "l2", "l1" or "l0".
@@ -97,14 +81,19 @@ def shrink(
     """
     check_norm(norm, _NORMS)
 
-    def temper(problem: Problem, seeking: bool | Array = False) -> Temper:
-        return Temper(*(jnp.where(bold(problem) | seeking, *both) for both in zip(_BOLD, _careful(steps), strict=True)))
+    share = jnp.minimum(jnp.asarray(steps) / UNIT, 1)
+
+    def length(problem: Problem, seeking: Bool[Array, ""], taken: Int[Array, ""]) -> Float[Array, ""]:
+        long, short, shortest = _STEPS
+        stays = bold(problem) | seeking
+        first = jnp.where(stays, long, jnp.minimum(short / share, long))
+        return annealed(first, jnp.where(stays, short, shortest), taken, steps)
 
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
         return start, DescentMemory(
-            adam=adam(start), c=jnp.asarray(temper(problem).c, start.dtype), margin=jnp.zeros_like(start, shape=())
+            adam=adam(start), c=(_DEPTH**share).astype(start.dtype), margin=jnp.zeros_like(start, shape=())
         )
 
     def move(problem, memory, seen):
@@ -119,8 +108,7 @@ def shrink(
         seeking = lost & ~found(seen.best)
         c = jnp.clip(turned(memory.c, seen.met, _TURN, seen.taken, steps), *_LIMITS_OF_C)
         c = jnp.where(seeking, memory.c, c)
-        first, last, _ = temper(problem, seeking)
-        step = annealed(first, last, seen.taken, steps)
+        step = length(problem, seeking, seen.taken)
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
         price = jnp.where(seeking, 0, step / c * weight * costs(cost, seen.x))
         share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=price, clipped=clipped)

@@ -11,12 +11,10 @@ from cwjax.attacks.fast.legs import Leg
 from cwjax.base import Number, Objective, Problem, found, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, check_norm, onto_sphere, unit
-from cwjax.parts.schedules import annealed, lengthened, turned
+from cwjax.parts.schedules import BOUNDS, annealed, lengthened, turned
 
-KEPT = 1 / 3  # of what a slope promised: where a step takes away less than this share, one looks so much farther
-_TURN = (0.1, 0.001)  # of log tau, at the first step of a leg and at the last
-_SHORTEST = 0.01  # the last step over the first
-_FOLLOWING = 0.5  # radii: the first step from the best example along the boundary
+_TURN = 0.1  # of log tau, at the first step of a leg
+_SHORTEST = 0.01  # the last step over the first, and the last turn over the first
 
 
 class Pace(NamedTuple):
@@ -38,30 +36,19 @@ class Metric(NamedTuple):
 
     towards: Callable[[Float[Array, "*S"]], Float[Array, "*S"]]  # momentum -> the direction of a step
     onto: Callable[[Float[Array, "*S"], Float[Array, ""]], Float[Array, "*S"]]  # delta, radius -> delta within it
-    seeking: Pace  # until there is an example
-    towards_label: Pace  # and then
-    from_label: Pace
 
 
 METRICS = {
-    "linf": Metric(
-        towards=jnp.sign,
-        onto=NORMS["linf"].onto,
-        seeking=Pace(rate=0.3, decay=0.9),
-        towards_label=Pace(rate=1.0, decay=0.6),
-        from_label=Pace(rate=1.5, decay=0.2),
-    ),
-    "l2": Metric(
-        towards=unit,
-        onto=onto_sphere,  # also from inside, as FMN does
-        seeking=Pace(rate=0.5, decay=0.9),
-        towards_label=Pace(rate=1.0, decay=0.5),
-        from_label=Pace(rate=4.0, decay=0.0),
-    ),
+    "linf": Metric(towards=jnp.sign, onto=NORMS["linf"].onto),
+    "l2": Metric(towards=unit, onto=onto_sphere),  # also from inside, as FMN does
 }
-"""By norm. Small steps with much momentum get to the goal where others do not, and long ones with little come nearer
-along the boundary: with next to none away from a label, but towards one the loss has a kink wherever the likeliest
-other class changes, and it takes a mean of slopes to go along that.
+
+_SEEKING = Pace(rate=0.4, decay=0.9)  # until there is an example
+_TOWARDS_LABEL = Pace(rate=1.0, decay=0.6)  # and then
+_FROM_LABEL = Pace(rate=2.0, decay=0.2)
+"""Small steps with much momentum get to the goal where others do not, and long ones with little come nearer along the
+boundary: with next to none away from a label, but towards one the loss has a kink wherever the likeliest other class
+changes, and it takes a mean of slopes to go along that.
 """
 
 
@@ -154,15 +141,15 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         there = there._replace(distance=there.distance + jnp.where(leg.lost, seen.distance, 0))
         kept = memory.promise.kept(seen.loss, seen.distance)
         longer = select(first, there, memory.promise)
-        longer = longer._replace(distance=longer.distance * jnp.where(second & (kept < KEPT), 1 / KEPT, 1))
+        longer = longer._replace(distance=longer.distance * jnp.where(second & (BOUNDS[0] * kept < 1), BOUNDS[0], 1))
 
         sought = lengthened(memory.tau, leg.farther * longer.distance, seen.taken, leg.steps)
         along = _along(memory.tau, best, seen.met, seen.taken, leg.steps)
         tau = jnp.where(first, there.distance, jnp.where(found(seen.best), along, sought))
         tau = jnp.minimum(tau, leg.within)
 
-        following = select(objective.reaches(problem.goal), metric.towards_label, metric.from_label)
-        pace = select(found(seen.best), following, metric.seeking)
+        following = select(objective.reaches(problem.goal), _TOWARDS_LABEL, _FROM_LABEL)
+        pace = select(found(seen.best), following, _SEEKING)
         momentum = pace.decay * memory.momentum + (1 - pace.decay) * unit(seen.slope)
         x = _stepped(metric, seen, momentum, pace.rate, tau, leg.steps)
         return x, SlidingMemory(momentum, tau, longer)
@@ -173,7 +160,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
 def follow(norm: str, steps: Number) -> Rule:
     """The rule that goes from the best example along the boundary, within a radius that follows it.
 
-    As `slide` once it has an example, except that steps have no momentum, and the first is half a radius long.
+    As `slide` once it has an example, except that steps have no momentum, and are as long as while it looks for one.
 
     Args:
       norm: "linf" or "l2".
@@ -207,7 +194,7 @@ def follow(norm: str, steps: Number) -> Rule:
     def move(problem, memory, seen):
         first, best = seen.taken == 0, seen.best.distance  # first: to the best example
         tau = _along(memory, best, seen.met, seen.taken, steps)
-        x = _stepped(metric, seen, unit(seen.slope), _FOLLOWING, tau, steps)
+        x = _stepped(metric, seen, unit(seen.slope), _SEEKING.rate, tau, steps)
         return jnp.where(first, seen.best.x.astype(x.dtype), x), jnp.where(first, memory, tau)
 
     return Rule(init=init, move=move)
@@ -226,4 +213,4 @@ def _along(
     tau: Float[Array, ""], best: Float[Array, ""], met: Bool[Array, ""], taken: Int[Array, ""], steps: Number
 ) -> Float[Array, ""]:
     """The next radius, once there is an example: turned, and never beyond the best distance."""
-    return jnp.minimum(turned(jnp.minimum(tau, best), met, _TURN, taken, steps), best)
+    return jnp.minimum(turned(jnp.minimum(tau, best), met, (_TURN, _SHORTEST * _TURN), taken, steps), best)

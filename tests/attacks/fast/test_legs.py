@@ -88,9 +88,10 @@ def test_a_rule_is_told_of_its_own_leg_alone():
 
 
 @pytest.mark.parametrize(
-    ("steps", "expected"), [(25, [0]), (30, [0, 25]), (75, [0, 25, 50]), (90, [0, 30, 60]), (91, [0, 30, 60, 90])]
+    ("steps", "expected"),
+    [(20, [0]), (30, [0, 20]), (60, [0, 20, 40]), (90, [0, 30, 60]), (91, [0, 30, 60, 90]), (200, [0, 60, 120, 180])],
 )
-def test_a_leg_without_an_example_is_given_up_after_a_third_of_the_steps_and_not_before_25(steps, expected):
+def test_a_leg_without_an_example_is_given_up_after_a_third_of_the_steps_or_20_or_60(steps, expected):
     seen, failed, state = run(steps, 1, margin=99.0)
     assert begins(seen) == expected
     assert state.progress.forwards == steps
@@ -119,24 +120,45 @@ def test_the_next_begins_elsewhere_and_farther_out_within_the_box_and_held_where
     assert (np.diff(gone[:3]) > 0).all()
 
 
+def nearer_by_a_tenth(leg):
+    """A leg goes so far that the elements add up to 0.6 more, and one for a class nine tenths of it."""
+    return STILL._replace(
+        init=lambda key, problem: (problem.x + jnp.where(leg.rival < 0, 0.05, 0.045) * jnp.ones(SIZE), ())
+    )
+
+
 @pytest.mark.parametrize(
     ("margin", "begun", "rivals", "numbers"),
     [(0.59, [0, 32, 36, 40], [-1, 0, 1, -1], [0, 1, 1, 1]), (0.5, [0, 32], [-1, 0], [0, 1])],
 )
-def test_a_leg_for_another_class_is_given_up_where_it_finds_nothing_nearer(margin, begun, rivals, numbers):
-    def rule_of(leg):  # the first leg goes so far that the elements add up to 0.6 more, and others nine tenths of it
-        return STILL._replace(
-            init=lambda key, problem: (problem.x + jnp.where(leg.rival < 0, 0.05, 0.045) * jnp.ones(SIZE), ())
-        )
-
+def test_a_hurried_leg_for_another_class_is_given_up_where_it_finds_nothing_nearer(margin, begun, rivals, numbers):
     problem = problem_of(X[0], GOAL)
-    seen, _, _ = run(64, 2, margin=margin, problem=problem, rule_of=rule_of, rivals=lambda problem, seen: 2)
+    settings = {"rivals": lambda problem, seen: 2, "hurried": True}
+    seen, _, _ = run(64, 2, margin=margin, problem=problem, rule_of=nearer_by_a_tenth, **settings)
     assert begins(seen) == begun
     assert [int(leg.rival) for leg in seen] == rivals
     assert [int(leg.number) for leg in seen] == numbers
     np.testing.assert_array_equal(seen[1].start, X[0])
     within = [np.inf if rival < 0 else 0.98 * 0.05 * np.sqrt(SIZE) for rival in rivals]
     np.testing.assert_allclose([leg.within for leg in seen], within, rtol=1e-4)
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+@pytest.mark.parametrize("margin", [0.59, 0.5])  # whether they find an example or not
+def test_legs_for_classes_have_60_steps_where_all_of_them_take_no_more_than_a_third(margin, hurried):
+    settings = {"rivals": lambda problem, seen: 2, "hurried": hurried, "rule_of": nearer_by_a_tenth}
+    seen, _, _ = run(360, 2, margin=margin, problem=problem_of(X[0], GOAL), **settings)
+    assert begins(seen) == [0, 180, 240, 300]
+    assert [int(leg.rival) for leg in seen] == [-1, 0, 1, -1]
+    assert [int(leg.number) for leg in seen] == [0, 1, 1, 1]
+    assert [int(leg.steps) for leg in seen] == [180, 60, 60, 60]
+
+
+def test_in_a_shorter_run_there_are_none_unless_they_are_hurried():
+    told = {"margin": 0.5, "problem": problem_of(X[0], GOAL), "rule_of": nearer_by_a_tenth}
+    seen, _, _ = run(358, 2, rivals=lambda problem, seen: 2, **told)
+    assert begins(seen) == [0, 179]
+    assert [int(leg.rival) for leg in seen] == [-1, -1]
 
 
 def test_once_an_example_is_known_no_leg_is_given_up():

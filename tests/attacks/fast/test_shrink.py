@@ -43,9 +43,9 @@ def moved(steps: int, *, met=False, bold=False, lost=False, known=False, loss=2.
     ("steps", "bold", "far", "c"),
     [
         (100, False, 0.2, 100.0),
-        (40, False, 0.3, np.exp(40 / 13)),
-        (20, False, 0.4, np.exp(20 / 13)),
-        (100, True, 0.5, 10.0),  # a bold round goes a whole width, which is to the bound
+        (40, False, 0.3, 100 ** (40 / 60)),
+        (30, False, 0.4, 10.0),
+        (100, True, 0.5, 100.0),  # which goes a whole width, and so to the bound
     ],
 )
 def test_the_first_step_is_adams_less_what_the_norm_takes(steps, bold, far, c):

@@ -40,7 +40,7 @@ def test_the_first_look_at_a_model_is_also_the_first_step(norm):
     promised = 0.7 / (jnp.sum(jnp.abs(slope)) if norm == "linf" else jnp.linalg.norm(slope))
     assert float(state.memory.tau) == pytest.approx(float(promised), rel=1e-5)
     gone = NORMS[norm].distance.measure(state.w - X[0])
-    share = {"linf": 0.3, "l2": 1.0}[norm]  # in L2 a point is moved out onto the sphere
+    share = {"linf": 0.4, "l2": 1.0}[norm]  # in L2 a point is moved out onto the sphere
     assert float(gone / promised) == pytest.approx(share, rel=1e-4)
 
 
