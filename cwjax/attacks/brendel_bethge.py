@@ -176,7 +176,9 @@ def _between(norm: str, delta: Float[Array, "*S"], share: Float[Array, ""]) -> F
     if norm == "l2":
         return share * delta
     largest = jnp.max(jnp.abs(delta))
-    return NORMS["linf"].onto(delta, share * largest) if norm == "linf" else NORMS["l1"].prox(delta, (1 - share) * largest)
+    return (
+        NORMS["linf"].onto(delta, share * largest) if norm == "linf" else NORMS["l1"].prox(delta, (1 - share) * largest)
+    )
 
 
 def trust_region_step(
