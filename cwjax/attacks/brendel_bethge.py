@@ -70,7 +70,7 @@ def brendel_bethge(
       radius: of the trust region at first, over the number of elements, in widths of the box; > 0.
       decay: by which the radius is multiplied from time to time, in (0, 1].
       decays: how often that is, >= 1, at equal intervals.
-      momentum: share of the earlier slopes in their mean, in [0, 1).
+      momentum: share of the earlier slopes in their mean, in [0, 1].
       overshoot: 1 aims at the boundary itself, and more beyond it, in [1, 2].
       draws: looks at noise, >= 0.
       search_steps: halvings of the way to the clean input, >= 0.
