@@ -1,5 +1,5 @@
 """Rows of the laws' table for DDN, FMN, sigma-zero, APGD, PDGD, PDPGD, ALMA, SuperDeepFool, Trust Region, VFGA and
-Boundary Projection, PMA and Sparse-PGD.
+Boundary Projection, Brendel & Bethge, PMA and Sparse-PGD.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import cwjax as cw
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
 from cwjax.attacks.boundary_projection import boundary_projection
+from cwjax.attacks.brendel_bethge import brendel_bethge
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import class_differences
 from cwjax.attacks.fmn import fmn
@@ -95,6 +96,7 @@ RIVALS: dict[str, dict[str, Any]] = {
     ),
     **_several(trust_region, negative_margin, {"steps": 80, "radius": 0.01}, ("l2", "linf")),
     "boundary_projection": _row(boundary_projection, label_cross_entropy, "l2", _PROJECTION),
+    **_several(brendel_bethge, negative_margin, {"steps": 40, "radius": 0.02}, ("l1", "l2", "linf")),
     "vfga": _row(vfga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=21),
     "fga": _row(fga, label_probability, "l0", {"steps": 12}, others={"steps": 2}, first=11, fooled=0.1),
     "pma": _row(_confident(pma), lambda confidence: confidence, "linf", {"steps": 40, "epsilon": 0.3}, fooled=0.4),

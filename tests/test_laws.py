@@ -191,6 +191,7 @@ TASKS = {
 # Of an attack in several norms one is here, and the others with the combinations below.
 _NORMS = ("pgd l2", "pgd l1", "deepfool, restarted", "ddn, 64 levels", "fmn, l0", "fmn, l1", "fmn, linf")
 _NORMS += ("pdpgd, l0", "pdpgd, l2", "pdpgd, linf", "alma, l1", "trust_region, linf")
+_NORMS += ("brendel_bethge, l1", "brendel_bethge, linf")
 _EVERY = {name: Row(**row) for name, row in (rivals_until_2018.RIVALS | rivals_from_2019.RIVALS).items()}
 RIVALS = FAST | {name: row for name, row in _EVERY.items() if name not in _NORMS}
 

@@ -5,6 +5,7 @@ from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
 from cwjax.attacks.audio import audio, audio_aligned
 from cwjax.attacks.boundary_projection import boundary_projection
+from cwjax.attacks.brendel_bethge import brendel_bethge
 from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
@@ -33,6 +34,7 @@ __all__ = [
     "audio_aligned",
     "bim",
     "boundary_projection",
+    "brendel_bethge",
     "ddn",
     "deepfool",
     "ead",

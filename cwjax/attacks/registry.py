@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cwjax.attacks.alma import alma
 from cwjax.attacks.apgd import apgd, apgd_targeted
 from cwjax.attacks.boundary_projection import boundary_projection
+from cwjax.attacks.brendel_bethge import brendel_bethge
 from cwjax.attacks.carlini import l0, l1, l2, linf
 from cwjax.attacks.ddn import ddn
 from cwjax.attacks.deepfool import deepfool
@@ -59,6 +60,7 @@ ATTACKS = {
     "ead": Entry(ead, ("l1",)),  # with decision="l1"
     "deepfool": Entry(deepfool, ("l2", "linf"), passes=lambda classes: min(classes, 10)),
     "boundary_projection": Entry(boundary_projection, ("l2",)),
+    "brendel_bethge": Entry(brendel_bethge, ("l1", "l2", "linf")),
     "superdeepfool": Entry(superdeepfool, ("l2",), passes=lambda classes: min(classes, 10)),
     "trust_region": Entry(trust_region, ("l2", "linf")),
     "jsma_z": Entry(jsma_z, ("l0",), passes=lambda classes: 3),

@@ -181,6 +181,7 @@ OURS: dict[str, Contestant] = {
     "ead": _entered("ead", _elastic),
     "deepfool": _plain("deepfool", norm=_norm),
     "boundary_projection": _plain("boundary_projection"),
+    "brendel_bethge": _plain("brendel_bethge", norm=_norm),
     "superdeepfool": _plain("superdeepfool"),
     "trust_region": _plain("trust_region", norm=_norm),
     "jsma_z": _plain("jsma_z", distance=RACED.__getitem__),
