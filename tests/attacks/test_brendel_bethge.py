@@ -61,7 +61,7 @@ def by_scipy(norm, home, low, high, slope, change, radius):
     return (found.fun if more else np.sqrt(max(found.fun, 0))) if found.success else None
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("norm", ["l2", "linf", pytest.param("l1", marks=pytest.mark.long)])
 def test_no_step_within_the_trust_region_ends_nearer(norm):
     given = drawn(0.4)
     steps, compared = np.asarray(steps_of(norm)(*given), np.float64), 0
@@ -148,23 +148,32 @@ FOOLBOX = {
             1.19691,
         ],
     ),
+    "linf": (
+        [0.55985, 0.02506, 0.18687, 0.18622, 0.03801, 0.00096, 0.48262, 0.43923, 0.56014, 0.22653, 0.03978, 0.01530],
+        [0.51364, 0.22018, 0.39102, 0.29267, 0.05821, 0.00096, 0.65493, 0.44344, 0.48868, 0.45494, 0.19377, 0.51097],
+    ),
 }
 # A look at the start and ten of the search come before foolbox's hundred steps.
 ATTACKS = {norm: brendel_bethge(norm=norm, radius=0.02, steps=111) for norm in NORMS}
 ATTACK = ATTACKS["l2"]
 
 
-@pytest.mark.parametrize("norm", ["l2"])
-def test_it_ends_where_foolboxs_ends(norm):
+@pytest.mark.parametrize(("norm", "nearer"), [("l2", 0), pytest.param("linf", 3, marks=pytest.mark.long)])
+def test_it_ends_where_foolboxs_ends_or_nearer(norm, nearer):
     x = problems.inputs(12)
     answers = [int(logits(each.astype(np.float64)).argmax()) for each in x]
     starts = [next(j for j, other in enumerate(answers) if other != answer) for answer in answers]
+    ended = []
     for sign, distances in zip((-1.0, 1.0), FOOLBOX[norm], strict=True):
-        for i, expected in enumerate(distances):
+        for i in range(len(distances)):
             label = answers[starts[i] if sign > 0 else i]
             _, progress = walk(ATTACKS[norm], x[i], goal(label, sign), 111, start=jnp.asarray(x[starts[i]]))
-            # Ours stops short of the boundary by what rounding may take.
-            assert float(progress.best.distance) == pytest.approx(expected, rel=1e-3, abs=2e-5)
+            ended.append(float(progress.best.distance))
+    expected = np.concatenate(FOOLBOX[norm])
+    # Ours stops short of the boundary by what rounding may take.
+    close = np.isclose(ended, expected, rtol=1e-3, atol=2e-5)
+    assert (close | (ended < expected)).all()
+    assert (~close).sum() == nearer
 
 
 def margin(x: np.ndarray, label: int) -> tuple[float, np.ndarray]:
