@@ -7,7 +7,8 @@ Command:
 
     python -m experiments.figure9_confidence
 
-Cost: six minutes of processor time, of which one to train. MNIST is downloaded on first use.
+Cost: six minutes of processor time, of which one to train. In gradients of an image: 165,000 to train, 540,000 of the
+ascents, 33,000 of the fast attack and at most 270,000 of the paper's. MNIST is downloaded on first use.
 
 Expect: natural test images lead by 10 to 13 logits in the median of their class, and by 24.4 at the most. Ascent gets
 to 31 to 44, and above 39 towards 2, 3, 4, 7 and 8 only. Those are the targets of 53 % of the rows. The fast attack with
