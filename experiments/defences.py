@@ -11,8 +11,8 @@ Cost: at the small size of docs/defences.md, eight rows took six minutes of a co
 minutes of a core for each row. Attacks grow with the digits and the gradients. The standard size was not run yet.
 
 Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each of the rows
-that docs/defences.md has, at 1.00 to 3.8 times the distance of the undefended network. `weaker_wins`
-fails for dropout_uncertainty, extra_class and magnet: their distances have not converged.
+that docs/defences.md has, at 1.00 to 3.7 times the distance of the undefended network. Only some rows there are of
+today's attack. Before it, `weaker_wins` failed for dropout_uncertainty, extra_class and magnet.
 
 Each defence learns from the first 10,000 training images, in less than a minute of a core, and its detector refuses 5 %
 of the last 2,000 of them. Attacked are the first test images that the network reads rightly; of those, a row has the
