@@ -36,7 +36,7 @@ from cwjax.runners.batch import by_rows, own_and_shared, terms_of
 from cwjax.runners.fast_convolutions import canonical
 from cwjax.values import known
 
-STEPS = 100  # elements that a repair moves, at the most
+STEPS = 100  # times that a repair moves elements, at the most
 
 
 class Rounding(NamedTuple):
@@ -51,7 +51,8 @@ class Rounding(NamedTuple):
 class RepairState(NamedTuple):
     x: Float[Array, "*S"]  # the image on the lattice
     other: Float[Array, "*S"]  # the value each element may still move to; the one it has where it may not move
-    moves: Int[Array, ""]  # int32
+    moves: Int[Array, ""]  # int32: elements that have moved
+    steps: Int[Array, ""]  # int32: times that some have moved
     met: Bool[Array, ""]
     finite: Bool[Array, ""]
     done: Bool[Array, ""]
@@ -69,24 +70,26 @@ def discretised(
 
     Each adversarial example is rounded to the nearest of `levels` evenly spaced values that its bounds allow: in [0, 1]
     exactly the `byte / 255` of x's dtype. The norm, the objective and its confidence are the attack's own. If it then
-    misses the goal, a greedy search moves one element after the other to the level on the other side of the attack's
-    own solution, first the one for which the slope of f predicts the largest fall of f. No element moves twice, so
-    none ends a level or more from that solution. The repair fails when no move is predicted to help or its steps run
-    out; a failure is the clean input at distance inf, as everywhere.
+    misses the goal, a greedy search moves elements to the level on the other side of the attack's own solution: those
+    for which the slope of f predicts the largest falls of f, as few as bring their sum to f, and one at the least. It
+    looks again, and moves more. No element moves twice, so none ends a level or more from that solution. The repair
+    fails when no move is predicted to help or its steps run out; a failure is the clean input at distance inf, as
+    everywhere. In L-infinity most elements lie at the radius and are rounded the same way, so that a look may have to
+    move hundreds of them.
 
     Elements that the attack left alone, or that round to the level of the clean value, are bit for bit the clean ones:
     of an x that is no 8-bit image, only what changed is on the lattice. (A clean value is on a level if it is within
     float32 rounding of it, whatever arithmetic made it from a byte.)
 
     A look at an image is one forward and one backward pass, added to `forwards` and `backwards`: one look after
-    rounding and one after each move. Where the attack failed, none.
+    rounding and one after each step. Where the attack failed, none.
 
     Args:
       runner: `batched(attack)`, or any other runner that returns a Result.
       levels: values an element may take, >= 2; 256 for 8 bits.
       between: the first and the last of them; the runner's `low` and `high`, if left out. Say it where each input has
         bounds of its own.
-      steps: how many elements the repair moves at the most, >= 0; may be traced. With 0, rounding is plain.
+      steps: how many times the repair moves elements at the most, >= 0; may be traced. With 0, rounding is plain.
       terms: `attack.terms`, for a function of your own that returns a Result. The runners of cwjax know theirs.
 
     Returns:
@@ -138,6 +141,7 @@ def begun(result: Result, x: AnyArray, allowed: Allowed, *, levels: int = 256, b
         x=nearest,
         other=other,
         moves=jnp.zeros((), jnp.int32),
+        steps=jnp.zeros((), jnp.int32),
         met=jnp.array(False),
         finite=jnp.array(True),
         done=~result.success,
@@ -146,7 +150,7 @@ def begun(result: Result, x: AnyArray, allowed: Allowed, *, levels: int = 256, b
 
 def settled_on(distance: Distance, x: AnyArray, result: Result, end: RepairState) -> tuple[Result, Rounding]:
     """What a repair came to, for one example."""
-    looks = jnp.where(result.success, end.moves + 1, 0)
+    looks = jnp.where(result.success, end.steps + 1, 0)
     discrete = settled(result, jnp.asarray(x), end.x, end.met, distance)._replace(
         forwards=result.forwards + looks,
         backwards=result.backwards + looks,
@@ -169,7 +173,7 @@ def loss_of(objective: Objective, outputs: Outputs, goal: Goal) -> Float[Array, 
 
 
 def repaired(objective: Objective, steps: Count, model: Network, goal: Goal, state: RepairState) -> RepairState:
-    """Asks the model about the image, and moves one element if the goal is not met."""
+    """Asks the model about the image, and moves some elements if the goal is not met."""
 
     def value(x):
         outputs = model(x)
@@ -179,16 +183,28 @@ def repaired(objective: Objective, steps: Count, model: Network, goal: Goal, sta
     fall = slope.astype(wide(slope)) * (state.x.astype(wide(slope)) - state.other.astype(wide(slope)))
     finite = jnp.isfinite(loss) & answered(outputs) & jnp.isfinite(slope).all()
     met = objective.met(outputs, goal) & finite
-    move = ~met & finite & (fall.max() > 0) & (state.moves < steps)
-    chosen = move & (jnp.arange(fall.size).reshape(fall.shape) == jnp.argmax(fall))
+    move = ~met & finite & (fall.max() > 0) & (state.steps < steps)
+    chosen = move & _enough(fall, loss)
     return RepairState(
         x=jnp.where(chosen, state.other, state.x),
-        other=state.other,  # and the chosen element has arrived there: it is not moved again
-        moves=state.moves + move,
+        other=state.other,  # and the chosen elements have arrived there: they are not moved again
+        moves=state.moves + chosen.sum(dtype=jnp.int32),
+        steps=state.steps + move,
         met=met,
         finite=finite,
         done=~move,
     )
+
+
+def _enough(fall: Float[Array, "*S"], needed: Float[Array, ""]) -> Bool[Array, "*S"]:
+    """The fewest elements whose falls come to what is needed: the largest, and as many more as it takes, or as help."""
+    falls = fall.reshape(-1)
+    order = jnp.argsort(-falls)
+    sorted_falls = falls[order]
+    before = jnp.cumsum(sorted_falls) - sorted_falls
+    largest = jnp.arange(falls.size) == 0
+    chosen = (sorted_falls > 0) & (largest | (before < needed))
+    return jnp.zeros_like(chosen).at[order].set(chosen).reshape(fall.shape)
 
 
 def _allowed(values, clean, allowed):

@@ -245,7 +245,7 @@ def _pruned(lattice, room, state, slope, met, steps) -> SnapState:
 def _settled(terms: Terms, x, result: Result, end: SnapState) -> tuple[Result, Rounding]:
     """What it came to, for one example: a success only where the model met the goal at the very point."""
     best = end.best.astype(x.dtype)
-    ended = RepairState(best, best, end.moves, end.met, end.finite, end.done)
+    ended = RepairState(best, best, end.moves, end.moves, end.met, end.finite, end.done)
     discrete, rounding = settled_on(terms.distance, x, result, ended)
     spent = {"forwards": result.forwards + end.looks, "backwards": result.backwards + end.looks}
     return discrete._replace(**spent), rounding

@@ -175,30 +175,37 @@ def test_where_each_input_has_bounds_of_its_own_it_is_said_between_which_values_
 
 def oracle(params, x, solution, label, sign, confidence, steps):
     """The greedy search on one example in NumPy, with the gradient by hand. Returns the image, whether it is
-    adversarial, and the moves.
+    adversarial, how many elements moved, and how many times some did.
     """
     scaled = solution.reshape(-1) * (LEVELS - 1)
     low, high = np.floor(scaled) / (LEVELS - 1), np.ceil(scaled) / (LEVELS - 1)
     up = scaled - np.floor(scaled) > 0.5
     image = np.where(up, high, low)
     still = set(np.flatnonzero(low != high))
-    for moves in range(steps + 1):
+    moves = 0
+    for taken in range(steps + 1):
         hidden = np.tanh(image @ params["w1"] + params["b1"])
         logits = hidden @ params["w2"] + params["b2"]
         rivals = logits.copy()
         rivals[label] = -np.inf
         rival = int(rivals.argmax())
-        if sign * (logits[label] - logits[rival]) > confidence:
-            return image.reshape(x.shape), True, moves
+        missing = confidence - sign * (logits[label] - logits[rival])
+        if missing < 0:
+            return image.reshape(x.shape), True, moves, taken
         by_logits = np.zeros_like(logits)
         by_logits[label], by_logits[rival] = -sign, sign
         slope = params["w1"] @ ((1 - hidden**2) * (params["w2"] @ by_logits))
         falls = {i: slope[i] * (image[i] - (low if image[i] == high[i] else high)[i]) for i in still}
-        best = max(falls, key=falls.__getitem__, default=None)
-        if best is None or falls[best] <= 0 or moves == steps:
-            return x, False, moves
-        image[best] = low[best] if image[best] == high[best] else high[best]
-        still.remove(best)
+        helping = sorted((i for i in still if falls[i] > 0), key=falls.__getitem__, reverse=True)
+        if not helping or taken == steps:
+            return x, False, moves, taken
+        promised = 0.0
+        for i in helping:
+            image[i] = low[i] if image[i] == high[i] else high[i]
+            still.remove(i)
+            moves, promised = moves + 1, promised + falls[i]
+            if promised >= missing:
+                break
     raise AssertionError
 
 
@@ -209,11 +216,11 @@ def test_the_repair_agrees_with_a_plain_greedy_loop(confidence, steps):
     attacked = jax.tree.map(np.asarray, solved(confidence))
     # L0 and the like leave elements alone: here the last column of every image
     solution = np.where(np.arange(4) == 3, x, attacked.x.astype(np.float64))
-    images, success, moves = zip(
+    images, success, moves, taken = zip(
         *(
             oracle(params, x[i], solution[i], int(GOAL.label[i]), float(GOAL.sign[i]), confidence, steps)
             if attacked.success[i]
-            else (x[i], False, 0)
+            else (x[i], False, 0, 0)
             for i in range(COUNT)
         ),
         strict=True,
@@ -226,7 +233,7 @@ def test_the_repair_agrees_with_a_plain_greedy_loop(confidence, steps):
     np.testing.assert_array_equal(result.success, success)
     np.testing.assert_array_equal(rounding.repairs, moves)
     np.testing.assert_array_equal(result.x, np.stack(images))
-    np.testing.assert_array_equal(result.forwards - attacked.forwards, attacked.success * (1 + np.array(moves)))
+    np.testing.assert_array_equal(result.forwards - attacked.forwards, attacked.success * (1 + np.array(taken)))
     assert (attacked.success & ~result.success).any() or steps == 100
 
 
@@ -261,6 +268,23 @@ def test_as_many_elements_have_moved_as_are_reported_and_none_by_a_level(confide
     moved = np.abs(np.asarray(result.x)[hit] - plain) > 1e-3
     np.testing.assert_array_equal(moved.sum((1, 2)), rounding.repairs[hit])
     assert (np.abs(np.asarray(result.x)[hit] - solution) < 1 / (LEVELS - 1)).all()
+
+
+def test_where_hundreds_of_elements_have_to_move_a_look_moves_as_few_as_it_takes():
+    # As L-infinity attacks leave them: 400 elements at a radius of 4.4 levels. The boundary is at 4.30125 on average.
+    # Plain rounding leaves 1600 levels of the 1720.5 that it takes, so 121 elements have to go up to 5.
+    def apply(params, x):
+        total = 255 * (x - 0.4).sum(1)
+        return jnp.stack([jnp.full_like(total, 1720.5), total], 1)
+
+    clean = jnp.full((1, 400), 102 / 255, jnp.float32)
+    start = claimed(clean, clean + 4.4 / 255)
+    run = jax.jit(discretised(given(start), terms=terms(distance=cw.distances.linf())))
+    result, rounding = run(cw.bind(apply), problems.keys(1), clean, cw.untargeted(np.zeros(1, np.int32)))
+    assert result.success.all()
+    np.testing.assert_array_equal(rounding.repairs, 121)
+    np.testing.assert_array_equal(result.forwards, 2)
+    np.testing.assert_allclose(result.distance, 5 / 255, rtol=1e-5)
 
 
 def test_without_steps_rounding_is_plain():
@@ -365,7 +389,7 @@ def test_forwards_and_backwards_are_the_calls_of_the_model():
     result, rounding = repair(start, model, x, goal)
     jax.effects_barrier()
     assert rounding.repairs[0] > 1
-    assert calls == {"forward": 1 + rounding.repairs[0], "backward": 1 + rounding.repairs[0]}
+    assert calls["forward"] > 1
     assert result.forwards[0] - start.forwards[0] == calls["forward"]
     assert result.backwards[0] - start.backwards[0] == calls["backward"]
 
@@ -380,7 +404,7 @@ def test_new_numbers_and_new_weights_do_not_compile_again():
         return runner(model, KEYS, X, GOAL, high=high)
 
     assert_same(run(MODEL, solved(), 100, 0.0, 1.0), repaired())
-    assert run(MODEL, solved(), 1, 0.0, 1.0)[1].repairs.max() == 1
+    assert run(MODEL, solved(), 0, 0.0, 1.0)[1].repairs.max() == 0
     other = cw.bind(problems.mlp, problems.mlp_params(seed=5))
     assert run(other, solved(), 100, 0.5, 2.0)[0].success.sum() < repaired()[0].success.sum()
 
@@ -394,7 +418,7 @@ def test_a_model_that_returns_nan_ends_as_not_finite_and_disturbs_no_neighbour(w
     result, rounding = repair(solved(), cw.bind(broken_nearby, params))
     assert not result.finite[victim]
     assert not result.success[victim]
-    assert rounding.repairs[victim] == (1 if when == "after a move" else 0)
+    assert (rounding.repairs[victim] > 0) == (when == "after a move")
     np.testing.assert_array_equal(result.x[victim], X[victim])
     others = np.delete(np.arange(COUNT), victim)
     assert_same(pick(others, result, rounding), pick(others, *repaired()))
