@@ -1,8 +1,8 @@
 """The fast attacks on features of unequal width, such as age, income and a rate, against the exact minimum.
 
 Claim: where the widest feature is a hundred times as wide as the narrowest, the mean distance is within 2 % of the
-minimum, except in L1 away from a label (6 %); and in L0, where a norm does not see widths, distances are the same as
-for equal ones. Expected numbers: the table on unequal widths in `benchmarks/exact.md`.
+minimum, except in L1 away from a label with 300 gradients (6 %); and in L0, where a norm does not see widths, distances
+are the same as for equal ones. Expected numbers: the table on unequal widths in `benchmarks/exact.md`.
 
     python -m benchmarks.unequal      # two minutes on one core that nothing else uses
 
