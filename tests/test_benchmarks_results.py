@@ -44,7 +44,7 @@ def test_a_race_that_ran_again_takes_the_place_of_its_old_rows():
     rows = [row(model, attack, place) for model in ("all", "a", "b") for place, attack in ((1, "fast_l2"), (2, "fmn"))]
     rows.append(row("a", "fmn", 1) | {"race": "another"})
     heats = {("race", model, 100): heat(model, fast_l2=[2.0, 2.0], fmn=[1.0, np.inf]) for model in ("a", "b")}
-    heats["race", "b", 100].entries["fmn"] = entry([1.0, 1.0])
+    heats["race", "b", 100].entries["fmn"] = entry([1.0, 1.5])
     new = renew.replaced(rows, heats, {"commit": "new", "changed": "new"})
     assert [(each["model"], each["attack"], each["place"]) for each in new[2:6]] == [
         ("a", "fmn", 1),
