@@ -153,7 +153,7 @@ def _heats(subject, examples, apart, contestants, settings, told, norm, folder) 
     """The results of one model and norm: a heat for each budget."""
     heats = []
     for budget in settings.budgets:
-        task = _task(subject, examples, settings, norm, budget)
+        task = task_of(subject, examples, settings, norm, budget)
         heat = standings.Heat(subject.name, norm, budget, examples.source, examples.passed_over, {}, {})
         about = f"{subject.name}, {norm}, {settings.targets}, {budget} propagations"
         for name in _names(contestants, settings, norm):
@@ -162,7 +162,7 @@ def _heats(subject, examples, apart, contestants, settings, told, norm, folder) 
             mine = task._replace(settings=told.get(name, {}))
             try:
                 if name in settings.tune:
-                    other = _task(subject, apart, settings, norm, budget)._replace(settings=mine.settings)
+                    other = task_of(subject, apart, settings, norm, budget)._replace(settings=mine.settings)
                     tuned = keeping.tuned(path.with_suffix(".tuned.json"), other, name, contestant, apart.source, again)
                     mine = mine._replace(settings={**mine.settings, **tuned.chosen})
                     say(f"{about}: {name}: {tuned.line()}")
@@ -182,7 +182,8 @@ def _heats(subject, examples, apart, contestants, settings, told, norm, folder) 
     return heats
 
 
-def _task(subject: Subject, examples: Examples, settings: Race, norm: str, budget: int) -> Task:
+def task_of(subject: Subject, examples: Examples, settings: Race, norm: str, budget: int) -> Task:
+    """What a contestant is given: these examples, and so many propagations for each."""
     return Task(
         model=subject.model,
         x=examples.x,
