@@ -22,7 +22,7 @@ class Aim(NamedTuple):
     spread: Float[Array, ""]  # in margins; 0: the slope is that of the strongest other class alone
 
 
-def towards(label: Int[Array, ""], goal: LabelGoal) -> Aim:
+def towards(label: Int[Array, ""], goal: LabelGoal | Aim) -> Aim:
     """The goal to reach that class, by the slope of its own boundary; the goal that is given where it is -1.
 
     Args:

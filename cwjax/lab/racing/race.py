@@ -26,8 +26,8 @@ def race(
     The attacks, by the norm that they can make small; all of them take part if --attack is left out:
 
         l2: l2, lbfgs, fast_l2, ddn, fmn, alma, alma_fixed_rate, pdgd, pdpgd, deepfool, boundary_projection,
-        superdeepfool, trust_region, brendel_bethge, fgsm, bim, pgd, mifgsm, apgd, apgd_targeted.
-        linf: linf, fast_linf, fmn, pdpgd, deepfool, trust_region, brendel_bethge, fgsm, bim, pgd, mifgsm, apgd, pma,
+        brendel_bethge, superdeepfool, trust_region, fgsm, bim, pgd, mifgsm, apgd, apgd_targeted.
+        linf: linf, fast_linf, fmn, pdpgd, deepfool, brendel_bethge, trust_region, fgsm, bim, pgd, mifgsm, apgd, pma,
         apgd_targeted.
         l1: l1, fast_l1, fmn, alma, alma_fixed_rate, pdpgd, ead, brendel_bethge, fgsm, bim, pgd, mifgsm.
         l0, l0_elements: l0, fast_l0, fmn, pdpgd, sigma_zero, jsma_z, jsma_f, vfga, fga, sparse_pgd.
