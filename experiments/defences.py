@@ -11,7 +11,7 @@ Cost: at the small size of docs/defences.md, one to three minutes of a core for 
 
 Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each row, at 1.00
 to 2.1 times the distance of the undefended network. Of the checks, `weaker_wins`, `too_short` and `not_monotone` fail
-for magnet, and `weaker_wins` warns for extra_class.
+for magnet, and none does with `--steps 600`; `weaker_wins` warns for extra_class.
 
 Each defence learns from the first 10,000 training images, in less than a minute of a core, and its detector refuses 5 %
 of the last 2,000 of them. Attacked are the first test images that the network reads rightly; of those, a row has the
