@@ -7,7 +7,8 @@ Command, with all of MNIST in the data folder:
 
     python -m experiments.defences --data mnist
 
-Cost: at the small size of docs/defences.md, one to three minutes of a core for each row with `--diagnose 8`. Attacks grow with the digits and the gradients. The standard size was not run yet.
+Cost: at the small size of docs/defences.md, one to three minutes of a core for each row with `--diagnose 8`. Attacks
+grow with the digits and the gradients. The standard size was not run yet.
 
 Expect, with `--clean 1000 --examples 20 --steps 150`: the adaptive attack succeeds on all digits in each row, at 1.00
 to 2.1 times the distance of the undefended network. Of the checks, `weaker_wins`, `too_short` and `not_monotone` fail
