@@ -34,19 +34,8 @@ from cwjax.lab.racing import entries, keeping, racing, standings
 from cwjax.lab.racing.contestants import AT_ONCE, Contestant, Outcome, Task, steps_of
 from cwjax.lab.subjects import subject_of
 
-COURSE = ("race", "norm", "model", "budget")
 MEASURED = ("success %", "mean over common", "mean", "median", "optimality", "forwards", "backwards", "refused", "p")
-_SOLID = {
-    "apgd",
-    "apgd_targeted",
-    "sparse_pgd",
-    "l0",
-    "l1",
-    "l2",
-    "linf",
-    "lbfgs",
-    "ead",
-}  # share their steps in Python
+_SHARING = {"apgd", "apgd_targeted", "sparse_pgd", "l0", "l1", "l2", "linf", "lbfgs", "ead"}  # their steps, in Python
 
 Run = Callable[[Task], Outcome]
 
@@ -115,9 +104,9 @@ def ran(rows: Sequence[Row], attacks: Sequence[str], folder: Path) -> dict[tuple
             heat = heats.setdefault((race, name, budget), heat)
             task = racing.task_of(subject, examples, settings, counted, budget)
             if name not in runs:
-                runs[name] = compiled_once(contestant, subject.model, counted, task.classes, attack not in _SOLID)
-            file = f"{name.removeprefix('zoo:')}-{norm}-{row['targets']}-{budget}-{attack}.npz"
-            found, old = keeping.outcome(folder / "kept" / file, task, contestant._replace(run=runs[name]), again=False)
+                runs[name] = compiled_once(contestant, subject.model, counted, task.classes, attack not in _SHARING)
+            path = racing.kept_at(folder, subject, settings, counted, budget, attack)
+            found, old = keeping.outcome(path, task, contestant._replace(run=runs[name]), again=False)
             heat.entries[attack] = standings.Entry(task.distance(found.x), found)
             say(f"{race}, {norm}, {name}, {budget}, {attack}: {_line(heat.entries[attack])}{' (kept)' * old}")
     return heats

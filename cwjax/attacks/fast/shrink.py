@@ -80,20 +80,19 @@ def shrink(
         https://arxiv.org/abs/2106.01538
     """
     check_norm(norm, _NORMS)
-
-    share = jnp.minimum(jnp.asarray(steps) / UNIT, 1)
+    of_a_unit = jnp.minimum(jnp.asarray(steps) / UNIT, 1)
 
     def length(problem: Problem, seeking: Bool[Array, ""], taken: Int[Array, ""]) -> Float[Array, ""]:
         long, short, shortest = _STEPS
         stays = bold(problem) | seeking
-        first = jnp.where(stays, long, jnp.minimum(short / share, long))
+        first = jnp.where(stays, long, jnp.minimum(short / of_a_unit, long))
         return annealed(first, jnp.where(stays, short, shortest), taken, steps)
 
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
         return start, DescentMemory(
-            adam=adam(start), c=(_DEPTH**share).astype(start.dtype), margin=jnp.zeros_like(start, shape=())
+            adam=adam(start), c=(_DEPTH**of_a_unit).astype(start.dtype), margin=jnp.zeros_like(start, shape=())
         )
 
     def move(problem, memory, seen):

@@ -158,7 +158,7 @@ def _heats(subject, examples, apart, contestants, settings, told, norm, folder) 
         about = f"{subject.name}, {norm}, {settings.targets}, {budget} propagations"
         for name in _names(contestants, settings, norm):
             contestant, again, tuned = contestants[name], name in settings.again, None
-            path = folder / "kept" / _file(f"{subject.name}-{norm}-{settings.targets}-{budget}-{name}.npz")
+            path = kept_at(folder, subject, settings, norm, budget, name)
             mine = task._replace(settings=told.get(name, {}))
             try:
                 if name in settings.tune:
@@ -183,7 +183,7 @@ def _heats(subject, examples, apart, contestants, settings, told, norm, folder) 
 
 
 def task_of(subject: Subject, examples: Examples, settings: Race, norm: str, budget: int) -> Task:
-    """What a contestant is given: these examples, and so many propagations for each."""
+    """The task of a contestant: these examples, with that many propagations for each."""
     return Task(
         model=subject.model,
         x=examples.x,
@@ -207,9 +207,10 @@ def _names(contestants: Mapping[str, Contestant], settings: Race, norm: str) -> 
     ]
 
 
-def _file(name: str) -> str:
-    """The name with nothing in it that a file may not have."""
-    return re.sub(r"[^\w.-]+", "_", name)
+def kept_at(folder: Path, subject: Subject, settings: Race, norm: str, budget: int, name: str) -> Path:
+    """The file of a contestant's results, in the folder of its race."""
+    about = f"{subject.name}-{norm}-{settings.targets}-{budget}-{name}.npz"
+    return folder / "kept" / re.sub(r"[^\w.-]+", "_", about)  # nothing that a file may not have
 
 
 def _check(subjects, contestants, settings) -> dict[str, tuning.Settings]:
