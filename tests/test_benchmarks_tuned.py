@@ -69,10 +69,10 @@ def test_a_number_is_set_within_the_block_only():
     before = slide._FROM_LABEL
     with tuned.numbers_set({"slide._FROM_LABEL.rate": 9.0, "shrink._TURN.1": 0.7}):
         assert before._replace(rate=9.0) == slide._FROM_LABEL
-        assert shrink._TURN == (0.2, 0.7)
+        assert shrink._TURN == (0.3, 0.7)
         assert slide._TURN != shrink._TURN
     assert slide._FROM_LABEL is before
-    assert shrink._TURN == (0.2, 0.05)
+    assert shrink._TURN == (0.3, 0.05)
 
 
 def test_the_attack_has_the_number_that_it_is_given():
