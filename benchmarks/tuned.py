@@ -50,7 +50,7 @@ def _numbers() -> Iterator[Number]:
     yield Number("attacks._DEEP", ("l2",), lacking=True)
     yield Number("attacks._REMOVING", ("l0",))
     yield Number("attacks.FAMILY.l2.clean", ("l2",))
-    for name in ("UNIT", "TRIES", "_WIDER"):
+    for name in ("UNIT", "TRIES"):
         yield Number(f"legs.{name}", all_)
     yield Number("legs._RIVAL", ("linf",))
     yield Number("legs._NEARER", ("linf",), lacking=True)
@@ -61,9 +61,10 @@ def _numbers() -> Iterator[Number]:
         yield Number(f"slide.{name}", near)
     for pace in ("_SEEKING", "_TOWARDS_LABEL", "_FROM_LABEL"):
         yield Number(f"slide.{pace}.rate", near)
+    for pace in ("_SEEKING", "_TOWARDS_LABEL"):
         yield Number(f"slide.{pace}.decay", near, lacking=True)
-    for name in ("_GROWTH", "BOUNDS.0", "BOUNDS.1"):
-        yield Number(f"schedules.{name}", near, lacking=name == "_GROWTH")
+    yield Number("schedules._GROWTH", near, lacking=True)
+    yield Number("schedules.DOUBT", all_)
     yield Number("shrink._DECAY", deep, lacking=True)
     for name in ("_TURN.0", "_TURN.1", *(f"_STEPS.{place}" for place in range(3)), "_DEPTH", "_SOFTNESS"):
         yield Number(f"shrink.{name}", deep)

@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 from cwjax.base import Number
 
 _GROWTH = 1.1  # of a length at a step, while no example is known
-BOUNDS = (3, 10)  # times what a slope promised: how far off it may be, and how far one looks at the last step
+DOUBT = 3.0  # times what is believed: how far off it may be
 
 
 def annealed(first: Number, last: Number, taken: Int[Array, ""], steps: Number) -> Float[Array, ""]:
@@ -18,9 +18,9 @@ def lengthened(
     length: Float[Array, ""], promised: Float[Array, ""], taken: Int[Array, ""], steps: Number
 ) -> Float[Array, ""]:
     """A tenth more, for as long as no example is known: up to three times the distance that the first slope promised,
-    and to ten times at the end. Who goes on without a bound ends far from everything, where slopes say nothing.
+    and to nine times at the end. Who goes on without a bound ends far from everything, where slopes say nothing.
     """
-    return jnp.minimum(_GROWTH * length, promised * jnp.maximum(BOUNDS[0], BOUNDS[1] ** (taken / steps)))
+    return jnp.minimum(_GROWTH * length, promised * DOUBT ** jnp.maximum(1, 2 * taken / steps))
 
 
 def turned(

@@ -16,12 +16,11 @@ from cwjax.answers import Seen
 from cwjax.arguments import check_count
 from cwjax.base import Candidate, Count, Problem, closer, found, seldom, wide
 from cwjax.loop import Rule
-from cwjax.parts.schedules import BOUNDS
+from cwjax.parts.schedules import DOUBT
 
 UNIT = 60  # n² times as many steps make n legs
 TRIES = 3  # a leg that is to find a first example has one over this of all steps, at least of a unit, at most a unit
 _MOST_POWERS = 12  # of these, so that float32 holds them
-_WIDER = 3.0  # times, the mean over classes, with each leg that found nothing
 _RIVAL = 8  # a hurried leg for another class has one over this of a leg's steps, to find an example
 _NEARER = 0.98  # times the best distance, or nearer
 
@@ -33,7 +32,7 @@ class Leg(NamedTuple):
     begun: Int[Array, ""]  # int32: steps of the run before it
     steps: Int[Array, ""]  # int32: that it may take
     start: Float[Array, "*S"]
-    farther: Float[Array, ""]  # how much farther it may look: ten times for each leg that found nothing
+    farther: Float[Array, ""]  # how much farther it may look: nine times for each leg that found nothing
     lost: Bool[Array, ""]  # whether it begins elsewhere, because none before it found an example
     spread: Float[Array, ""]  # of its `Aim`: three times wider for each leg that found nothing
     rival: Int[Array, ""]  # int32: the place among the likeliest classes of the one that it is for; -1: for any
@@ -135,9 +134,9 @@ def in_legs(
             begun=spent,
             steps=jnp.clip(length, 1, left).astype(jnp.int32),
             start=jnp.where(across, 2 * x - best.x.astype(dtype), jnp.where(lost, elsewhere, start)),
-            farther=BOUNDS[1] ** jnp.minimum(failed, _MOST_POWERS).astype(dtype),
+            farther=DOUBT ** (2 * jnp.minimum(failed, _MOST_POWERS)).astype(dtype),
             lost=lost,
-            spread=jnp.where(lost, _WIDER ** jnp.minimum(failed, _MOST_POWERS), 1).astype(dtype),
+            spread=jnp.where(lost, DOUBT ** jnp.minimum(failed, _MOST_POWERS), 1).astype(dtype),
             rival=jnp.where(challenges, rival, -1),
             within=jnp.where(challenges, _NEARER * best.distance, jnp.inf).astype(dtype),
         )

@@ -21,7 +21,7 @@ from cwjax.attacks.fast.slide import METRICS
 from cwjax.base import Goal, Objective, Problem, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, TINY, check_norm
-from cwjax.parts.schedules import BOUNDS
+from cwjax.parts.schedules import DOUBT
 
 _CLEARLY = 0.9  # another class than the likeliest has to be nearer than this share of its distance
 _PROBE = 1.5  # how many linearised distances a probe goes
@@ -131,7 +131,7 @@ def scouted(
 
         waits = known.begun < 0
         probed = waits & (place == 1)
-        blind = (known.likeliest.loss > 0) & (view.loss > (1 - _PROBE / BOUNDS[0]) * known.likeliest.loss)
+        blind = (known.likeliest.loss > 0) & (view.loss > (1 - _PROBE / DOUBT) * known.likeliest.loss)
         doubted = jnp.where(probed, view.loss > 0, known.doubted)
         newton = distance_of(view)  # from a probe, on
         far = jnp.where(probed, _PROBE * distance_of(known.likeliest) + newton, known.far)

@@ -11,7 +11,7 @@ from cwjax.attacks.fast.legs import Leg
 from cwjax.base import Number, Objective, Problem, found, select, wide
 from cwjax.loop import Rule
 from cwjax.parts.norms import NORMS, check_norm, onto_sphere, unit
-from cwjax.parts.schedules import BOUNDS, annealed, lengthened, turned
+from cwjax.parts.schedules import DOUBT, annealed, lengthened, turned
 
 _TURN = 0.1  # of log tau, at the first step of a leg
 _SHORTEST = 0.01  # the last step over the first, and the last turn over the first
@@ -21,7 +21,7 @@ class Pace(NamedTuple):
     """How long steps are, and how much momentum they have."""
 
     rate: float  # the longest one, in radii
-    decay: float  # of the momentum
+    decay: float = 0.0  # of the momentum
 
 
 class Metric(NamedTuple):
@@ -45,9 +45,9 @@ METRICS = {
 
 _SEEKING = Pace(rate=0.4, decay=0.9)  # until there is an example
 _TOWARDS_LABEL = Pace(rate=1.0, decay=0.6)  # and then
-_FROM_LABEL = Pace(rate=2.0, decay=0.2)
+_FROM_LABEL = Pace(rate=2.0)
 """Small steps with much momentum get to the goal where others do not, and long ones with little come nearer along the
-boundary: with next to none away from a label, but towards one the loss has a kink wherever the likeliest other class
+boundary: with none away from a label, but towards one the loss has a kink wherever the likeliest other class
 changes, and it takes a mean of slopes to go along that.
 """
 
@@ -141,7 +141,7 @@ def slide(norm: str, leg: Leg, objective: Objective) -> Rule:
         there = there._replace(distance=there.distance + jnp.where(leg.lost, seen.distance, 0))
         kept = memory.promise.kept(seen.loss, seen.distance)
         longer = select(first, there, memory.promise)
-        longer = longer._replace(distance=longer.distance * jnp.where(second & (BOUNDS[0] * kept < 1), BOUNDS[0], 1))
+        longer = longer._replace(distance=longer.distance * jnp.where(second & (DOUBT * kept < 1), DOUBT, 1))
 
         sought = lengthened(memory.tau, leg.farther * longer.distance, seen.taken, leg.steps)
         along = _along(memory.tau, best, seen.met, seen.taken, leg.steps)

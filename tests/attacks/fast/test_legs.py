@@ -98,7 +98,7 @@ def test_a_leg_without_an_example_is_given_up_after_a_third_of_the_steps_or_20_o
     assert failed == list(range(len(seen)))
     assert {int(leg.number) for leg in seen} == {0}
     assert [bool(leg.lost) for leg in seen] == [False] + [True] * (len(seen) - 1)
-    np.testing.assert_allclose([leg.farther for leg in seen], 10.0 ** np.arange(len(seen)))
+    np.testing.assert_allclose([leg.farther for leg in seen], 9.0 ** np.arange(len(seen)), rtol=1e-6)
     np.testing.assert_allclose([leg.spread for leg in seen], 3.0 ** np.arange(len(seen)), rtol=1e-6)
 
 
