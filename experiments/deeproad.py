@@ -32,7 +32,7 @@ AUROC of clean held-out images against translated ones, and the share that the t
 images rejects.
 
 Published: DeepRoad reports thousands of inconsistencies of three Udacity networks under rain and snow (Zhang et al.
-2018, abstract); those networks and weathers are not to be had. Its VGG features are replaced by the network's own.
+2018, abstract); those networks and weathers are not public. Its VGG features are replaced by the network's own.
 
 Writes OUT/deeproad.md, .csv and .png.
 """

@@ -27,7 +27,7 @@ steps from the best of them. A false alarm is a changed image that the judge get
 right as it was. The paper's own relation, on steering angles, is `metamorphic.error_kept`.
 
 Published: thousands of erroneous behaviours on three driving networks, and up to twice the neuron coverage of the
-seeds by transforms (Tian et al. 2018, abstract). Those networks and rains are not to be had.
+seeds by transforms (Tian et al. 2018, abstract). Those networks and rains are not public.
 
 Coverage describes the images; it is no measure of their quality. Writes OUT/deeptest.md, .csv and .png.
 """

@@ -25,7 +25,7 @@ from the best of them; `random` is the best of as many settings. A false alarm i
 trained by itself, breaks its own relation too, of the violations where it kept that on the frame as it was (`judged`).
 
 Published: at lambda 5, of three Udacity networks, 6,339 violations under combined transforms, most by rain, blur and
-shear (Tian et al. 2018, table 9, read second-hand); those networks are not to be had.
+shear (Tian et al. 2018, table 9, read second-hand); those networks are not public.
 
 Writes OUT/deeptest_roads.md, .csv and .png.
 """

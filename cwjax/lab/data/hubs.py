@@ -92,7 +92,7 @@ def read_hf(name: str, what: str, split: str, wanted: Wanted, folder: Path) -> D
         else:
             table = datasets.load_dataset(what, wanted.config, split=split, cache_dir=str(folder / "huggingface"))
     except Exception as error:  # of the network, of the hub, of a script: each has its own
-        raise MissingData(f"{name}, split {split}, is not to be had: {' '.join(str(error).split())[:300]}") from error
+        raise MissingData(f"{name}, split {split}, cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     kinds = {"image": datasets.Image, "label": datasets.ClassLabel}
     image, label = (
         _one(name, kind, [key for key, each in table.features.items() if isinstance(each, kinds[kind])])

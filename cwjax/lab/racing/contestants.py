@@ -98,7 +98,7 @@ class Contestant(NamedTuple):
 
 
 class Broken(RuntimeError):  # noqa: N818 - it says what is the matter
-    """A contestant's numbers are not to be had, or not to be believed; the message says why."""
+    """A contestant's numbers are missing, or not to be believed; the message says why."""
 
 
 def ours(

@@ -76,7 +76,7 @@ def race(
 ) -> list[standings.Standing]:
     """Runs every contestant on every model at every budget, and writes the standings.
 
-    A contestant whose numbers are not to be had, or not to be believed, has a line that says why, and no row.
+    A contestant whose numbers are missing, or not to be believed, has a line that says why, and no row.
 
     Args:
       subjects: models, with different names.

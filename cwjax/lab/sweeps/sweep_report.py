@@ -61,7 +61,7 @@ def write(folder: Path, out: Path, data_folder: Path | None = None) -> Path:
     Args:
       folder: of the sweep.
       out: made if need be. What an earlier report wrote there is replaced.
-      data_folder: where the clean images are kept. Configurations whose images are not to be had have no pictures.
+      data_folder: where the clean images are kept. Configurations whose images are missing have no pictures.
 
     Returns:
       The path of report.html.

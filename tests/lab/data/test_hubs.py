@@ -76,5 +76,5 @@ def test_a_data_set_of_hugging_face_that_was_saved(tmp_path):
     found = data.load(f"hf:{tmp_path / 'saved'},first=3", "test")
     np.testing.assert_array_equal(np.round(255 * found.images), IMAGES[:3])
     assert (found.labels.tolist(), found.classes) == ([0, 1, 0], ("a", "b"))
-    with pytest.raises(data.MissingData, match="split train, is not to be had"):
+    with pytest.raises(data.MissingData, match="split train, cannot be loaded"):
         data.load(f"hf:{tmp_path / 'saved'}", "train")
