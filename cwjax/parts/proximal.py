@@ -51,6 +51,28 @@ def weighted_units(norm: str, problem: Problem) -> tuple[Float[Array, "*S"], Flo
     return units(norm, problem), jnp.ones_like(problem.scale)
 
 
+def of_pixels(
+    prox: Callable[[Float[Array, "*S"], Float[Array, "..."]], Float[Array, "*S"]], channels: int | None
+) -> Callable[[Float[Array, "*S"], Float[Array, "..."]], Float[Array, "*S"]]:
+    """The operator of a norm of the lengths of pixels: each keeps its direction, and the operator says how much of it.
+
+    Args:
+      prox: the operator of the norm of elements, for changes and weights.
+      channels: the axis of a pixel's channels; None: every element is a pixel.
+    """
+    if channels is None:
+        return prox
+
+    def of_whole(x, weight):
+        if x.shape[channels] == 1:
+            return prox(x, weight)
+        size = jnp.sqrt(jnp.sum(x**2, axis=channels, keepdims=True))
+        dearest = jnp.broadcast_to(weight, x.shape).max(axis=channels, keepdims=True)
+        return x * prox(size, dearest) / jnp.where(size > 0, size, 1)
+
+    return of_whole
+
+
 def shrunk(
     norm: str,
     target: Float[Array, "*S"],
@@ -58,6 +80,7 @@ def shrunk(
     divisor: Float[Array, "*S"],
     weight: Float[Array, "..."],
     clipped: Callable[[Float[Array, "*S"]], Float[Array, "*S"]],
+    channels: int | None = None,
 ) -> Float[Array, "*S"]:
     """The change on the way to the z that minimises `Σ_i D_i·(z_i - target_i)²/2 + weight·|z|`, D being what Adam
     divided by (Melchior et al. 2019, "Proximal Adam"); with d the largest element of D,
@@ -73,13 +96,14 @@ def shrunk(
       divisor: D > 0.
       weight: > 0; [], or in L1 and L0 [*S].
       clipped: a change as far as the box allows it.
+      channels: the axis of a pixel's channels, where the norm is of the lengths of pixels; None: of elements.
     """
-    largest = jnp.max(divisor)
+    prox, largest = of_pixels(NORMS[norm].prox, channels), jnp.max(divisor)
     metric, weight = divisor / largest, weight / largest
 
     def iteration(_, state):
         z, change = state
-        new = NORMS[norm].prox(z - metric * (z - target), weight)
+        new = prox(z - metric * (z - target), weight)
         new = jnp.where(change > _CONVERGED, clipped(new), z)
         moved = jnp.sqrt(jnp.sum((new - z) ** 2) / jnp.maximum(jnp.sum(new**2), TINY))
         return carried(state, (new, moved))

@@ -7,7 +7,7 @@ import pytest
 
 import cwjax as cw
 from cwjax.parts import proximal
-from cwjax.parts.norms import units
+from cwjax.parts.norms import NORMS, units
 from cwjax.problems import problem as problem_of
 
 UNEQUAL = problem_of(
@@ -55,6 +55,25 @@ def shrunk(norm, target, divisor, weight, clipped=lambda change: change):
 )
 def test_where_adam_divides_all_by_the_same_it_is_the_plain_operator(norm, expected):
     np.testing.assert_allclose(shrunk(norm, [3.0, 0.3, -4.0], [2.0, 2.0, 2.0], 1.0), expected, rtol=1e-5)
+
+
+def test_of_pixels_it_takes_from_the_length_of_each_and_leaves_its_direction():
+    target = jnp.array([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]])  # lengths of 5, 0.5 and 0
+    given = {"divisor": jnp.ones((3, 2)), "weight": jnp.float32(1), "clipped": lambda change: change}
+    once = NORMS["l0"].prox(jnp.array([5.0]), jnp.float32(1))[0]
+    of_pixels = proximal.of_pixels(NORMS["l0"].prox, 1)(target, jnp.array([[1.0, 0.2], [1.0, 1.0], [1.0, 1.0]]))
+    np.testing.assert_allclose(of_pixels, jnp.array([[0.6, 0.8], [0, 0], [0, 0]]) * once, rtol=1e-5)
+    last = proximal.shrunk("l0", target, **given, channels=1)
+    assert last[0, 1] / last[0, 0] == pytest.approx(4 / 3, rel=1e-5)
+    assert not last[1:].any()
+
+
+def test_a_pixel_of_one_channel_is_an_element():
+    target = jnp.asarray(np.random.default_rng(0).normal(size=(4, 4, 1)), jnp.float32)
+    given = {"divisor": jnp.ones((4, 4, 1)), "weight": jnp.float32(0.1), "clipped": lambda change: change}
+    np.testing.assert_array_equal(
+        proximal.shrunk("l0", target, **given, channels=2), proximal.shrunk("l0", target, **given)
+    )
 
 
 def test_it_comes_near_the_minimum_in_adams_metric():

@@ -66,15 +66,15 @@ def _l1(leg: Leg, objective: Objective, distance: Distance) -> Rule:
 
 
 def _l0(leg: Leg, objective: Objective, distance: Distance) -> Rule:
-    """Deep, with the L2/3 norm for a smooth count, and then one element undone at a step. Every second leg has steps
-    that stay long; away from a label the first.
+    """Deep, with the L2/3 norm for a smooth count, and then one pixel undone at a step. Every second leg has steps that
+    stay long; away from a label the first.
     """
 
     def bold(problem):
         return (leg.number % 2 == 0) == ~objective.reaches(problem.goal)
 
-    going = (1 - _REMOVING) * leg.steps
-    return then(shrink("l0", going, bold=bold, cost=distance.cost, lost=leg.lost), remove(cost=distance.cost), going)
+    going, counted = (1 - _REMOVING) * leg.steps, {"cost": distance.cost, "channels": distance.channels}
+    return then(shrink("l0", going, bold=bold, lost=leg.lost, **counted), remove(**counted), going)
 
 
 FAMILY = {
@@ -106,8 +106,8 @@ def fast(
       objective: one whose loss keeps falling after the goal is met, such as `losses.softened_margin`. That of f6 is 0
         from there on, and the attack ends farther away.
       distance: what is reported, and by which the closest example is chosen; by default that of the norm.
-        `distances.l0()` counts pixels, as the paper does; `distances.l0(per_pixel=False)` counts elements. In L0 and L1
-        its costs of elements are what the attack keeps small.
+        `distances.l0()` counts pixels, as the paper does; `distances.l0(per_pixel=False)` counts elements. What it
+        counts is what the attack keeps small, and in L0 and L1 its costs of elements.
 
     Returns:
       The attack. An example costs exactly `steps` forward and backward passes, or fewer if its distance is 0.

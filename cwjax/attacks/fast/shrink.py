@@ -25,6 +25,12 @@ _DEPTH = 100.0  # the first c: the larger, the deeper a leg goes before it retur
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls
 _NORMS = ("l2", "l1", "l0")
 
+Channels = Callable[[tuple[int, ...]], int | None]  # of an input's shape: the axis of a pixel's channels, if it has one
+
+
+def _none(shape: tuple[int, ...]) -> None:
+    """Every element is a pixel of its own."""
+
 
 class DescentMemory(NamedTuple):
     """What `shrink` carries from step to step."""
@@ -40,6 +46,7 @@ def shrink(
     *,
     bold: Callable[[Problem], Bool[Array, ""]] = lambda problem: jnp.array(False),
     cost: float | np.ndarray = 1.0,
+    channels: Channels = _none,
     lost: bool | Bool[Array, ""] = False,
 ) -> Rule:
     """The rule that goes deep beyond the boundary by Adam, and shrinks the change by a proximal operator.
@@ -60,6 +67,7 @@ def shrink(
       steps: over which steps grow short.
       bold: whether steps stay long, which comes to other minima.
       cost: of a change of each element, in L1 and L0; see `distances.l1`.
+      channels: which axis of an input holds the channels of a pixel, where pixels are counted; see `distances.l0`.
       lost: whether legs before this one found no example. Until this one has, steps are bold, and the norm costs
         nothing: else the operator takes the point back to where they failed.
 
@@ -110,7 +118,8 @@ def shrink(
         step = length(problem, seeking, seen.taken)
         target = clipped(seen.delta / width - step * state.step(seen.taken, _DECAY))
         price = jnp.where(seeking, 0, step / c * weight * costs(cost, seen.x))
-        share = shrunk(norm, target, divisor=state.divisor(seen.taken), weight=price, clipped=clipped)
+        axis, divisor = channels(seen.x.shape), state.divisor(seen.taken)
+        share = shrunk(norm, target, divisor=divisor, weight=price, clipped=clipped, channels=axis)
         return clean + width * share, DescentMemory(adam=state, c=c, margin=margin)
 
     return Rule(init=init, move=move)
@@ -163,21 +172,23 @@ def then(first: Rule, last: Rule, going: Number) -> Rule:
 
 
 class Undoing(NamedTuple):
-    """What `remove` carries from step to step."""
+    """What `remove` carries from step to step. With channels their axis has length 1."""
 
-    needed: Bool[Array, "*S"]  # elements that could not be removed from the best example
-    tried: Bool[Array, "*S"]  # the element that was removed last
+    needed: Bool[Array, "*P"]  # pixels that could not be removed from the best example
+    tried: Bool[Array, "*P"]  # the pixel that was removed last
 
 
-def remove(*, cost: float | np.ndarray = 1.0) -> Rule:
-    """The rule that undoes one changed element at a step, from the best example.
+def remove(*, cost: float | np.ndarray = 1.0, channels: Channels = _none) -> Rule:
+    """The rule that undoes one changed pixel at a step, from the best example.
 
-    Each step undoes the element whose slope times change promises to cost least, while the others go on down the slope;
-    where that is no example, the element stays for good. As the paper's L0 attack (section VI-B), one element at a
-    step. What is dearer goes first: slope times change is divided by the cost.
+    Each step undoes the pixel whose slope times change promises to cost least, while the others go on down the slope;
+    where that is no example, the pixel stays for good. As the paper's L0 attack (section VI-B), one pixel at a
+    step. What is dearer goes first: slope times change is divided by the cost. All channels of a changed pixel move,
+    since they cost no more.
 
     Args:
       cost: of a change of each element; see `distances.l0`.
+      channels: which axis of an input holds the channels of a pixel; by default every element is one.
 
     Example:
       >>> from cwjax.attacks.fast.shrink import remove, shrink, then
@@ -193,10 +204,15 @@ def remove(*, cost: float | np.ndarray = 1.0) -> Rule:
         https://arxiv.org/abs/1608.04644
     """
 
+    def whole(values, how):
+        """The values of elements as one of each pixel."""
+        axis = channels(values.shape)
+        return values if axis is None else how(values, axis=axis, keepdims=True)
+
     def init(key, problem):
         del key
         start = problem.start.astype(wide(problem.x))
-        nothing = jnp.zeros(start.shape, bool)
+        nothing = jnp.zeros_like(whole(start, jnp.sum), bool)
         return start, Undoing(needed=nothing, tried=nothing)
 
     def move(problem, memory, seen):
@@ -204,11 +220,12 @@ def remove(*, cost: float | np.ndarray = 1.0) -> Rule:
         best = seen.best.x.astype(clean.dtype) - clean
         improved = (best == seen.delta).all()
         needed = memory.needed | jnp.where(improved, False, memory.tried)
-        open_ = (best != 0) & ~needed
-        price = jnp.maximum(costs(cost, best), TINY)
-        loss = jnp.where(open_, -seen.slope * best / price, jnp.inf)
+        changed = whole(best != 0, jnp.any)
+        open_ = changed & ~needed
+        price = jnp.maximum(whole(jnp.broadcast_to(costs(cost, best), best.shape), jnp.max), TINY)
+        loss = jnp.where(open_, whole(-seen.slope * best, jnp.sum) / price, jnp.inf)
         tried = (jnp.arange(loss.size).reshape(loss.shape) == jnp.argmin(loss)) & open_
         farther = clip(problem, clean + best - jnp.sign(seen.slope) * problem.widths)
-        return jnp.where((best != 0) & ~tried, farther, clean), Undoing(needed, tried)
+        return jnp.where(changed & ~tried, farther, clean), Undoing(needed, tried)
 
     return Rule(init=init, move=move)

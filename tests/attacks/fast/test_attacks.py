@@ -35,6 +35,29 @@ def test_l0_finds_the_fewest_elements_of_two_classes():
     np.testing.assert_array_equal(result.distance, fewest)
 
 
+@pytest.mark.parametrize("channel_axis", [0, -1])
+def test_l0_finds_the_fewest_pixels_where_it_counts_pixels(channel_axis):
+    shape, rng = (3, 4, 5), np.random.default_rng(0)
+    one = np.arange(20).reshape(4, 5) % 2 == 0  # pixels with one large weight; the others have three that are smaller
+    normal = np.where(one, np.array([1.0, 0.0, 0.0])[:, None, None], 0.6) * rng.uniform(0.9, 1.1, shape)
+    normal = np.moveaxis(normal * rng.choice([-1, 1], shape), 0, channel_axis).astype(np.float32)
+    x = np.moveaxis(rng.uniform(0.1, 0.9, (8, *shape)), 1, channel_axis % 3 + 1).astype(np.float32)
+    room = np.where(normal > 0, x, 1 - x) * np.abs(normal)  # what each element can take from the first logit
+    gain = np.sort(room.sum(channel_axis % 3 + 1).reshape(8, -1))[:, ::-1]
+    margin = np.linspace(0.1, 0.45, 8) * gain.sum(1)
+    offset = (margin - (x * normal).reshape(8, -1).sum(1)).astype(np.float32)
+
+    def logits(normal, x, offset):
+        score = jnp.sum(x * normal[None], axis=(1, 2, 3)) + offset
+        return jnp.stack([score, jnp.zeros_like(score)], -1)
+
+    run = jax.jit(cw.batched(cw.fast("l0", steps=300, distance=cw.distances.l0(channel_axis=channel_axis))))
+    goal = cw.untargeted(jnp.zeros(8, jnp.int32))
+    result = run(cw.bind(logits, normal), problems.keys(8), x, goal, context=offset)
+    fewest = (np.cumsum(gain, axis=1) < margin[:, None]).sum(1) + 1
+    np.testing.assert_array_equal(result.distance, fewest)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("steps", [1, 7, 100, 170, 300, 1000])
 def test_as_many_gradients_are_spent_as_were_asked_for(steps, norm):

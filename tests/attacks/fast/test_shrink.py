@@ -124,3 +124,17 @@ def test_removal_undoes_the_element_that_promises_to_cost_least_and_keeps_what_i
         assert int((x == 0.5).sum()) == 2  # the one that was never changed, and one more
     assert gone == [2, 1, 0]  # none of them led to a better example, so each is needed
     assert memory.needed.tolist() == [False, True, True, False]
+
+
+def test_removal_undoes_a_whole_pixel_and_moves_all_channels_of_the_others():
+    slope = -jnp.array([[3.0, 1.0], [2.0, 1.5], [9.0, 9.0]])  # of three pixels of two channels
+    example = jnp.array([[1.0, 0.5], [1.0, 0.6], [0.5, 0.5]])  # what is worth least is the second pixel as a whole
+    problem = problem_of(jnp.full((3, 2), 0.5), GOAL)
+    rule = shrink.remove(channels=lambda shape: 1)
+    best = untouched(problem).best._replace(x=example, distance=jnp.float32(2))
+    x, memory = rule.init(KEYS[0], problem)
+    told = {"w": x, "x": x, "delta": x - 0.5, "distance": jnp.float32(2), "outputs": jnp.zeros(2)}
+    told |= {"loss": jnp.float32(0), "slope": slope, "total": jnp.float32(0), "gradient": slope}
+    x, memory = rule.move(problem, memory, Seen(**told, met=jnp.array(True), taken=jnp.int32(0), best=best))
+    np.testing.assert_array_equal(x, [[1.0, 1.0], [0.5, 0.5], [0.5, 0.5]])
+    np.testing.assert_array_equal(memory.tried, [[False], [True], [False]])
