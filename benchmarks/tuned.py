@@ -61,7 +61,6 @@ def _numbers() -> Iterator[Number]:
         yield Number(f"slide.{name}", near)
     for pace in ("_SEEKING", "_TOWARDS_LABEL", "_FROM_LABEL"):
         yield Number(f"slide.{pace}.rate", near)
-    for pace in ("_SEEKING", "_TOWARDS_LABEL"):
         yield Number(f"slide.{pace}.decay", near, lacking=True)
     yield Number("schedules._GROWTH", near, lacking=True)
     yield Number("schedules.DOUBT", all_)

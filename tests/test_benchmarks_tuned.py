@@ -44,7 +44,6 @@ def test_every_constant_of_the_fast_family_is_on_the_list():
         if not path.startswith(GUARDS)
     }
     found -= {f"attacks.FAMILY.{norm}.clean" for norm in ("linf", "l1", "l0")}  # where 1 is the default
-    found -= {"slide._FROM_LABEL.decay"}  # where 0 is
     assert found == set(tuned.NUMBERS)
 
 
@@ -58,7 +57,7 @@ def test_the_page_has_every_number_as_it_is():
     [
         ("legs.TRIES", 0.5, 2),  # whole numbers stay whole
         ("slide._SEEKING.decay", 2.0, 0.95),
-        ("shrink._DECAY", 0.5, 0.0),  # what cannot be less is 0
+        ("slide._FROM_LABEL.decay", 0.5, 0.0),  # what cannot be less is 0
         ("shrink._DEPTH", 2.0, 200.0),
     ],
 )
@@ -70,10 +69,10 @@ def test_a_number_is_set_within_the_block_only():
     before = slide._FROM_LABEL
     with tuned.numbers_set({"slide._FROM_LABEL.rate": 9.0, "shrink._TURN.1": 0.7}):
         assert before._replace(rate=9.0) == slide._FROM_LABEL
-        assert shrink._TURN == (0.3, 0.7)
+        assert shrink._TURN == (0.2, 0.7)
         assert slide._TURN != shrink._TURN
     assert slide._FROM_LABEL is before
-    assert shrink._TURN == (0.3, 0.05)
+    assert shrink._TURN == (0.2, 0.05)
 
 
 def test_the_attack_has_the_number_that_it_is_given():

@@ -19,7 +19,7 @@ from cwjax.problems import clip
 
 _DECAY = 0.5  # of Adam's mean
 _LIMITS_OF_C = (1e-3, 1e12)
-_TURN = (0.3, 0.05)  # of log c, at the first step and at the last
+_TURN = (0.2, 0.05)  # of log c, at the first step and at the last
 _STEPS = (1.0, 0.2, 0.005)  # widths of the box: from the first to the second if bold, else from there to the third
 _DEPTH = 100.0  # the first c: the larger, the deeper a leg goes before it returns
 _SOFTNESS = 0.5  # what m/M is multiplied by: the smaller, the farther beyond the boundary the loss still pulls

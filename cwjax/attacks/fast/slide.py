@@ -21,7 +21,7 @@ class Pace(NamedTuple):
     """How long steps are, and how much momentum they have."""
 
     rate: float  # the longest one, in radii
-    decay: float = 0.0  # of the momentum
+    decay: float  # of the momentum
 
 
 class Metric(NamedTuple):
@@ -45,9 +45,9 @@ METRICS = {
 
 _SEEKING = Pace(rate=0.4, decay=0.9)  # until there is an example
 _TOWARDS_LABEL = Pace(rate=1.0, decay=0.6)  # and then
-_FROM_LABEL = Pace(rate=2.0)
+_FROM_LABEL = Pace(rate=2.0, decay=0.2)
 """Small steps with much momentum get to the goal where others do not, and long ones with little come nearer along the
-boundary: with none away from a label, but towards one the loss has a kink wherever the likeliest other class
+boundary: with next to none away from a label, but towards one the loss has a kink wherever the likeliest other class
 changes, and it takes a mean of slopes to go along that.
 """
 

@@ -69,7 +69,7 @@ def test_the_scale_of_the_loss_does_not_matter():
     np.testing.assert_allclose(moved(100, loss=2e-3)[1], moved(100, loss=2.0)[1], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("met", "factor"), [(True, np.exp(-0.3)), (False, np.exp(0.3))])
+@pytest.mark.parametrize(("met", "factor"), [(True, np.exp(-0.2)), (False, np.exp(0.2))])
 def test_c_falls_where_the_goal_is_met_and_rises_where_it_is_not(met, factor):
     before, _, after = moved(30, met=met)
     assert float(after.c / before.c) == pytest.approx(factor, rel=1e-5)
