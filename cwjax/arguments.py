@@ -110,10 +110,10 @@ def _came(value: Any) -> str:
 def check_labels(name: str, labels: ArrayLike | Sequence[int]) -> jax.Array | np.ndarray:
     """Raises ValueError unless `labels` are integers of shape [B] that fit into 32 bits; returns them as an array."""
     labels = labels if isinstance(labels, jax.Array) else np.asarray(as_array(labels))
+    hint = ", not one-hot rows: labels.argmax(-1)" if labels.ndim == 2 else ""
     if not jnp.issubdtype(labels.dtype, jnp.integer):
-        raise ValueError(f"{name} must be integers, got {labels.dtype}: pass class numbers 0…K-1")
+        raise ValueError(f"{name} must be integers, got {labels.dtype}: pass class numbers 0…K-1{hint}")
     if labels.ndim != 1:
-        hint = ", not one-hot rows: labels.argmax(-1)" if labels.ndim == 2 else ""
         raise ValueError(f"{name} must have shape [B], got {list(labels.shape)}: pass class numbers{hint}")
     _check_fits(name, labels)
     return labels

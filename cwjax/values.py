@@ -88,7 +88,12 @@ def check_goals(objective: Objective, outputs: Outputs, goal: Goal) -> None:
     objective.check_goals(outputs, jax.tree.map(np.asarray, goal))
 
 
-def check_inside(x: jax.Array | np.ndarray, low: ArrayLike, high: ArrayLike) -> None:
+def check_inside(
+    x: jax.Array | np.ndarray,
+    low: ArrayLike,
+    high: ArrayLike,
+    advice: str = "clip x, or give the runner the bounds that x has (low=, high=)",
+) -> None:
     """Raises ValueError where clean inputs leave their bounds by more than rounding: one unit in the last place of the
     larger bound, in the dtype of x. Traced values pass.
 
@@ -96,6 +101,7 @@ def check_inside(x: jax.Array | np.ndarray, low: ArrayLike, high: ArrayLike) -> 
       x: [B, *S], floating-point.
       low: broadcasts to x.
       high: likewise.
+      advice: what to do, unless x is of 8-bit images.
     """
     if not known(x, low, high):
         return
@@ -113,8 +119,6 @@ def check_inside(x: jax.Array | np.ndarray, low: ArrayLike, high: ArrayLike) -> 
     index = [int(rows[place[0]]), *map(int, place[1:])]
     if values.max() > 2 and high.max(initial=0) <= 2:
         advice = "8-bit images must be divided by 255"
-    else:
-        advice = "clip x, or give the runner the bounds that x has (low=, high=)"
     raise ValueError(
         f"{out.sum()} of {x.size} elements of x, in {out.reshape(len(out), -1).any(1).sum()} of {len(x)} examples, are "
         f"outside the box {span(*given)}, by up to {excess[place]:.3g} where x{index} is "

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from cwjax.arguments import check_number
 from cwjax.base import AnyArray
 from cwjax.coverage.neurons import rewired
-from cwjax.defences.defended import Defended, Keep, fresh, parted
+from cwjax.defences.defended import Defended, Keep, fresh, lessons_of
 from cwjax.defences.inner_layers import activations
 from cwjax.defences.learnt_weights import retrained
 from cwjax.models import Model
@@ -53,7 +53,7 @@ def bounded_relu(
     """
     check_number("bound", bound, least=0, above=True)
     check_number("noise", noise, least=0)
-    fit, known, _ = parted(x, labels)
+    fit, known, _ = lessons_of(model, x, labels, bounded=True)
     activations(model, fit)  # raises where there is none
     bounded = rewired(model, fit, _cut, jnp.asarray(bound, jnp.float32))
     inner, more = bounded.params

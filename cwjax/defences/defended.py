@@ -13,11 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from cwjax.arguments import check_model, check_number
-from cwjax.base import AnyArray, Number, Objective
+from cwjax.arguments import (
+    check_examples,
+    check_labels,
+    check_logits,
+    check_model,
+    check_number,
+    check_outputs,
+    check_part,
+)
+from cwjax.base import AnyArray, Number, Objective, shapes
+from cwjax.goals import untargeted
 from cwjax.models import Model, joined
 from cwjax.parts.losses import negative_margin
 from cwjax.parts.objectives import all_of, below, logit_margin
+from cwjax.values import check_finite, check_goals, check_inside
 
 _HELD_OUT = 0.2  # the share of the training inputs, the last ones, that thresholds are set on
 _AT_ONCE = 250  # inputs in one pass
@@ -69,6 +79,35 @@ def parted(x: Float[AnyArray, "N *S"], labels: Int[AnyArray, "N"]) -> tuple[np.n
     return x[:count], labels[:count], x[count:]
 
 
+def lessons_of(
+    model: Model, x: Float[AnyArray, "N *S"], labels: Int[AnyArray, "N"], *, bounded: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The inputs in two parts (`parted`), after a look at what came.
+
+    Args:
+      model: to defend.
+      x: inputs that it takes.
+      labels: of each.
+      bounded: whether the defence is for inputs in [0, 1] alone.
+
+    Raises:
+      TypeError, ValueError: a model that `bind` did not make, or that returns no logits for such an input; inputs that
+        are not floating-point, not finite, or not in [0, 1] where they have to be; labels that are no classes of the
+        model; too few inputs.
+    """
+    check_model(model)
+    x, labels = np.asarray(x), np.asarray(check_labels("labels", labels))
+    parts = parted(x, labels)
+    goal = untargeted(labels)
+    check_examples(model, x, goal)
+    check_logits(model, x)
+    check_goals(logit_margin(), check_outputs(model, x), goal)
+    check_finite("x", x)
+    if bounded:
+        check_inside(x, 0.0, 1.0, advice="this defence is for inputs in [0, 1]: rescale x")
+    return parts
+
+
 def answers(model: Model, x: Float[AnyArray, "B *S"]) -> Float[np.ndarray, "B ..."]:
     """What a model returns of many inputs, in passes of 250."""
     apply = jax.jit(model.apply)
@@ -105,17 +144,28 @@ def calibrated(
     """
     check_model(model)
     check_model(detector)
-    check_number("false_positives", false_positives, least=0, above=True, most=0.999)
-    found = answers(detector, held_out)
+    check_share(false_positives)
+    held_out = _several(held_out)
+    if not len(held_out):
+        raise ValueError("a threshold is set on clean inputs, got none of them")
+    check_logits(model, held_out)
+    found = _scores(detector, held_out)
     if found.shape != (len(held_out),) or not np.isfinite(found).all():
         raise ValueError(
             f"a detector returns a finite score for each input, got shape {list(found.shape)} of {len(held_out)} "
             f"inputs, {np.isfinite(found).mean():.0%} of it finite"
         )
+    if not np.isfinite(answers(model, held_out)).all():
+        raise ValueError("the model returns NaN or infinite logits for clean inputs: mend it before it is defended")
     ordered = np.sort(found)
     threshold = ordered[len(found) - 1 - int(false_positives * len(found))]
     spread = max(float(threshold - ordered[len(found) // 2]), float(ordered.std()) / 10, 1e-6)
     return Defended(model, detector, jnp.asarray(threshold), jnp.asarray(spread, ordered.dtype))
+
+
+def check_share(false_positives: float) -> None:
+    """Raises TypeError or ValueError unless it is a share of clean inputs that may be refused."""
+    check_number("false_positives", false_positives, least=0, above=True, most=0.999)
 
 
 def refused(defended: Defended, x: Float[AnyArray, "B *S"]) -> Bool[np.ndarray, "B"]:
@@ -131,9 +181,27 @@ def refused(defended: Defended, x: Float[AnyArray, "B *S"]) -> Bool[np.ndarray, 
       >>> cw.defences.refused(defended, np.stack([x[0], x[0] + 0.5])).tolist()
       [False, True]
     """
+    check_part("defended", defended, Defended)
     if defended.detector is None:
         return np.zeros(len(x), bool)
-    return answers(defended.detector, x) > np.asarray(defended.threshold)
+    x = _several(x)
+    return (_scores(defended.detector, x) if len(x) else np.zeros(0)) > np.asarray(defended.threshold)
+
+
+def _several(x: AnyArray) -> AnyArray:
+    """The inputs as an array. Raises ValueError unless they have the axis of a batch."""
+    x = x if isinstance(x, jax.Array) else np.asarray(x)
+    if not x.ndim:
+        raise ValueError(f"inputs have shape [B, *S], got the number {x}")
+    return x
+
+
+def _scores(detector: Model, x: AnyArray) -> np.ndarray:
+    """The detector's scores. Raises ValueError where it cannot read the inputs, or returns more than one array."""
+    outputs = check_outputs(detector, x)
+    if not hasattr(outputs, "shape"):
+        raise ValueError(f"a detector returns one number for each input, got {shapes(outputs)} from one input")
+    return answers(detector, x)
 
 
 def whole(defended: Defended) -> Model:
@@ -148,6 +216,7 @@ def whole(defended: Defended) -> Model:
       >>> logits.shape, score.shape
       ((2, 2), (2,))
     """
+    check_part("defended", defended, Defended)
     if defended.detector is None:
         return defended.model
     return joined([defended.model, defended.detector])
@@ -184,6 +253,7 @@ def undetected(
       Carlini & Wagner 2017, "Adversarial examples are not easily detected: bypassing ten detection methods",
         https://arxiv.org/abs/1705.07263
     """
+    check_part("defended", defended, Defended)
     goal = logit_margin(confidence) if hinged else negative_margin(confidence)
     if defended.detector is None:
         return goal

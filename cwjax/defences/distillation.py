@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from cwjax.arguments import check_model, check_number
+from cwjax.arguments import check_number
 from cwjax.base import AnyArray
-from cwjax.defences.defended import Defended, Keep, answers, fresh, parted
+from cwjax.defences.defended import Defended, Keep, answers, fresh, lessons_of
 from cwjax.defences.learnt_weights import redrawn, retrained
 from cwjax.models import Model
 
@@ -54,9 +54,8 @@ def distilled(
       Broken by Carlini & Wagner 2017, "Towards evaluating the robustness of neural networks", section VIII,
         https://arxiv.org/abs/1608.04644
     """
-    check_model(model)
     check_number("temperature", temperature, least=0, above=True)
-    x, _, _ = parted(x, labels)
+    x, _, _ = lessons_of(model, x, labels)
     begin, learn = jax.random.split(key)
     soft, start = jax.nn.softmax(answers(model, x)), redrawn(model, begin)
     params = keep("student", lambda: retrained(start, x, soft, learn, updates=updates).params)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 from cwjax.arguments import check_count, check_number
 from cwjax.base import AnyArray
 from cwjax.coverage.neurons import rewired
-from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, calibrated, fresh, lessons_of
 from cwjax.defences.inner_layers import activations
 from cwjax.models import Model
 
@@ -69,13 +69,13 @@ def dropout_uncertainty(
     del keep
     check_number("rate", rate, least=0, above=True, most=0.99)
     check_count("draws", draws, least=2)
-    fit, _, held_out = parted(x, labels)
+    fit, _, held_out = lessons_of(model, x, labels)
     layers = [one for one in activations(model, fit) if layer == one.name or (layer is None and len(one.shape) == 1)]
     if not layers:
         raise ValueError(f"the model has no activation function {layer or 'on a flat layer'!r} to leave neurons out of")
     shape = layers[0].shape
     network = rewired(model, fit, _thinned, jnp.ones(shape), layers=layers[0].name)
-    thinned = Thinned(network, _masks(key, draws, shape, rate))
+    thinned = Thinned(network, _masks(key, int(draws), shape, rate))
     return calibrated(model, Model(apply=disagreement, params=thinned), held_out, false_positives)
 
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from cwjax.arguments import check_count, check_model
+from cwjax.arguments import check_count
 from cwjax.base import AnyArray
-from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, calibrated, fresh, lessons_of
 from cwjax.defences.mean_filter import check_pictures
 from cwjax.models import Model
 
@@ -63,12 +63,11 @@ def feature_squeezing(
         https://arxiv.org/abs/1706.04701
     """
     del key, keep
-    check_model(model)
     check_pictures("feature_squeezing", x)
     check_count("bits", bits, most=8)
     check_count("median", median, least=2)
-    _, _, held_out = parted(x, labels)
-    squeezed = _Squeezed(model.apply, bits, median, straight_through)
+    _, _, held_out = lessons_of(model, x, labels, bounded=True)
+    squeezed = _Squeezed(model.apply, int(bits), int(median), straight_through)
     return calibrated(model, Model(apply=squeezed, params=model.params), held_out, false_positives)
 
 

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cwjax.arguments import check_count, check_number
+from cwjax.arguments import check_count, check_logits, check_number
 from cwjax.base import AnyArray
 from cwjax.coverage.convention import Neurons
-from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, calibrated, fresh, lessons_of
 from cwjax.defences.inner_layers import inside
 from cwjax.models import Model
 
@@ -69,9 +69,9 @@ def kernel_density(
     """
     del key, keep
     check_count("centres", centres, least=2)
-    fit, known, held_out = parted(x, labels)
+    fit, known, held_out = lessons_of(model, x, labels)
     units, read = inside(model, fit, layer or -1)
-    counts = np.bincount(known)
+    counts = np.bincount(known, minlength=check_logits(model, fit))
     count = int(min(centres, counts.min()))
     if count < 2:
         raise ValueError(f"a density needs two training inputs of each class, got {counts.tolist()}")
@@ -79,6 +79,11 @@ def kernel_density(
     values = read(fit[chosen.ravel()]).reshape(len(counts), count, -1)
     if bandwidth is None:
         bandwidth = float(np.median(_nearest(values)))
+        if not np.isfinite(bandwidth):
+            raise ValueError(
+                "the layer has the same values at most training inputs of a class, so that no bandwidth follows from "
+                "them: choose another layer, or give a bandwidth"
+            )
     check_number("bandwidth", bandwidth, least=0, above=True)
     density = Density(units, jnp.asarray(values), jnp.asarray(bandwidth, values.dtype))
     return calibrated(model, Model(apply=rarity, params=density), held_out, false_positives)

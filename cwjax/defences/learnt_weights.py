@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, Int, PyTree
 from cwjax.arguments import check_count, check_model
 from cwjax.attacks.fast.attacks import fast
 from cwjax.base import AnyArray, Attack, Runner
-from cwjax.defences.defended import Keep, fresh, parted
+from cwjax.defences.defended import Keep, fresh, lessons_of
 from cwjax.goals import untargeted
 from cwjax.models import Model
 from cwjax.runners.batch import batched, chunked
 from cwjax.runners.fast_convolutions import canonical
+from cwjax.values import known
 
 ADVERSARIAL = "adversarial"  # how the names of kept adversarial inputs begin: they are of the model, not of a defence
 
@@ -51,6 +52,9 @@ def fitted(
 
     Returns:
       Weights in the structure of `params`.
+
+    Raises:
+      ValueError: a number out of range; weights that are not finite at the end.
     """
     check_count("updates", updates)
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, updates))
@@ -69,7 +73,13 @@ def fitted(
         return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
 
     start = jax.tree.map(jnp.asarray, params)
-    return jax.jit(run)(start, jax.random.split(key, updates), *map(jnp.asarray, arrays))
+    learnt = jax.jit(run)(start, jax.random.split(key, int(updates)), *map(jnp.asarray, arrays))
+    if known(learnt) and not all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(learnt)):
+        raise ValueError(
+            f"after {updates} steps of Adam some weights are NaN or infinite: does the model return finite logits "
+            "with finite slopes for these inputs?"
+        )
+    return learnt
 
 
 def retrained(
@@ -146,7 +156,7 @@ def lesson(
     """The inputs in two parts (`parted`), and what an attack makes of the first `count` (`adversarial`)."""
     check_count("count", count)
     attacking, begin, learn = jax.random.split(key, 3)
-    clean, known, held_out = parted(x, labels)
+    clean, known, held_out = lessons_of(model, x, labels, bounded=True)
     wrong = adversarial(model, clean[:count], known[:count], attacking, attack=attack, keep=keep)
     return Lesson(clean, known, wrong, held_out, begin, learn)
 

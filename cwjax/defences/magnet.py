@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from cwjax.arguments import check_model, check_number
+from cwjax.arguments import check_count, check_number
 from cwjax.base import AnyArray
-from cwjax.defences.defended import Defended, Keep, answers, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, answers, calibrated, check_share, fresh, lessons_of
 from cwjax.defences.learnt_weights import fitted
 from cwjax.defences.mean_filter import check_pictures
 from cwjax.defences.networks import Weights, averaged, convolved, doubled, logistic_layer
@@ -79,16 +79,21 @@ def magnet(
       Broken by Carlini & Wagner 2017, "MagNet and 'Efficient defenses against adversarial attacks' are not robust to
         adversarial examples", https://arxiv.org/abs/1711.08478
     """
-    check_model(model)
     check_pictures("magnet", x)
+    check_count("channels", channels)
     check_number("noise", noise, least=0)
-    fit, _, held_out = parted(x, labels)
+    if np.ndim(temperatures) != 1:
+        raise TypeError(f"temperatures must be several numbers, such as (10, 40), got {temperatures!r}")
+    for each in temperatures:
+        check_number("each temperature", each, least=0, above=True)
+    check_share(false_positives)
+    fit, _, held_out = lessons_of(model, x, labels, bounded=True)
     if fit.shape[1] % 2 or fit.shape[2] % 2:
         raise ValueError(f"magnet takes pictures of even height and width, got {list(fit.shape[1:])}")
 
     def trained(kind: str, key: Array) -> Any:
         begin, learn = jax.random.split(key)
-        shapes = _shapes(kind, fit, channels)
+        shapes = _shapes(kind, fit, int(channels))
         start = [logistic_layer(*each) for each in zip(jax.random.split(begin, len(shapes)), shapes, strict=True)]
 
         def loss(weights, key, x):

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from cwjax.arguments import check_count, check_model
@@ -53,13 +54,13 @@ def mean_filter(
     check_count("size", size)
     if size % 2 == 0:
         raise ValueError(f"size must be odd, got {size}")
-    return Defended(Model(apply=_Filtered(model.apply, size), params=model.params))
+    return Defended(Model(apply=_Filtered(model.apply, int(size)), params=model.params))
 
 
 def check_pictures(name: str, x: AnyArray) -> None:
     """Raises ValueError unless the inputs are pictures [N, H, W, C]."""
-    if x.ndim != 4:
-        raise ValueError(f"{name} is for pictures [N, H, W, C], got inputs of shape {list(x.shape)}")
+    if np.ndim(x) != 4:
+        raise ValueError(f"{name} is for pictures [N, H, W, C], got inputs of shape {list(np.shape(x))}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from cwjax.arguments import check_count, check_model
+from cwjax.arguments import check_count
 from cwjax.base import AnyArray
-from cwjax.defences.defended import Defended, Keep, calibrated, fresh, parted
+from cwjax.defences.defended import Defended, Keep, calibrated, fresh, lessons_of
 from cwjax.defences.learnt_weights import retrained
 from cwjax.models import Model
 
@@ -69,11 +69,10 @@ def first_components(
         classifiers", https://arxiv.org/abs/1704.02654
       Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
-    check_model(model)
-    fit, known, _ = parted(x, labels)
+    fit, known, _ = lessons_of(model, x, labels)
     check_count("components", components, most=fit[0].size)
     mean, rows = components_of(fit)
-    first = Components(mean, rows[:components])
+    first = Components(mean, rows[: int(components)])
     seen = np.asarray(_projected(first, jnp.asarray(fit)))
     params = keep("network", lambda: retrained(model, seen, known, key, updates=updates).params)
     return Defended(Model(apply=_Reduced(model.apply), params=(params, first)))
@@ -121,11 +120,12 @@ def last_components(
       Broken by Carlini & Wagner 2017, "Adversarial examples are not easily detected", https://arxiv.org/abs/1705.07263
     """
     del key, keep
-    check_model(model)
-    fit, _, held_out = parted(x, labels)
+    fit, _, held_out = lessons_of(model, x, labels)
     check_count("components", components, most=fit[0].size - 1)
     mean, rows = components_of(fit)
-    return calibrated(model, Model(apply=_left, params=Components(mean, rows[:components])), held_out, false_positives)
+    return calibrated(
+        model, Model(apply=_left, params=Components(mean, rows[: int(components)])), held_out, false_positives
+    )
 
 
 def _projected(first: Components, x: Float[Array, "B *S"]) -> Float[Array, "B *S"]:

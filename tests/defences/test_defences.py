@@ -47,9 +47,12 @@ def test_the_density_is_that_of_the_answered_class():
 
 def test_a_class_with_one_input_has_no_density():
     x, labels = pictures(0)
-    labels = np.where(np.arange(len(labels)) == 0, 3, labels)
-    with pytest.raises(ValueError, match="two training inputs of each class"):
-        cw.defences.kernel_density(classifier(), x, labels, KEY)
+    of_the_last = np.flatnonzero(labels == 2)
+    for count in (1, 0):
+        lacking = labels.copy()
+        lacking[of_the_last[count:]] = 0
+        with pytest.raises(ValueError, match=rf"two training inputs of each class, got .* {count}\]"):
+            cw.defences.kernel_density(classifier(), x, lacking, KEY)
 
 
 def test_the_uncertainty_is_that_of_the_thinned_networks():
@@ -211,3 +214,24 @@ def test_fresh_weights_are_others_of_the_same_size():
 def test_an_attack_that_finds_nothing_teaches_nothing():
     with pytest.raises(ValueError, match="fools the model on none of 12 inputs"):
         adversarial(classifier(), X, LABELS, KEY, attack=cw.attacks.ddn(steps=1))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"channels": 0}, "channels must be at least 1, got 0"),
+        ({"temperatures": 10}, r"temperatures must be several numbers, such as \(10, 40\), got 10"),
+        ({"temperatures": (0,)}, "each temperature must be more than 0, got 0"),
+        ({"false_positives": 2.0}, "false_positives must be at most 0.999, got 2.0"),
+    ],
+)
+def test_numbers_of_magnet_are_looked_at_before_it_learns(numbers, said, as_users_have_it):
+    with pytest.raises((TypeError, ValueError), match=said):
+        cw.defences.magnet(classifier(), *pictures(0), jax.random.key(0), **numbers)
+
+
+def test_a_layer_of_one_value_has_no_bandwidth(as_users_have_it):
+    params = classifier().params
+    dead = cw.bind(classifier().apply, params | {"bias": params["bias"] - 100})
+    with pytest.raises(ValueError, match="choose another layer, or give a bandwidth"):
+        cw.defences.kernel_density(dead, *pictures(0), jax.random.key(0), centres=10)

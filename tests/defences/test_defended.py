@@ -1,5 +1,7 @@
 """Thresholds, and what an adaptive attack is to reach."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +78,27 @@ def test_a_detector_that_is_none_is_refused(as_users_have_it):
         cw.defences.calibrated(MODEL, DETECTOR, HELD_OUT, 0.0)
     with pytest.raises(TypeError, match="bind"):
         cw.defences.calibrated(MODEL, lambda x: x, HELD_OUT)  # pyright: ignore[reportArgumentType]
+
+
+def test_what_is_no_batch_of_inputs_is_refused(as_users_have_it):
+    defended = cw.defences.calibrated(MODEL, DETECTOR, HELD_OUT)
+    assert cw.defences.refused(defended, HELD_OUT[:0]).shape == (0,)
+    with pytest.raises(ValueError, match=r"the model refused an input of shape \[\]"):
+        cw.defences.refused(defended, HELD_OUT[0])
+    with pytest.raises(ValueError, match="clean inputs, got none"):
+        cw.defences.calibrated(MODEL, DETECTOR, HELD_OUT[:0])
+
+
+def test_a_whole_defence_is_no_detector_and_no_defence(as_users_have_it):
+    whole: Any = cw.defences.whole(cw.defences.calibrated(MODEL, DETECTOR, HELD_OUT))
+    with pytest.raises(ValueError, match=r"one number for each input, got \(float32 \[2\], float32 \[\]\)"):
+        cw.defences.calibrated(MODEL, whole, HELD_OUT)
+    for function in (cw.defences.whole, cw.defences.undetected, lambda it: cw.defences.refused(it, HELD_OUT)):
+        with pytest.raises(TypeError, match=r"defended must be of the type .*Defended, got Model"):
+            function(whole)
+
+
+def test_a_threshold_for_a_model_that_answers_nan_is_refused(as_users_have_it):
+    spoilt = cw.bind(lambda params, x: two_logits(params, x) * jnp.nan, jnp.ones(()))
+    with pytest.raises(ValueError, match="the model returns NaN or infinite logits for clean inputs"):
+        cw.defences.calibrated(spoilt, DETECTOR, HELD_OUT)

@@ -9,7 +9,7 @@ import pytest
 import cwjax as cw
 from cwjax.defences import DEFENCES
 from cwjax.defences.defended import answers, parted
-from tests.defences.made import CLASSES, classifier, defended, detector, few, pictures
+from tests.defences.made import CLASSES, SMALL, classifier, defended, detector, few, pictures
 from tests.test_programs import ROOT, blocks
 
 DETECTORS = [name for name in DEFENCES if name not in ("distilled", "first_components", "mean_filter", "bounded_relu")]
@@ -95,3 +95,56 @@ def test_too_few_inputs_or_no_model_are_refused(name, as_users_have_it):
     if name != "mean_filter":  # which learns nothing
         with pytest.raises(ValueError, match="at least 10 inputs"):
             DEFENCES[name](classifier(), x[:5], labels[:5], jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", [name for name in DEFENCES if name != "mean_filter"])  # which learns nothing
+def test_inputs_and_labels_that_are_none_are_refused(name, as_users_have_it):
+    x, labels = pictures(0)
+    spoilt = np.where(np.arange(len(x))[:, None, None, None] == 3, np.nan, x)
+    for some, of_them, said in (
+        (x, labels + CLASSES, r"labels span 3…5, but the model has classes 0…2"),
+        (x, labels - 1, r"labels span -1…1, but the model has classes 0…2"),
+        (x, labels.astype(np.float32), "labels must be integers, got float32"),
+        (x, np.eye(CLASSES)[labels], r"must be integers, got float64.*not one-hot rows"),
+        ((255 * x).astype(np.uint8), labels, "must be floating-point, got uint8: for 8-bit images pass x / 255"),
+        (spoilt, labels, "64 of 7680 elements of x are NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            DEFENCES[name](classifier(), some, of_them, jax.random.key(0))
+    pair = cw.joined([classifier(), classifier()])
+    with pytest.raises(ValueError, match=r"the model must map .* to floating-point logits"):
+        DEFENCES[name](pair, x, labels, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    "name", ["extra_class", "second_network", "inner_layer", "magnet", "feature_squeezing", "bounded_relu"]
+)
+def test_a_defence_of_inputs_between_0_and_1_refuses_others(name, as_users_have_it):
+    x, labels = pictures(0)
+    with pytest.raises(ValueError, match="8-bit images must be divided by 255"):
+        DEFENCES[name](classifier(), 255 * x, labels, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"this defence is for inputs in \[0, 1\]: rescale x"):
+        DEFENCES[name](classifier(), x - 0.5, labels, jax.random.key(0))
+
+
+@pytest.mark.parametrize("name", ["distilled", "first_components", "kernel_density", "feature_squeezing"])
+def test_a_model_that_answers_nan_is_not_defended(name, as_users_have_it):
+    good = classifier()
+    spoilt = cw.bind(lambda params, x: good.apply(params, x) * np.nan, good.params)
+    with pytest.raises(ValueError, match="finite"):
+        DEFENCES[name](spoilt, *pictures(0), jax.random.key(0), **(SMALL.get(name, {})))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("mean_filter", "size"),
+        ("feature_squeezing", "median"),
+        ("last_components", "components"),
+        ("dropout_uncertainty", "draws"),
+    ],
+)
+def test_a_whole_number_may_be_a_float(name, size):
+    x, labels = pictures(0)
+    one, other = (DEFENCES[name](classifier(), x, labels, jax.random.key(0), **{size: each}) for each in (3, 3.0))
+    np.testing.assert_array_equal(one.threshold, other.threshold)
