@@ -40,6 +40,7 @@ from matplotlib.axes import Axes
 
 import cwjax as cw
 from cwjax.defences import DEFENCES, Defended
+from cwjax.evaluation import Diagnosis
 from cwjax.lab import data, defending
 from cwjax.lab.console.progress import progress, say
 from cwjax.lab.files import store
@@ -166,9 +167,18 @@ def checks_of(
     them is in the file that is kept.
     """
     make = functools.partial(_asked, defended, pool, arguments)
-    verdicts = kept(arguments, f"{name} checks", model, pool, make, diagnose=arguments.diagnose)
-    spoke = [f"{check} ({verdict})" for check, (verdict, _) in verdicts.items() if verdict in ("warn", "fail")]
-    return ", ".join(spoke) or "none"
+    return spoke(kept(arguments, f"{name} checks", model, pool, make, diagnose=arguments.diagnose))
+
+
+def spoke(verdicts: dict[str, tuple[str, str]]) -> str:
+    """The names of the checks that warn or fail, of the verdict and the line of each."""
+    names = [f"{check} ({verdict})" for check, (verdict, _) in verdicts.items() if verdict in ("warn", "fail")]
+    return ", ".join(names) or "none"
+
+
+def told(diagnosis: Diagnosis) -> dict[str, tuple[str, str]]:
+    """The verdict and the line of each check."""
+    return {name: (check.verdict, check.line()) for name, check in diagnosis.checks.items()}
 
 
 def _asked(defended, pool, arguments) -> dict[str, tuple[str, str]]:
@@ -183,7 +193,7 @@ def _asked(defended, pool, arguments) -> dict[str, tuple[str, str]]:
     diagnosis = cw.diagnose(
         whole, make, some.images, goal, result, jax.random.key(0), numbers=numbers, longer=longer, name="fast"
     )
-    return {name: (check.verdict, check.line()) for name, check in diagnosis.checks.items()}
+    return told(diagnosis)
 
 
 def keys_of(some: data.Dataset) -> jax.Array:

@@ -28,7 +28,8 @@ image and a temperature; the intervals are bootstraps over images, and over netw
 
 The second table has seven attacks on a plain network, on a distilled one, and on the distilled one's logits over T.
 FGSM and APGD have a radius of 0.3 in L-infinity, and JSMA-F may change 14.5 % of the pixels (Papernot et al.); the
-others look for the least distance. All go away from the label.
+others look for the least distance. All go away from the label. With `--diagnose 8` the second table also says which
+checks of `cw.diagnose` warn or fail, of each attack on the distilled network.
 
 Writes OUT/table6.md, table6_attacks.md, a .csv and .png beside each, and what each attack found in OUT/units. Networks
 are kept in MODELS by the hash of their images and recipe. `--net mnist_cnn --data mnist --epochs 50 --examples 1000
@@ -39,6 +40,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import tyro
 from matplotlib.figure import Figure
@@ -54,7 +56,7 @@ from cwjax.lab.files import store
 from cwjax.lab.subjects import model_of
 from cwjax.lab.sweeps.vault import Vault
 from cwjax.lab.training import training
-from experiments import distilling, kept, shown
+from experiments import defences, distilling, kept, shown
 
 # T -> mean L2. Its correlation with T is -.056, so the paper's -.05 is that of the means of 21 networks.
 _FIGURE_8 = (1.91, 2.39, 2.55, 2.29, 2.58, 2.6, 2.65, 2.66, 2.67, 2.19, 2.51)  # at 1, 5, 10, 15 … 50,
@@ -77,6 +79,7 @@ class Arguments:
     attacks: tuple[str, ...] = ATTACKS  # of the second table; with none there is no such table
     attacked: int = 12  # the first test images that both networks get right
     steps: int = 30  # gradients of an attack; of a round of L-BFGS
+    diagnose: int = 0  # images that `cw.diagnose` is asked about for each attack on the distilled network; 0: none
     out: Path = Path("runs/table6")  # where the results go
     models: Path = Path("runs/models")  # where trained networks are kept
 
@@ -230,9 +233,25 @@ def by_attack(arguments: Arguments, models: tuple[cw.Model, cw.Model] | None = N
                         "no slope": distilling.without_slope(model, objective, some.images, some.labels),
                     }
                 )
+                if arguments.diagnose:
+                    rows[-1]["checks that speak"] = (
+                        checks_of(name, settings, model, some, arguments) if subject == "distilled" else "not asked"
+                    )
             advance(1, name, now=True)
     shown.write("table6_attacks", "Attacks on a distilled network", rows, bars(rows), arguments)
     return rows
+
+
+def checks_of(name: str, settings: dict[str, Any], model: cw.Model, some: data.Dataset, arguments: Arguments) -> str:
+    """The names of the checks of `diagnose` that warn or fail, of the attack on the first images."""
+    few = some.take(slice(arguments.diagnose))
+
+    def asked():
+        made, keys, goal = attack(**settings), defences.keys_of(few), cw.untargeted(few.labels)
+        result = jax.jit(cw.batched(made))(model, keys, few.images, goal)
+        return defences.told(cw.diagnose(model, made, few.images, goal, result, jax.random.key(0), name=name))
+
+    return defences.spoke(defences.kept(arguments, f"{name} checks", model, few, asked, diagnose=arguments.diagnose))
 
 
 def attack(*, name: str, steps: int, classes: int) -> Attack:
