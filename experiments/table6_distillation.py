@@ -19,7 +19,8 @@ exactly zero on none, 56 % and 98 % of the images.
 
 FGSM, JSMA-F, APGD-CE and DDN never succeed on the distilled network, where their loss has no slope on any image. On its
 logits over T they succeed on 58, 100, 100 and 92 %, and on the plain network on 67, 100, 100 and 92 %. `diagnose` calls
-these four blind on all examples, and no other. DeepFool and FMN do not notice T. L-BFGS succeeds always, and comes half as near without the division by T (3.08 against 1.64).
+these four blind on all examples, and no other. DeepFool and FMN do not notice T. L-BFGS succeeds always, and comes half
+as near without the division by T (3.08 against 1.64).
 
 The first table has a student for each temperature, by the paper's procedure (see `distilling`): the accuracy, the size
 of a logit, the share of test images whose softmax slope and cross-entropy slope are exactly zero, and the mean L2
