@@ -15,7 +15,8 @@ Cost: three minutes of processor time.
 Expect: the temperature costs little. On 40 images the mean L2 distance is 2.21, 2.32 and 2.55 at T = 1, 10 and 100
 (the paper's 1.91, 2.55, 2.38), and the correlation .14 (.09 to .21; the paper's -.05). The mean size of a logit is 5.7,
 52 and 605 (the paper's 5.8 without distillation and 482 at T = 100, which it calls an L1 norm). The softmax slope is
-exactly zero on none, 56 % and 98 % of the images.
+exactly zero on none, 56 % and 98 % of the images. Over the paper's 21 temperatures (12 minutes more) the mean
+distance has a correlation of .19 with T (-.26 to .57).
 
 FGSM, JSMA-F, APGD-CE and DDN never succeed on the distilled network, where their loss has no slope on any image. On its
 logits over T they succeed on 58, 100, 100 and 92 %, and on the plain network on 67, 100, 100 and 92 %. `diagnose` calls
