@@ -32,8 +32,8 @@ Expect: on zoo:mnist_cnn, best / average / worst case (the paper's in brackets),
 Success is 100 % where nothing is said. On the photographs of the third command fast_l0 has 2.3 / 12.1 / 19.9 pixels,
 fast_l2 .160 / .624 / .925 and fast_linf .0071 / .0207 / .0302. The claim holds with the fast family in place of the
 paper's attacks: on the same digits it comes nearer than every older attack in every case but the worst in L-infinity,
-where IGS has .326 with some 200 gradients and fast_linf .373 with 60. The short schedules have not converged, L-infinity's
-least of all.
+where IGS has .326 with some 200 gradients and fast_linf .373 with 60. The short schedules have not converged,
+L-infinity's least of all.
 
 Every image is attacked towards each of its wrong classes; DeepFool has no targets. Best and worst pick each image's
 easiest and hardest target (a failure, if one fails); average takes all of them, where the paper draws one. Distances
