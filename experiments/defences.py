@@ -10,9 +10,9 @@ Command, with all of MNIST in the data folder:
 Cost: one to three minutes of a core for each of 14 rows. Attacks grow with the digits and the gradients; `--examples 50
 --steps 300` is a larger size, which was not run.
 
-Expect: the adaptive attack succeeds on all digits in each row, at 1.00
-to 2.1 times the distance of the undefended network. Of the checks, `weaker_wins`, `too_short` and `not_monotone` fail
-for magnet, and none does with `--steps 600`; `weaker_wins` warns for extra_class.
+Expect: the adaptive attack succeeds on all digits in each row, at 1.00 to 2.1 times the distance of the undefended
+network. Of the checks, `weaker_wins`, `too_short` and `not_monotone` fail for magnet, and none does with `--steps 600`;
+`weaker_wins` warns for extra_class.
 
 Each defence learns from the first 10,000 training images, in less than a minute of a core, and its detector refuses 5 %
 of the last 2,000 of them. Attacked are the first test images that the network reads rightly; of those, a row has the

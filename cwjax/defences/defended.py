@@ -15,7 +15,6 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from cwjax.arguments import (
     check_examples,
-    check_labels,
     check_logits,
     check_model,
     check_number,
@@ -95,12 +94,10 @@ def lessons_of(
         are not floating-point, not finite, or not in [0, 1] where they have to be; labels that are no classes of the
         model; too few inputs.
     """
-    check_model(model)
-    x, labels = np.asarray(x), np.asarray(check_labels("labels", labels))
+    x, goal = np.asarray(x), untargeted(labels)
     parts = parted(x, labels)
-    goal = untargeted(labels)
     check_examples(model, x, goal)
-    check_logits(model, x)
+    check_logits(model, x)  # says more than the objective would of a model without logits
     check_goals(logit_margin(), check_outputs(model, x), goal)
     check_finite("x", x)
     if bounded:

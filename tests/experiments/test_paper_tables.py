@@ -195,6 +195,18 @@ def test_an_objective_stands_beside_f6_on_the_rows_of_both():
     assert [(row["case"], row["success"], row["mean squared L2"]) for row in drawn] == [("average", 0.5, 9)]
 
 
+def test_the_checks_that_speak_are_asked_for_and_kept(tmp_path, monkeypatch):
+    test = data.load("blobs", "test").take(slice(4))
+    arguments = table6_distillation.Arguments(diagnose=2, out=tmp_path)
+    settings = {"name": "fgsm", "steps": 1, "classes": 3}
+    asked = lambda model: table6_distillation.checks_of("fgsm", settings, model, test, arguments)  # noqa: E731
+    blind = distilling.over(made.flat(), 1e-5)
+    assert "blind_attack (fail)" in asked(blind)
+    assert "blind_attack" not in asked(made.flat())
+    monkeypatch.setattr(cw, "diagnose", None)
+    assert "blind_attack (fail)" in asked(blind)  # found again
+
+
 @pytest.mark.long
 def test_table_3_takes_a_model_and_f5_without_its_hinge(tmp_path):
     arguments = table3_objectives.Arguments(
